@@ -1,0 +1,17 @@
+//! What CNI says: network configurations, results of every spec version, errors and their codes.
+//! Pure data and parsing; nothing here knows of Linux.
+
+pub mod args;
+pub mod cidr;
+pub mod conf_list;
+pub mod error;
+pub mod go_json;
+pub mod ids;
+pub mod net_conf;
+pub mod result;
+pub mod version;
+
+pub use error::{Code, Error};
+pub use net_conf::{Attachment, NetConf};
+pub use result::{AddResult, Dns, Interface, IpConfig, Route};
+pub use version::Version;

@@ -1,0 +1,20 @@
+//! The kernel's network, synchronously: one netlink socket per namespace, typed requests, batches, dumps, notifications;
+//! namespaces; sysctls. Knows nothing of CNI.
+pub mod address;
+pub mod error;
+pub mod fdb;
+pub mod link;
+pub mod mac;
+pub mod monitor;
+pub mod namespace;
+pub mod neighbour;
+pub mod route;
+pub mod socket;
+pub mod sysctl;
+
+pub use error::Error;
+pub use mac::Mac;
+pub use namespace::NetNs;
+pub use socket::{Netlink, Request};
+/// Short form.
+pub type Result<T> = std::result::Result<T, Error>;

@@ -1,0 +1,5 @@
+//! The daemon.
+mod lease;
+mod network_config;
+mod subnet;
+fn main() {}

@@ -1,0 +1,62 @@
+//! Subnet managers: where leases come from. Each publishes the whole current picture; the newest replaces the one not yet handled.
+use crate::{
+    lease::{Lease, LeaseAttrs, Leases},
+    network_config::NetworkConfig,
+};
+use ipnetwork::{Ipv4Network, Ipv6Network};
+use std::{future::Future, pin::Pin};
+use tokio::sync::watch;
+
+/// A boxed future.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The subnets that this node had before (from subnet.env), asked for again.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Previous {
+    /// IPv4
+    pub subnet: Option<Ipv4Network>,
+    /// IPv6
+    pub ipv6_subnet: Option<Ipv6Network>,
+}
+
+/// A source of leases.
+pub trait SubnetManager: Send + Sync {
+    /// For logs and status: "embedded store at /var/lib/...", "lease server http://10.0.0.1:8888".
+    fn describe(&self) -> String;
+    /// The network configuration. Waits and retries (with a log line that says what it waits for) until there is one.
+    fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>>;
+    /// Acquires (or re-acquires: same public IP, else `previous` if free) a lease.
+    fn acquire<'a>(
+        &'a self,
+        attrs: &'a LeaseAttrs,
+        previous: Previous,
+    ) -> BoxFuture<'a, Result<Lease, Error>>;
+    /// Keeps our lease alive and the picture current until the future is dropped. `leases` starts as None and gets a value once
+    /// the first whole picture is known. During an outage the last picture stays. Returns only on `Error::Revoked`.
+    fn run<'a>(
+        &'a self,
+        own: &'a Lease,
+        leases: watch::Sender<Option<Leases>>,
+    ) -> BoxFuture<'a, Result<(), Error>>;
+}
+
+/// What can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Our own lease was taken away.
+    #[error("lease for {0} has been revoked")]
+    Revoked(String),
+    /// No subnet is free.
+    #[error(
+        "out of subnets: every subnet between {min} and {max} is leased or reserved; enlarge Network, lower SubnetLen's size, or release leases of nodes that are gone"
+    )]
+    OutOfSubnets {
+        /// first
+        min: String,
+        /// last
+        max: String,
+    },
+    /// Anything else, with what to do.
+    #[error("{0}")]
+    Other(String),
+}

@@ -1,0 +1,10 @@
+//! Everything that needs a kernel: each module is one area and lists its cases.
+
+mod hosts;
+
+fn main() {
+    tests::sandbox::enter();
+    let mut cases = Vec::new();
+    cases.extend(hosts::cases());
+    tests::suite::main(cases)
+}

@@ -1,0 +1,114 @@
+//! Executes one plugin exactly as a runtime does: environment, stdin, stdout.
+
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    process::{Command, Stdio},
+};
+
+use crate::Host;
+
+/// One call; change a field to make it a bad one.
+#[derive(Clone, Debug)]
+pub struct Cni {
+    /// CNI_PATH
+    pub path: String,
+    /// the environment, CNI_* and others
+    pub env: BTreeMap<String, String>,
+}
+
+/// What came of a call.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// exit code, -1 after a signal
+    pub code: i32,
+    /// stdout as it is
+    pub stdout: String,
+    /// stderr as it is
+    pub stderr: String,
+}
+
+impl Outcome {
+    /// stdout as JSON.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Panics unless it succeeded.
+    #[track_caller]
+    pub fn ok(self) -> Outcome {
+        assert_eq!(self.code, 0, "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    /// (code, msg) of the error it printed; panics if it succeeded.
+    #[track_caller]
+    pub fn error(&self) -> (u64, String) {
+        assert_eq!(self.code, 1, "{self:?}");
+        let json = self.json();
+        (
+            json["code"].as_u64().expect("code"),
+            json["msg"].as_str().expect("msg").to_owned(),
+        )
+    }
+}
+
+impl Cni {
+    /// A call for container `id`, namespace `netns`, interface eth0, with plugins in `path`.
+    pub fn new(path: &str, id: &str, netns: &str) -> Cni {
+        let env = [
+            ("CNI_CONTAINERID", id),
+            ("CNI_NETNS", netns),
+            ("CNI_IFNAME", "eth0"),
+            ("CNI_PATH", path),
+        ];
+        Cni {
+            path: path.to_owned(),
+            env: env
+                .iter()
+                .map(|(k, v)| (k.to_string(), v.to_string()))
+                .collect(),
+        }
+    }
+
+    /// With another variable.
+    pub fn with(mut self, key: &str, value: &str) -> Cni {
+        self.env.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Executes `plugin` on `host` with the verb and the configuration.
+    pub fn call(&self, host: &Host, verb: &str, plugin: &str, config: &str) -> Outcome {
+        let program = self
+            .path
+            .split(':')
+            .map(|dir| format!("{dir}/{plugin}"))
+            .find(|file| host.run(|| std::path::Path::new(file).exists()));
+        let mut command =
+            Command::new(program.unwrap_or_else(|| panic!("no {plugin} in {}", self.path)));
+        command
+            .env_clear()
+            .envs(&self.env)
+            .env("CNI_COMMAND", verb)
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+            .current_dir("/")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        host.run(move || {
+            let mut child = command.spawn().expect("start plugin");
+            let mut stdin = child.stdin.take().expect("stdin");
+            // a plugin that refuses its environment does not read its stdin
+            let _ = stdin.write_all(config.as_bytes());
+            drop(stdin);
+            let output = child.wait_with_output().expect("plugin's output");
+            Outcome {
+                code: output.status.code().unwrap_or(-1),
+                stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            }
+        })
+    }
+}

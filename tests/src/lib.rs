@@ -1,0 +1,18 @@
+//! Hosts and pods in network namespaces, so that a scenario is a few lines.
+//!
+//! The process first moves into user, network, mount and pid namespaces of its own ([`sandbox::enter`]): it needs no real
+//! root, cannot touch the machine it runs on, and whatever it starts dies with it.
+
+pub mod binaries;
+pub mod cni;
+pub mod host;
+pub mod process;
+pub mod sandbox;
+pub mod suite;
+pub mod underlay;
+
+pub use cni::{Cni, Outcome};
+pub use host::{Host, Pod};
+pub use process::Process;
+pub use suite::{Case, case, skipped};
+pub use underlay::Underlay;

@@ -1,0 +1,108 @@
+//! A program in the background that ends with the test.
+
+use std::{
+    fs::File,
+    io::Read,
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// A running program; stdout and stderr go to a file that [`Process::output`] reads.
+pub struct Process {
+    child: Child,
+    log: tempfile::NamedTempFile,
+}
+
+impl Process {
+    /// Starts it in the calling thread's namespaces.
+    pub fn start(mut command: Command) -> Process {
+        let log = tempfile::Builder::new()
+            .tempfile_in("/dev/shm")
+            .expect("log file");
+        let sink = || {
+            Stdio::from(
+                File::options()
+                    .append(true)
+                    .open(log.path())
+                    .expect("log file"),
+            )
+        };
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(sink())
+            .stderr(sink())
+            .spawn();
+        Process {
+            child: child.unwrap_or_else(|error| panic!("start {command:?}: {error}")),
+            log,
+        }
+    }
+
+    /// Its pid in the sandbox.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// All it has said so far.
+    pub fn output(&self) -> String {
+        let mut text = Vec::new();
+        File::open(self.log.path())
+            .and_then(|mut file| file.read_to_end(&mut text))
+            .expect("log file");
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id() as i32), signal).expect("signal");
+    }
+
+    /// Waits for its end; panics after `limit`.
+    #[track_caller]
+    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("wait") {
+                return status;
+            }
+            assert!(
+                Instant::now() < end,
+                "still running after {limit:?}; it said:\n{}",
+                self.output()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// True while it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("wait").is_none()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // it may have ended by itself
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Polls until `f` gives a value; panics with `what` after `limit`.
+#[track_caller]
+pub fn eventually<T>(what: &str, limit: Duration, mut f: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(value) = f() {
+            return value;
+        }
+        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}

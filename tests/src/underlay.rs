@@ -1,0 +1,75 @@
+//! The private network that joins hosts: a bridge in a namespace of its own, a veth to each host's eth0.
+
+use crate::Host;
+
+/// Hosts at 172.31.0.N/24 and fd31::N/64 (N from 1), with the underlay namespace as default gateway (.254, ::fe).
+pub struct Underlay {
+    /// Where the bridge `underlay` is.
+    pub switch: Host,
+    /// host1, host2, ...
+    pub hosts: Vec<Host>,
+}
+
+impl Underlay {
+    /// An underlay with that many hosts.
+    pub fn new(hosts: usize) -> Underlay {
+        let switch = Host::new("underlay");
+        // bridged frames between hosts must not meet the switch's own packet filter
+        switch.sh("ip link add underlay type bridge && ip link set underlay up \
+            && ip addr add 172.31.0.254/24 dev underlay && ip addr add fd31::fe/64 dev underlay nodad \
+            && for f in /proc/sys/net/bridge/bridge-nf-call-*; do echo 0 > $f; done");
+        let mut underlay = Underlay {
+            switch,
+            hosts: Vec::new(),
+        };
+        for _ in 0..hosts {
+            underlay.add_host();
+        }
+        underlay
+    }
+
+    /// One more host.
+    pub fn add_host(&mut self) -> &Host {
+        let number = self.hosts.len() + 1;
+        let host = Host::new(&format!("host{number}"));
+        let ns = linux_net::NetNs::from(host.net_fd().try_clone().expect("fd"));
+        self.switch.run(|| {
+            let mut netlink = linux_net::Netlink::open().expect("netlink");
+            let bridge = netlink
+                .link_by_name("underlay")
+                .expect("link")
+                .expect("underlay")
+                .index;
+            let peer = linux_net::link::VethPeer {
+                name: "eth0".into(),
+                mac: None,
+            };
+            let request = linux_net::link::create_veth(
+                &format!("host{number}"),
+                None,
+                Some(bridge),
+                &peer,
+                &ns,
+            );
+            netlink.request(&request).expect("veth");
+        });
+        host.sh(&format!(
+            "ip link set eth0 up && ip addr add {}/24 dev eth0 && ip addr add {}/64 dev eth0 nodad \
+             && ip route add default via 172.31.0.254 && ip -6 route add default via fd31::fe",
+            ip(number),
+            ip6(number)
+        ));
+        self.hosts.push(host);
+        self.hosts.last().expect("just pushed")
+    }
+}
+
+/// IPv4 address of host N (from 1).
+pub fn ip(number: usize) -> String {
+    format!("172.31.0.{number}")
+}
+
+/// IPv6 address of host N (from 1).
+pub fn ip6(number: usize) -> String {
+    format!("fd31::{number:x}")
+}
