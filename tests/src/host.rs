@@ -77,6 +77,11 @@ impl Host {
         &self.net
     }
 
+    /// The mount namespace, to let somebody in.
+    pub fn mnt_fd(&self) -> &OwnedFd {
+        &self.mnt
+    }
+
     /// Runs a shell command; its stdout. Panics with everything it said if it fails.
     #[track_caller]
     pub fn sh(&self, command: &str) -> String {

@@ -1,0 +1,116 @@
+//! `make demo KEEP=1`: the stage stays up in the background, with a way in and a way to stop it.
+
+use std::{
+    env, fs,
+    io::{Read, Write},
+    os::{fd::AsFd, unix::process::CommandExt},
+    path::PathBuf,
+    process::{Command, Stdio, exit},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    say::{section, step},
+    stage::{CNITOOL, Stage},
+};
+
+const READY: &str = "POD_NETWORK_DEMO_READY";
+
+/// True if the stage is to stay.
+pub fn asked() -> bool {
+    env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0")
+}
+
+/// With KEEP: starts the demo in the background, passes on what it prints until it is ready, prints the ways in, and ends.
+pub fn detach_if_asked() {
+    if !asked() || env::var_os(READY).is_some() {
+        return;
+    }
+    let exe = env::current_exe().expect("own path");
+    let mut child = Command::new(&exe)
+        .env(READY, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .expect("start the demo");
+    let mut output = child.stdout.take().expect("piped");
+    let mut text = Vec::new();
+    let mut chunk = [0; 4096];
+    // the stage closes its stdout when it is up
+    while let Ok(n @ 1..) = output.read(&mut chunk) {
+        text.extend_from_slice(&chunk[..n]);
+        std::io::stdout().write_all(&chunk[..n]).expect("stdout");
+    }
+    thread::sleep(Duration::from_millis(50));
+    if let Some(status) = child.try_wait().expect("wait") {
+        exit(status.code().unwrap_or(1));
+    }
+    print_ways_in(child.id());
+    exit(0);
+}
+
+fn print_ways_in(sandbox: u32) {
+    let inside = fs::read_to_string(format!("/proc/{sandbox}/task/{sandbox}/children"))
+        .expect("the sandbox's process");
+    let script = way_in_script();
+    let text = format!(
+        "#!/bin/sh\n# enter HOST [COMMAND...]: a shell on a host of the demo\nhost=${{1:?host1, host2 or host3}}; shift\n\
+         [ $# -gt 0 ] || set -- sh\n\
+         exec nsenter --target {} --user --mount --pid --preserve-credentials -- \
+         nsenter --net=/run/hosts/$host.net --mount=/run/hosts/$host.mnt -- \"$@\"\n",
+        inside.trim()
+    );
+    fs::write(&script, text).expect("write the way in");
+    Command::new("chmod")
+        .arg("+x")
+        .arg(&script)
+        .status()
+        .expect("chmod");
+    let script = script.display();
+    section("it stays up");
+    step(&format!("enter a host:     {script} host2"));
+    step(&format!("look:             {script} host2 ip route"));
+    step(&format!(
+        "run cnitool:      {script} host2 sh -c 'ip netns add mine && {CNITOOL} add cbr0 /run/netns/mine'"
+    ));
+    step(&format!("stop it all:      kill {sandbox}"));
+}
+
+fn way_in_script() -> PathBuf {
+    let target = tests::binaries::folder();
+    target.parent().unwrap_or(&target).join("enter")
+}
+
+/// Inside: makes the hosts enterable, says so by closing stdout, and waits to be ended.
+pub fn stay(stage: &Stage) -> ! {
+    fs::create_dir_all("/run/hosts").expect("/run/hosts");
+    for host in &stage.underlay.hosts {
+        for (kind, fd) in [
+            ("net", host.net_fd().as_fd()),
+            ("mnt", host.mnt_fd().as_fd()),
+        ] {
+            let path = format!("/run/hosts/{}.{kind}", host.name);
+            fs::write(&path, "").expect("mount point");
+            let source = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
+            nix::mount::mount::<_, _, str, str>(
+                Some(source.as_str()),
+                path.as_str(),
+                None,
+                nix::mount::MsFlags::MS_BIND,
+                None,
+            )
+            .expect("bind");
+        }
+    }
+    // the parent reads until end of file: hand our stdout to /dev/null
+    let null = fs::File::options()
+        .write(true)
+        .open("/dev/null")
+        .expect("/dev/null");
+    nix::unistd::dup2_stdout(null).expect("close stdout");
+    loop {
+        thread::sleep(Duration::from_secs(3600));
+    }
+}
