@@ -52,6 +52,10 @@ demo: need-demo build
 test: need-test build
 	BIN_DIR=$(CURDIR)/$(bin) $(CARGO) test --workspace --locked --no-fail-fast
 
+bench: need-test build
+	$(cargo_release) $(host) -p tests --bin bench
+	@BIN_DIR=$(CURDIR)/$(bin) BENCH_OUT=$(CURDIR)/target/bench target/$(host)/release/bench $(ONLY)
+
 lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings

@@ -1,0 +1,156 @@
+//! Who is measured: a folder of plugins, and a host of its own to run them on.
+
+use std::{
+    env,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use tests::{Host, binaries};
+
+/// Debian's package containernetworking-plugins.
+const DEBIAN: &str = "/usr/lib/cni";
+/// Ours is always the first.
+pub const OURS: &str = "ours";
+
+/// A set of plugins.
+#[derive(Clone)]
+pub struct Contender {
+    /// Column heading.
+    pub name: String,
+    /// CNI_PATH
+    pub path: PathBuf,
+    /// What its bridge says of itself.
+    pub about: String,
+}
+
+impl Contender {
+    /// Ours, Debian's Go plugins, and the folder `$PEERS` names.
+    pub fn all() -> Vec<Contender> {
+        let ours = Path::new("/opt/ours");
+        binaries::install_suite(ours);
+        let mut folders = vec![
+            (OURS.to_owned(), ours.to_owned()),
+            ("go".to_owned(), DEBIAN.into()),
+        ];
+        if let Some(peers) = env::var_os("PEERS").map(PathBuf::from) {
+            let name = peers
+                .file_name()
+                .map_or("peers".into(), |name| name.to_string_lossy().into_owned());
+            folders.push((name, peers));
+        }
+        folders
+            .into_iter()
+            .map(|(name, path)| Contender {
+                name,
+                about: about(&path),
+                path,
+            })
+            .collect()
+    }
+
+    /// One of its programs.
+    pub fn program(&self, plugin: &str) -> PathBuf {
+        self.path.join(plugin)
+    }
+
+    /// A call of one of its plugins, ready to run.
+    pub fn call(&self, verb: &str, plugin: &str, id: &str, netns: &str, config: &str) -> Call {
+        let mut command = Command::new(self.program(plugin));
+        command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.envs([
+            ("CNI_COMMAND", verb),
+            ("CNI_CONTAINERID", id),
+            ("CNI_NETNS", netns),
+            ("CNI_IFNAME", "eth0"),
+        ]);
+        command.env("CNI_PATH", &self.path);
+        Call {
+            command,
+            config: config.to_owned(),
+        }
+    }
+}
+
+fn about(path: &Path) -> String {
+    let program = path.join("bridge");
+    let output = Command::new(&program)
+        .env_remove("CNI_COMMAND")
+        .stdin(Stdio::null())
+        .output();
+    let output = output.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    format!(
+        "{} ({})",
+        text.lines().next().unwrap_or("?"),
+        path.display()
+    )
+}
+
+/// A plugin's execution.
+pub struct Call {
+    /// The program with its environment.
+    pub command: Command,
+    /// Its stdin.
+    pub config: String,
+}
+
+impl Call {
+    /// Runs it in the calling thread's namespaces; the time from start to end. Panics with what it said if it fails.
+    #[track_caller]
+    pub fn timed(self) -> Duration {
+        self.output().0
+    }
+
+    /// The same with its stdout.
+    #[track_caller]
+    pub fn output(mut self) -> (Duration, String) {
+        self.command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .current_dir("/");
+        let start = Instant::now();
+        let mut child = self
+            .command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
+        let mut stdin = child.stdin.take().expect("stdin");
+        // VERSION does not read it
+        let _ = stdin.write_all(self.config.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().expect("wait");
+        let time = start.elapsed();
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success(),
+            "{:?}\n{}\n{stdout}\n{}",
+            self.command,
+            self.config,
+            String::from_utf8_lossy(&output.stderr)
+        );
+        (time, stdout)
+    }
+}
+
+/// A host for each contender, so that nobody sees another's bridge or store.
+pub fn hosts(contenders: &[Contender]) -> Vec<(&Contender, Host)> {
+    contenders
+        .iter()
+        .map(|contender| (contender, Host::new(&contender.name)))
+        .collect()
+}
+
+/// Makes `count` pod namespaces on a host; their paths.
+pub fn pods(host: &Host, count: usize) -> Vec<String> {
+    host.sh(&format!(
+        "for i in $(seq {count}); do ip netns add pod$i; done"
+    ));
+    (1..=count)
+        .map(|number| format!("/run/netns/pod{number}"))
+        .collect()
+}

@@ -1,0 +1,52 @@
+//! `make bench`: ours beside the Go plugins and beside the kernel's bare requests, interleaved in one run.
+//!
+//! `ROUNDS=n` sets how often each thing is measured (default 40), `PEERS=dir` adds a folder of other plugins.
+//! Writes `bench.json`, `bench.txt` and one SVG plot a measure below `$BENCH_OUT`.
+
+mod contender;
+mod measure;
+mod measures;
+mod report;
+mod svg;
+
+use std::{env, fs, path::PathBuf, time::Instant};
+
+use contender::Contender;
+
+fn main() {
+    let out = PathBuf::from(env::var_os("BENCH_OUT").unwrap_or_else(|| "target/bench".into()));
+    fs::create_dir_all(&out).unwrap_or_else(|error| panic!("{}: {error}", out.display()));
+    tests::sandbox::enter();
+    let rounds = env::var("ROUNDS")
+        .ok()
+        .and_then(|rounds| rounds.parse().ok())
+        .unwrap_or(40);
+    let contenders = Contender::all();
+    for contender in &contenders {
+        println!("{:12} {}", contender.name, contender.about);
+    }
+    let only = env::args().nth(1);
+    let start = Instant::now();
+    let mut table = report::Report::default();
+    for (name, run) in measures::ALL {
+        if only
+            .as_ref()
+            .is_some_and(|only| !name.contains(only.as_str()))
+        {
+            continue;
+        }
+        eprintln!("[{:4.0} s] {name} ...", start.elapsed().as_secs_f32());
+        for measure in run(&contenders, rounds) {
+            print!("{}", report::rows(&measure));
+            table.measures.push(measure);
+        }
+    }
+    table
+        .write(&out)
+        .unwrap_or_else(|error| panic!("{}: {error}", out.display()));
+    println!(
+        "\n{:.0} s; table, JSON and plots are in {}",
+        start.elapsed().as_secs_f32(),
+        out.display()
+    );
+}

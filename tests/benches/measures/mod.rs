@@ -1,0 +1,24 @@
+//! What is measured, one idea a file.
+
+mod bare;
+mod chain;
+mod footprint;
+mod host_local;
+mod parallel;
+mod portmap;
+mod startup;
+
+use crate::{contender::Contender, measure::Measure};
+
+type Run = fn(&[Contender], usize) -> Vec<Measure>;
+
+/// Name (for `bench NAME`) and what runs.
+pub const ALL: &[(&str, Run)] = &[
+    ("startup", startup::run),
+    ("chain", chain::plain),
+    ("masquerade", chain::masquerade),
+    ("parallel", parallel::run),
+    ("host-local", host_local::run),
+    ("portmap", portmap::run),
+    ("footprint", footprint::run),
+];

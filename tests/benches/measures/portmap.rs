@@ -1,0 +1,106 @@
+//! portmap with 0, 1 and 10 ports, on a node with 0 and 500 pods that have a port.
+
+use tests::Host;
+
+use crate::{
+    contender::{Contender, hosts},
+    measure::{Measure, Unit},
+};
+
+/// ADD and DEL for each; iptables, which every contender has, and nftables where it is known.
+pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
+    let mut measures = Vec::new();
+    for backend in ["iptables", "nftables"] {
+        let able: Vec<_> = contenders
+            .iter()
+            .filter(|contender| backend == "iptables" || knows_nftables(contender))
+            .cloned()
+            .collect();
+        for others in [0, 500] {
+            let hosts = hosts(&able);
+            for (contender, host) in &hosts {
+                populate(contender, host, backend, others);
+            }
+            for ports in [0, 1, 10] {
+                measures.extend(one(&hosts, backend, others, ports, rounds.min(15)));
+            }
+        }
+    }
+    measures
+}
+
+fn knows_nftables(contender: &Contender) -> bool {
+    let program = std::fs::read(contender.program("portmap")).expect("read plugin");
+    contender.name == crate::contender::OURS
+        || program.windows(12).any(|window| window == b"cni_hostport")
+}
+
+fn one(
+    hosts: &[(&Contender, Host)],
+    backend: &str,
+    others: usize,
+    ports: usize,
+    rounds: usize,
+) -> Vec<Measure> {
+    let with = format!("{ports} ports by {backend}, {others} other pods");
+    let mut add = Measure::new(format!("portmap ADD, {with}"), Unit::Ms);
+    let mut del = Measure::new(format!("portmap DEL, {with}"), Unit::Ms);
+    for round in 0..rounds {
+        for (contender, host) in hosts {
+            let config = config(backend, 60_000 + round, 30_000, ports);
+            let time = |verb| {
+                host.run(|| {
+                    contender
+                        .call(
+                            verb,
+                            "portmap",
+                            &format!("x{round}"),
+                            "/run/netns/pod",
+                            &config,
+                        )
+                        .timed()
+                })
+            };
+            add.add_time(&contender.name, time("ADD"));
+            del.add_time(&contender.name, time("DEL"));
+        }
+    }
+    vec![add, del]
+}
+
+/// Pods that have one port each. The Go plugin makes its own rules, one process after the other.
+fn populate(contender: &Contender, host: &Host, backend: &str, others: usize) {
+    host.sh("ip netns add pod && ip link add cni0 type bridge && ip addr add 10.88.0.1/16 dev cni0 && ip link set cni0 up");
+    for number in 0..others {
+        let config = config(backend, number, 10_000 + number, 1);
+        host.run(|| {
+            contender
+                .call(
+                    "ADD",
+                    "portmap",
+                    &format!("other{number}"),
+                    "/run/netns/pod",
+                    &config,
+                )
+                .timed()
+        });
+    }
+}
+
+/// portmap's stdin for a pod with `ports` ports from `first` on.
+fn config(backend: &str, number: usize, first: usize, ports: usize) -> String {
+    let mappings: Vec<_> = (0..ports)
+        .map(|port| {
+            format!(
+                r#"{{"hostPort":{},"containerPort":{},"protocol":"tcp"}}"#,
+                first + port,
+                80 + port
+            )
+        })
+        .collect();
+    let ip = format!("10.88.{}.{}", (number >> 8) & 255, number & 255);
+    format!(
+        r#"{{"cniVersion":"1.0.0","name":"bench","type":"portmap","backend":"{backend}","runtimeConfig":{{"portMappings":[{}]}},"prevResult":{{"cniVersion":"1.0.0","interfaces":[{{"name":"eth0","sandbox":"/run/netns/pod"}}],"ips":[{{"address":"{ip}/16","interface":0}}]}}}}"#,
+        mappings.join(",")
+    )
+}

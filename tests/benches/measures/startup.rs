@@ -1,0 +1,26 @@
+//! How long a plugin takes to say its versions: process start and end.
+
+use crate::{
+    contender::{Call, Contender, hosts},
+    measure::{Measure, Unit},
+};
+
+/// VERSION of bridge, and the smallest static program's start for comparison.
+pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
+    let mut measure = Measure::new("start-up: VERSION of bridge", Unit::Ms);
+    let hosts = hosts(contenders);
+    for _ in 0..rounds * 5 {
+        for (contender, host) in &hosts {
+            let call = contender.call("VERSION", "bridge", "", "", "");
+            measure.add_time(&contender.name, host.run(|| call.timed()));
+        }
+        let mut command = std::process::Command::new("/bin/busybox");
+        command.arg("true");
+        let bare = Call {
+            command,
+            config: String::new(),
+        };
+        measure.add_time("busybox true (static)", hosts[0].1.run(|| bare.timed()));
+    }
+    vec![measure]
+}
