@@ -1,5 +1,2 @@
 //! The daemon.
-mod lease;
-mod network_config;
-mod subnet;
 fn main() {}

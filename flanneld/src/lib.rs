@@ -1,0 +1,4 @@
+//! The daemon's rooms: where leases come from, and what a node makes of them.
+pub mod lease;
+pub mod network_config;
+pub mod subnet;
