@@ -36,7 +36,7 @@ need-test: need-demo
 	@scripts/need /usr/lib/cni/bridge:containernetworking-plugins:'the Go plugins, as peers' iptables:iptables:'judges rules' \
 	    conntrack:conntrack:'judges connections' strace:strace:'counts system calls, injects faults' \
 	    containerd:containerd:'a real runtime' runc:runc:'a real runtime' podman:podman:'a second runtime' \
-	    busybox:busybox-static:'what runs in pods' jq:jq:'reads JSON in checks'
+	    busybox:busybox-static:'what runs in pods' protoc:protobuf-compiler:'compiles the runtimes'\'' interface'
 
 build: need-build
 	$(static) $(cargo_release) $(target) -p cni-suite -p cnitool
@@ -50,13 +50,13 @@ demo: need-demo build
 	@BIN_DIR=$(CURDIR)/$(bin) KEEP=$(KEEP) target/$(host)/release/demo
 
 test: need-test build
-	BIN_DIR=$(CURDIR)/$(bin) $(CARGO) test --workspace --locked --no-fail-fast
+	RUST_BACKTRACE=0 BIN_DIR=$(CURDIR)/$(bin) $(CARGO) test --workspace --locked --no-fail-fast
 
 bench: need-test build
 	$(cargo_release) $(host) -p tests --bin bench
 	@BIN_DIR=$(CURDIR)/$(bin) BENCH_OUT=$(CURDIR)/target/bench target/$(host)/release/bench $(ONLY)
 
-lint:
+lint: need-test
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 

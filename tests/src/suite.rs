@@ -40,6 +40,17 @@ impl Case {
 
 /// Runs all, prints why any was skipped, and ends the process with the right code.
 pub fn main(cases: Vec<Case>) -> ! {
+    run(cases, Arguments::from_args())
+}
+
+/// The same, one after the other: for cases that share a machine.
+pub fn main_in_turn(cases: Vec<Case>) -> ! {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads = Some(1);
+    run(cases, arguments)
+}
+
+fn run(cases: Vec<Case>, arguments: Arguments) -> ! {
     let mut reasons = Vec::new();
     let trials = cases
         .into_iter()
@@ -54,7 +65,6 @@ pub fn main(cases: Vec<Case>) -> ! {
             }
         })
         .collect();
-    let arguments = Arguments::from_args();
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
         println!("{} skipped", reasons.len());

@@ -1,0 +1,258 @@
+//! containerd, driven over its CRI socket as kubelet drives it.
+
+use std::{fs, path::Path, process::Command, time::Duration};
+
+use k8s_cri::v1::{
+    ContainerConfig, ContainerMetadata, CreateContainerRequest, ExecSyncRequest, ImageSpec,
+    LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PodSandboxStatusRequest,
+    PortMapping, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
+    StatusRequest, StopPodSandboxRequest, runtime_service_client::RuntimeServiceClient,
+};
+use tests::{Process, process::eventually};
+use tokio::runtime::Runtime;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+use crate::{image, machine};
+
+const SOCKET: &str = "/run/containerd/containerd.sock";
+
+/// A running containerd; its containers outlive it, as on a node.
+pub struct Containerd {
+    process: Process,
+}
+
+/// A connection to its CRI socket.
+pub struct Cri {
+    runtime: Runtime,
+    client: RuntimeServiceClient<Channel>,
+}
+
+/// A pod with one container in it.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    sandbox: String,
+    container: String,
+    /// its first address
+    pub ip: String,
+}
+
+fn configuration() -> String {
+    format!(
+        "version = 2\nroot = \"/var/lib/containerd\"\nstate = \"/run/containerd\"\n\
+         disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n[grpc]\naddress = \"{SOCKET}\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{}\"\nrestrict_oom_score_adj = true\ndisable_apparmor = true\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"{}\"\nconf_dir = \"{}\"\n",
+        image::NAME,
+        machine::BIN,
+        machine::NET_D
+    )
+}
+
+impl Containerd {
+    /// Starts it and waits until it answers and has read the conf list.
+    pub fn start() -> Containerd {
+        fs::write("/run/containerd.toml", configuration()).expect("configuration");
+        let mut command = Command::new("containerd");
+        command.args(["--config", "/run/containerd.toml"]);
+        let process = Process::start(command);
+        let containerd = Containerd { process };
+        eventually("containerd's socket", Duration::from_secs(10), || {
+            Path::new(SOCKET).exists().then_some(())
+        });
+        let mut cri = Cri::connect();
+        eventually("containerd answers", Duration::from_secs(10), || {
+            cri.network_ready().is_ok().then_some(())
+        });
+        containerd
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        self.process.output()
+    }
+
+    /// Imports the image.
+    pub fn import(&self) {
+        image::run(&format!(
+            "ctr --address {SOCKET} -n k8s.io images import {}",
+            image::ARCHIVE
+        ));
+    }
+
+    /// Ends it as systemd does; containers stay.
+    pub fn stop(mut self) {
+        self.process.signal(nix::sys::signal::Signal::SIGTERM);
+        self.process.wait(Duration::from_secs(10));
+    }
+}
+
+impl Cri {
+    /// Connects at the first call.
+    pub fn connect() -> Cri {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("tokio");
+        let channel = {
+            let _inside = runtime.enter();
+            let connect = tower::service_fn(|_: Uri| async {
+                tokio::net::UnixStream::connect(SOCKET)
+                    .await
+                    .map(hyper_util::rt::TokioIo::new)
+            });
+            Endpoint::from_static("http://containerd").connect_with_connector_lazy(connect)
+        };
+        Cri {
+            runtime,
+            client: RuntimeServiceClient::new(channel),
+        }
+    }
+
+    /// kubelet's question: is the network ready? Err: no answer yet.
+    pub fn network_ready(&mut self) -> Result<bool, String> {
+        let answer = self
+            .runtime
+            .block_on(self.client.status(StatusRequest { verbose: false }));
+        let status = answer
+            .map_err(|error| error.to_string())?
+            .into_inner()
+            .status
+            .ok_or("no status")?;
+        Ok(status
+            .conditions
+            .iter()
+            .any(|condition| condition.r#type == "NetworkReady" && condition.status))
+    }
+
+    /// RunPodSandbox, CreateContainer, StartContainer.
+    pub fn run_pod(&mut self, name: &str, ports: &[(i32, i32)]) -> Result<Pod, String> {
+        let port_mappings = ports
+            .iter()
+            .map(|(host_port, container_port)| PortMapping {
+                host_port: *host_port,
+                container_port: *container_port,
+                ..Default::default()
+            })
+            .collect();
+        let metadata = PodSandboxMetadata {
+            name: name.into(),
+            uid: format!("uid-{name}"),
+            namespace: "default".into(),
+            attempt: 0,
+        };
+        let config = PodSandboxConfig {
+            metadata: Some(metadata),
+            hostname: name.into(),
+            log_directory: "/run/logs".into(),
+            port_mappings,
+            linux: Some(LinuxPodSandboxConfig::default()),
+            ..Default::default()
+        };
+        let mut client = self.client.clone();
+        let run = async {
+            let request = RunPodSandboxRequest {
+                config: Some(config.clone()),
+                ..Default::default()
+            };
+            let sandbox = client
+                .run_pod_sandbox(request)
+                .await?
+                .into_inner()
+                .pod_sandbox_id;
+            let container = ContainerConfig {
+                metadata: Some(ContainerMetadata {
+                    name: "main".into(),
+                    attempt: 0,
+                }),
+                image: Some(ImageSpec {
+                    image: image::NAME.into(),
+                    ..Default::default()
+                }),
+                command: vec![
+                    "/bin/sh".into(),
+                    "-c".into(),
+                    "hostname > /www/index.html; httpd -f -p 80 -h /www".into(),
+                ],
+                linux: Some(Default::default()),
+                ..Default::default()
+            };
+            let request = CreateContainerRequest {
+                pod_sandbox_id: sandbox.clone(),
+                config: Some(container),
+                sandbox_config: Some(config.clone()),
+            };
+            let container = client
+                .create_container(request)
+                .await?
+                .into_inner()
+                .container_id;
+            client
+                .start_container(StartContainerRequest {
+                    container_id: container.clone(),
+                })
+                .await?;
+            let request = PodSandboxStatusRequest {
+                pod_sandbox_id: sandbox.clone(),
+                verbose: false,
+            };
+            let status = client
+                .pod_sandbox_status(request)
+                .await?
+                .into_inner()
+                .status;
+            let ip = status
+                .and_then(|status| status.network)
+                .map(|network| network.ip)
+                .unwrap_or_default();
+            Ok(Pod {
+                sandbox,
+                container,
+                ip,
+            })
+        };
+        self.runtime
+            .block_on(run)
+            .map_err(|error: tonic::Status| error.message().to_owned())
+    }
+
+    /// Runs a command in the pod's container; its stdout, or what went wrong.
+    pub fn exec(&mut self, pod: &Pod, command: &str) -> Result<String, String> {
+        let cmd = vec!["/bin/sh".into(), "-c".into(), command.into()];
+        let request = ExecSyncRequest {
+            container_id: pod.container.clone(),
+            cmd,
+            timeout: 10,
+        };
+        let answer = self
+            .runtime
+            .block_on(self.client.exec_sync(request))
+            .map_err(|error| error.to_string())?
+            .into_inner();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if answer.exit_code == 0 {
+            Ok(text(&answer.stdout))
+        } else {
+            Err(text(&answer.stdout) + &text(&answer.stderr))
+        }
+    }
+
+    /// StopPodSandbox and RemovePodSandbox: two DELs, the second without a namespace.
+    pub fn remove(&mut self, pod: &Pod) -> Result<(), String> {
+        let mut client = self.client.clone();
+        let id = pod.sandbox.clone();
+        let remove = async {
+            client
+                .stop_pod_sandbox(StopPodSandboxRequest {
+                    pod_sandbox_id: id.clone(),
+                })
+                .await?;
+            client
+                .remove_pod_sandbox(RemovePodSandboxRequest { pod_sandbox_id: id })
+                .await
+        };
+        self.runtime
+            .block_on(remove)
+            .map(|_| ())
+            .map_err(|error| error.message().to_owned())
+    }
+}

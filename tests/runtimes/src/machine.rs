@@ -1,0 +1,108 @@
+//! The machine that a runtime runs on: network, mount and pid namespaces of its own, but the real root user, without whom
+//! runc can make no container here.
+
+use std::{
+    env, fs,
+    os::unix::{fs::symlink, process::CommandExt},
+    path::Path,
+    process::Command,
+};
+
+use tests::sandbox;
+
+const MARK: &str = "POD_NETWORK_MACHINE";
+/// Where plugins and conf lists are, in place of /opt/cni/bin and /etc/cni/net.d of a real node.
+pub const BIN: &str = "/opt/cni/bin";
+/// See [`BIN`].
+pub const NET_D: &str = "/opt/cni/net.d";
+/// Debian's package containernetworking-plugins.
+pub const GO: &str = "/usr/lib/cni";
+
+/// Why the runtimes cannot run here, if they cannot.
+pub fn missing() -> Option<String> {
+    if !nix::unistd::Uid::effective().is_root() {
+        return Some("a container runtime needs real root".into());
+    }
+    let needed = [
+        ("/usr/bin/containerd", "containerd"),
+        ("/usr/sbin/runc", "runc"),
+        ("/usr/bin/podman", "podman"),
+        ("/bin/busybox", "busybox-static"),
+    ];
+    let lacking = needed.iter().find(|(file, _)| !Path::new(file).exists());
+    lacking.map(|(file, package)| format!("{file} is missing: apt-get install {package}"))
+}
+
+/// Moves the process there. Call it first in `main`; returns inside.
+pub fn enter() {
+    if env::var_os(MARK).is_none() {
+        let exe = env::current_exe().expect("own path");
+        let error = Command::new("unshare")
+            .args([
+                "--net",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "--",
+            ])
+            .arg(exe)
+            .args(env::args_os().skip(1))
+            .env(MARK, "1")
+            .exec();
+        panic!("cannot run unshare (Debian package util-linux): {error}");
+    }
+    sandbox::private_folders();
+    fs::create_dir_all("/run/flannel").expect("/run/flannel");
+    for (key, value) in [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")] {
+        fs::write(format!("/proc/sys/net/{key}"), value).expect(key);
+    }
+    assert!(
+        Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status()
+            .expect("ip")
+            .success()
+    );
+}
+
+/// Puts plugins in place: each name a link, replaced by rename as `make install` does.
+pub fn install(plugins: impl IntoIterator<Item = (String, std::path::PathBuf)>) {
+    fs::create_dir_all(BIN).expect(BIN);
+    for (name, target) in plugins {
+        let new = format!("{BIN}/.{name}.new");
+        symlink(&target, &new).expect("link");
+        fs::rename(&new, format!("{BIN}/{name}")).expect("rename");
+    }
+}
+
+/// Our suite under each of its names.
+pub fn ours() -> Vec<(String, std::path::PathBuf)> {
+    let suite = tests::binaries::program("cni-suite");
+    tests::binaries::PLUGINS
+        .iter()
+        .map(|name| (name.to_string(), suite.clone()))
+        .collect()
+}
+
+/// Debian's Go plugins, as far as they have the name.
+pub fn go() -> Vec<(String, std::path::PathBuf)> {
+    let file = |name: &&str| (name.to_string(), Path::new(GO).join(name));
+    tests::binaries::PLUGINS
+        .iter()
+        .map(file)
+        .filter(|(_, path)| path.exists())
+        .collect()
+}
+
+/// Writes the one conf list.
+pub fn configure(conf_list: &str) {
+    fs::create_dir_all(NET_D).expect(NET_D);
+    fs::write(format!("{NET_D}/.10-test.conflist"), conf_list).expect("conf list");
+    fs::rename(
+        format!("{NET_D}/.10-test.conflist"),
+        format!("{NET_D}/10-test.conflist"),
+    )
+    .expect("conf list");
+}

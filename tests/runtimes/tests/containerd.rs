@@ -1,0 +1,186 @@
+//! containerd's CRI over our plugins: what kubelet does to a node.
+
+use std::{fs, time::Duration};
+
+use runtimes::{
+    containerd::{Containerd, Cri, Pod},
+    image::run,
+    machine,
+};
+use tests::{Case, case, process::eventually};
+
+/// flannel with its usual companions.
+const FLANNEL: &str = include_str!("../../../cni-conf/net.d/10-flannel.conflist");
+/// What both we and Debian's Go plugins can do: there is no Go flannel in Debian.
+const BRIDGE: &str = r#"{"name":"cbr0","cniVersion":"0.4.0","plugins":[
+    {"type":"bridge","bridge":"cni0","isDefaultGateway":true,"hairpinMode":true,"ipMasq":true,
+     "ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.7.0/24"}]],"routes":[{"dst":"10.244.0.0/16"}]}},
+    {"type":"portmap","capabilities":{"portMappings":true}}]}"#;
+const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.7.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n";
+const STORE: &str = "/var/lib/cni/networks/cbr0";
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("containerd/pods-and-host-ports", pods_and_host_ports),
+        case("containerd/sixteen-at-once", sixteen_at_once),
+        case("containerd/restart", restart),
+        case("containerd/no-subnet-env", no_subnet_env),
+        case("containerd/go-to-ours-and-back", go_to_ours_and_back),
+    ]
+}
+
+fn with_flannel() -> (Containerd, Cri) {
+    machine::install(machine::ours());
+    machine::configure(FLANNEL);
+    fs::write("/run/flannel/subnet.env", SUBNET_ENV).expect("subnet.env");
+    let containerd = Containerd::start();
+    containerd.import();
+    (containerd, Cri::connect())
+}
+
+/// Nothing of a pod is left on the node.
+#[track_caller]
+fn nothing_left() {
+    assert_eq!(run("ip -o link show master cni0 2>/dev/null || true"), "");
+    let reservations = run(&format!("cd {STORE} && ls | grep '^[0-9]' || true"));
+    assert_eq!(reservations, "");
+    assert_eq!(run("ls /var/lib/cni/flannel 2>/dev/null || true"), "");
+    let rules = run("iptables-save -t nat; nft list ruleset 2>/dev/null || true");
+    assert!(!rules.contains("10.244.7."), "{rules}");
+}
+
+#[track_caller]
+fn greets(cri: &mut Cri, from: &Pod, address: &str, name: &str) {
+    let page = cri
+        .exec(from, &format!("timeout 3 wget -q -O - http://{address}/"))
+        .unwrap_or_else(|error| panic!("{address}: {error}"));
+    assert_eq!(page.trim(), name);
+}
+
+fn pods_and_host_ports() {
+    let (containerd, mut cri) = with_flannel();
+    let a = cri
+        .run_pod("a", &[(8081, 80)])
+        .unwrap_or_else(|error| panic!("{error}\n{}", containerd.log()));
+    let b = cri.run_pod("b", &[]).expect("pod b");
+    assert!(a.ip.starts_with("10.244.7."), "{a:?}");
+    eventually("httpd", Duration::from_secs(5), || {
+        cri.exec(&b, &format!("wget -q -O - http://{}/", a.ip)).ok()
+    });
+    cri.exec(&b, &format!("ping -c1 -W2 {}", a.ip))
+        .expect("ping");
+    greets(&mut cri, &b, &a.ip, "a");
+    greets(&mut cri, &b, "10.244.7.1:8081", "a");
+    // a pod reaches itself through its own host port only if the bridge port is in hairpin mode
+    greets(&mut cri, &a, "10.244.7.1:8081", "a");
+    for pod in [&a, &b] {
+        cri.remove(pod).expect("remove");
+    }
+    nothing_left();
+    containerd.stop();
+}
+
+fn sixteen_at_once() {
+    let (containerd, mut cri) = with_flannel();
+    let names: Vec<String> = (0..16).map(|number| format!("many{number}")).collect();
+    let pods: Vec<Pod> = std::thread::scope(|scope| {
+        let started: Vec<_> = names
+            .iter()
+            .map(|name| scope.spawn(|| Cri::connect().run_pod(name, &[])))
+            .collect();
+        started
+            .into_iter()
+            .map(|thread| thread.join().expect("thread").expect("pod"))
+            .collect()
+    });
+    let mut ips: Vec<_> = pods.iter().map(|pod| pod.ip.clone()).collect();
+    ips.sort();
+    ips.dedup();
+    assert_eq!(ips.len(), 16, "{ips:?}");
+    cri.exec(&pods[0], &format!("ping -c1 -W2 {}", pods[15].ip))
+        .expect("ping");
+    std::thread::scope(|scope| {
+        for pod in &pods {
+            scope.spawn(|| Cri::connect().remove(pod).expect("remove"));
+        }
+    });
+    nothing_left();
+    containerd.stop();
+}
+
+fn restart() {
+    let (containerd, mut cri) = with_flannel();
+    let pod = cri.run_pod("stays", &[(8082, 80)]).expect("pod");
+    containerd.stop();
+    let containerd = Containerd::start();
+    let mut cri = Cri::connect();
+    let other = cri.run_pod("other", &[]).expect("pod");
+    assert_ne!(pod.ip, other.ip);
+    eventually("the pod still serves", Duration::from_secs(5), || {
+        cri.exec(&other, "wget -q -O - http://10.244.7.1:8082/")
+            .ok()
+    });
+    for pod in [&pod, &other] {
+        cri.remove(pod).expect("remove");
+    }
+    nothing_left();
+    containerd.stop();
+}
+
+fn no_subnet_env() {
+    let (containerd, mut cri) = with_flannel();
+    fs::remove_file("/run/flannel/subnet.env").expect("remove");
+    let error = cri
+        .run_pod("early", &[])
+        .expect_err("there is no subnet yet");
+    assert!(error.contains("subnet.env"), "{error}");
+    fs::write("/run/flannel/subnet.env", SUBNET_ENV).expect("subnet.env");
+    let pod = cri.run_pod("early", &[]).expect("pod");
+    cri.remove(&pod).expect("remove");
+    nothing_left();
+    containerd.stop();
+}
+
+fn go_to_ours_and_back() {
+    machine::install(machine::go());
+    machine::configure(BRIDGE);
+    let containerd = Containerd::start();
+    containerd.import();
+    let mut cri = Cri::connect();
+    let by_go = cri
+        .run_pod("by-go", &[(8083, 80)])
+        .unwrap_or_else(|error| panic!("{error}\n{}", containerd.log()));
+    let also_by_go = cri.run_pod("also-by-go", &[]).expect("pod");
+
+    machine::install(machine::ours());
+    let by_us = cri
+        .run_pod("by-us", &[(8084, 80)])
+        .unwrap_or_else(|error| panic!("{error}\n{}", containerd.log()));
+    let also_by_us = cri.run_pod("also-by-us", &[]).expect("pod");
+    let mut ips = vec![
+        by_go.ip.clone(),
+        also_by_go.ip.clone(),
+        by_us.ip.clone(),
+        also_by_us.ip.clone(),
+    ];
+    ips.sort();
+    ips.dedup();
+    assert_eq!(ips.len(), 4, "one store for both: {ips:?}");
+    eventually("httpd", Duration::from_secs(5), || {
+        cri.exec(&by_us, "wget -q -O - http://10.244.7.1:8083/")
+            .ok()
+    });
+    greets(&mut cri, &by_us, "10.244.7.1:8083", "by-go");
+    greets(&mut cri, &by_go, "10.244.7.1:8084", "by-us");
+    cri.remove(&by_go).expect("what Go made, we remove");
+
+    machine::install(machine::go());
+    greets(&mut cri, &also_by_go, "10.244.7.1:8084", "by-us");
+    cri.remove(&also_by_us).expect("what we made, Go removes");
+    cri.remove(&also_by_go).expect("remove");
+    machine::install(machine::ours());
+    cri.remove(&by_us).expect("remove");
+    nothing_left();
+    containerd.stop();
+}

@@ -1,0 +1,69 @@
+//! podman with its CNI back end: a second runtime, which calls plugins in its own way.
+
+use std::fs;
+
+use runtimes::{
+    image::{self, run},
+    machine,
+};
+use tests::{Case, case};
+
+const CONF_LIST: &str = r#"{"name":"pods","cniVersion":"0.4.0","plugins":[
+    {"type":"bridge","bridge":"cni1","isGateway":true,"ipMasq":true,"hairpinMode":true,
+     "ipam":{"type":"host-local","ranges":[[{"subnet":"10.89.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}},
+    {"type":"portmap","capabilities":{"portMappings":true}}]}"#;
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    vec![case("podman/run-publish-remove", run_publish_remove)]
+}
+
+fn configure() {
+    machine::install(machine::ours());
+    fs::create_dir_all("/run/podman-cni").expect("folder");
+    fs::write("/run/podman-cni/20-pods.conflist", CONF_LIST).expect("conf list");
+    let configuration = format!(
+        "[containers]\nseccomp_profile = \"unconfined\"\napparmor_profile = \"unconfined\"\n\
+         default_ulimits = [\"nofile=20000:20000\", \"nproc=32768:32768\"]\n\
+         [engine]\ncgroup_manager = \"cgroupfs\"\nruntime = \"runc\"\nevents_logger = \"file\"\n\
+         [network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [\"{}\"]\nnetwork_config_dir = \"/run/podman-cni\"\n",
+        machine::BIN
+    );
+    fs::write("/run/containers.conf", configuration).expect("containers.conf");
+}
+
+fn podman(arguments: &str) -> String {
+    run(&format!(
+        "CONTAINERS_CONF=/run/containers.conf podman {arguments}"
+    ))
+}
+
+fn run_publish_remove() {
+    configure();
+    podman(&format!("load -q -i {}", image::ARCHIVE));
+    podman(&format!(
+        "run -d --name web --network pods -p 8090:80 {} sh -c 'hostname > /www/index.html; httpd -f -p 80 -h /www'",
+        image::NAME
+    ));
+    let ip = podman("inspect -f '{{.NetworkSettings.Networks.pods.IPAddress}}' web");
+    assert!(ip.starts_with("10.89.0."), "{ip}");
+    let page = podman(&format!(
+        "run --rm --network pods {} sh -c 'sleep 0.3; timeout 3 wget -q -O - http://{}/'",
+        image::NAME,
+        ip.trim()
+    ));
+    assert!(!page.trim().is_empty());
+    let page_by_port = podman(&format!(
+        "run --rm --network pods {} timeout 3 wget -q -O - http://10.89.0.1:8090/",
+        image::NAME
+    ));
+    assert_eq!(page_by_port, page);
+    podman("rm -f -t 0 web");
+    assert_eq!(run("ip -o link show master cni1 || true"), "");
+    assert_eq!(
+        run("ls /var/lib/cni/networks/pods | grep '^[0-9]' || true"),
+        ""
+    );
+    let rules = run("iptables-save -t nat; nft list ruleset 2>/dev/null || true");
+    assert!(!rules.contains("10.89.0."), "{rules}");
+}
