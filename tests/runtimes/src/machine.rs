@@ -3,9 +3,9 @@
 
 use std::{
     env, fs,
-    os::unix::{fs::symlink, process::CommandExt},
-    path::Path,
-    process::Command,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command, exit},
 };
 
 use tests::sandbox;
@@ -33,11 +33,13 @@ pub fn missing() -> Option<String> {
     lacking.map(|(file, package)| format!("{file} is missing: apt-get install {package}"))
 }
 
-/// Moves the process there. Call it first in `main`; returns inside.
+/// Moves the process there. Call it first in `main`; returns inside. The outer process waits, takes the control groups
+/// away that the runtimes made, and ends with the same code.
 pub fn enter() {
     if env::var_os(MARK).is_none() {
+        let before = control_groups();
         let exe = env::current_exe().expect("own path");
-        let error = Command::new("unshare")
+        let status = Command::new("unshare")
             .args([
                 "--net",
                 "--mount",
@@ -50,8 +52,21 @@ pub fn enter() {
             .arg(exe)
             .args(env::args_os().skip(1))
             .env(MARK, "1")
-            .exec();
-        panic!("cannot run unshare (Debian package util-linux): {error}");
+            .status()
+            .unwrap_or_else(|error| {
+                panic!("cannot run unshare (Debian package util-linux): {error}")
+            });
+        for group in control_groups()
+            .iter()
+            .rev()
+            .filter(|group| !before.contains(group))
+        {
+            // one that somebody else has taken into use meanwhile stays
+            if let Err(error) = fs::remove_dir(group) {
+                eprintln!("{}: {error}", group.display());
+            }
+        }
+        exit(status.code().unwrap_or(1));
     }
     sandbox::private_folders();
     fs::create_dir_all("/run/flannel").expect("/run/flannel");
@@ -67,8 +82,31 @@ pub fn enter() {
     );
 }
 
+/// The groups that containerd and podman make, in each hierarchy, parents first.
+fn control_groups() -> Vec<PathBuf> {
+    let output = Command::new("find")
+        .args([
+            "/sys/fs/cgroup",
+            "-type",
+            "d",
+            "(",
+            "-path",
+            "*/k8s.io*",
+            "-o",
+            "-path",
+            "*/libpod_parent*",
+            ")",
+        ])
+        .output()
+        .expect("find");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(PathBuf::from)
+        .collect()
+}
+
 /// Puts plugins in place: each name a link, replaced by rename as `make install` does.
-pub fn install(plugins: impl IntoIterator<Item = (String, std::path::PathBuf)>) {
+pub fn install(plugins: impl IntoIterator<Item = (String, PathBuf)>) {
     fs::create_dir_all(BIN).expect(BIN);
     for (name, target) in plugins {
         let new = format!("{BIN}/.{name}.new");
@@ -78,7 +116,7 @@ pub fn install(plugins: impl IntoIterator<Item = (String, std::path::PathBuf)>) 
 }
 
 /// Our suite under each of its names.
-pub fn ours() -> Vec<(String, std::path::PathBuf)> {
+pub fn ours() -> Vec<(String, PathBuf)> {
     let suite = tests::binaries::program("cni-suite");
     tests::binaries::PLUGINS
         .iter()
@@ -87,7 +125,7 @@ pub fn ours() -> Vec<(String, std::path::PathBuf)> {
 }
 
 /// Debian's Go plugins, as far as they have the name.
-pub fn go() -> Vec<(String, std::path::PathBuf)> {
+pub fn go() -> Vec<(String, PathBuf)> {
     let file = |name: &&str| (name.to_string(), Path::new(GO).join(name));
     tests::binaries::PLUGINS
         .iter()
