@@ -1,10 +1,12 @@
 //! Everything that needs a kernel: each module is one area and lists its cases.
 
 mod hosts;
+mod replay;
 
 fn main() {
     tests::sandbox::enter();
     let mut cases = Vec::new();
     cases.extend(hosts::cases());
+    cases.extend(replay::cases());
     tests::suite::main(cases)
 }
