@@ -1,5 +1,6 @@
-//! Delegation (CNI spec section 4): by execution, or in process where CNI_PATH resolves to this very executable.
-use crate::{Call, Plugin, Verb};
+//! Delegation (CNI spec section 4): by execution, or in process where CNI_PATH resolves to this very executable. Both ways check
+//! the same things and give the same bytes.
+use crate::{Call, Plugin, Verb, execute, frame, identity, search};
 use cni_conf::{AddResult, Error};
 
 /// The plugins that live in this executable.
@@ -12,21 +13,45 @@ impl std::fmt::Debug for dyn Plugin {
 }
 
 /// Runs `verb` of plugin `plugin_type` with `config` on stdin and the environment of `call` (CNI_COMMAND overridden).
-/// Gives its stdout. Errors: the delegate's own code and message; `failed to find plugin "x" in path [...]`; ...
+/// Gives its stdout. Errors: the delegate's own code and message; `failed to find plugin "x" in path [...]`; or, where it ended
+/// without a word, `netplugin failed ...`.
 pub fn delegate(
-    _call: &Call,
-    _plugin_type: &str,
-    _verb: Verb,
-    _config: &[u8],
+    call: &Call,
+    plugin_type: &str,
+    verb: Verb,
+    config: &[u8],
 ) -> Result<Vec<u8>, Error> {
-    todo!()
+    let file = search::find(plugin_type, &call.path)?;
+    let environment = call.environment(verb);
+    let held = call
+        .registry
+        .iter()
+        .find(|plugin| plugin.name() == plugin_type);
+    match held {
+        Some(plugin) if identity::is_own(&file) => {
+            let call = Call::new(
+                environment,
+                config.to_vec(),
+                plugin.versions(),
+                call.registry,
+            )?;
+            frame::invoke(*plugin, &call)
+        }
+        _ => execute::execute(&file, &environment.variables(), config),
+    }
 }
 
-/// ADD of the IPAM plugin `call.net.ipam_type` with the same stdin.
-pub fn ipam_add(_call: &Call) -> Result<AddResult, Error> {
-    todo!()
+/// ADD of the IPAM plugin `call.net.ipam_type` with the same stdin. A result that does not tell its version is read as one of the
+/// configuration's.
+pub fn ipam_add(call: &Call) -> Result<AddResult, Error> {
+    let stdout = delegate(call, &call.net.ipam_type, Verb::Add, &call.config)?;
+    AddResult::parse(&stdout, call.net.version)
 }
+
 /// Any other verb of the IPAM plugin with the same stdin; Ok if there is none.
-pub fn ipam(_call: &Call, _verb: Verb) -> Result<(), Error> {
-    todo!()
+pub fn ipam(call: &Call, verb: Verb) -> Result<(), Error> {
+    if call.net.ipam_type.is_empty() {
+        return Ok(());
+    }
+    delegate(call, &call.net.ipam_type, verb, &call.config).map(drop)
 }

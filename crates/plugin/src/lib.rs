@@ -1,8 +1,14 @@
 //! A plugin's frame: environment -> verb -> stdout; delegation; and the runtime's side of the same protocol.
 pub mod call;
 pub mod delegate;
+pub mod environment;
+mod execute;
 pub mod frame;
+mod identity;
 pub mod runtime;
+mod search;
+mod version_gate;
 
-pub use call::{Call, Verb};
-pub use frame::{AddOutput, Plugin, main};
+pub use call::Call;
+pub use environment::{Environment, Verb};
+pub use frame::{AddOutput, Plugin, main, warn};

@@ -1,0 +1,215 @@
+//! The variables by which a runtime tells a plugin what to do (CNI spec 1.1, section 2 "Parameters"), with the checks and
+//! messages of upstream's skel.
+use cni_conf::{Code, Error, ids};
+use std::ffi::{OsStr, OsString};
+
+/// What CNI_COMMAND asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// makes an attachment
+    Add,
+    /// checks that an attachment is as ADD left it
+    Check,
+    /// takes an attachment away
+    Del,
+    /// takes away what no valid attachment owns
+    Gc,
+    /// tells whether the next ADD can work
+    Status,
+    /// tells which spec versions the plugin speaks
+    Version,
+}
+
+impl Verb {
+    /// As CNI_COMMAND spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verb::Add => "ADD",
+            Verb::Check => "CHECK",
+            Verb::Del => "DEL",
+            Verb::Gc => "GC",
+            Verb::Status => "STATUS",
+            Verb::Version => "VERSION",
+        }
+    }
+
+    /// Exactly one of the six words; None for anything else.
+    pub fn parse(text: &str) -> Option<Verb> {
+        [
+            Verb::Add,
+            Verb::Check,
+            Verb::Del,
+            Verb::Gc,
+            Verb::Status,
+            Verb::Version,
+        ]
+        .into_iter()
+        .find(|verb| verb.as_str() == text)
+    }
+
+    /// True for the verbs that are about one container.
+    pub(crate) fn names_container(self) -> bool {
+        matches!(self, Verb::Add | Verb::Check | Verb::Del)
+    }
+}
+
+/// The variables as given; "" where one is unset, which upstream does not tell apart either.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Environment {
+    /// CNI_COMMAND
+    pub command: String,
+    /// CNI_CONTAINERID
+    pub container_id: String,
+    /// CNI_NETNS
+    pub netns: String,
+    /// CNI_IFNAME
+    pub ifname: String,
+    /// CNI_ARGS
+    pub args: String,
+    /// CNI_PATH, not yet split
+    pub path: OsString,
+    /// CNI_NETNS_OVERRIDE
+    pub netns_override: String,
+}
+
+impl Environment {
+    /// Of this process. What is no UTF-8 is made so; ids and names that need it are refused by their checks.
+    pub fn of_process() -> Self {
+        let raw = |name| std::env::var_os(name).unwrap_or_default();
+        let text = |name| raw(name).to_string_lossy().into_owned();
+        Environment {
+            command: text("CNI_COMMAND"),
+            container_id: text("CNI_CONTAINERID"),
+            netns: text("CNI_NETNS"),
+            ifname: text("CNI_IFNAME"),
+            args: text("CNI_ARGS"),
+            path: raw("CNI_PATH"),
+            netns_override: text("CNI_NETNS_OVERRIDE"),
+        }
+    }
+
+    /// The verb; None for a word that is none.
+    pub fn verb(&self) -> Option<Verb> {
+        Verb::parse(&self.command)
+    }
+
+    /// Checks in skel's order: each variable in turn, the first malformed one ends it, and those that the verb needs and that are
+    /// missing are told together. Nothing is required for a word that is no verb: its config is looked at first.
+    pub fn check(&self) -> Result<(), Error> {
+        let verb = self.verb();
+        let needed = verb.is_some_and(|verb| verb != Verb::Version);
+        let container = verb.is_some_and(Verb::names_container);
+        let netns = matches!(verb, Some(Verb::Add | Verb::Check));
+        let mut missing = Vec::new();
+        if self.command.is_empty() {
+            missing.push("CNI_COMMAND");
+        }
+        if container && self.container_id.is_empty() {
+            missing.push("CNI_CONTAINERID");
+        } else if container {
+            ids::check_container_id(&self.container_id)?;
+        }
+        if netns && self.netns.is_empty() {
+            missing.push("CNI_NETNS");
+        }
+        if container && self.ifname.is_empty() {
+            missing.push("CNI_IFNAME");
+        } else if container {
+            ids::check_interface_name(&self.ifname)?;
+        }
+        if needed && self.path.is_empty() {
+            missing.push("CNI_PATH");
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Code::InvalidEnvironment,
+            format!("required env variables [{}] missing", missing.join(",")),
+        ))
+    }
+
+    /// True if CNI_NETNS_OVERRIDE allows a plugin to work on its own namespace.
+    pub fn overrides_netns(&self) -> bool {
+        self.netns_override == "1" || self.netns_override.eq_ignore_ascii_case("TRUE")
+    }
+
+    /// Name and value of each, for a plugin that is executed. Empty ones are given too, so that none is inherited by mistake.
+    pub(crate) fn variables(&self) -> [(&'static str, &OsStr); 7] {
+        [
+            ("CNI_COMMAND", OsStr::new(&self.command)),
+            ("CNI_CONTAINERID", OsStr::new(&self.container_id)),
+            ("CNI_NETNS", OsStr::new(&self.netns)),
+            ("CNI_IFNAME", OsStr::new(&self.ifname)),
+            ("CNI_ARGS", OsStr::new(&self.args)),
+            ("CNI_PATH", &self.path),
+            ("CNI_NETNS_OVERRIDE", OsStr::new(&self.netns_override)),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good(verb: &str) -> Environment {
+        Environment {
+            command: verb.into(),
+            container_id: "c1".into(),
+            netns: "/run/netns/c1".into(),
+            ifname: "eth0".into(),
+            path: "/opt/cni/bin".into(),
+            ..Environment::default()
+        }
+    }
+
+    #[test]
+    fn what_each_verb_needs() {
+        for (verb, missing) in [
+            ("ADD", "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH"),
+            ("CHECK", "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH"),
+            ("DEL", "CNI_CONTAINERID,CNI_IFNAME,CNI_PATH"),
+            ("GC", "CNI_PATH"),
+            ("STATUS", "CNI_PATH"),
+            ("", "CNI_COMMAND"),
+        ] {
+            let bare = Environment {
+                command: verb.into(),
+                ..Environment::default()
+            };
+            let error = bare.check().unwrap_err();
+            assert_eq!(error.code, 4, "{verb}");
+            assert_eq!(
+                error.msg,
+                format!("required env variables [{missing}] missing")
+            );
+        }
+        for verb in ["VERSION", "add", "ADDITION"] {
+            let bare = Environment {
+                command: verb.into(),
+                ..Environment::default()
+            };
+            assert_eq!(bare.check(), Ok(()), "{verb}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_id_is_told_before_what_is_missing() {
+        let mut env = good("ADD");
+        env.container_id = "../c1".into();
+        env.path = OsString::new();
+        let error = env.check().unwrap_err();
+        assert_eq!(error.msg, "invalid characters in containerID");
+        assert_eq!(error.details, "../c1");
+    }
+
+    #[test]
+    fn ids_do_not_matter_to_verbs_without_a_container() {
+        for verb in ["GC", "STATUS", "VERSION"] {
+            let mut env = good(verb);
+            env.container_id = "../c1".into();
+            env.ifname = "a/b".into();
+            assert_eq!(env.check(), Ok(()));
+        }
+    }
+}
