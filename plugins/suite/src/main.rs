@@ -1,2 +1,71 @@
-//! A program.
-fn main() {}
+//! The suite: one executable that is every plugin, by the name it is executed by.
+use plugin::{Plugin, delegate::Registry};
+use std::{env, ffi::OsStr, path::Path, process::ExitCode};
+
+/// Every plugin; `names` beside this crate lists them for those who link them.
+static PLUGINS: Registry = &[&loopback::PLUGIN];
+
+fn main() -> ExitCode {
+    let mut args = env::args_os();
+    let called = args.next().unwrap_or_default();
+    if let Some(plugin) = by_name(&called) {
+        return plugin::main(plugin, PLUGINS);
+    }
+    match args.next() {
+        Some(name) => match by_name(&name) {
+            Some(plugin) => plugin::main(plugin, PLUGINS),
+            None => unknown(&name),
+        },
+        // a runtime wants a plugin, so the name it looked for is none of ours
+        None if env::var_os("CNI_COMMAND").is_some_and(|verb| !verb.is_empty()) => unknown(&called),
+        None => {
+            plugin::warn(about());
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// The plugin that a path's last part names.
+fn by_name(path: &OsStr) -> Option<&'static dyn Plugin> {
+    let name = Path::new(path).file_name()?.to_str()?;
+    PLUGINS.iter().copied().find(|plugin| plugin.name() == name)
+}
+
+fn unknown(name: &OsStr) -> ExitCode {
+    plugin::warn(format_args!(
+        "{} is none of the plugins in this file: {}",
+        name.to_string_lossy(),
+        names().join(", ")
+    ));
+    ExitCode::FAILURE
+}
+
+fn names() -> Vec<&'static str> {
+    PLUGINS.iter().map(|plugin| plugin.name()).collect()
+}
+
+fn about() -> String {
+    format!(
+        "cni-suite {}: every CNI plugin of flannel's pod network in one file.\n\n  {}\n\n\
+         It is each of them by the name it is executed by. To install one beside this file:\n\n  \
+         ln -s cni-suite /opt/cni/bin/bridge\n\n\
+         A runtime then finds it in CNI_PATH. `cni-suite NAME` runs one by hand; what it needs comes in the CNI_*\n\
+         variables and on stdin (https://www.cni.dev/docs/spec/).",
+        env!("CARGO_PKG_VERSION"),
+        names().join("\n  ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_the_last_part_of_the_path() {
+        let name = |path: &str| by_name(OsStr::new(path)).map(|plugin| plugin.name());
+        assert_eq!(name("/opt/cni/bin/loopback"), Some("loopback"));
+        assert_eq!(name("loopback"), Some("loopback"));
+        assert_eq!(name("/opt/cni/bin/cni-suite"), None);
+        assert_eq!(name(""), None);
+    }
+}
