@@ -1,4 +1,10 @@
 //! Subnet managers: where leases come from. Each publishes the whole current picture; the newest replaces the one not yet handled.
+pub mod alloc;
+pub mod embedded;
+mod key;
+
+pub use key::SubnetKey;
+
 use crate::{
     lease::{Lease, LeaseAttrs, Leases},
     network_config::NetworkConfig,

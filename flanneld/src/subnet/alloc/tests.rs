@@ -1,0 +1,279 @@
+use std::collections::HashSet;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn config(text: &str) -> NetworkConfig {
+    let mut config = NetworkConfig::parse(text).unwrap();
+    config.check_subnets().unwrap();
+    config
+}
+
+fn small() -> NetworkConfig {
+    config(r#"{"Network":"10.3.0.0/22","SubnetLen":24}"#)
+}
+
+fn dual() -> NetworkConfig {
+    config(r#"{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fd00::/16"}"#)
+}
+
+fn node(v4: u8) -> LeaseAttrs {
+    LeaseAttrs {
+        public_ip: Some([192, 0, 2, v4].into()),
+        ..LeaseAttrs::default()
+    }
+}
+
+fn node6(v6: &str) -> LeaseAttrs {
+    LeaseAttrs {
+        public_ipv6: Some(v6.parse().unwrap()),
+        ..LeaseAttrs::default()
+    }
+}
+
+fn key(text: &str) -> SubnetKey {
+    text.parse().unwrap()
+}
+
+fn lease(text: &str, attrs: LeaseAttrs) -> Lease {
+    let key = key(text);
+    Lease {
+        subnet: key.v4,
+        ipv6_subnet: key.v6,
+        attrs,
+        expiration: None,
+    }
+}
+
+fn reservation(text: &str, attrs: LeaseAttrs) -> Reservation {
+    Reservation {
+        key: key(text),
+        attrs,
+    }
+}
+
+fn ask(
+    config: &NetworkConfig,
+    attrs: &LeaseAttrs,
+    previous: &str,
+    leases: &[Lease],
+    reservations: &[Reservation],
+) -> Result<Choice, Error> {
+    let previous: Option<SubnetKey> = previous.parse().ok();
+    let previous = Previous {
+        subnet: previous.and_then(|key| key.v4),
+        ipv6_subnet: previous.and_then(|key| key.v6),
+    };
+    let leases: Vec<&Lease> = leases.iter().collect();
+    let reservations: Vec<&Reservation> = reservations.iter().collect();
+    let taken = Taken {
+        leases: &leases,
+        reservations: &reservations,
+    };
+    choose(config, attrs, previous, &taken, |_| 0)
+}
+
+#[test]
+fn the_first_free_one() {
+    let choice = ask(&small(), &node(1), "", &[], &[]).unwrap();
+    assert_eq!((choice.key, choice.held), (key("10.3.1.0-24"), None));
+}
+
+#[test]
+fn the_same_again_for_the_same_public_ip() {
+    let leases = [lease("10.3.1.0-24", node(2)), lease("10.3.3.0-24", node(1))];
+    let choice = ask(&small(), &node(1), "10.3.2.0-24", &leases, &[]).unwrap();
+    assert_eq!(choice.key, key("10.3.3.0-24"));
+    assert_eq!(choice.held, Some(choice.key));
+}
+
+#[test]
+fn a_lease_that_no_longer_fits_is_replaced() {
+    for old in ["10.4.1.0-24", "10.3.2.0-25", "10.3.0.0-24"] {
+        let choice = ask(&small(), &node(1), "", &[lease(old, node(1))], &[]).unwrap();
+        assert_eq!(choice.key, key("10.3.1.0-24"));
+        assert_eq!(choice.held, Some(key(old)));
+    }
+}
+
+#[test]
+fn the_previous_one_if_it_is_free_and_fits() {
+    let taken = [lease("10.3.2.0-24", node(2))];
+    for (previous, got) in [
+        ("10.3.3.0-24", "10.3.3.0-24"),
+        ("10.3.2.0-24", "10.3.1.0-24"),
+        ("10.3.2.0-25", "10.3.1.0-24"),
+        ("10.9.9.0-24", "10.3.1.0-24"),
+    ] {
+        let choice = ask(&small(), &node(1), previous, &taken, &[]).unwrap();
+        assert_eq!(choice.key, key(got), "{previous}");
+    }
+}
+
+#[test]
+fn reservations_are_for_their_node_alone() {
+    let reserved = [
+        reservation("10.3.1.0-24", node(7)),
+        reservation("10.3.2.0-24", node(8)),
+    ];
+    let small = small();
+    let got = |id, previous| ask(&small, &node(id), previous, &[], &reserved).map(|c| c.key);
+    assert_eq!(got(7, "10.3.3.0-24").unwrap(), key("10.3.1.0-24"));
+    assert_eq!(got(8, "").unwrap(), key("10.3.2.0-24"));
+    assert_eq!(got(1, "10.3.1.0-24").unwrap(), key("10.3.3.0-24"));
+    // a node keeps the lease it has: its pods live there
+    let has = [lease("10.3.3.0-24", node(7))];
+    let choice = ask(&small, &node(7), "", &has, &reserved).unwrap();
+    assert_eq!(choice.key, key("10.3.3.0-24"));
+}
+
+#[test]
+fn out_of_subnets_names_the_range() {
+    let all: Vec<Lease> = (1..4)
+        .map(|n| lease(&format!("10.3.{n}.0-24"), node(n)))
+        .collect();
+    let error = ask(&small(), &node(9), "", &all, &[]).unwrap_err();
+    assert!(
+        matches!(&error, Error::OutOfSubnets { min, max } if min == "10.3.1.0" && max == "10.3.3.0"),
+        "{error}"
+    );
+    assert_eq!(
+        ask(&small(), &node(2), "", &all, &[]).unwrap().key,
+        key("10.3.2.0-24")
+    );
+}
+
+#[test]
+fn each_family_by_itself() {
+    let taken = [lease("10.3.1.0-24&fd00:0:0:1::-64", node(2))];
+    let choice = ask(
+        &dual(),
+        &node(1),
+        "10.3.1.0-24&fd00:0:0:9::-64",
+        &taken,
+        &[],
+    )
+    .unwrap();
+    assert_eq!(choice.key, key("10.3.2.0-24&fd00:0:0:9::-64"));
+    // a lease from before IPv6 was enabled keeps its IPv4 half
+    let old = [lease("10.3.77.0-24", node(1))];
+    let choice = ask(&dual(), &node(1), "", &old, &[]).unwrap();
+    assert_eq!(choice.key, key("10.3.77.0-24&fd00:0:0:1::-64"));
+    assert_eq!(choice.held, Some(key("10.3.77.0-24")));
+}
+
+#[test]
+fn a_node_without_ipv4() {
+    let config = config(r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/16"}"#);
+    let first = ask(&config, &node6("2001:db8::1"), "", &[], &[]).unwrap();
+    assert_eq!(first.key, key("0.0.0.0-0&fd00:0:0:1::-64"));
+    let leases = [lease("0.0.0.0-0&fd00:0:0:1::-64", node6("2001:db8::1"))];
+    let again = ask(&config, &node6("2001:db8::1"), "", &leases, &[]).unwrap();
+    assert_eq!(again.key, first.key);
+    let other = ask(&config, &node6("2001:db8::2"), "", &leases, &[]).unwrap();
+    assert_eq!(other.key, key("0.0.0.0-0&fd00:0:0:2::-64"));
+}
+
+#[test]
+fn a_huge_range_is_not_walked() {
+    // 2^112 subnets, the first 10,000 of them taken
+    let config = config(
+        r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/8","IPv6SubnetLen":120}"#,
+    );
+    let taken: Vec<Lease> = (1..=10_000u128)
+        .map(|n| {
+            let ip = Ipv6Addr::from((0xfd << 120) + n * 256);
+            lease(
+                &format!("0.0.0.0-0&{ip}-120"),
+                node6(&format!("2001:db8::{n:x}")),
+            )
+        })
+        .collect();
+    let choice = ask(&config, &node6("2001:db9::1"), "", &taken, &[]).unwrap();
+    assert_eq!(choice.key, key("0.0.0.0-0&fd00::27:1100-120"));
+}
+
+#[test]
+fn the_end_of_the_address_space() {
+    let config = config(
+        r#"{"Network":"255.255.255.0/24","SubnetLen":26,"EnableIPv6":true,
+            "IPv6Network":"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/124"}"#,
+    );
+    let mut leases = Vec::new();
+    for n in 1..=3 {
+        let choice = ask(&config, &node(n), "", &leases, &[]).unwrap();
+        leases.push(lease(&choice.key.to_string(), node(n)));
+    }
+    assert!(matches!(
+        ask(&config, &node(4), "", &leases, &[]),
+        Err(Error::OutOfSubnets { .. })
+    ));
+}
+
+#[test]
+fn what_can_be_reserved() {
+    let small = small();
+    assert_eq!(fits(&small, &key("10.3.1.0-24")), Ok(()));
+    for bad in [
+        "10.3.0.0-24",
+        "10.3.1.0-25",
+        "10.4.1.0-24",
+        "10.3.1.0-24&fd00::-64",
+    ] {
+        let error = fits(&small, &key(bad)).unwrap_err();
+        assert!(error.contains(bad), "{error}");
+    }
+}
+
+#[test]
+fn keys_that_overlap() {
+    for (a, b, meet) in [
+        ("10.3.1.0-24", "10.3.1.128-25", true),
+        ("10.3.1.0-24", "10.3.2.0-24", false),
+        ("10.3.1.0-24&fd00::-64", "10.3.2.0-24&fd00::-64", true),
+        ("10.3.1.0-24", "0.0.0.0-0&fd00::-64", false),
+    ] {
+        assert_eq!(overlap(&key(a), &key(b)), meet, "{a} {b}");
+        assert_eq!(overlap(&key(b), &key(a)), meet, "{b} {a}");
+    }
+}
+
+proptest! {
+    /// Nodes come, return and leave in any order: no two ever share an address, and all are inside the range.
+    #[test]
+    fn never_twice(steps in proptest::collection::vec((0u8..20, any::<bool>(), any::<usize>()), 1..80), len in 24u8..28) {
+        let config = config(&format!(
+            r#"{{"Network":"10.3.0.0/20","SubnetLen":{len},"EnableIPv6":true,"IPv6Network":"fd00::/60"}}"#
+        ));
+        let mut leases: Vec<Lease> = vec![lease("10.3.4.0-22", node(100)), lease("10.3.9.64-26", node(101))];
+        for (id, leave, random) in steps {
+            if leave {
+                leases.retain(|lease| !lease.attrs.same_node(&node(id)));
+                continue;
+            }
+            let all: Vec<&Lease> = leases.iter().collect();
+            let before = all.iter().find(|lease| lease.attrs.same_node(&node(id))).map(|lease| lease.key());
+            let taken = Taken { leases: &all, reservations: &[] };
+            let choice = match choose(&config, &node(id), Previous::default(), &taken, |n| random % n) {
+                Ok(choice) => choice,
+                Err(Error::OutOfSubnets { .. }) => continue,
+                Err(error) => panic!("{error}"),
+            };
+            prop_assert_eq!(choice.held, before);
+            if let Some(before) = before {
+                prop_assert_eq!(choice.key, before);
+            }
+            prop_assert!(fits(&config, &choice.key).is_ok());
+            leases.retain(|lease| Some(lease.key()) != choice.held);
+            leases.push(lease(&choice.key.to_string(), node(id)));
+        }
+        for (i, a) in leases.iter().enumerate() {
+            for b in &leases[i + 1..] {
+                prop_assert!(!overlap(&a.key(), &b.key()), "{} {}", a.key(), b.key());
+            }
+        }
+        let nodes: HashSet<_> = leases.iter().map(|lease| lease.attrs.public_ip).collect();
+        prop_assert_eq!(nodes.len(), leases.len());
+    }
+}
