@@ -1,10 +1,12 @@
 //! What can go wrong when talking to the kernel.
+
 use nix::errno::Errno;
+
 /// Each names the object it is about.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel refused a request: its errno and, where it gave one, its extended ACK text.
-    #[error("{what}: {}{}", errno.desc(), message.as_deref().map(|m| format!(" ({m})")).unwrap_or_default())]
+    #[error("{what}: {}{}", reason(*errno), message.as_deref().map(|m| format!(" ({m})")).unwrap_or_default())]
     Kernel {
         /// "create veth vethabc"
         what: String,
@@ -14,7 +16,7 @@ pub enum Error {
         message: Option<String>,
     },
     /// A system call failed.
-    #[error("{what}: {source}")]
+    #[error("{what}: {}", io_reason(source))]
     Io {
         /// "open /run/netns/x"
         what: String,
@@ -39,6 +41,7 @@ pub enum Error {
         reason: String,
     },
 }
+
 impl Error {
     /// The errno, if the kernel gave one.
     pub fn errno(&self) -> Option<Errno> {
@@ -48,11 +51,13 @@ impl Error {
             _ => None,
         }
     }
+
     /// EEXIST
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(Errno::EEXIST)
     }
-    /// The object (or its device) is not there: ENOENT, ENODEV, ESRCH, EADDRNOTAVAIL.
+
+    /// The object (or its device) is not there: ENOENT, ENODEV, ESRCH, EADDRNOTAVAIL, ENXIO.
     pub fn is_absent(&self) -> bool {
         matches!(
             self.errno(),
@@ -60,5 +65,62 @@ impl Error {
                 Errno::ENOENT | Errno::ENODEV | Errno::ESRCH | Errno::EADDRNOTAVAIL | Errno::ENXIO
             )
         )
+    }
+
+    pub(crate) fn io(what: impl Into<String>, source: impl Into<std::io::Error>) -> Error {
+        Error::Io {
+            what: what.into(),
+            source: source.into(),
+        }
+    }
+}
+
+/// An errno as the Go programs print it: "file exists", not "File exists (os error 17)".
+fn reason(errno: Errno) -> String {
+    let text = errno.desc();
+    let mut letters = text.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => text.to_owned(),
+    }
+}
+
+fn io_reason(error: &std::io::Error) -> String {
+    match error.raw_os_error() {
+        Some(number) => reason(Errno::from_raw(number)),
+        None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_are_those_of_the_field() {
+        let kernel = |message: Option<&str>| Error::Kernel {
+            what: "create bridge cni0".into(),
+            errno: Errno::EEXIST,
+            message: message.map(Into::into),
+        };
+        assert_eq!(kernel(None).to_string(), "create bridge cni0: file exists");
+        assert_eq!(
+            kernel(Some("Device already there")).to_string(),
+            "create bridge cni0: file exists (Device already there)"
+        );
+        let io = Error::io("failed to Statfs \"/x\"", Errno::ENOENT);
+        assert_eq!(
+            io.to_string(),
+            "failed to Statfs \"/x\": no such file or directory"
+        );
+        assert!(io.is_absent() && !io.is_exists());
+        let magic = Error::NotANamespace {
+            path: "/etc/passwd".into(),
+            magic: 0xef53,
+        };
+        assert_eq!(
+            magic.to_string(),
+            "unknown FS magic on \"/etc/passwd\": ef53"
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! The kernel's network, synchronously: one netlink socket per namespace, typed requests, batches, dumps, notifications;
 //! namespaces; sysctls. Knows nothing of CNI.
+
 pub mod address;
+mod answer;
+mod attributes;
 pub mod error;
 pub mod fdb;
 pub mod link;
@@ -8,6 +11,7 @@ pub mod mac;
 pub mod monitor;
 pub mod namespace;
 pub mod neighbour;
+mod request;
 pub mod route;
 pub mod socket;
 pub mod sysctl;
@@ -15,6 +19,8 @@ pub mod sysctl;
 pub use error::Error;
 pub use mac::Mac;
 pub use namespace::NetNs;
-pub use socket::{Netlink, Request};
+pub use request::Request;
+pub use socket::Netlink;
+
 /// Short form.
 pub type Result<T> = std::result::Result<T, Error>;

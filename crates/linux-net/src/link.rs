@@ -1,6 +1,31 @@
 //! Links: bridge, veth, vxlan and what every link has (rtnetlink(7) RTM_NEWLINK, linux/if_link.h).
-use crate::{Mac, NetNs, Netlink, Request, Result};
+
+mod create;
+mod message;
+
 use std::net::IpAddr;
+
+use netlink_packet_core::DefaultNla;
+use netlink_packet_route::{
+    AddressFamily,
+    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, LinkProtoInfoBridge},
+};
+
+use crate::{Error, Mac, Netlink, Request, Result, request::Mode};
+
+pub use create::{create_bridge, create_ifb, create_veth, create_veth_here, create_vxlan};
+pub(crate) use message::{is_about_port, read};
+
+pub(crate) const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+pub(crate) const RTM_SETLINK: u16 = 19;
+/// IFNAMSIZ: no name has more bytes, its NUL included.
+const NAME_SIZE: usize = 16;
+/// IFLA_BRPORT_MODE: hairpin.
+const BRPORT_MODE: u16 = 4;
+/// IFLA_BRPORT_ISOLATED.
+const BRPORT_ISOLATED: u16 = 33;
 
 /// A link as the kernel shows it.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,65 +137,142 @@ pub struct Change {
     pub name: Option<String>,
 }
 
-/// A bridge; `mtu` None = kernel default.
-pub fn create_bridge(
-    _name: &str,
-    _mtu: Option<u32>,
-    _vlan_filtering: bool,
-    _mac: Option<Mac>,
-) -> Request {
-    todo!()
-}
-/// One request: the pair, the host end in the socket's namespace (up, enslaved if `master`), the other made straight in `container`.
-pub fn create_veth(
-    _host_name: &str,
-    _mtu: Option<u32>,
-    _master: Option<u32>,
-    _peer: &VethPeer,
-    _container: &NetNs,
-) -> Request {
-    todo!()
-}
-/// A veth pair within one namespace.
-pub fn create_veth_here(_name: &str, _peer_name: &str, _mtu: Option<u32>) -> Request {
-    todo!()
-}
-/// A vxlan device, attributes as upstream sends them (TTL 0, UDP_CSUM not sent, IFLA_TXQLEN 0).
-pub fn create_vxlan(_name: &str, _vxlan: &Vxlan, _mtu: Option<u32>, _mac: Option<Mac>) -> Request {
-    todo!()
-}
-/// An ifb device.
-pub fn create_ifb(_name: &str, _mtu: Option<u32>) -> Request {
-    todo!()
-}
 /// Changes a link.
-pub fn change(_index: u32, _change: &Change) -> Request {
-    todo!()
+pub fn change(index: u32, change: &Change) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    let flags = [
+        (change.up, LinkFlags::Up),
+        (change.promisc, LinkFlags::Promisc),
+        (change.allmulti, LinkFlags::Allmulti),
+    ];
+    for (wanted, flag) in flags {
+        if let Some(wanted) = wanted {
+            message.header.change_mask |= flag;
+            message.header.flags.set(flag, wanted);
+        }
+    }
+    message.attributes.extend(
+        [
+            change.name.as_deref().map(name_attribute),
+            change.mtu.map(LinkAttribute::Mtu),
+            change.mac.map(mac_attribute),
+            change.master.map(LinkAttribute::Controller),
+            change.txqlen.map(LinkAttribute::TxQueueLen),
+        ]
+        .into_iter()
+        .flatten(),
+    );
+    let what = format!("change link {index}: {}", change.summary());
+    Request::new(RTM_SETLINK, Mode::Existing, &message, what)
 }
+
+impl Change {
+    /// For messages: "up, mtu 1450".
+    fn summary(&self) -> String {
+        let switch = |value: Option<bool>, on: &str, off: &str| {
+            value.map(|value| if value { on } else { off }.to_owned())
+        };
+        let parts = [
+            switch(self.up, "up", "down"),
+            switch(self.promisc, "promisc on", "promisc off"),
+            switch(self.allmulti, "allmulticast on", "allmulticast off"),
+            self.mtu.map(|mtu| format!("mtu {mtu}")),
+            self.mac.map(|mac| format!("address {mac}")),
+            self.master.map(|master| match master {
+                0 => "nomaster".into(),
+                master => format!("master {master}"),
+            }),
+            self.txqlen.map(|length| format!("txqueuelen {length}")),
+            self.name.as_ref().map(|name| format!("name {name}")),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// Sets bridge port settings.
-pub fn set_bridge_port(_index: u32, _port: BridgePort) -> Request {
-    todo!()
+pub fn set_bridge_port(index: u32, port: BridgePort) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Bridge;
+    message.header.index = index;
+    let setting =
+        |kind, on: bool| LinkProtoInfoBridge::Other(DefaultNla::new(kind, vec![u8::from(on)]));
+    message.attributes = vec![LinkAttribute::ProtoInfoBridge(vec![
+        setting(BRPORT_MODE, port.hairpin),
+        setting(BRPORT_ISOLATED, port.isolated),
+    ])];
+    let what = format!(
+        "set bridge port {index}: hairpin {}, isolated {}",
+        port.hairpin, port.isolated
+    );
+    Request::new(RTM_SETLINK, Mode::Existing, &message, what)
 }
+
 /// Deletes a link by index.
-pub fn delete(_index: u32) -> Request {
-    todo!()
+pub fn delete(index: u32) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    let what = format!("delete link {index}");
+    Request::new(RTM_DELLINK, Mode::Existing, &message, what)
 }
+
 /// Deletes a link by name, without a look-up.
-pub fn delete_by_name(_name: &str) -> Request {
-    todo!()
+pub fn delete_by_name(name: &str) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![name_attribute(name)];
+    let what = format!("delete link {name}");
+    Request::new(RTM_DELLINK, Mode::Existing, &message, what)
+}
+
+/// A name, cut where the kernel refuses it for its length anyway: an attribute cannot be longer than 64 KiB.
+fn name_attribute(name: &str) -> LinkAttribute {
+    LinkAttribute::IfName(name.chars().take(2 * NAME_SIZE).collect())
+}
+
+fn mac_attribute(mac: Mac) -> LinkAttribute {
+    LinkAttribute::Address(mac.0.to_vec())
+}
+
+/// Counters are left out of the answer: nobody here reads them, and to gather them costs the kernel more than the rest.
+fn without_counters() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
 impl Netlink {
     /// None if there is no such link.
-    pub fn link_by_name(&mut self, _name: &str) -> Result<Option<Link>> {
-        todo!()
+    pub fn link_by_name(&mut self, name: &str) -> Result<Option<Link>> {
+        if name.is_empty() || name.len() >= NAME_SIZE {
+            return Ok(None);
+        }
+        let mut message = LinkMessage::default();
+        message.attributes = vec![name_attribute(name), without_counters()];
+        self.link(&message, format!("look up link {name}"))
     }
+
     /// None if there is no such link.
-    pub fn link_by_index(&mut self, _index: u32) -> Result<Option<Link>> {
-        todo!()
+    pub fn link_by_index(&mut self, index: u32) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes = vec![without_counters()];
+        self.link(&message, format!("look up link {index}"))
     }
+
+    fn link(&mut self, message: &LinkMessage, what: String) -> Result<Option<Link>> {
+        let request = Request::new(RTM_GETLINK, Mode::Existing, message, what);
+        match self.get(&request, |_, payload| read(payload)) {
+            Ok(link) => Ok(Some(link)),
+            Err(error @ Error::Kernel { .. }) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All links.
     pub fn links(&mut self) -> Result<Vec<Link>> {
-        todo!()
+        let mut message = LinkMessage::default();
+        message.attributes = vec![without_counters()];
+        let request = Request::new(RTM_GETLINK, Mode::Dump, &message, "list links".into());
+        self.dump(&request, |kind, payload| {
+            (kind == RTM_NEWLINK).then(|| read(payload)).transpose()
+        })
     }
 }

@@ -1,39 +1,138 @@
 //! Network namespaces, with an entry that cannot leave a thread in the wrong one.
-use crate::Result;
-use std::{os::fd::OwnedFd, path::Path};
+
+use std::{
+    fs::File,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+};
+
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::{
+        stat::fstat,
+        statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, statfs},
+    },
+};
+
+use crate::{Error, Result};
+
+/// The calling thread's own.
+const OWN: &str = "/proc/thread-self/ns/net";
+
 /// An open network namespace.
 #[derive(Debug)]
 pub struct NetNs {
-    _fd: OwnedFd,
+    /// shared with requests that name it
+    fd: Arc<OwnedFd>,
 }
+
 impl NetNs {
     /// Opens a path and checks with statfs that it is a namespace (NSFS_MAGIC or PROC_SUPER_MAGIC). Texts as upstream's:
     /// `failed to Statfs "p": no such file or directory`, `unknown FS magic on "p": ef53`.
-    pub fn open(_path: &Path) -> Result<NetNs> {
-        todo!()
+    pub fn open(path: &Path) -> Result<NetNs> {
+        // before opening: to open a FIFO would block
+        let found =
+            statfs(path).map_err(|error| Error::io(format!("failed to Statfs {path:?}"), error))?;
+        let FsType(magic) = found.filesystem_type();
+        if ![NSFS_MAGIC, PROC_SUPER_MAGIC].contains(&FsType(magic)) {
+            return Err(Error::NotANamespace {
+                path: path.display().to_string(),
+                // c_long on some architectures, shorter on others
+                #[allow(clippy::unnecessary_cast)]
+                magic: magic as i64,
+            });
+        }
+        let file = File::open(path)
+            .map_err(|error| Error::io(format!("open {}", path.display()), error))?;
+        Ok(OwnedFd::from(file).into())
     }
+
     /// The calling thread's.
     pub fn current() -> Result<NetNs> {
-        todo!()
+        match File::open(OWN) {
+            Ok(file) => Ok(OwnedFd::from(file).into()),
+            Err(error) => Err(Error::io(format!("open {OWN}"), error)),
+        }
     }
+
     /// Same namespace (device and inode).
-    pub fn is_same(&self, _other: &NetNs) -> Result<bool> {
-        todo!()
+    pub fn is_same(&self, other: &NetNs) -> Result<bool> {
+        let identity = |ns: &NetNs| match fstat(&ns.fd) {
+            Ok(stat) => Ok((stat.st_dev, stat.st_ino)),
+            Err(error) => Err(Error::io("stat network namespace", error)),
+        };
+        Ok(identity(self)? == identity(other)?)
     }
+
     /// Runs `f` with the calling thread inside. Afterwards (also after a panic) the thread is back, or the process is aborted.
-    pub fn run<T>(&self, _f: impl FnOnce() -> T) -> Result<T> {
-        todo!()
+    pub fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T> {
+        let home = NetNs::current()?;
+        enter(self).map_err(|error| Error::io("enter network namespace", error))?;
+        let _way_back = WayBack(home);
+        Ok(f())
+    }
+
+    /// The descriptor, for a request that names it.
+    pub(crate) fn shared(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.fd)
     }
 }
-impl std::os::fd::AsFd for NetNs {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        todo!()
+
+fn enter(ns: &NetNs) -> nix::Result<()> {
+    setns(ns.as_fd(), CloneFlags::CLONE_NEWNET)
+}
+
+/// Brings the thread back when it is dropped.
+struct WayBack(NetNs);
+
+impl Drop for WayBack {
+    fn drop(&mut self) {
+        if enter(&self.0).is_err() {
+            // everything that this thread did from now on would happen to somebody else's network
+            std::process::abort();
+        }
+    }
+}
+
+impl AsFd for NetNs {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }
 
 impl From<OwnedFd> for NetNs {
     /// An already open namespace.
     fn from(fd: OwnedFd) -> Self {
-        NetNs { _fd: fd }
+        NetNs { fd: Arc::new(fd) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_namespace_is_named() {
+        let absent = NetNs::open(Path::new("/nowhere/ns")).unwrap_err();
+        assert_eq!(
+            absent.to_string(),
+            "failed to Statfs \"/nowhere/ns\": no such file or directory"
+        );
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        let other = NetNs::open(file.path()).unwrap_err();
+        assert_eq!(
+            other.to_string(),
+            format!("unknown FS magic on {:?}: 1021994", file.path())
+        );
+    }
+
+    #[test]
+    fn own_is_own() {
+        let (one, two) = (
+            NetNs::current().unwrap(),
+            NetNs::open(Path::new(OWN)).unwrap(),
+        );
+        assert!(one.is_same(&two).unwrap());
     }
 }

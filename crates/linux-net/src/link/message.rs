@@ -1,0 +1,156 @@
+//! Reading RTM_NEWLINK and RTM_DELLINK: `struct ifinfomsg` and the IFLA_* attributes that a [`Link`] has.
+
+use super::{BRPORT_ISOLATED, BRPORT_MODE, BridgePort, Kind, Link, Vxlan};
+use crate::attributes::{Attribute, Read, attributes, header};
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_LINK: u16 = 5;
+const IFLA_MASTER: u16 = 10;
+const IFLA_TXQLEN: u16 = 13;
+const IFLA_OPERSTATE: u16 = 16;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_LINK_NETNSID: u16 = 37;
+
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+
+const IFLA_BR_VLAN_FILTERING: u16 = 7;
+
+const IFLA_VXLAN_ID: u16 = 1;
+const IFLA_VXLAN_GROUP: u16 = 2;
+const IFLA_VXLAN_LINK: u16 = 3;
+const IFLA_VXLAN_LOCAL: u16 = 4;
+const IFLA_VXLAN_LEARNING: u16 = 7;
+const IFLA_VXLAN_L2MISS: u16 = 13;
+const IFLA_VXLAN_L3MISS: u16 = 14;
+const IFLA_VXLAN_PORT: u16 = 15;
+const IFLA_VXLAN_GROUP6: u16 = 16;
+const IFLA_VXLAN_LOCAL6: u16 = 17;
+const IFLA_VXLAN_GBP: u16 = 23;
+
+const IFF_UP: u32 = 0x1;
+const IFF_LOOPBACK: u32 = 0x8;
+const IFF_PROMISC: u32 = 0x100;
+const IF_OPER_UP: u8 = 6;
+const AF_BRIDGE: u8 = 7;
+
+/// A link out of what follows the netlink header.
+pub(crate) fn read(payload: &[u8]) -> Read<Link> {
+    let (ifinfo, rest) = header::<16>(payload)?;
+    let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..] = ifinfo;
+    let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+    let mut link = Link {
+        index: u32::from_ne_bytes([i0, i1, i2, i3]),
+        name: String::new(),
+        mtu: 0,
+        mac: None,
+        up: flags & IFF_UP != 0,
+        oper_up: false,
+        loopback: flags & IFF_LOOPBACK != 0,
+        promisc: flags & IFF_PROMISC != 0,
+        master: None,
+        lower: None,
+        peer_netnsid: None,
+        txqlen: 0,
+        alias: None,
+        kind: Kind::None,
+        port: None,
+    };
+    for attribute in attributes(rest) {
+        let attribute = attribute?;
+        match attribute.kind {
+            IFLA_IFNAME => link.name = attribute.string(),
+            IFLA_MTU => link.mtu = attribute.u32()?,
+            IFLA_ADDRESS => link.mac = attribute.mac(),
+            IFLA_OPERSTATE => link.oper_up = attribute.u8()? == IF_OPER_UP,
+            IFLA_MASTER => link.master = Some(attribute.u32()?),
+            IFLA_LINK => link.lower = Some(attribute.u32()?),
+            IFLA_LINK_NETNSID => link.peer_netnsid = Some(attribute.i32()?),
+            IFLA_TXQLEN => link.txqlen = attribute.u32()?,
+            IFLA_IFALIAS => link.alias = Some(attribute.string()),
+            IFLA_LINKINFO => (link.kind, link.port) = info(&attribute)?,
+            _ => {}
+        }
+    }
+    Ok(link)
+}
+
+/// True for the messages about a bridge's ports (family AF_BRIDGE): they look like links, and one of them says "deleted" when
+/// a link only leaves its bridge.
+pub(crate) fn is_about_port(payload: &[u8]) -> bool {
+    payload.first() == Some(&AF_BRIDGE)
+}
+
+fn info(attribute: &Attribute<'_>) -> Read<(Kind, Option<BridgePort>)> {
+    let (mut kind, mut data) = (None, &[][..]);
+    let (mut port_kind, mut port_data) = (String::new(), &[][..]);
+    for attribute in attributes(attribute.value) {
+        let attribute = attribute?;
+        match attribute.kind {
+            IFLA_INFO_KIND => kind = Some(attribute.string()),
+            IFLA_INFO_DATA => data = attribute.value,
+            IFLA_INFO_SLAVE_KIND => port_kind = attribute.string(),
+            IFLA_INFO_SLAVE_DATA => port_data = attribute.value,
+            _ => {}
+        }
+    }
+    let kind = match kind.as_deref() {
+        None => Kind::None,
+        Some("bridge") => Kind::Bridge {
+            vlan_filtering: vlan_filtering(data)?,
+        },
+        Some("veth") => Kind::Veth,
+        Some("vxlan") => Kind::Vxlan(vxlan(data)?),
+        Some(other) => Kind::Other(other.to_owned()),
+    };
+    let port = (port_kind == "bridge").then(|| port(port_data));
+    Ok((kind, port.transpose()?))
+}
+
+fn vlan_filtering(data: &[u8]) -> Read<bool> {
+    for attribute in attributes(data) {
+        let attribute = attribute?;
+        if attribute.kind == IFLA_BR_VLAN_FILTERING {
+            return attribute.flag();
+        }
+    }
+    Ok(false)
+}
+
+fn port(data: &[u8]) -> Read<BridgePort> {
+    let mut port = BridgePort::default();
+    for attribute in attributes(data) {
+        let attribute = attribute?;
+        match attribute.kind {
+            BRPORT_MODE => port.hairpin = attribute.flag()?,
+            BRPORT_ISOLATED => port.isolated = attribute.flag()?,
+            _ => {}
+        }
+    }
+    Ok(port)
+}
+
+fn vxlan(data: &[u8]) -> Read<Vxlan> {
+    let mut vxlan = Vxlan::default();
+    for attribute in attributes(data) {
+        let attribute = attribute?;
+        match attribute.kind {
+            IFLA_VXLAN_ID => vxlan.vni = attribute.u32()?,
+            IFLA_VXLAN_LINK => vxlan.lower = Some(attribute.u32()?),
+            IFLA_VXLAN_LOCAL | IFLA_VXLAN_LOCAL6 => vxlan.local = Some(attribute.ip()?),
+            IFLA_VXLAN_GROUP | IFLA_VXLAN_GROUP6 => vxlan.group = Some(attribute.ip()?),
+            IFLA_VXLAN_PORT => vxlan.port = Some(attribute.u16_be()?),
+            IFLA_VXLAN_LEARNING => vxlan.learning = attribute.flag()?,
+            IFLA_VXLAN_GBP => vxlan.gbp = true,
+            IFLA_VXLAN_L2MISS => vxlan.l2miss = attribute.flag()?,
+            IFLA_VXLAN_L3MISS => vxlan.l3miss = attribute.flag()?,
+            _ => {}
+        }
+    }
+    Ok(vxlan)
+}
