@@ -1,11 +1,13 @@
 //! Everything that needs a kernel: each module is one area and lists its cases.
 
+mod bridge;
 mod hosts;
 mod replay;
 
 fn main() {
     tests::sandbox::enter();
     let mut cases = Vec::new();
+    cases.extend(bridge::cases());
     cases.extend(hosts::cases());
     cases.extend(replay::cases());
     tests::suite::main(cases)

@@ -40,12 +40,9 @@ impl Underlay {
                 .expect("link")
                 .expect("underlay")
                 .index;
-            let peer = linux_net::link::VethPeer {
-                name: "eth0".into(),
-                mac: None,
-            };
+            let peer = linux_net::link::VethPeer::named("eth0");
             let request = linux_net::link::create_veth(
-                &format!("host{number}"),
+                &linux_net::link::VethPeer::named(&format!("host{number}")),
                 None,
                 Some(bridge),
                 &peer,

@@ -8,7 +8,10 @@ use std::net::IpAddr;
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::{
     AddressFamily,
-    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, LinkProtoInfoBridge},
+    link::{
+        InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags,
+        LinkInfo, LinkMessage, LinkProtoInfoBridge,
+    },
 };
 
 use crate::{Error, Mac, Netlink, Request, Result, request::Mode};
@@ -108,13 +111,22 @@ pub struct BridgePort {
     /// isolated
     pub isolated: bool,
 }
-/// A veth's end inside the container.
+/// One end of a veth pair.
 #[derive(Debug, Clone, Default)]
 pub struct VethPeer {
-    /// name there
+    /// name
     pub name: String,
-    /// MAC there
+    /// MAC; None: the kernel's choice, which udev may change afterwards
     pub mac: Option<Mac>,
+}
+impl VethPeer {
+    /// An end whose MAC the kernel chooses.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            mac: None,
+        }
+    }
 }
 /// What to change on a link; None leaves it.
 #[derive(Debug, Clone, Default)]
@@ -206,6 +218,29 @@ pub fn set_bridge_port(index: u32, port: BridgePort) -> Request {
         port.hairpin, port.isolated
     );
     Request::new(RTM_SETLINK, Mode::Existing, &message, what)
+}
+
+/// Gives a bridge port that is found by its name an alias (IFLA_IFALIAS, at most 255 bytes) and its settings. Behind the request
+/// that makes the port, in one batch, it leaves no moment at which a port is there without them.
+pub fn mark_port(name: &str, alias: &str, port: BridgePort) -> Request {
+    let settings = vec![
+        InfoBridgePort::HairpinMode(port.hairpin),
+        InfoBridgePort::Isolated(port.isolated),
+    ];
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        name_attribute(name),
+        LinkAttribute::IfAlias(alias.to_owned()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(settings)),
+        ]),
+    ];
+    let what = format!(
+        "set bridge port {name}: hairpin {}, isolated {}",
+        port.hairpin, port.isolated
+    );
+    Request::new(RTM_NEWLINK, Mode::Existing, &message, what)
 }
 
 /// Deletes a link by index.

@@ -42,12 +42,9 @@ pub fn attach(bridge: u32, netns: &str, number: usize) -> Duration {
     let start = Instant::now();
     let ns = NetNs::open(Path::new(netns)).expect("namespace");
     let mut host = Netlink::open().expect("netlink");
-    let peer = link::VethPeer {
-        name: "eth0".into(),
-        mac: None,
-    };
+    let peer = link::VethPeer::named("eth0");
     host.request(&link::create_veth(
-        &format!("vethbare{number}"),
+        &link::VethPeer::named(&format!("vethbare{number}")),
         None,
         Some(bridge),
         &peer,

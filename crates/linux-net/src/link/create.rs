@@ -27,7 +27,7 @@ pub fn create_bridge(
 /// One request: the pair, the host end in the socket's namespace (up, enslaved if `master`), the other made straight in
 /// `container`.
 pub fn create_veth(
-    host_name: &str,
+    host: &VethPeer,
     mtu: Option<u32>,
     master: Option<u32>,
     peer: &VethPeer,
@@ -36,14 +36,14 @@ pub fn create_veth(
     let namespace = container.shared();
     let mut other = common(&peer.name, mtu, peer.mac);
     other.push(LinkAttribute::NetNsFd(namespace.as_raw_fd()));
-    let mut attributes = common(host_name, mtu, None);
+    let mut attributes = common(&host.name, mtu, host.mac);
     attributes.extend(master.map(LinkAttribute::Controller));
     attributes.push(info(InfoKind::Veth, Some(veth_peer(other))));
     let mut message = LinkMessage::default();
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     message.attributes = attributes;
-    let what = format!("create veth {host_name} with peer {}", peer.name);
+    let what = format!("create veth {} with peer {}", host.name, peer.name);
     Request::new(RTM_NEWLINK, Mode::Create, &message, what).holding(namespace)
 }
 

@@ -1,0 +1,36 @@
+//! DEL: cleans by what can be found, whatever is missing: prevResult, the namespace, a valid configuration, or all of it.
+use crate::{Error, error::Step, masquerade, names::Owner, pod, spoof};
+use linux_net::{NetNs, Netlink, link};
+use plugin::{Call, Verb, delegate};
+use std::path::Path;
+
+/// The whole verb. The addresses go after the device, so that nobody is given them while it is alive. A failure of one part
+/// does not keep the others from being cleaned, and DEL can be repeated until all is gone.
+pub fn del(call: &Call) -> Result<(), Error> {
+    let owner = Owner::of_call(call);
+    let masquerade = masquerade::remove(&owner);
+    let device = remove_device(call, &owner);
+    let spoof_check = spoof::remove(&owner);
+    device?;
+    delegate::ipam(call, Verb::Del)?;
+    masquerade.and(spoof_check)
+}
+
+/// In the container by its name; where that is not to be had, the host end by its own.
+fn remove_device(call: &Call, owner: &Owner) -> Result<(), Error> {
+    let failed = || format!("failed to delete {:?}", call.ifname);
+    if !call.netns.is_empty()
+        && let Ok(ns) = NetNs::open(Path::new(&call.netns))
+    {
+        let mut inside = Netlink::open_in(&ns).step(failed())?;
+        match inside.request(&link::delete_by_name(&call.ifname)) {
+            Err(error) if error.is_absent() => {}
+            other => return other.step(failed()),
+        }
+    }
+    let mut host = Netlink::open().step(failed())?;
+    match pod::host_end(&mut host, owner).step(failed())? {
+        Some(link) => pod::remove(&mut host, &link.name).step(failed()),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,14 @@
+//! The `bridge` plugin with `host-local`, executed as a runtime does.
+
+mod basic;
+mod node;
+mod ours;
+
+use tests::Case;
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let mut cases = basic::cases();
+    cases.extend(ours::cases());
+    cases
+}

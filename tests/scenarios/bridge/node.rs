@@ -1,0 +1,129 @@
+//! A node with plugins, and what a scenario asks of it.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tests::{Cni, Host, Outcome, Pod, binaries};
+
+/// Whose plugins.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Whose {
+    Ours,
+    /// Debian's containernetworking-plugins
+    Debian,
+}
+
+pub struct Node {
+    pub host: Host,
+    path: &'static str,
+}
+
+impl Node {
+    pub fn new(whose: Whose) -> Node {
+        let host = Host::new("node");
+        let path = match whose {
+            Whose::Ours => {
+                host.run(|| binaries::install_suite(Path::new("/opt/cni/bin")));
+                "/opt/cni/bin"
+            }
+            Whose::Debian => "/usr/lib/cni",
+        };
+        Node { host, path }
+    }
+
+    pub fn ours() -> Node {
+        Node::new(Whose::Ours)
+    }
+
+    /// A call for container `id` whose namespace is called as the container is.
+    pub fn cni(&self, id: &str) -> Cni {
+        Cni::new(self.path, id, &format!("/run/netns/{id}"))
+    }
+
+    pub fn call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
+        self.cni(id)
+            .call(&self.host, verb, "bridge", &conf.to_string())
+    }
+
+    /// A pod that is attached, and the result of its ADD.
+    #[track_caller]
+    pub fn attach(&self, id: &str, conf: &Value) -> (Pod<'_>, Value) {
+        let pod = self.host.pod(id);
+        let result = self.call("ADD", id, conf).ok().json();
+        (pod, result)
+    }
+
+    /// `ip -j ...` on the host.
+    #[track_caller]
+    pub fn ip(&self, arguments: &str) -> Value {
+        json_of(&self.host.sh(&format!("ip -j {arguments}")))
+    }
+
+    /// Reservations of the network `net`.
+    pub fn reservations(&self) -> Vec<String> {
+        let names = self
+            .host
+            .sh("ls /var/lib/cni/networks/net 2>/dev/null || true");
+        names
+            .lines()
+            .filter(|name| name.parse::<std::net::IpAddr>().is_ok())
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Names of the veths on the host.
+    pub fn veths(&self) -> Vec<String> {
+        self.ip("link show type veth")
+            .as_array()
+            .expect("links")
+            .iter()
+            .map(|link| link["ifname"].as_str().expect("name").to_owned())
+            .collect()
+    }
+
+    /// No reservation and no veth.
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        assert_eq!(self.reservations(), [""; 0]);
+        assert_eq!(self.veths(), [""; 0]);
+    }
+}
+
+/// `ip -j` prints nothing where there is nothing.
+pub fn json_of(text: &str) -> Value {
+    if text.trim().is_empty() {
+        return json!([]);
+    }
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// `ip -j ...` in a pod.
+#[track_caller]
+pub fn ip_in(pod: &Pod<'_>, arguments: &str) -> Value {
+    json_of(&pod.sh(&format!("ip -j {arguments}")))
+}
+
+pub const V4: &str = "10.244.7.0/24";
+pub const V6: &str = "fd00:7::/64";
+
+/// A bridge configuration with a range per subnet, and `more` keys.
+pub fn conf(subnets: &[&str], more: Value) -> Value {
+    let ranges: Vec<Value> = subnets
+        .iter()
+        .map(|net| json!([{ "subnet": net }]))
+        .collect();
+    let mut conf = json!({
+        "cniVersion": "1.0.0", "name": "net", "type": "bridge", "bridge": "cni0", "isDefaultGateway": true,
+        "ipam": { "type": "host-local", "ranges": ranges },
+    });
+    for (key, value) in more.as_object().expect("object") {
+        conf[key] = value.clone();
+    }
+    conf
+}
+
+/// The address of the n-th `ips` entry, without its length.
+pub fn address(result: &Value, n: usize) -> String {
+    let address = result["ips"][n]["address"].as_str().expect("address");
+    address.split('/').next().expect("address").to_owned()
+}
