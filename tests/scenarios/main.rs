@@ -2,6 +2,7 @@
 
 mod bridge;
 mod hosts;
+mod linux_net;
 mod replay;
 
 fn main() {
@@ -9,6 +10,7 @@ fn main() {
     let mut cases = Vec::new();
     cases.extend(bridge::cases());
     cases.extend(hosts::cases());
+    cases.extend(linux_net::cases());
     cases.extend(replay::cases());
     tests::suite::main(cases)
 }

@@ -86,7 +86,7 @@ impl Entry {
 }
 
 impl Netlink {
-    /// Entries with NTF_SELF of one device.
+    /// Entries with NTF_SELF of one device. Devices other than vxlan list the group addresses that they listen to: no `dst`.
     pub fn fdb(&mut self, index: u32) -> Result<Vec<FdbEntry>> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;

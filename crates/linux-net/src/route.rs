@@ -210,8 +210,11 @@ impl Netlink {
         let mut message = RouteMessage::default();
         message.header.address_family = family(ip.is_ipv6());
         message.header.destination_prefix_length = if ip.is_ipv6() { 128 } else { 32 };
-        // without it the answer always names the main table
-        message.header.flags = RouteFlags::LookupTable;
+        // without it IPv4's answer always names the main table; IPv6 names the right one and refuses the flag
+        message
+            .header
+            .flags
+            .set(RouteFlags::LookupTable, ip.is_ipv4());
         message.attributes = vec![RouteAttribute::Destination(ip.into())];
         let what = format!("look up route to {ip}");
         let request = Request::new(RTM_GETROUTE, Mode::Existing, &message, what);
