@@ -3,6 +3,7 @@
 mod bridge;
 mod hosts;
 mod linux_net;
+mod install;
 mod replay;
 
 fn main() {
@@ -11,6 +12,7 @@ fn main() {
     cases.extend(bridge::cases());
     cases.extend(hosts::cases());
     cases.extend(linux_net::cases());
+    cases.extend(install::cases());
     cases.extend(replay::cases());
     tests::suite::main(cases)
 }

@@ -4,6 +4,7 @@ use std::{
     env,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 /// The folder with `cni-suite`, `flanneld` and `cnitool`: `$BIN_DIR`, else the folder above this executable's `deps`.
@@ -33,13 +34,17 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// The names that the suite goes by.
-pub const PLUGINS: &[&str] = &["flannel", "bridge", "host-local", "portmap", "loopback"];
+pub static PLUGINS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    include_str!("../../plugins/suite/names")
+        .split_whitespace()
+        .collect()
+});
 
 /// Fills a folder like /opt/cni/bin: the suite under each name.
 pub fn install_suite(bin: &Path) {
     std::fs::create_dir_all(bin).expect("bin folder");
     let suite = program("cni-suite");
-    for name in PLUGINS {
+    for name in PLUGINS.iter() {
         symlink(&suite, bin.join(name)).expect("link");
     }
 }

@@ -49,6 +49,8 @@ pub struct Link {
     pub loopback: bool,
     /// promiscuity asked for by a user (IFF_PROMISC)
     pub promisc: bool,
+    /// IFF_ALLMULTI
+    pub allmulti: bool,
     /// IFLA_MASTER
     pub master: Option<u32>,
     /// IFLA_LINK: a veth's peer (in `peer_netnsid`'s namespace), a vxlan's lower device

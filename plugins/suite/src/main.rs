@@ -3,7 +3,7 @@ use plugin::{Plugin, delegate::Registry};
 use std::{env, ffi::OsStr, path::Path, process::ExitCode};
 
 /// Every plugin; `names` beside this crate lists them for those who link them.
-static PLUGINS: Registry = &[&bridge::PLUGIN, &loopback::PLUGIN];
+static PLUGINS: Registry = &[&bridge::PLUGIN, &loopback::PLUGIN, &tuning::PLUGIN];
 
 fn main() -> ExitCode {
     let mut args = env::args_os();

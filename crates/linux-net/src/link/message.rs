@@ -36,6 +36,7 @@ const IFLA_VXLAN_GBP: u16 = 23;
 const IFF_UP: u32 = 0x1;
 const IFF_LOOPBACK: u32 = 0x8;
 const IFF_PROMISC: u32 = 0x100;
+const IFF_ALLMULTI: u32 = 0x200;
 const IF_OPER_UP: u8 = 6;
 const AF_BRIDGE: u8 = 7;
 
@@ -53,6 +54,7 @@ pub(crate) fn read(payload: &[u8]) -> Read<Link> {
         oper_up: false,
         loopback: flags & IFF_LOOPBACK != 0,
         promisc: flags & IFF_PROMISC != 0,
+        allmulti: flags & IFF_ALLMULTI != 0,
         master: None,
         lower: None,
         peer_netnsid: None,
