@@ -2,8 +2,8 @@
 
 mod bridge;
 mod hosts;
-mod linux_net;
 mod install;
+mod linux_net;
 mod replay;
 
 fn main() {

@@ -43,7 +43,13 @@ fn bridge_and_veth() {
         name: "eth0".into(),
         mac: Some(mac),
     };
-    let request = link::create_veth("veth7", Some(1350), Some(bridge), &peer, &ns);
+    let request = link::create_veth(
+        &VethPeer::named("veth7"),
+        Some(1350),
+        Some(bridge),
+        &peer,
+        &ns,
+    );
     // the request keeps the namespace that it names open
     drop(ns);
     netlink.request(&request).expect("veth");
