@@ -1,11 +1,23 @@
 //! One plugin's network configuration: the part that is common to all plugins (CNI spec section 1).
-use crate::{AddResult, Dns, Error, Version};
+use crate::{AddResult, Code, Dns, Error, Version, go_json, ids, version};
+use serde::Deserialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Who is attached, as GC is told (`cni.dev/valid-attachments`).
 #[derive(
-    Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+    Debug,
+    Clone,
+    Default,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
 )]
+#[serde(default)]
 pub struct Attachment {
     /// container id
     #[serde(rename = "containerID")]
@@ -35,14 +47,178 @@ pub struct NetConf {
     pub valid_attachments: Option<Vec<Attachment>>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Raw {
+    #[serde(rename = "cniVersion")]
+    cni_version: String,
+    name: String,
+    #[serde(rename = "type")]
+    plugin_type: String,
+    ipam: RawIpam,
+    dns: Dns,
+    capabilities: BTreeMap<String, bool>,
+    #[serde(rename = "prevResult")]
+    prev_result: Option<Value>,
+    #[serde(rename = "cni.dev/valid-attachments")]
+    valid_attachments: Option<Vec<Attachment>>,
+    #[serde(rename = "cni.dev/attachments")]
+    attachments: Option<Vec<Attachment>>,
+}
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawIpam {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
 impl NetConf {
     /// Reads the common keys; codes and messages as skel's (6 `error unmarshall network config: ...`, 7 ..., 1 ...).
     /// A prevResult that does not parse is an error only for `prev_result_needed` (ADD, CHECK): DEL must never fail on it.
     pub fn parse(
-        _bytes: &[u8],
-        _supported: &[Version],
-        _prev_result_needed: bool,
+        bytes: &[u8],
+        supported: &[Version],
+        prev_result_needed: bool,
     ) -> Result<NetConf, Error> {
-        todo!()
+        let raw: Raw = go_json::from_slice(bytes).map_err(|error| {
+            Error::new(
+                Code::Decode,
+                format!("error unmarshall network config: {error}"),
+            )
+        })?;
+        ids::check_network_name(&raw.name)?;
+        let version = version::negotiate(&raw.cni_version, supported)?;
+        let prev_result = match raw.prev_result.map(|value| prev_result(&value, version)) {
+            Some(Err(error)) if prev_result_needed => {
+                return Err(Error::internal(format!(
+                    "could not parse prevResult: {error}"
+                )));
+            }
+            Some(result) => result.ok(),
+            None => None,
+        };
+        Ok(NetConf {
+            version,
+            name: raw.name,
+            plugin_type: raw.plugin_type,
+            ipam_type: raw.ipam.kind,
+            dns: raw.dns,
+            capabilities: raw.capabilities,
+            prev_result,
+            valid_attachments: raw.valid_attachments.or(raw.attachments),
+        })
+    }
+}
+
+/// A prevResult has the shape of the configuration's version; one that says otherwise is refused as upstream refuses it.
+fn prev_result(value: &Value, config: Version) -> Result<AddResult, Error> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Versioned {
+        #[serde(rename = "cniVersion")]
+        cni_version: String,
+    }
+    let Versioned { cni_version } = go_json::from_value(value.clone()).map_err(Error::internal)?;
+    let family = config.family();
+    if !cni_version.is_empty() && !family.iter().any(|v| v.as_str() == cni_version) {
+        let family: Vec<_> = family.iter().map(|v| v.as_str()).collect();
+        return Err(Error::internal(format!(
+            "result type supports [{}] but unmarshalled CNIVersion is {cni_version:?}",
+            family.join(" ")
+        )));
+    }
+    AddResult::from_value(value, config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn parse(config: Value) -> Result<NetConf, (u32, String)> {
+        NetConf::parse(config.to_string().as_bytes(), Version::ALL, true)
+            .map_err(|error| (error.code, error.msg))
+    }
+
+    #[test]
+    fn the_common_keys() {
+        let conf = parse(json!({
+            "cniVersion": "0.4.0", "name": "cbr0", "TYPE": "bridge", "ipam": {"type": "host-local", "ranges": 5},
+            "capabilities": {"portMappings": true}, "dns": {"nameservers": ["1.1.1.1"]}, "own": [],
+            "prevResult": {"ips": [{"version": "4", "address": "10.0.0.2/8"}], "dns": {}},
+        }))
+        .unwrap();
+        assert_eq!(
+            (conf.version, conf.name.as_str()),
+            (Version::V0_4_0, "cbr0")
+        );
+        assert_eq!(
+            (conf.plugin_type.as_str(), conf.ipam_type.as_str()),
+            ("bridge", "host-local")
+        );
+        assert_eq!(conf.dns.nameservers, ["1.1.1.1"]);
+        assert!(conf.capabilities["portMappings"]);
+        assert_eq!(conf.prev_result.unwrap().ips.len(), 1);
+        assert_eq!(conf.valid_attachments, None);
+    }
+
+    #[test]
+    fn attachments_by_both_names() {
+        let list = json!([{"containerID": "c", "ifname": "eth0"}]);
+        let only = |key: &str| {
+            let conf = parse(json!({"name": "n", key: list})).unwrap();
+            conf.valid_attachments.unwrap()
+        };
+        let attachment = Attachment {
+            container_id: "c".into(),
+            ifname: "eth0".into(),
+        };
+        assert_eq!(
+            only("cni.dev/valid-attachments"),
+            only("cni.dev/attachments")
+        );
+        assert_eq!(only("cni.dev/attachments"), [attachment]);
+        let both = parse(
+            json!({"name": "n", "cni.dev/valid-attachments": [], "cni.dev/attachments": list}),
+        );
+        assert_eq!(both.unwrap().valid_attachments, Some(vec![]));
+    }
+
+    #[test]
+    fn codes_in_skels_order() {
+        let error = |config: &[u8]| NetConf::parse(config, Version::ALL, true).unwrap_err();
+        let broken = error(b"{");
+        assert_eq!(broken.code, 6);
+        assert!(broken.msg.starts_with("error unmarshall network config: "));
+        assert_eq!(error(b"{\"name\":1}").code, 6);
+        assert_eq!(error(b"{\"cniVersion\":\"9\"}").msg, "missing network name");
+        assert_eq!(error(b"{\"cniVersion\":\"9\",\"name\":\"a/b\"}").code, 7);
+        assert_eq!(error(b"{\"cniVersion\":\"9\",\"name\":\"a\"}").code, 1);
+    }
+
+    #[test]
+    fn a_prev_result_of_another_family() {
+        let config =
+            json!({"name": "n", "cniVersion": "1.0.0", "prevResult": {"cniVersion": "0.2.0"}});
+        assert_eq!(
+            parse(config.clone()).unwrap_err(),
+            (999, "could not parse prevResult: result type supports [1.0.0 1.1.0] but unmarshalled CNIVersion is \"0.2.0\"".into())
+        );
+        let del = NetConf::parse(config.to_string().as_bytes(), Version::ALL, false).unwrap();
+        assert_eq!(del.prev_result, None);
+        let null = parse(json!({"name": "n", "prevResult": null})).unwrap();
+        assert_eq!(null.prev_result, None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_value_panics(text in any::<String>(), key in "name|cniVersion|ipam|dns|prevResult|cni.dev/attachments") {
+            for value in [json!(text), json!([text]), json!({"type": text, "ips": [text]}), json!(null)] {
+                let mut config = json!({"name": "n"});
+                config[&key] = value;
+                parse(config).ok();
+            }
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! The result of ADD, in the newest shape inside and in each version's exact shape outside (CNI spec section 5 "Success").
-use crate::{Error, Version};
+mod read;
+mod write;
+
+use crate::{Error, Version, go_json};
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
@@ -22,7 +25,7 @@ pub struct Interface {
     pub name: String,
     /// MAC in text form
     pub mac: String,
-    /// bytes (1.1)
+    /// bytes (1.1); 0 is left out as well
     pub mtu: Option<u32>,
     /// path of the namespace, "" on the host
     pub sandbox: String,
@@ -99,20 +102,24 @@ impl Dns {
 
 impl AddResult {
     /// Reads a result of any version. Without cniVersion inside, `assumed` is taken; JSON `null` gives an empty result.
-    pub fn parse(_bytes: &[u8], _assumed: Version) -> Result<AddResult, Error> {
-        todo!()
+    /// Code 6 for what does not parse, naming the key.
+    pub fn parse(bytes: &[u8], assumed: Version) -> Result<AddResult, Error> {
+        read::decode(go_json::from_slice(bytes), assumed)
     }
     /// The same from a parsed value.
-    pub fn from_value(_value: &serde_json::Value, _assumed: Version) -> Result<AddResult, Error> {
-        todo!()
+    pub fn from_value(value: &serde_json::Value, assumed: Version) -> Result<AddResult, Error> {
+        read::decode(go_json::from_value(value.clone()), assumed)
     }
     /// Exactly what upstream prints for that version: 4-space indentation, key order, no newline at the end.
     /// Code 999 `cannot convert: no valid IP addresses` for 0.1.0/0.2.0 without addresses.
-    pub fn to_json(&self, _version: Version) -> Result<String, Error> {
-        todo!()
+    pub fn to_json(&self, version: Version) -> Result<String, Error> {
+        write::to_json(self, version)
     }
     /// As a value (compact use: prevResult).
-    pub fn to_value(&self, _version: Version) -> Result<serde_json::Value, Error> {
-        todo!()
+    pub fn to_value(&self, version: Version) -> Result<serde_json::Value, Error> {
+        write::to_value(self, version)
     }
 }
+
+#[cfg(test)]
+mod tests;

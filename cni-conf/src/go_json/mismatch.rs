@@ -1,0 +1,84 @@
+//! Why a document does not fit a struct: the key's path and what was found there, in the wording of Go's UnmarshalTypeError.
+use serde::de::{self, Expected, Unexpected};
+use std::fmt::{self, Display};
+
+#[derive(Debug)]
+pub(super) struct Mismatch {
+    /// keys from the outermost in, joined by dots
+    path: String,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    /// what was found, what was expected
+    Type(String, String),
+    Other(String),
+}
+
+impl Mismatch {
+    /// The same, one level further out.
+    pub(super) fn under(mut self, key: &str) -> Self {
+        if !self.path.is_empty() {
+            self.path.insert(0, '.');
+        }
+        self.path.insert_str(0, key);
+        self
+    }
+
+    fn type_error(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let found = match found {
+            Unexpected::Bool(_) => "bool".to_owned(),
+            Unexpected::Unsigned(number) => format!("number {number}"),
+            Unexpected::Signed(number) => format!("number {number}"),
+            Unexpected::Float(number) => format!("number {number}"),
+            Unexpected::Str(_) | Unexpected::Char(_) => "string".to_owned(),
+            Unexpected::Unit | Unexpected::Option => "null".to_owned(),
+            Unexpected::Seq => "array".to_owned(),
+            Unexpected::Map => "object".to_owned(),
+            other => other.to_string(),
+        };
+        Mismatch {
+            path: String::new(),
+            reason: Reason::Type(found, expected.to_string()),
+        }
+    }
+}
+
+impl Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.reason, self.path.as_str()) {
+            (Reason::Type(found, expected), "") => {
+                write!(
+                    f,
+                    "json: cannot unmarshal {found} into a value of type {expected}"
+                )
+            }
+            (Reason::Type(found, expected), path) => {
+                write!(
+                    f,
+                    "json: cannot unmarshal {found} into field {path} of type {expected}"
+                )
+            }
+            (Reason::Other(text), "") => f.write_str(text),
+            (Reason::Other(text), path) => write!(f, "{path}: {text}"),
+        }
+    }
+}
+
+impl std::error::Error for Mismatch {}
+
+impl de::Error for Mismatch {
+    fn custom<T: Display>(text: T) -> Self {
+        Mismatch {
+            path: String::new(),
+            reason: Reason::Other(text.to_string()),
+        }
+    }
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Mismatch::type_error(found, expected)
+    }
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Mismatch::type_error(found, expected)
+    }
+}

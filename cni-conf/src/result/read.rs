@@ -1,0 +1,166 @@
+//! Reading a result of any version into the newest shape.
+use super::{AddResult, Dns, Interface, IpConfig, Route};
+use crate::{Code, Error, Version, cidr};
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+use std::net::IpAddr;
+
+/// The keys of all versions together; the version tells which of them count.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+pub(super) struct RawResult {
+    #[serde(rename = "cniVersion")]
+    cni_version: String,
+    ip4: Option<RawIp>,
+    ip6: Option<RawIp>,
+    interfaces: Vec<RawInterface>,
+    ips: Vec<RawIpConfig>,
+    routes: Vec<RawRoute>,
+    dns: Dns,
+}
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawIp {
+    ip: String,
+    gateway: String,
+    routes: Vec<RawRoute>,
+}
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawInterface {
+    name: String,
+    mac: String,
+    mtu: u32,
+    sandbox: String,
+    #[serde(rename = "socketPath")]
+    socket_path: String,
+    #[serde(rename = "pciID")]
+    pci_id: String,
+}
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawIpConfig {
+    interface: Option<usize>,
+    address: String,
+    gateway: String,
+}
+/// A route as results and `ipam.routes` spell it.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawRoute {
+    dst: String,
+    gw: String,
+    mtu: u32,
+    advmss: u32,
+    priority: u32,
+    table: Option<u32>,
+    scope: Option<u8>,
+}
+
+pub(super) fn decode(
+    raw: Result<RawResult, serde_json::Error>,
+    assumed: Version,
+) -> Result<AddResult, Error> {
+    let raw = raw.map_err(malformed)?;
+    let version = match raw.cni_version.as_str() {
+        "" => assumed,
+        text => Version::parse(text).ok_or_else(|| {
+            Error::new(
+                Code::Decode,
+                format!("unsupported CNI result version {text:?}"),
+            )
+        })?,
+    };
+    let result = if version < Version::V0_3_0 {
+        from_families(raw)
+    } else {
+        from_lists(raw)
+    };
+    result.map_err(malformed)
+}
+
+fn malformed(why: impl std::fmt::Display) -> Error {
+    Error::new(Code::Decode, format!("error unmarshalling result: {why}"))
+}
+
+/// 0.1.0, 0.2.0: at most one address of each family, with its routes.
+fn from_families(raw: RawResult) -> Result<AddResult, String> {
+    let mut result = AddResult {
+        dns: raw.dns,
+        ..AddResult::default()
+    };
+    for (name, ip) in [("ip4", raw.ip4), ("ip6", raw.ip6)] {
+        let Some(ip) = ip else { continue };
+        result.ips.push(IpConfig {
+            interface: None,
+            address: network(&ip.ip).map_err(|why| format!("{name}.ip: {why}"))?,
+            gateway: address(&ip.gateway).map_err(|why| format!("{name}.gateway: {why}"))?,
+        });
+        for raw in ip.routes {
+            let whole = route(raw).map_err(|why| format!("{name}.routes: {why}"))?;
+            result.routes.push(Route::new(whole.dst, whole.gw));
+        }
+    }
+    Ok(result)
+}
+
+fn from_lists(raw: RawResult) -> Result<AddResult, String> {
+    let mut result = AddResult {
+        interfaces: raw.interfaces.into_iter().map(interface).collect(),
+        dns: raw.dns,
+        ..AddResult::default()
+    };
+    for ip in raw.ips {
+        result.ips.push(IpConfig {
+            interface: ip.interface,
+            address: network(&ip.address).map_err(|why| format!("ips.address: {why}"))?,
+            gateway: address(&ip.gateway).map_err(|why| format!("ips.gateway: {why}"))?,
+        });
+    }
+    for raw in raw.routes {
+        let route = route(raw).map_err(|why| format!("routes: {why}"))?;
+        result.routes.push(route);
+    }
+    Ok(result)
+}
+
+fn interface(raw: RawInterface) -> Interface {
+    Interface {
+        name: raw.name,
+        mac: raw.mac,
+        mtu: Some(raw.mtu).filter(|mtu| *mtu != 0),
+        sandbox: raw.sandbox,
+        socket_path: raw.socket_path,
+        pci_id: raw.pci_id,
+    }
+}
+
+fn route(raw: RawRoute) -> Result<Route, String> {
+    Ok(Route {
+        dst: network(&raw.dst).map_err(|why| format!("dst: {why}"))?,
+        gw: address(&raw.gw).map_err(|why| format!("gw: {why}"))?,
+        mtu: raw.mtu,
+        advmss: raw.advmss,
+        priority: raw.priority,
+        table: raw.table,
+        scope: raw.scope,
+    })
+}
+
+fn network(text: &str) -> Result<IpNetwork, String> {
+    cidr::parse(text)
+}
+
+fn address(text: &str) -> Result<Option<IpAddr>, String> {
+    match text {
+        "" => Ok(None),
+        _ => cidr::parse_ip(text).map(Some),
+    }
+}
+
+/// A route by itself, as in `ipam.routes`.
+impl<'de> Deserialize<'de> for Route {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Route, D::Error> {
+        route(RawRoute::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
