@@ -373,3 +373,129 @@ fn filters_are_right(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cni_conf::{IpConfig, Route};
+
+    const INDEX: u32 = 7;
+
+    fn net(text: &str) -> IpNetwork {
+        text.parse().unwrap()
+    }
+
+    fn claimed() -> AddResult {
+        AddResult {
+            interfaces: ["cni0", "veth0", "eth0"]
+                .map(|name| Interface {
+                    name: name.into(),
+                    ..Interface::default()
+                })
+                .into(),
+            ips: vec![IpConfig {
+                interface: Some(2),
+                address: net("10.1.0.5/24"),
+                gateway: Some("10.1.0.1".parse().unwrap()),
+            }],
+            routes: vec![
+                Route::new(net("10.0.0.0/8"), None),
+                Route::new(net("0.0.0.0/0"), Some("10.1.0.1".parse().unwrap())),
+            ],
+            ..AddResult::default()
+        }
+    }
+
+    fn addresses() -> Vec<Address> {
+        vec![Address {
+            index: INDEX,
+            net: net("10.1.0.5/24"),
+            scope: 0,
+            flags: 0x80,
+            label: None,
+        }]
+    }
+
+    fn routes() -> Vec<route::Route> {
+        let via = Some("10.1.0.1".parse().unwrap());
+        let result = claimed();
+        let mut routes: Vec<_> = result
+            .routes
+            .iter()
+            .map(|route| pod::kernel_route(route, via, INDEX))
+            .collect();
+        routes.push(pod::kernel_route(
+            &Route::new(net("10.1.0.0/24"), None),
+            None,
+            INDEX,
+        ));
+        routes
+    }
+
+    fn verdict(addresses: &[Address], routes: &[route::Route]) -> Option<String> {
+        matches_result("eth0", INDEX, addresses, routes, &claimed())
+            .err()
+            .map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_add_made_is_right() {
+        assert_eq!(verdict(&addresses(), &routes()), None);
+    }
+
+    #[test]
+    fn each_loss_is_named() {
+        assert_eq!(
+            verdict(&[], &routes()).unwrap(),
+            "Failed to match addr 10.1.0.5/24 on interface eth0"
+        );
+        let without = |n: usize| {
+            let mut routes = routes();
+            routes.remove(n);
+            verdict(&addresses(), &routes).unwrap()
+        };
+        assert_eq!(
+            without(0),
+            "Expected Route 10.0.0.0/8 via 10.1.0.1 not found in routing table"
+        );
+        assert_eq!(
+            without(1),
+            "Expected Route 0.0.0.0/0 via 10.1.0.1 not found in routing table"
+        );
+        assert_eq!(
+            without(2),
+            "Failed to find Gateway 10.1.0.1 for interface eth0"
+        );
+    }
+
+    #[test]
+    fn another_gateway_is_another_route() {
+        let mut routes = routes();
+        routes[1].gateway = Some("10.1.0.9".parse().unwrap());
+        assert!(verdict(&addresses(), &routes).is_some());
+    }
+
+    #[test]
+    fn addresses_of_chained_plugins_are_not_ours() {
+        let mut result = claimed();
+        result.interfaces.push(Interface {
+            name: "eth1".into(),
+            ..Interface::default()
+        });
+        result.ips.push(IpConfig {
+            interface: Some(3),
+            address: net("192.0.2.1/24"),
+            gateway: None,
+        });
+        assert!(matches_result("eth0", INDEX, &addresses(), &routes(), &result).is_ok());
+    }
+
+    #[test]
+    fn macs_are_compared_as_macs() {
+        let mac = Mac([2, 0, 0, 0, 0, 0xab]);
+        assert!(same_mac("02:00:00:00:00:AB", Some(mac)));
+        assert!(same_mac("", Some(mac)));
+        assert!(!same_mac("02:00:00:00:00:ac", Some(mac)));
+        assert!(!same_mac("garbage", Some(mac)));
+    }
+}

@@ -1,16 +1,24 @@
 //! DEL: cleans by what can be found, whatever is missing: prevResult, the namespace, a valid configuration, or all of it.
 use crate::{Error, error::Step, masquerade, names::Owner, pod, spoof};
 use linux_net::{NetNs, Netlink, link};
+use packet_filter::Nft;
 use plugin::{Call, Verb, delegate};
 use std::path::Path;
 
 /// The whole verb. The addresses go after the device, so that nobody is given them while it is alive. A failure of one part
 /// does not keep the others from being cleaned, and DEL can be repeated until all is gone.
+///
+/// The kernel forgets nftables rules some milliseconds after they are removed, and closing the socket waits for that; with the
+/// device's removal in between, which takes longer, it has happened by then.
 pub fn del(call: &Call) -> Result<(), Error> {
     let owner = Owner::of_call(call);
-    let masquerade = masquerade::remove(&owner);
+    let mut nft = Nft::open().ok();
+    let masquerade = masquerade::remove(nft.as_mut(), &owner);
     let device = remove_device(call, &owner);
-    let spoof_check = spoof::remove(&owner);
+    let spoof_check = match &mut nft {
+        Some(nft) => spoof::remove(nft, &owner),
+        None => Ok(()),
+    };
     device?;
     delegate::ipam(call, Verb::Del)?;
     masquerade.and(spoof_check)

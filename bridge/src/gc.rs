@@ -10,6 +10,7 @@ use linux_net::{
     Netlink,
     link::{Kind, Link},
 };
+use packet_filter::Nft;
 use plugin::{Call, Verb, delegate};
 use std::collections::HashSet;
 
@@ -29,11 +30,13 @@ pub fn gc(call: &Call) -> Result<(), Error> {
     } else {
         Ok(())
     };
-    let masquerade = masquerade::retain(network, &valid);
-    let spoof_check = devices.as_ref().map_or(Ok(()), |left| {
-        spoof::remove_orphans(|name| left.contains(name))
-    });
-    devices.and(ipam).and(masquerade).and(spoof_check)
+    let mut nft = Nft::open().ok();
+    let masquerade = masquerade::retain(nft.as_mut(), network, &valid);
+    let spoof_check = match (&devices, &mut nft) {
+        (Ok(left), Some(nft)) => spoof::remove_orphans(nft, |name| left.contains(name)),
+        _ => Ok(()),
+    };
+    devices.map(drop).and(ipam).and(masquerade).and(spoof_check)
 }
 
 /// Gives the names of the links that are left.

@@ -11,6 +11,7 @@ pub mod check;
 pub mod conf;
 pub mod del;
 pub mod error;
+mod filter;
 pub mod gc;
 pub mod masquerade;
 pub mod masquerade_nft;

@@ -2,12 +2,11 @@
 //! that either implementation cleans up after the other.
 use crate::{
     Error,
+    filter::{chain_rules, failed, is_absent},
     names::{Owner, nft_network_prefix},
-    spoof::errno,
 };
 use cni_conf::{IpConfig, cidr};
 use ipnetwork::IpNetwork;
-use nix::errno::Errno;
 use packet_filter::{
     BaseChain, Chain, ChainType, Family, Hook, Nft, Rule, Statement, Transaction, nft::Installed,
 };
@@ -34,7 +33,7 @@ pub fn add(owner: &Owner, ips: &[IpConfig]) -> Result<(), Error> {
     append(&mut transaction, owner, ips);
     match nft.commit(&transaction) {
         // the base chain was whole, but the chain it goes to is gone
-        Err(error) if errno(&error) == Some(Errno::ENOENT) => {}
+        Err(error) if is_absent(&error) => {}
         other => return other.map_err(failed),
     }
     let mut transaction = Transaction::new();
@@ -56,37 +55,30 @@ pub fn is_complete(owner: &Owner, ips: &[IpConfig]) -> Result<bool, Error> {
     }))
 }
 
-/// Removes the rules of one attachment. The socket that is given back is to be closed late: its closing waits until the
-/// kernel has forgotten the rules, which it does while other things are waited for.
-pub fn remove(owner: &Owner) -> Result<Option<Nft>, Error> {
+/// Removes the rules of one attachment.
+pub fn remove(nft: &mut Nft, owner: &Owner) -> Result<(), Error> {
     let prefix = owner.nft_prefix();
-    remove_rules(|comment| comment.starts_with(&prefix))
+    remove_rules(nft, |comment| comment.starts_with(&prefix))
 }
 
 /// Removes the rules of every attachment of the network that is not among those.
-pub fn retain(network: &str, valid: &[Owner]) -> Result<(), Error> {
+pub fn retain(nft: &mut Nft, network: &str, valid: &[Owner]) -> Result<(), Error> {
     let network = nft_network_prefix(network);
     let valid: Vec<_> = valid.iter().map(Owner::nft_prefix).collect();
-    remove_rules(|comment| {
+    remove_rules(nft, |comment| {
         comment.starts_with(&network) && !valid.iter().any(|owner| comment.starts_with(owner))
-    })?;
-    Ok(())
+    })
 }
 
-fn remove_rules(gone: impl Fn(&str) -> bool) -> Result<Option<Nft>, Error> {
-    let failed = failed("failed to remove the masquerade rules");
-    let mut nft = Nft::open().map_err(failed)?;
+fn remove_rules(nft: &mut Nft, gone: impl Fn(&str) -> bool) -> Result<(), Error> {
     let mut transaction = Transaction::new();
-    for installed in rules(&mut nft, CHECKS)? {
+    for installed in rules(nft, CHECKS)? {
         if installed.rule.comment.as_deref().is_some_and(&gone) {
             transaction.delete_rule(Family::Inet, TABLE, CHECKS, installed.handle);
         }
     }
-    if transaction.is_empty() {
-        return Ok(None);
-    }
-    nft.commit(&transaction).map_err(failed)?;
-    Ok(Some(nft))
+    nft.commit(&transaction)
+        .map_err(failed("failed to remove the masquerade rules"))
 }
 
 /// The table, its chains and the rules that lead to the pods' own.
@@ -174,14 +166,6 @@ fn masquerade(owner: &Owner, address: IpNetwork) -> Rule {
     }
 }
 
-/// The rules of a chain; none where there is no such chain or table.
 fn rules(nft: &mut Nft, chain: &str) -> Result<Vec<Installed>, Error> {
-    match nft.rules(Family::Inet, TABLE, Some(chain)) {
-        Err(error) if errno(&error) == Some(Errno::ENOENT) => Ok(Vec::new()),
-        other => other.map_err(failed("failed to read the masquerade rules")),
-    }
-}
-
-fn failed(what: &'static str) -> impl Fn(packet_filter::Error) -> Error + Copy {
-    move |source| Error::Filter { what, source }
+    chain_rules(nft, Family::Inet, TABLE, chain)
 }

@@ -2,10 +2,10 @@
 //! `bridge nat PREROUTING` jumps by interface to `cni-br-iface-ID-IF`, and that to `cni-br-iface-ID-IF-mac`.
 use crate::{
     Error,
+    filter::{chain_rules, failed, is_absent},
     names::{Owner, SPOOF_CHAIN},
 };
 use linux_net::Mac;
-use nix::errno::Errno;
 use packet_filter::{
     BaseChain, Chain, ChainType, Family, Hook, Nft, Rule, Statement, Transaction, nft::Installed,
 };
@@ -20,7 +20,7 @@ pub fn add(owner: &Owner, host_veth: &str, mac: Mac) -> Result<(), Error> {
     let mut nft = Nft::open().map_err(failed)?;
     // declaring a base chain that is there again would cost a grace period of the kernel's
     match nft.commit(&setup(owner, host_veth, mac, false)) {
-        Err(error) if errno(&error) == Some(Errno::ENOENT) => nft
+        Err(error) if is_absent(&error) => nft
             .commit(&setup(owner, host_veth, mac, true))
             .map_err(failed),
         other => other.map_err(failed),
@@ -93,7 +93,7 @@ pub fn is_complete(owner: &Owner, host_veth: &str, mac: Mac) -> Result<bool, Err
     let failed = failed("failed to read the spoof check");
     let mut nft = Nft::open().map_err(failed)?;
     for chain in [BASE, &owner.spoof_chain(), &owner.spoof_mac_chain()] {
-        let present = chain_rules(&mut nft, chain)?;
+        let present = chain_rules(&mut nft, Family::Bridge, TABLE, chain)?;
         let present: Vec<_> = present
             .into_iter()
             .map(|installed| installed.rule)
@@ -112,28 +112,23 @@ pub fn is_complete(owner: &Owner, host_veth: &str, mac: Mac) -> Result<bool, Err
 }
 
 /// Takes the check of one attachment away, if there is any.
-pub fn remove(owner: &Owner) -> Result<(), Error> {
-    let mut nft = Nft::open().map_err(failed("failed to remove the spoof check"))?;
+pub fn remove(nft: &mut Nft, owner: &Owner) -> Result<(), Error> {
     let mine = |rule: &Installed| rule.rule.comment.as_deref() == Some(&owner.spoof_comment());
-    let jumps: Vec<_> = chain_rules(&mut nft, BASE)?
+    let jumps: Vec<_> = chain_rules(nft, Family::Bridge, TABLE, BASE)?
         .into_iter()
         .filter(mine)
         .collect();
-    let alone = jumps.is_empty() && chain_rules(&mut nft, &owner.spoof_chain())?.is_empty();
+    let alone = jumps.is_empty()
+        && chain_rules(nft, Family::Bridge, TABLE, &owner.spoof_chain())?.is_empty();
     if alone {
         return Ok(());
     }
-    drop_check(
-        &mut nft,
-        &jumps,
-        &[owner.spoof_chain(), owner.spoof_mac_chain()],
-    )
+    drop_check(nft, &jumps, &[owner.spoof_chain(), owner.spoof_mac_chain()])
 }
 
 /// Takes away every check of an interface that does not exist any more: whose pod it was, it is gone.
-pub fn remove_orphans(exists: impl Fn(&str) -> bool) -> Result<(), Error> {
-    let mut nft = Nft::open().map_err(failed("failed to remove the spoof check"))?;
-    for jump in chain_rules(&mut nft, BASE)? {
+pub fn remove_orphans(nft: &mut Nft, exists: impl Fn(&str) -> bool) -> Result<(), Error> {
+    for jump in chain_rules(nft, Family::Bridge, TABLE, BASE)? {
         let ours = jump
             .rule
             .comment
@@ -146,7 +141,7 @@ pub fn remove_orphans(exists: impl Fn(&str) -> bool) -> Result<(), Error> {
             && !exists(interface)
         {
             let chains = [chain.clone(), format!("{chain}-mac")];
-            drop_check(&mut nft, std::slice::from_ref(&jump), &chains)?;
+            drop_check(nft, std::slice::from_ref(&jump), &chains)?;
         }
     }
     Ok(())
@@ -171,36 +166,15 @@ fn drop_check(nft: &mut Nft, jumps: &[Installed], chains: &[String]) -> Result<(
         }
         parts.push(part);
     }
-    let absent = |error: &packet_filter::Error| errno(error) == Some(Errno::ENOENT);
     match nft.commit(&whole) {
-        Err(error) if absent(&error) => {}
+        Err(error) if is_absent(&error) => {}
         other => return other.map_err(failed("failed to remove the spoof check")),
     }
     for part in &parts {
         match nft.commit(part) {
-            Err(error) if absent(&error) => {}
+            Err(error) if is_absent(&error) => {}
             other => other.map_err(failed("failed to remove the spoof check"))?,
         }
     }
     Ok(())
-}
-
-/// The rules of a chain; none where there is no such chain or table.
-fn chain_rules(nft: &mut Nft, chain: &str) -> Result<Vec<Installed>, Error> {
-    match nft.rules(Family::Bridge, TABLE, Some(chain)) {
-        Err(error) if errno(&error) == Some(Errno::ENOENT) => Ok(Vec::new()),
-        other => other.map_err(failed("failed to read the spoof check")),
-    }
-}
-
-fn failed(what: &'static str) -> impl Fn(packet_filter::Error) -> Error + Copy {
-    move |source| Error::Filter { what, source }
-}
-
-/// The kernel's errno, where it gave one.
-pub(crate) fn errno(error: &packet_filter::Error) -> Option<Errno> {
-    match error {
-        packet_filter::Error::Kernel { errno, .. } => Some(*errno),
-        _ => None,
-    }
 }

@@ -1,6 +1,7 @@
 //! What an ADD has done so far, so that a failure can take it back.
 use crate::{masquerade, names::Owner, spoof};
 use linux_net::{Netlink, link};
+use packet_filter::Nft;
 use plugin::{Call, Verb, delegate};
 
 /// The steps that were taken. Taking one back that only half happened is safe: what is not there is not missed.
@@ -31,15 +32,20 @@ impl Undo {
         {
             failures.push(format!("cannot give the addresses back: {error}"));
         }
+        let mut nft = match self.masquerade || self.spoof_check {
+            true => Nft::open().ok(),
+            false => None,
+        };
         if self.masquerade
-            && let Err(error) = masquerade::remove(owner)
+            && let Err(error) = masquerade::remove(nft.as_mut(), owner)
         {
-            failures.push(format!("cannot remove the masquerade rules: {error}"));
+            failures.push(error.to_string());
         }
         if self.spoof_check
-            && let Err(error) = spoof::remove(owner)
+            && let Some(nft) = &mut nft
+            && let Err(error) = spoof::remove(nft, owner)
         {
-            failures.push(format!("cannot remove the spoof check: {error}"));
+            failures.push(error.to_string());
         }
         failures
     }

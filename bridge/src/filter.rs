@@ -1,0 +1,42 @@
+//! What masquerade and spoof check share when they talk to the packet filter.
+use crate::Error;
+use nix::errno::Errno;
+use packet_filter::{Family, Nft, nft::Installed};
+
+/// Turns a packet filter's error into ours.
+pub(crate) fn failed(what: &'static str) -> impl Fn(packet_filter::Error) -> Error + Copy {
+    move |source| Error::Filter { what, source }
+}
+
+/// The object is not there.
+pub(crate) fn is_absent(error: &packet_filter::Error) -> bool {
+    errno(error) == Some(Errno::ENOENT)
+}
+
+/// The rules of a chain; none where there is no such chain or table, or where the kernel has no nftables at all.
+pub(crate) fn chain_rules(
+    nft: &mut Nft,
+    family: Family,
+    table: &str,
+    chain: &str,
+) -> Result<Vec<Installed>, Error> {
+    match nft.rules(family, table, Some(chain)) {
+        Err(error) if is_absent(&error) || is_unusable(&error) => Ok(Vec::new()),
+        other => other.map_err(failed("failed to read the rules of the packet filter")),
+    }
+}
+
+/// The kernel lacks nftables, or the family.
+fn is_unusable(error: &packet_filter::Error) -> bool {
+    matches!(
+        errno(error),
+        Some(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT)
+    )
+}
+
+fn errno(error: &packet_filter::Error) -> Option<Errno> {
+    match error {
+        packet_filter::Error::Kernel { errno, .. } => Some(*errno),
+        _ => None,
+    }
+}
