@@ -1,7 +1,9 @@
 //! What ours and the Go plugin do alike.
 
+use std::time::Duration;
+
 use serde_json::json;
-use tests::{Case, case};
+use tests::{Case, Pod, case, process::eventually};
 
 use super::node::{Node, V4, V6, Whose, address, conf, ip_in};
 
@@ -61,8 +63,8 @@ fn family(whose: Whose, subnets: &[&str]) {
         let default = &ip_in(&a, &format!("{family} route show default"))[0];
         assert_eq!(default["gateway"], gateway.as_str());
         assert_eq!(default["dev"], "eth0");
-        a.sh(&format!("ping -c1 -W2 {}", address(&other, n)));
-        a.sh(&format!("ping -c1 -W2 {gateway}"));
+        ping(whose, &a, &address(&other, n));
+        ping(whose, &a, &gateway);
     }
     assert_eq!(node.reservations().len(), 2 * subnets.len());
 
@@ -72,6 +74,17 @@ fn family(whose: Whose, subnets: &[&str]) {
         }
     }
     node.assert_clean();
+}
+
+/// Ours at once; the Go plugin leaves the bridge's IPv6 address tentative for a second or two.
+fn ping(whose: Whose, pod: &Pod<'_>, address: &str) {
+    let command = format!("ping -c1 -W1 {address}");
+    match whose {
+        Whose::Ours => drop(pod.sh(&command)),
+        Whose::Debian => eventually(&command, Duration::from_secs(5), || {
+            pod.try_sh(&command).status.success().then_some(())
+        }),
+    }
 }
 
 fn hairpin(whose: Whose) {
@@ -140,7 +153,8 @@ fn refused(whose: Whose) {
         ),
     ] {
         let (code, message) = node.call("ADD", "a", &conf(&[V4], more)).error();
-        assert_eq!((code, message.as_str()), (999, wanted));
+        // older releases of the Go plugin end the first with a full stop
+        assert_eq!((code, message.trim_end_matches('.')), (999, wanted));
     }
     node.assert_clean();
 }
