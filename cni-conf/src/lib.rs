@@ -9,6 +9,7 @@ pub mod go_json;
 pub mod ids;
 pub mod net_conf;
 pub mod result;
+pub mod subnet_env;
 pub mod version;
 
 pub use error::{Code, Error};
