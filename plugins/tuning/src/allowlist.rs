@@ -1,85 +1,73 @@
-//! The administrator's list of sysctls that configurations may set: a regular expression a line, in any order.
-
-use std::{fs, io::ErrorKind, path::Path};
-
-use cni_conf::Error;
+//! /etc/cni/tuning/allowlist.conf: regular expressions, one a line, that name the sysctls which pods may have. Without the file
+//! all of them may be set.
+use crate::sysctls::Sysctls;
+use cni_conf::{Code, Error};
 use regex_lite::Regex;
+use std::{fs, io};
 
-/// Where it is. Without the file everything below `net.` is allowed.
-pub const FILE: &str = "/etc/cni/tuning/allowlist.conf";
+const FILE: &str = "/etc/cni/tuning/allowlist.conf";
 
-/// An error for the first sysctl that no line matches. Both spellings (`net.ipv4.x`, `net/ipv4/x`) are tried.
-pub fn check(sysctls: &[(String, String)], file: &Path) -> Result<(), Error> {
-    if sysctls.is_empty() {
+pub(crate) fn check(sysctls: &Sysctls) -> Result<(), Error> {
+    if sysctls.names().next().is_none() {
         return Ok(());
     }
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::internal(format!("{}: {error}", file.display()))),
-    };
-    let mut allowed = Vec::new();
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let bad = |error| {
-            Error::internal(format!(
-                "{}: {line:?} is no regular expression: {error}",
-                file.display()
-            ))
-        };
-        allowed.push(Regex::new(line).map_err(bad)?);
+    match fs::read_to_string(FILE) {
+        Ok(text) => check_against(&text, sysctls),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(Error::new(Code::Io, format!("read {FILE}: {error}"))),
     }
-    for (key, _) in sysctls {
-        let name = key.replace('/', ".");
-        if !allowed
-            .iter()
-            .any(|regex| regex.is_match(&name) || regex.is_match(key))
-        {
-            let list: Vec<_> = allowed.iter().map(Regex::as_str).collect();
-            return Err(Error::internal(format!(
-                "Sysctl {name} is not allowed. Only the following sysctls are allowed: {list:?}"
-            )));
-        }
+}
+
+fn check_against(text: &str, sysctls: &Sysctls) -> Result<(), Error> {
+    let lines: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let allowed: Vec<Regex> = lines
+        .iter()
+        .map(|line| {
+            Regex::new(line).map_err(|error| Error::internal(format!("{FILE}: {line:?}: {error}")))
+        })
+        .collect::<Result<_, _>>()?;
+    match sysctls
+        .names()
+        .find(|name| !allowed.iter().any(|pattern| pattern.is_match(name)))
+    {
+        None => Ok(()),
+        Some(name) => Err(Error::internal(format!(
+            "Sysctl {name} is not allowed. Only the following sysctls are allowed: [{}]",
+            lines.join(" ")
+        ))),
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn one(key: &str) -> Vec<(String, String)> {
-        vec![(key.to_owned(), "1".to_owned())]
-    }
-
     #[test]
     fn only_what_a_line_matches() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(
-            file.path(),
-            "^net.ipv4.conf.[a-z0-9]+.arp_filter$\n\n^net.ipv6.*\n",
+        let sysctls: Sysctls = serde_json::from_str(
+            r#"{"net.core.somaxconn":"1","net.ipv4.conf.IFNAME.arp_filter":"1"}"#,
         )
         .unwrap();
-        check(&one("net/ipv4/conf/eth0/arp_filter"), file.path()).unwrap();
-        check(&one("net/ipv6/x"), file.path()).unwrap();
-        let error = check(&one("net/ipv4/ip_forward"), file.path()).unwrap_err();
-        assert!(
-            error
-                .msg
-                .starts_with("Sysctl net.ipv4.ip_forward is not allowed"),
-            "{error}"
+        let check = |text: &str| check_against(text, &sysctls).map_err(|error| error.msg);
+        assert_eq!(
+            check("^net\\.core\\.\n\n  ^net\\.ipv4\\.conf\\.IFNAME\\.[a-z_]*$\n"),
+            Ok(())
         );
-    }
-
-    #[test]
-    fn a_broken_line_is_named_and_no_file_allows_all() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "net.(\n").unwrap();
+        // unanchored, as Go's MatchString
+        assert_eq!(check("net"), Ok(()));
+        assert_eq!(
+            check("^net.core"),
+            Err("Sysctl net.ipv4.conf.IFNAME.arp_filter is not allowed. Only the following sysctls are allowed: [^net.core]".into())
+        );
+        assert!(check("").is_err());
         assert!(
-            check(&one("net/x"), file.path())
+            check("(")
                 .unwrap_err()
-                .msg
-                .contains("net.(")
+                .starts_with("/etc/cni/tuning/allowlist.conf: \"(\": ")
         );
-        check(&one("net/x"), Path::new("/nowhere/at/all")).unwrap();
     }
 }

@@ -1,76 +1,165 @@
-//! The settings that a link had before ADD: `<dataDir>/<container id>_<interface>.json`, named as the Go plugin names it.
-
+//! What an interface was like before ADD: `<dataDir>/<container>_<ifname>.json`, in upstream's form, with the network's name as
+//! one more key, so that GC knows whose it is.
+use crate::conf::{Settings, parse_mac};
+use cni_conf::{Attachment, Code, Error, go_json};
+use linux_net::link::{Change, Link};
 use std::{
-    fs,
-    io::{self, ErrorKind},
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
-use cni_conf::{Attachment, Error};
-use plugin::Call;
-
-use crate::{conf::Conf, settings::Settings};
-
-/// Whose the backup is; the Go plugin ignores the key.
-const NETWORK: &str = "network";
-
-fn path(conf: &Conf, container_id: &str, ifname: &str) -> PathBuf {
-    PathBuf::from(conf.data_dir()).join(format!("{container_id}_{ifname}.json"))
+/// The file's content.
+#[derive(Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct Backup {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    mac: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    promisc: Option<bool>,
+    #[serde(skip_serializing_if = "is_zero")]
+    mtu: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    allmulti: Option<bool>,
+    #[serde(rename = "txQLen", skip_serializing_if = "Option::is_none")]
+    tx_queue_len: Option<u32>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    network: String,
 }
 
-/// Writes it whole; a first backup is not overwritten by a repeated ADD.
-pub fn save(conf: &Conf, call: &Call, before: &Settings) -> Result<(), Error> {
-    let path = path(conf, &call.container_id, &call.ifname);
-    let failed = |error: io::Error| Error::internal(format!("{}: {error}", path.display()));
-    if path.exists() {
-        return Ok(());
+// serde hands over a reference
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Where the backup of an attachment is.
+pub(crate) fn file(data_dir: &Path, container_id: &str, ifname: &str) -> PathBuf {
+    data_dir.join(format!("{container_id}_{ifname}.json"))
+}
+
+impl Backup {
+    /// Those settings of `link` that `wanted` is going to change.
+    pub(crate) fn of(network: &str, wanted: &Settings, link: &Link) -> Backup {
+        let mac = wanted.mac.as_ref().and(link.mac);
+        Backup {
+            mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            promisc: wanted.promisc.then_some(link.promisc),
+            mtu: wanted.mtu.map_or(0, |_| link.mtu),
+            allmulti: wanted.allmulti.map(|_| link.allmulti),
+            tx_queue_len: wanted.tx_queue_len.map(|_| link.txqlen),
+            network: network.to_owned(),
+        }
     }
-    fs::create_dir_all(conf.data_dir()).map_err(failed)?;
-    let new = path.with_extension("new");
-    let mut content = serde_json::to_value(before).map_err(Error::internal)?;
-    content[NETWORK] = call.net.name.as_str().into();
-    fs::write(&new, content.to_string()).map_err(failed)?;
-    fs::rename(&new, &path).map_err(failed)
+
+    /// As a request's content.
+    pub(crate) fn change(&self) -> Result<Change, Error> {
+        let mac = (!self.mac.is_empty())
+            .then(|| parse_mac(&self.mac))
+            .transpose()?;
+        Ok(Change {
+            mac,
+            promisc: self.promisc,
+            mtu: (self.mtu != 0).then_some(self.mtu),
+            allmulti: self.allmulti,
+            txqlen: self.tx_queue_len,
+            ..Change::default()
+        })
+    }
+
+    /// Whole: written beside its place and renamed into it. /run does not outlive a power loss, so nothing is synced. A second
+    /// ADD of an attachment finds what the first one made of the interface, so the first one's backup stays.
+    pub(crate) fn write(&self, file: &Path) -> Result<(), Error> {
+        if file.exists() {
+            return Ok(());
+        }
+        let failed = |error: &dyn std::fmt::Display| {
+            Error::new(
+                Code::Io,
+                format!("failed to save file {}: {error}", file.display()),
+            )
+        };
+        let text = text(self).map_err(|error| failed(&error))?;
+        let new = file.with_extension("new");
+        create_folder(file)
+            .and_then(|()| {
+                let mut options = OpenOptions::new();
+                options.write(true).create(true).truncate(true).mode(0o600);
+                options.open(&new)?.write_all(&text)
+            })
+            .and_then(|()| fs::rename(&new, file))
+            .map_err(|error| failed(&error))
+    }
+
+    /// None where there is none. One that makes no sense is as good as none, and goes.
+    pub(crate) fn read(file: &Path) -> Result<Option<Backup>, Error> {
+        match fs::read(file) {
+            Ok(bytes) => match go_json::from_slice(&bytes) {
+                Ok(backup) => Ok(Some(backup)),
+                Err(_) => remove(file).map(|()| None),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::new(
+                Code::Io,
+                format!(
+                    "failed to open file {:?}: {error}",
+                    file.display().to_string()
+                ),
+            )),
+        }
+    }
 }
 
-/// Reads and removes it. None if there is none, or if what is there cannot be read: then there is nothing to go back to.
-pub fn take(conf: &Conf, call: &Call) -> Result<Option<Settings>, Error> {
-    let path = path(conf, &call.container_id, &call.ifname);
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::internal(format!("{}: {error}", path.display()))),
-    };
-    fs::remove_file(&path)
-        .map_err(|error| Error::internal(format!("{}: {error}", path.display())))?;
-    Ok(cni_conf::go_json::from_slice(&text).ok())
+/// One space of indentation, as upstream writes it.
+fn text(backup: &Backup) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let indented = serde_json::ser::PrettyFormatter::with_indent(b" ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, indented);
+    serde::Serialize::serialize(backup, &mut serializer)?;
+    Ok(text)
 }
 
-/// GC: removes this network's backups that no valid attachment owns. The folder is shared by all networks, so one that does
-/// not say whose it is (the Go plugin's) stays.
-pub fn collect(conf: &Conf, network: &str, valid: &[Attachment]) -> Result<(), Error> {
-    let failed = |error: io::Error| Error::internal(format!("{}: {error}", conf.data_dir()));
-    let entries = match fs::read_dir(conf.data_dir()) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
+fn create_folder(file: &Path) -> io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Forgets it; one that is gone already is no error.
+pub(crate) fn remove(file: &Path) -> Result<(), Error> {
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::new(
+            Code::Io,
+            format!("failed to remove file {}: {error}", file.display()),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the network's backups that belong to no valid attachment. Upstream's do not tell their network and stay.
+pub(crate) fn collect(data_dir: &Path, network: &str, valid: &[Attachment]) -> Result<(), Error> {
+    let entries = match fs::read_dir(data_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(|error| {
+            Error::new(Code::Io, format!("open {}: {error}", data_dir.display()))
+        })?,
     };
-    let owned: Vec<_> = valid
+    let valid: Vec<_> = valid
         .iter()
-        .map(|one| path(conf, &one.container_id, &one.ifname))
+        .map(|one| file(data_dir, &one.container_id, &one.ifname))
         .collect();
-    for entry in entries {
-        let file = entry.map_err(failed)?.path();
-        if !owned.contains(&file) && network_of(&file).as_deref() == Some(network) {
-            fs::remove_file(&file).map_err(failed)?;
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let ours = || {
+            let backup: Option<Backup> = fs::read(&path)
+                .ok()
+                .and_then(|b| go_json::from_slice(&b).ok());
+            backup.is_some_and(|backup| backup.network == network)
+        };
+        if path.extension().is_some_and(|e| e == "json") && !valid.contains(&path) && ours() {
+            remove(&path)?;
         }
     }
     Ok(())
-}
-
-fn network_of(file: &Path) -> Option<String> {
-    let content: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    content[NETWORK].as_str().map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -78,25 +167,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn collects_only_what_is_this_network_s() {
+    fn upstreams_form() {
+        let backup = Backup {
+            mac: "00:00:5e:00:53:af".into(),
+            promisc: Some(false),
+            mtu: 1500,
+            ..Backup::default()
+        };
+        assert_eq!(
+            String::from_utf8(text(&backup).unwrap()).unwrap(),
+            "{\n \"mac\": \"00:00:5e:00:53:af\",\n \"promisc\": false,\n \"mtu\": 1500\n}"
+        );
+    }
+
+    #[test]
+    fn kept_and_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let conf: Conf =
-            serde_json::from_value(serde_json::json!({ "dataDir": dir.path() })).unwrap();
-        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
-        write("gone_eth0.json", r#"{"mtu":1400,"network":"a"}"#);
-        write("lives_eth0.json", r#"{"mtu":1400,"network":"a"}"#);
-        write("other_eth0.json", r#"{"mtu":1400,"network":"b"}"#);
-        write("go_eth0.json", r#"{"mtu":1400}"#);
+        let data_dir = dir.path().join("a/b");
+        let at = |id: &str| file(&data_dir, id, "eth0");
+        let backup = |network: &str| Backup {
+            tx_queue_len: Some(0),
+            network: network.into(),
+            ..Backup::default()
+        };
+        for (id, network) in [("c1", "net"), ("c2", "net"), ("c3", "other"), ("c4", "")] {
+            backup(network).write(&at(id)).unwrap();
+        }
+        assert_eq!(Backup::read(&at("c1")), Ok(Some(backup("net"))));
         let valid = [Attachment {
-            container_id: "lives".into(),
+            container_id: "c1".into(),
             ifname: "eth0".into(),
         }];
-        collect(&conf, "a", &valid).unwrap();
-        let mut left: Vec<_> = fs::read_dir(dir.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["go_eth0.json", "lives_eth0.json", "other_eth0.json"]);
+        collect(&data_dir, "net", &valid).unwrap();
+        let left: Vec<_> = ["c1", "c2", "c3", "c4"].map(|id| at(id).exists()).into();
+        assert_eq!(left, [true, false, true, true]);
+        remove(&at("c1")).unwrap();
+        remove(&at("c1")).unwrap();
+        assert_eq!(Backup::read(&at("c1")), Ok(None));
+        fs::write(at("c1"), "{").unwrap();
+        assert_eq!(Backup::read(&at("c1")), Ok(None));
+        assert!(!at("c1").exists());
     }
 }

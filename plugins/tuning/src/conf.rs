@@ -1,211 +1,259 @@
-//! The plugin's keys and where a value may come from: `args.cni` beats `runtimeConfig` beats `CNI_ARGS` beats the key itself.
-
-use std::collections::BTreeMap;
-
+//! The plugin's configuration, and which of several sources wins: CNI_ARGS over the plain keys, runtimeConfig over those,
+//! args.cni over all.
+use crate::sysctls::Sysctls;
 use cni_conf::Error;
+use linux_net::{
+    Mac,
+    link::{Change, Link},
+};
 use plugin::Call;
-use serde::Deserialize;
+use std::path::PathBuf;
 
-use crate::settings::Settings;
+const DATA_DIR: &str = "/run/cni/tuning";
 
-/// Where the settings before ADD are kept.
-pub const DEFAULT_DATA_DIR: &str = "/run/cni/tuning";
-
-/// The configuration.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct Conf {
-    /// name of the network
-    pub name: String,
+#[derive(serde::Deserialize, Default)]
+#[serde(default)]
+struct Keys {
+    #[serde(rename = "dataDir")]
     data_dir: String,
     sysctl: Sysctls,
     mac: String,
     promisc: bool,
-    mtu: u32,
+    mtu: i64,
+    #[serde(rename = "txQLen")]
+    tx_queue_len: Option<i64>,
     allmulti: Option<bool>,
-    tx_q_len: Option<u32>,
+    #[serde(rename = "runtimeConfig")]
     runtime_config: RuntimeConfig,
     args: Args,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(serde::Deserialize, Default)]
 #[serde(default)]
 struct RuntimeConfig {
     mac: String,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(serde::Deserialize, Default)]
 #[serde(default)]
 struct Args {
     cni: CniArgs,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(serde::Deserialize, Default)]
+#[serde(default)]
 struct CniArgs {
     sysctl: Sysctls,
     mac: Option<String>,
     promisc: Option<bool>,
-    mtu: Option<u32>,
+    mtu: Option<i64>,
+    #[serde(rename = "txQLen")]
+    tx_queue_len: Option<i64>,
     allmulti: Option<bool>,
-    tx_q_len: Option<u32>,
 }
 
-/// Names and values; a name that stands there twice is an error, since one of the two would be lost.
-#[derive(Debug, Default)]
-struct Sysctls(BTreeMap<String, String>);
-
-impl<'de> Deserialize<'de> for Sysctls {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(SysctlVisitor)
-    }
+/// What the plugin is to do.
+#[derive(Debug)]
+pub(crate) struct Conf {
+    pub(crate) data_dir: PathBuf,
+    pub(crate) sysctls: Sysctls,
+    pub(crate) link: Settings,
 }
 
-struct SysctlVisitor;
-
-impl<'de> serde::de::Visitor<'de> for SysctlVisitor {
-    type Value = Sysctls;
-
-    fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str("an object of sysctl names and their values as text")
-    }
-
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Sysctls, A::Error> {
-        let mut sysctls = BTreeMap::new();
-        while let Some((name, value)) = map.next_entry::<String, String>()? {
-            if let Some(first) = sysctls.insert(name.clone(), value) {
-                return Err(serde::de::Error::custom(format!(
-                    "sysctl {name:?} is given twice, first as {first:?}"
-                )));
-            }
-        }
-        Ok(Sysctls(sysctls))
-    }
+/// Settings of the interface; None leaves one alone.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Settings {
+    /// as text, since the result and CHECK show it as it was asked for
+    pub(crate) mac: Option<String>,
+    pub(crate) promisc: bool,
+    pub(crate) mtu: Option<i64>,
+    pub(crate) tx_queue_len: Option<i64>,
+    pub(crate) allmulti: Option<bool>,
 }
 
 impl Conf {
-    /// From stdin and the environment of a call.
-    pub fn of(call: &Call) -> Result<Conf, Error> {
-        let mut conf: Conf = call.conf()?;
-        if let Some(mac) = call.args(&["MAC"])?.into_iter().flatten().next() {
-            conf.mac = mac;
+    pub(crate) fn read(call: &Call) -> Result<Conf, Error> {
+        let keys: Keys = call.conf().map_err(as_internal)?;
+        let from_args = match call.args(&["MAC"])?.as_mut_slice() {
+            [mac] => mac.take(),
+            _ => None,
+        };
+        Ok(keys.merged(from_args.unwrap_or_default()))
+    }
+}
+
+/// Where backups are. DEL and GC need nothing else, so nothing else can make them fail.
+pub(crate) fn data_dir(call: &Call) -> Result<PathBuf, Error> {
+    #[derive(serde::Deserialize, Default)]
+    #[serde(default)]
+    struct DataDir {
+        #[serde(rename = "dataDir")]
+        data_dir: String,
+    }
+    let DataDir { data_dir } = call.conf().map_err(as_internal)?;
+    Ok(or_default(data_dir))
+}
+
+fn or_default(data_dir: String) -> PathBuf {
+    match data_dir.is_empty() {
+        true => DATA_DIR.into(),
+        false => data_dir.into(),
+    }
+}
+
+/// upstream's message has no code of its own
+fn as_internal(error: Error) -> Error {
+    Error::internal(error.msg)
+}
+
+impl Keys {
+    fn merged(mut self, mac_of_env: String) -> Conf {
+        let args = self.args.cni;
+        self.sysctl.extend(args.sysctl);
+        let mac = args.mac.unwrap_or_else(|| {
+            let by_rank = [self.runtime_config.mac, mac_of_env, self.mac];
+            by_rank
+                .into_iter()
+                .find(|mac| !mac.is_empty())
+                .unwrap_or_default()
+        });
+        let mtu = args.mtu.unwrap_or(self.mtu);
+        Conf {
+            data_dir: or_default(self.data_dir),
+            sysctls: self.sysctl,
+            link: Settings {
+                mac: (!mac.is_empty()).then_some(mac),
+                promisc: args.promisc.unwrap_or(self.promisc),
+                mtu: (mtu != 0).then_some(mtu),
+                tx_queue_len: args.tx_queue_len.or(self.tx_queue_len),
+                allmulti: args.allmulti.or(self.allmulti),
+            },
         }
-        if !conf.runtime_config.mac.is_empty() {
-            conf.mac = std::mem::take(&mut conf.runtime_config.mac);
-        }
-        let args = std::mem::take(&mut conf.args.cni);
-        conf.sysctl.0.extend(args.sysctl.0);
-        conf.mac = args.mac.unwrap_or(conf.mac);
-        conf.promisc = args.promisc.unwrap_or(conf.promisc);
-        conf.mtu = args.mtu.unwrap_or(conf.mtu);
-        conf.allmulti = args.allmulti.or(conf.allmulti);
-        conf.tx_q_len = args.tx_q_len.or(conf.tx_q_len);
-        Ok(conf)
+    }
+}
+
+impl Settings {
+    pub(crate) fn is_set(&self) -> bool {
+        *self != Settings::default()
     }
 
-    /// The folder of backups.
-    pub fn data_dir(&self) -> &str {
-        if self.data_dir.is_empty() {
-            DEFAULT_DATA_DIR
-        } else {
-            &self.data_dir
-        }
-    }
-
-    /// Paths below /proc/sys and values. `IFNAME` in a name stands for the interface. An interface's own name may hold
-    /// dots, which stay dots.
-    pub fn sysctls(&self, ifname: &str) -> Result<Vec<(String, String)>, Error> {
-        let path = |name: &str| name.replace('.', "/").replacen("IFNAME", ifname, 1);
-        let mut sysctls = Vec::new();
-        for (name, value) in &self.sysctl.0 {
-            let path = path(name);
-            let climbs = path.split('/').any(|part| part == ".." || part.is_empty());
-            if !path.starts_with("net/") || climbs {
-                return Err(Error::internal(format!("invalid net sysctl key: {name:?}")));
-            }
-            sysctls.push((path, value.clone()));
-        }
-        Ok(sysctls)
-    }
-
-    /// What is to be set on the link.
-    pub fn settings(&self) -> Result<Settings, Error> {
-        if !self.mac.is_empty() {
-            let parsed = self.mac.parse::<linux_net::Mac>();
-            parsed.map_err(|error| {
-                Error::internal(format!("invalid args {:?} for MAC addr: {error}", self.mac))
-            })?;
-        }
-        Ok(Settings {
-            mac: (!self.mac.is_empty()).then(|| self.mac.clone()),
+    /// As a request's content.
+    pub(crate) fn change(&self) -> Result<Change, Error> {
+        let mac = self.mac.as_deref().map(parse_mac).transpose()?;
+        Ok(Change {
+            mac,
             promisc: self.promisc.then_some(true),
-            mtu: (self.mtu != 0).then_some(self.mtu),
+            mtu: self.mtu.map(|mtu| number("mtu", mtu)).transpose()?,
+            txqlen: self
+                .tx_queue_len
+                .map(|len| number("txQLen", len))
+                .transpose()?,
             allmulti: self.allmulti,
-            tx_q_len: self.tx_q_len,
+            ..Change::default()
         })
     }
+
+    /// Each setting against the link as it is.
+    pub(crate) fn compare(&self, link: &Link) -> Result<(), Error> {
+        let name = &link.name;
+        let differs =
+            |what: &str, wanted: &dyn std::fmt::Display, found: &dyn std::fmt::Display| {
+                Err(Error::internal(format!(
+                    "Error: Tuning {what} is {wanted}, current value is {found}"
+                )))
+            };
+        if let Some(text) = &self.mac
+            && link.mac != Some(parse_mac(text)?)
+        {
+            let found = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
+            return differs(&format!("configured Ethernet of {name}"), text, &found);
+        }
+        if self.promisc && !link.promisc {
+            return differs(&format!("link {name} configured promisc"), &true, &0);
+        }
+        if let Some(mtu) = self.mtu
+            && mtu != i64::from(link.mtu)
+        {
+            return differs(&format!("configured MTU of {name}"), &mtu, &link.mtu);
+        }
+        if let Some(allmulti) = self.allmulti
+            && allmulti != link.allmulti
+        {
+            let what = format!("configured all-multicast mode of {name}");
+            return differs(&what, &allmulti, &link.allmulti);
+        }
+        if let Some(len) = self.tx_queue_len
+            && len != i64::from(link.txqlen)
+        {
+            let what = format!("configured Transmit Queue Length of {name}");
+            return differs(&what, &len, &link.txqlen);
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn parse_mac(text: &str) -> Result<Mac, Error> {
+    text.parse()
+        .map_err(|error| Error::internal(format!("invalid args {text} for MAC addr: {error}")))
+}
+
+fn number(key: &str, value: i64) -> Result<u32, Error> {
+    u32::try_from(value).map_err(|_| Error::internal(format!("invalid {key} {value}")))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cni_conf::go_json;
 
-    fn conf(text: &str) -> Result<Conf, serde_json::Error> {
-        cni_conf::go_json::from_slice(text.as_bytes())
+    fn merged(json: &str, mac_of_env: &str) -> Conf {
+        let keys: Keys = go_json::from_slice(json.as_bytes()).unwrap();
+        keys.merged(mac_of_env.into())
     }
 
     #[test]
-    fn sysctls_stay_below_net() {
-        let sysctls = |name: &str| {
-            conf(&format!(r#"{{"sysctl":{{"{name}":"1"}}}}"#))
-                .unwrap()
-                .sysctls("eth0.5")
-        };
+    fn precedence() {
+        let mac = |json: &str, env: &str| merged(json, env).link.mac;
+        let all = r#"{"mac":"a","runtimeConfig":{"mac":"r"},"args":{"cni":{"mac":"c"}}}"#;
+        assert_eq!(mac(all, "e").unwrap(), "c");
         assert_eq!(
-            sysctls("net.ipv4.conf.IFNAME.arp_filter").unwrap()[0].0,
-            "net/ipv4/conf/eth0.5/arp_filter"
+            mac(r#"{"mac":"a","runtimeConfig":{"mac":"r"}}"#, "e").unwrap(),
+            "r"
         );
-        for bad in [
-            "kernel.hostname",
-            "net",
-            "net/../kernel/hostname",
-            "net..x",
-            "/net.x",
+        assert_eq!(mac(r#"{"mac":"a"}"#, "e").unwrap(), "e");
+        assert_eq!(mac(r#"{"mac":"a"}"#, "").unwrap(), "a");
+        assert_eq!(mac("{}", ""), None);
+        let link = merged(
+            r#"{"mtu":1,"promisc":true,"txQLen":1,"allmulti":true,
+                "args":{"cni":{"mtu":2,"promisc":false,"txQLen":0,"allmulti":false}}}"#,
+            "",
+        )
+        .link;
+        assert_eq!((link.mtu, link.promisc), (Some(2), false));
+        assert_eq!((link.tx_queue_len, link.allmulti), (Some(0), Some(false)));
+    }
+
+    #[test]
+    fn nothing_is_asked_for() {
+        let conf = merged(
+            r#"{"args":null,"runtimeConfig":null,"sysctl":null,"mtu":0}"#,
+            "",
+        );
+        assert!(!conf.link.is_set());
+        assert_eq!(conf.data_dir, PathBuf::from("/run/cni/tuning"));
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_take() {
+        for (json, msg) in [
+            (
+                r#"{"mac":"x"}"#,
+                "invalid args x for MAC addr: address x: invalid MAC address",
+            ),
+            (r#"{"mtu":-1}"#, "invalid mtu -1"),
+            (r#"{"txQLen":4294967296}"#, "invalid txQLen 4294967296"),
         ] {
-            assert!(
-                sysctls(bad)
-                    .unwrap_err()
-                    .msg
-                    .starts_with("invalid net sysctl key"),
-                "{bad}"
-            );
+            assert_eq!(merged(json, "").link.change().unwrap_err().msg, msg);
         }
-    }
-
-    #[test]
-    fn a_sysctl_given_twice_is_refused() {
-        let error = conf(r#"{"sysctl":{"net.a":"1","net.a":"2"}}"#).unwrap_err();
-        assert!(error.to_string().contains("given twice"), "{error}");
-    }
-
-    #[test]
-    fn keys_match_as_go_matches_them() {
-        let settings = conf(r#"{"TXQLEN":7,"allMulti":false,"MTU":1400}"#)
-            .unwrap()
-            .settings()
-            .unwrap();
-        assert_eq!(
-            (settings.tx_q_len, settings.allmulti, settings.mtu),
-            (Some(7), Some(false), Some(1400))
-        );
-    }
-
-    #[test]
-    fn a_bad_mac_is_named() {
-        let error = conf(r#"{"mac":"nonsense"}"#)
-            .unwrap()
-            .settings()
-            .unwrap_err();
-        assert!(error.msg.contains("nonsense"), "{error}");
     }
 }

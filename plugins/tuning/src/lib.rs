@@ -1,24 +1,24 @@
-//! The `tuning` plugin: sysctls and link settings of an interface that an earlier plugin of the chain made.
-
+//! The `tuning` plugin: sysctls of a container's namespace and settings of one of its interfaces, put back by DEL.
+//! It is chained after the plugin that makes the interface.
 mod allowlist;
 mod backup;
 mod conf;
-mod settings;
 mod sysctls;
 
-use std::path::Path;
-
-use cni_conf::{AddResult, Error};
-use linux_net::{NetNs, Netlink, link::Link};
-use plugin::{AddOutput, Call, Plugin};
-
+use backup::Backup;
+use cni_conf::{Code, Error};
 use conf::Conf;
-use settings::Settings;
+use linux_net::{
+    NetNs, Netlink,
+    link::{self, Link},
+};
+use plugin::{AddOutput, Call, Plugin};
+use std::path::Path;
 
 /// The plugin.
 pub static PLUGIN: Tuning = Tuning;
 
-/// See [`PLUGIN`].
+/// Its verbs.
 #[derive(Debug)]
 pub struct Tuning;
 
@@ -28,94 +28,127 @@ impl Plugin for Tuning {
     }
 
     fn add(&self, call: &Call) -> Result<AddOutput, Error> {
-        let conf = Conf::of(call)?;
+        let conf = Conf::read(call)?;
+        conf.sysctls.check()?;
+        allowlist::check(&conf.sysctls)?;
         let mut result = call.prev_result()?.clone();
-        let sysctls = conf.sysctls(&call.ifname)?;
-        allowlist::check(&sysctls, Path::new(allowlist::FILE))?;
-        let inside = open(call)?;
-        inside
-            .run(|| sysctls::apply(&sysctls))
-            .map_err(Error::internal)??;
-        let wanted = conf.settings()?;
-        if !wanted.is_empty() {
-            let (mut netlink, link) = interface(&inside, &call.ifname)?;
-            backup::save(&conf, call, &Settings::of(&link, &wanted)?)?;
-            wanted.apply(&mut netlink, &link)?;
-            report(&mut result, call, &wanted);
+        let netns = NetNs::open(Path::new(&call.netns)).map_err(Error::internal)?;
+        inside(&netns, || conf.sysctls.write(&call.ifname))?;
+        if conf.link.is_set() {
+            tune(call, &conf, &netns)?;
+        }
+        if let Some(mac) = &conf.link.mac {
+            let ours = result
+                .interfaces
+                .iter_mut()
+                .filter(|interface| interface.name == call.ifname);
+            ours.for_each(|interface| interface.mac.clone_from(mac));
         }
         Ok(AddOutput::Result(result))
     }
 
     fn check(&self, call: &Call) -> Result<(), Error> {
-        let conf = Conf::of(call)?;
+        let conf = Conf::read(call)?;
+        conf.sysctls.check()?;
         call.prev_result()?;
-        let inside = open(call)?;
-        let sysctls = conf.sysctls(&call.ifname)?;
-        inside
-            .run(|| sysctls::check(&sysctls))
-            .map_err(Error::internal)??;
-        let wanted = conf.settings()?;
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        wanted.check(&interface(&inside, &call.ifname)?.1)
+        let netns = NetNs::open(Path::new(&call.netns)).map_err(Error::internal)?;
+        inside(&netns, || conf.sysctls.compare(&call.ifname))?;
+        let mut net = Netlink::open_in(&netns).map_err(Error::internal)?;
+        let link = net
+            .link_by_name(&call.ifname)
+            .map_err(Error::internal)?
+            .ok_or_else(|| {
+                Error::internal(format!("Cannot find container link {}", call.ifname))
+            })?;
+        conf.link.compare(&link)
     }
 
-    /// Gives a link that outlives its attachment (a moved device) its settings back. Whatever is gone needs none.
+    /// Puts back what ADD found. What is gone by now needs nothing put back, so that DEL then only forgets it.
     fn del(&self, call: &Call) -> Result<(), Error> {
-        // a configuration that is no longer valid must not keep the backup
-        let conf = Conf::of(call).unwrap_or_default();
-        let Some(before) = backup::take(&conf, call)? else {
+        let file = backup::file(&conf::data_dir(call)?, &call.container_id, &call.ifname);
+        let Some(backup) = Backup::read(&file)? else {
             return Ok(());
         };
-        if call.netns.is_empty() {
-            return Ok(());
+        match restore(call, &backup) {
+            Ok(()) => backup::remove(&file),
+            Err(error) => {
+                // the interface is about to go; the file stays for a second DEL or for GC
+                plugin::warn(format_args!(
+                    "tuning: {} is not as before: {error}",
+                    call.ifname
+                ));
+                Ok(())
+            }
         }
-        let Ok(inside) = NetNs::open(Path::new(&call.netns)) else {
-            return Ok(());
-        };
-        let Ok((mut netlink, link)) = interface(&inside, &call.ifname) else {
-            return Ok(());
-        };
-        before.apply(&mut netlink, &link)
     }
 
     fn gc(&self, call: &Call) -> Result<(), Error> {
-        let Some(valid) = &call.net.valid_attachments else {
-            return Ok(());
-        };
-        backup::collect(&Conf::of(call).unwrap_or_default(), &call.net.name, valid)
+        match &call.net.valid_attachments {
+            None => Ok(()),
+            Some(valid) => backup::collect(&conf::data_dir(call)?, &call.net.name, valid),
+        }
     }
 
     fn status(&self, call: &Call) -> Result<(), Error> {
-        let conf = Conf::of(call)?;
-        allowlist::check(&conf.sysctls("eth0")?, Path::new(allowlist::FILE))
+        let not_available = |error: Error| Error::new(Code::NotAvailable, error.msg);
+        let conf = Conf::read(call).map_err(not_available)?;
+        conf.sysctls.check().map_err(not_available)?;
+        allowlist::check(&conf.sysctls).map_err(not_available)
     }
 }
 
-fn open(call: &Call) -> Result<NetNs, Error> {
-    NetNs::open(Path::new(&call.netns))
-        .map_err(|error| Error::internal(format!("failed to open netns {:?}: {error}", call.netns)))
+/// Sysctls are of the thread's namespace.
+fn inside(netns: &NetNs, work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+    netns.run(work).map_err(Error::internal)?
 }
 
-fn interface(inside: &NetNs, name: &str) -> Result<(Netlink, Link), Error> {
-    let mut netlink = Netlink::open_in(inside).map_err(Error::internal)?;
-    let link = netlink.link_by_name(name).map_err(Error::internal)?;
-    let link =
-        link.ok_or_else(|| Error::internal(format!("failed to get {name:?}: Link not found")))?;
-    Ok((netlink, link))
+/// Notes what is there, then changes it, all in one request.
+fn tune(call: &Call, conf: &Conf, netns: &NetNs) -> Result<(), Error> {
+    let mut net = Netlink::open_in(netns).map_err(Error::internal)?;
+    let link = existing(&mut net, &call.ifname)?;
+    let change = conf.link.change()?;
+    let backup = Backup::of(&call.net.name, &conf.link, &link);
+    backup.write(&backup::file(
+        &conf.data_dir,
+        &call.container_id,
+        &call.ifname,
+    ))?;
+    net.request(&link::change(link.index, &change))
+        .map_err(Error::internal)
 }
 
-/// What the result says of the interface follows what was changed on it.
-fn report(result: &mut AddResult, call: &Call, wanted: &Settings) {
-    for interface in &mut result.interfaces {
-        if interface.name == call.ifname && interface.sandbox == call.netns {
-            if let Some(mac) = &wanted.mac {
-                interface.mac.clone_from(mac);
-            }
-            if let Some(mtu) = wanted.mtu {
-                interface.mtu = Some(mtu);
-            }
-        }
+fn restore(call: &Call, backup: &Backup) -> Result<(), Error> {
+    let Some(netns) = still_there(&call.netns)? else {
+        return Ok(());
+    };
+    let mut net = Netlink::open_in(&netns).map_err(Error::internal)?;
+    match net.link_by_name(&call.ifname).map_err(Error::internal)? {
+        Some(link) => net
+            .request(&link::change(link.index, &backup.change()?))
+            .map_err(Error::internal),
+        None => Ok(()),
+    }
+}
+
+/// None where the namespace is gone, or only the empty file is left that it was mounted on.
+fn still_there(netns: &str) -> Result<Option<NetNs>, Error> {
+    if netns.is_empty() {
+        return Ok(None);
+    }
+    match NetNs::open(Path::new(netns)) {
+        Ok(netns) => Ok(Some(netns)),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(linux_net::Error::NotANamespace { .. }) => Ok(None),
+        Err(error) => Err(Error::internal(error)),
+    }
+}
+
+fn existing(net: &mut Netlink, ifname: &str) -> Result<Link, Error> {
+    let failed =
+        |why: &dyn std::fmt::Display| Error::internal(format!("failed to get {ifname:?}: {why}"));
+    match net.link_by_name(ifname) {
+        Ok(Some(link)) => Ok(link),
+        Ok(None) => Err(failed(&"Link not found")),
+        Err(error) => Err(failed(&error)),
     }
 }
