@@ -282,7 +282,7 @@ fn names_of_the_suite() {
     };
     let (ok, about) = run("", &[]);
     assert!(ok);
-    for name in binaries::PLUGINS {
+    for name in binaries::PLUGINS.iter() {
         assert!(about.contains(&format!("\n  {name}\n")), "{about}");
     }
     assert!(run("loopback", &[("CNI_COMMAND", "VERSION")]).1.starts_with("{\"cniVersion\""));

@@ -1,6 +1,8 @@
 //! Everything that needs a kernel: each module is one area and lists its cases.
 
 mod bridge;
+mod cnitool;
+mod frame;
 mod hosts;
 mod install;
 mod linux_net;
@@ -10,6 +12,8 @@ fn main() {
     tests::sandbox::enter();
     let mut cases = Vec::new();
     cases.extend(bridge::cases());
+    cases.extend(cnitool::cases());
+    cases.extend(frame::cases());
     cases.extend(hosts::cases());
     cases.extend(linux_net::cases());
     cases.extend(install::cases());

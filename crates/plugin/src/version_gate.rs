@@ -1,25 +1,27 @@
 //! Which verbs a configuration's version allows (CNI spec 1.1, section 1; upstream: skel's pluginMain).
 use crate::Verb;
-use cni_conf::{Code, Error, Version, go_json};
+use cni_conf::{Code, Error, Version, go_json, ids};
 
 #[derive(serde::Deserialize, Default)]
 #[serde(default)]
 struct Versioned {
+    name: String,
     #[serde(rename = "cniVersion")]
     cni_version: String,
 }
 
 /// Refuses CHECK of a configuration before 0.4.0, GC and STATUS of one before 1.1.0, and each of them for a version that is
-/// newer than all that the plugin speaks. Other verbs pass; so does what is no JSON, which the full reading refuses.
+/// newer than all that the plugin speaks. Other verbs pass; so does what the full reading refuses before it comes to the version.
 pub(crate) fn check(verb: Verb, config: &[u8], supported: &[Version]) -> Result<(), Error> {
     let since = match verb {
         Verb::Check => (0, 4, 0),
         Verb::Gc | Verb::Status => (1, 1, 0),
         Verb::Add | Verb::Del | Verb::Version => return Ok(()),
     };
-    let Ok(Versioned { cni_version }) = go_json::from_slice(config) else {
+    let Ok(Versioned { name, cni_version }) = go_json::from_slice(config) else {
         return Ok(());
     };
+    ids::check_network_name(&name)?;
     let version = numbers(&cni_version)?;
     let refuse = |who| {
         Err(Error::new(
