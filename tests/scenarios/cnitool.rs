@@ -89,7 +89,13 @@ impl Runtime {
     }
 
     fn tool_with(&self, words: &str, variables: &[(&str, &str)]) -> Output {
-        run(&self.host, &binaries::program("cnitool"), "/opt/cni/bin", words, variables)
+        run(
+            &self.host,
+            &binaries::program("cnitool"),
+            "/opt/cni/bin",
+            words,
+            variables,
+        )
     }
 
     fn ok(&self, words: &str) -> String {
@@ -135,7 +141,11 @@ impl Recorded {
 
     /// `ADD first`
     fn what(&self) -> String {
-        format!("{} {}", self.verb, self.config["type"].as_str().expect("type"))
+        format!(
+            "{} {}",
+            self.verb,
+            self.config["type"].as_str().expect("type")
+        )
     }
 }
 
@@ -174,7 +184,10 @@ fn chain() {
     let variables = [
         ("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAME=a"),
         ("CNI_IFNAME", "net1"),
-        ("CAP_ARGS", r#"{"bandwidth":{"ingressRate":8},"aliases":["a"],"ips":["10.1.1.1"]}"#),
+        (
+            "CAP_ARGS",
+            r#"{"bandwidth":{"ingressRate":8},"aliases":["a"],"ips":["10.1.1.1"]}"#,
+        ),
     ];
     let printed = succeeded(runtime.tool_with("add net /run/netns/a", &variables));
     let printed: Value = serde_json::from_str(&printed).expect("result");
@@ -193,7 +206,10 @@ fn chain() {
         assert_eq!(call.config["cniVersion"], "1.0.0");
     }
     // declared capabilities alone, and only where declared
-    assert_eq!(calls[0].config["runtimeConfig"], json!({"bandwidth": {"ingressRate": 8}}));
+    assert_eq!(
+        calls[0].config["runtimeConfig"],
+        json!({"bandwidth": {"ingressRate": 8}})
+    );
     assert_eq!(calls[1].config.get("runtimeConfig"), None);
     assert_eq!(calls[0].config.get("prevResult"), None);
     assert_eq!(calls[1].config["prevResult"], result);
@@ -201,13 +217,21 @@ fn chain() {
     succeeded(runtime.tool_with("check net /run/netns/a", &variables));
     succeeded(runtime.tool_with("del net /run/netns/a", &variables));
     let calls = runtime.calls();
-    assert_eq!(what(&calls), ["CHECK first", "CHECK second", "DEL second", "DEL first"]);
+    assert_eq!(
+        what(&calls),
+        ["CHECK first", "CHECK second", "DEL second", "DEL first"]
+    );
     for call in &calls {
         assert_eq!(call.config["prevResult"], result, "{}", call.what());
     }
     // once more, without the cached result
     succeeded(runtime.tool_with("del net /run/netns/a", &variables));
-    assert!(runtime.calls().iter().all(|call| call.config.get("prevResult").is_none()));
+    assert!(
+        runtime
+            .calls()
+            .iter()
+            .all(|call| call.config.get("prevResult").is_none())
+    );
 }
 
 fn old_conf() {
@@ -215,7 +239,10 @@ fn old_conf() {
     runtime.ok("add net /run/netns/a");
     runtime.ok("del net /run/netns/a");
     let calls = runtime.calls();
-    assert_eq!(what(&calls), ["ADD first", "ADD second", "DEL second", "DEL first"]);
+    assert_eq!(
+        what(&calls),
+        ["ADD first", "ADD second", "DEL second", "DEL first"]
+    );
     assert_eq!(calls[1].config["prevResult"]["ips"][0]["version"], "4");
     assert_eq!(calls[2].config.get("prevResult"), None);
     assert!(runtime.cached().is_empty());
@@ -250,7 +277,11 @@ fn cache() {
     for left in ["", "{", "\0\0\0\0"] {
         runtime.calls();
         runtime.host.run(|| fs::write(&file, left).expect("cached"));
-        assert!(runtime.error("check net /run/netns/a").contains("cached result"));
+        assert!(
+            runtime
+                .error("check net /run/netns/a")
+                .contains("cached result")
+        );
         runtime.ok("del net /run/netns/a");
         assert_eq!(what(&runtime.calls()), ["DEL second", "DEL first"]);
         assert!(runtime.cached().is_empty());
@@ -282,9 +313,19 @@ fn gc() {
     stale.sort();
     assert_eq!(
         what(&calls),
-        ["DEL second", "DEL first", "DEL second", "DEL first", "GC first", "GC second"]
+        [
+            "DEL second",
+            "DEL first",
+            "DEL second",
+            "DEL first",
+            "GC first",
+            "GC second"
+        ]
     );
-    assert_eq!([&calls[0].container, &calls[2].container], [&stale[0], &stale[1]]);
+    assert_eq!(
+        [&calls[0].container, &calls[2].container],
+        [&stale[0], &stale[1]]
+    );
     assert!(calls[0].config["prevResult"].is_object());
     for call in &calls[4..] {
         assert_eq!(call.config["cni.dev/valid-attachments"], valid);
@@ -299,7 +340,10 @@ fn gc() {
     });
     runtime.ok("gc net");
     let calls = runtime.calls();
-    assert_eq!(what(&calls), ["DEL second", "DEL first", "GC first", "GC second"]);
+    assert_eq!(
+        what(&calls),
+        ["DEL second", "DEL first", "GC first", "GC second"]
+    );
     assert_eq!(calls[2].config.get("cni.dev/valid-attachments"), None);
     assert_eq!(runtime.cached().len(), 1);
     // a failure ends nothing
@@ -310,9 +354,17 @@ fn gc() {
     }));
     runtime.calls();
     let errors = runtime.error("gc net");
-    assert!(errors.contains("failed to delete stale attachment cnitool-a145bc1ace582bff43bd eth0: "));
-    assert!(errors.contains("failed to GC plugin first: as told"), "{errors}");
-    assert_eq!(what(&runtime.calls()), ["DEL second", "GC first", "GC second"]);
+    assert!(
+        errors.contains("failed to delete stale attachment cnitool-a145bc1ace582bff43bd eth0: ")
+    );
+    assert!(
+        errors.contains("failed to GC plugin first: as told"),
+        "{errors}"
+    );
+    assert_eq!(
+        what(&runtime.calls()),
+        ["DEL second", "GC first", "GC second"]
+    );
 }
 
 fn status() {
@@ -333,15 +385,27 @@ fn status() {
 fn failures() {
     let runtime = Runtime::new("1.0.0");
     for (words, error) in [
-        ("add other /run/netns/a", "no net configuration with name \"other\" in /run/net.d"),
-        ("attach net /run/netns/a", "\"attach\" is no command\nusage: "),
+        (
+            "add other /run/netns/a",
+            "no net configuration with name \"other\" in /run/net.d",
+        ),
+        (
+            "attach net /run/netns/a",
+            "\"attach\" is no command\nusage: ",
+        ),
         ("add net", "a namespace is needed"),
     ] {
         let said = runtime.error(words);
         assert!(said.starts_with(error), "{said}");
     }
     let help = succeeded(runtime.tool("--help"));
-    for known in ["CNI_PATH", "NETCONFPATH", "CAP_ARGS", "CNI_ARGS", "CNI_IFNAME"] {
+    for known in [
+        "CNI_PATH",
+        "NETCONFPATH",
+        "CAP_ARGS",
+        "CNI_ARGS",
+        "CNI_IFNAME",
+    ] {
         assert!(help.contains(known));
     }
     let bad = runtime.tool_with("add net /run/netns/a", &[("CNI_IFNAME", "../x")]);
@@ -355,13 +419,19 @@ fn failures() {
         "plugin type=\"second\" failed (add): as told; by the test"
     );
     assert!(runtime.cached().is_empty());
-    runtime.configure(&json!({"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "absent"}]}));
+    runtime
+        .configure(&json!({"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "absent"}]}));
     assert_eq!(
         runtime.error("add net /run/netns/a"),
         "plugin type=\"absent\" failed (add): failed to find plugin \"absent\" in path [/opt/cni/bin]"
     );
-    runtime.configure(&json!({"cniVersion": "7.0.0", "name": "net", "plugins": [{"type": "first"}]}));
-    assert!(runtime.error("add net /run/netns/a").starts_with("incompatible CNI versions"));
+    runtime
+        .configure(&json!({"cniVersion": "7.0.0", "name": "net", "plugins": [{"type": "first"}]}));
+    assert!(
+        runtime
+            .error("add net /run/netns/a")
+            .starts_with("incompatible CNI versions")
+    );
 }
 
 /// A list that Go plugins since 1.0 and ours both know.
@@ -382,7 +452,11 @@ fn attached(pod: &Pod<'_>) -> bool {
 
 fn store(host: &Host) -> Vec<String> {
     let names = host.sh("ls /var/lib/cni/networks/lan");
-    names.lines().filter(|name| name.starts_with("10.")).map(str::to_owned).collect()
+    names
+        .lines()
+        .filter(|name| name.starts_with("10."))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn with_go_plugins() {
@@ -391,7 +465,13 @@ fn with_go_plugins() {
     let pod = runtime.host.pod("p");
     let tool = |words: &str| {
         let cnitool = binaries::program("cnitool");
-        run(&runtime.host, &cnitool, GO_PLUGINS, &format!("{words} lan {}", pod.path()), &[])
+        run(
+            &runtime.host,
+            &cnitool,
+            GO_PLUGINS,
+            &format!("{words} lan {}", pod.path()),
+            &[],
+        )
     };
     let result: Value = serde_json::from_str(&succeeded(tool("add"))).expect("result");
     assert_eq!(result["ips"][0]["address"], "10.77.0.2/24");
@@ -419,11 +499,14 @@ impl GoCnitool {
         let modules = fs::read_dir(cache.join("github.com/containernetworking"));
         let mut versions: Vec<_> = (modules.into_iter().flatten().flatten())
             .map(|entry| entry.path())
-            .filter(|path| path.to_string_lossy().contains("/cni@v1.") && path.join("cnitool").exists())
+            .filter(|path| {
+                path.to_string_lossy().contains("/cni@v1.") && path.join("cnitool").exists()
+            })
             .collect();
         versions.sort();
         versions.pop().ok_or_else(|| {
-            "Go's module cache has no github.com/containernetworking/cni (go mod download)".to_owned()
+            "Go's module cache has no github.com/containernetworking/cni (go mod download)"
+                .to_owned()
         })
     }
 
@@ -438,7 +521,11 @@ impl GoCnitool {
             .env("GOFLAGS", "-mod=mod")
             .output()
             .expect("go");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         program
     }
 }
@@ -449,11 +536,19 @@ fn upstream() {
     let theirs = GoCnitool::build(folder.path());
     let ours = binaries::program("cnitool");
     let runtime = Runtime::new("1.1.0");
-    runtime.host.run(|| binaries::install_suite("/opt/cni/bin".as_ref()));
+    runtime
+        .host
+        .run(|| binaries::install_suite("/opt/cni/bin".as_ref()));
     runtime.configure(&bridge_list("1.1.0"));
     let pod = runtime.host.pod("p");
     let call = |tool: &Path, verb: &str| {
-        run(&runtime.host, tool, "/opt/cni/bin", &format!("{verb} lan {}", pod.path()), &[])
+        run(
+            &runtime.host,
+            tool,
+            "/opt/cni/bin",
+            &format!("{verb} lan {}", pod.path()),
+            &[],
+        )
     };
     for (adds, takes_over) in [(&theirs, &ours), (&ours, &theirs), (&theirs, &theirs)] {
         succeeded(call(takes_over, "status"));

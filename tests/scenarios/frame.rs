@@ -57,7 +57,11 @@ fn environment() {
         let msg = format!("required env variables [{names}] missing");
         assert_eq!(outcome.error(), (4, msg), "{verb}");
         // four spaces, no newline at the end, on stdout
-        assert!(outcome.stdout.starts_with("{\n    \"code\": 4,\n    \"msg\": "));
+        assert!(
+            outcome
+                .stdout
+                .starts_with("{\n    \"code\": 4,\n    \"msg\": ")
+        );
         assert!(outcome.stdout.ends_with("\"\n}"), "{outcome:?}");
     };
     missing("ADD", "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH");
@@ -77,11 +81,25 @@ fn environment() {
 fn ids() {
     let host = host();
     let long = "x".repeat(4096);
-    for id in ["../c1", "c/1", ".c1", "-c1", "c1\n", "c 1", "c\u{e9}", "@", &long.replace('x', "/")] {
+    for id in [
+        "../c1",
+        "c/1",
+        ".c1",
+        "-c1",
+        "c1\n",
+        "c 1",
+        "c\u{e9}",
+        "@",
+        &long.replace('x', "/"),
+    ] {
         for verb in ["ADD", "CHECK", "DEL"] {
             let cni = good().with("CNI_CONTAINERID", id);
             let outcome = call(&host, &cni, verb, &config("1.1.0"));
-            assert_eq!(outcome.error(), (4, "invalid characters in containerID".into()), "{id:?}");
+            assert_eq!(
+                outcome.error(),
+                (4, "invalid characters in containerID".into()),
+                "{id:?}"
+            );
             assert_eq!(outcome.json()["details"], id);
         }
     }
@@ -89,44 +107,76 @@ fn ids() {
         ("sixteencharacter", "interface name is too long"),
         (".", "interface name is . or .."),
         ("..", "interface name is . or .."),
-        ("a/b", "interface name contains / or : or whitespace characters"),
-        ("a:b", "interface name contains / or : or whitespace characters"),
-        ("a\u{2003}b", "interface name contains / or : or whitespace characters"),
+        (
+            "a/b",
+            "interface name contains / or : or whitespace characters",
+        ),
+        (
+            "a:b",
+            "interface name contains / or : or whitespace characters",
+        ),
+        (
+            "a\u{2003}b",
+            "interface name contains / or : or whitespace characters",
+        ),
     ] {
         let cni = good().with("CNI_IFNAME", ifname);
         let outcome = call(&host, &cni, "DEL", &config("1.1.0"));
         assert_eq!(outcome.error(), (4, msg.into()), "{ifname:?}");
     }
     // verbs without a container do not look at one
-    let cni = good().with("CNI_CONTAINERID", "../c1").with("CNI_IFNAME", "a/b");
+    let cni = good()
+        .with("CNI_CONTAINERID", "../c1")
+        .with("CNI_IFNAME", "a/b");
     call(&host, &cni, "GC", &config("1.1.0")).ok();
     call(&host, &cni, "STATUS", &config("1.1.0")).ok();
 }
 
 fn configuration() {
     let host = host();
-    for text in ["", "{", "null x", "[]", "\"net\"", "{\"name\":", "{\"name\":1}", "{\"name\":[\"net\"]}", "\u{0}"] {
+    for text in [
+        "",
+        "{",
+        "null x",
+        "[]",
+        "\"net\"",
+        "{\"name\":",
+        "{\"name\":1}",
+        "{\"name\":[\"net\"]}",
+        "\u{0}",
+    ] {
         for verb in ["ADD", "CHECK", "DEL", "GC", "STATUS"] {
             let (code, msg) = call(&host, &good(), verb, text).error();
             assert_eq!(code, 6, "{text:?}: {msg}");
-            assert!(msg.starts_with("error unmarshall network config: "), "{text:?}: {msg}");
+            assert!(
+                msg.starts_with("error unmarshall network config: "),
+                "{text:?}: {msg}"
+            );
         }
     }
     for text in ["{}", "null", "{\"name\":\"\"}", "{\"name\":null}"] {
         let outcome = call(&host, &good(), "ADD", text);
-        assert_eq!(outcome.error(), (7, "missing network name".into()), "{text:?}");
+        assert_eq!(
+            outcome.error(),
+            (7, "missing network name".into()),
+            "{text:?}"
+        );
     }
     for name in ["../net", "a/b", ".net", "n t"] {
         let text = format!(r#"{{"cniVersion":"1.1.0","name":"{name}"}}"#);
         let outcome = call(&host, &good(), "DEL", &text);
-        assert_eq!(outcome.error(), (7, "invalid characters found in network name".into()));
+        assert_eq!(
+            outcome.error(),
+            (7, "invalid characters found in network name".into())
+        );
         assert_eq!(outcome.json()["details"], name);
     }
     // as deep as it is, it is an error and not the end of the stack
     let deep = format!("{}{}", r#"{"name":"net","x":"#, "[".repeat(1 << 20));
     assert_eq!(call(&host, &good(), "ADD", &deep).error().0, 6);
     let pod = host.pod("pod");
-    let odd = r#"{"NAME":"other","name":"net","CniVersion":"1.0.0","unknown":{"a":[1]},"dns":null}"#;
+    let odd =
+        r#"{"NAME":"other","name":"net","CniVersion":"1.0.0","unknown":{"a":[1]},"dns":null}"#;
     call(&host, &Cni::new(BIN, "c1", &pod.path()), "ADD", odd).ok();
 }
 
@@ -220,8 +270,14 @@ fn gone_namespace() {
     let host = host();
     host.sh("mkdir -p /run/netns && touch /run/netns/left-over");
     for (path, msg) in [
-        ("/run/netns/gone", "failed to Statfs \"/run/netns/gone\": no such file or directory"),
-        ("/run/netns/left-over", "unknown FS magic on \"/run/netns/left-over\": "),
+        (
+            "/run/netns/gone",
+            "failed to Statfs \"/run/netns/gone\": no such file or directory",
+        ),
+        (
+            "/run/netns/left-over",
+            "unknown FS magic on \"/run/netns/left-over\": ",
+        ),
     ] {
         let cni = Cni::new(BIN, "c1", path);
         let (code, said) = call(&host, &cni, "ADD", &config("1.0.0")).error();
@@ -237,7 +293,10 @@ fn own_namespace() {
     let host = host();
     host.sh("ip link set lo down");
     let up = || host.sh("ip -o link show lo").contains("LOOPBACK,UP");
-    let own = (8, "plugin's netns and netns from CNI_NETNS should not be the same".to_owned());
+    let own = (
+        8,
+        "plugin's netns and netns from CNI_NETNS should not be the same".to_owned(),
+    );
     host.sh("mkdir -p /run/netns && touch /run/netns/own && mount --bind /proc/self/ns/net /run/netns/own");
     for path in ["/proc/self/ns/net", "/run/netns/own"] {
         let cni = Cni::new(BIN, "c1", path);
@@ -285,8 +344,15 @@ fn names_of_the_suite() {
     for name in binaries::PLUGINS.iter() {
         assert!(about.contains(&format!("\n  {name}\n")), "{about}");
     }
-    assert!(run("loopback", &[("CNI_COMMAND", "VERSION")]).1.starts_with("{\"cniVersion\""));
+    assert!(
+        run("loopback", &[("CNI_COMMAND", "VERSION")])
+            .1
+            .starts_with("{\"cniVersion\"")
+    );
     let (ok, said) = run("no-such", &[]);
-    assert!(!ok && said.starts_with("no-such is none of the plugins"), "{said}");
+    assert!(
+        !ok && said.starts_with("no-such is none of the plugins"),
+        "{said}"
+    );
     assert!(!run("", &[("CNI_COMMAND", "ADD")]).0);
 }

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod cnitool;
+mod delegation;
 mod frame;
 mod hosts;
 mod install;
@@ -13,6 +14,7 @@ fn main() {
     let mut cases = Vec::new();
     cases.extend(bridge::cases());
     cases.extend(cnitool::cases());
+    cases.extend(delegation::cases());
     cases.extend(frame::cases());
     cases.extend(hosts::cases());
     cases.extend(linux_net::cases());

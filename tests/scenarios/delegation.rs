@@ -1,0 +1,258 @@
+//! A delegate called in process and one that is executed give the same bytes, exit codes and kernel state.
+
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
+
+use serde_json::{Value, json};
+use tests::{Case, Cni, Host, Outcome, binaries, case};
+
+/// Links to the suite: whoever delegates finds itself.
+const TOGETHER: &str = "/opt/cni/bin";
+/// Copies of the suite, each of another length: whoever delegates finds somebody else.
+const APART: &str = "/opt/cni/apart";
+const CHAIN: [&str; 3] = ["flannel", "bridge", "host-local"];
+const VERSIONS: [&str; 7] = [
+    "0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0",
+];
+const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/29\n\
+    FLANNEL_IPV6_NETWORK=fd00:10:244::/48\nFLANNEL_IPV6_SUBNET=fd00:10:244:3::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("delegation/processes", processes),
+        case("delegation/same-bytes", same_bytes),
+        case("delegation/same-errors", same_errors),
+        case("delegation/copies-of-one-build", copies_of_one_build),
+        case("delegation/foreign-ipam", foreign_ipam),
+    ]
+}
+
+fn host() -> Host {
+    let host = Host::new("node");
+    host.run(|| {
+        binaries::install_suite(TOGETHER.as_ref());
+        fs::create_dir_all(APART).expect("folder");
+        for (index, name) in CHAIN.iter().enumerate() {
+            let file = Path::new(APART).join(name);
+            fs::copy(binaries::program("cni-suite"), &file).expect("copy");
+            let mut file = fs::File::options().append(true).open(&file).expect("copy");
+            file.write_all(&vec![0; index + 1]).expect("copy");
+        }
+        fs::create_dir_all("/run/flannel").expect("folder");
+        fs::write("/run/flannel/subnet.env", SUBNET_ENV).expect("subnet.env");
+    });
+    host
+}
+
+fn flannel(version: &str) -> Value {
+    json!({
+        "cniVersion": version, "name": "cbr0", "type": "flannel",
+        "delegate": {"hairpinMode": true, "isDefaultGateway": true},
+    })
+}
+
+/// stdout and exit code, without what is random: MAC addresses and names of veths.
+fn scrubbed(outcome: &Outcome) -> (i32, String) {
+    let mut text = String::new();
+    let mut rest = outcome.stdout.as_str();
+    while let Some(next) = rest.chars().next() {
+        let skip = match rest {
+            _ if is_mac(rest) => 17,
+            _ if is_veth(rest) => 12,
+            _ => 0,
+        };
+        match skip {
+            0 => text.push(next),
+            _ => text.push('*'),
+        }
+        rest = &rest[skip.max(next.len_utf8())..];
+    }
+    (outcome.code, text)
+}
+
+fn is_mac(text: &str) -> bool {
+    text.len() >= 17
+        && text
+            .bytes()
+            .take(17)
+            .enumerate()
+            .all(|(index, byte)| match index % 3 {
+                2 => byte == b':',
+                _ => byte.is_ascii_hexdigit(),
+            })
+}
+
+fn is_veth(text: &str) -> bool {
+    let hex = text.strip_prefix("veth").and_then(|rest| rest.get(..8));
+    hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// A pod's life in one version; everything that came out of it.
+fn life(host: &Host, path: &str, version: &str) -> Vec<(i32, String)> {
+    let mut outcomes = Vec::new();
+    let pod = host.pod("pod");
+    let cni = Cni::new(path, "c1", &pod.path());
+    let mut config = flannel(version);
+    let mut call = |verb: &str, config: &Value| {
+        let outcome = cni.call(host, verb, "flannel", &config.to_string());
+        outcomes.push(scrubbed(&outcome));
+        outcome
+    };
+    call("STATUS", &config);
+    let added = call("ADD", &config).ok();
+    let shown = |what: &str| {
+        let text = pod.sh(what);
+        scrubbed(&Outcome {
+            code: 0,
+            stdout: text,
+            stderr: String::new(),
+        })
+    };
+    let kernel = [
+        shown("ip -br address"),
+        shown("ip route"),
+        shown("ip -6 route"),
+    ];
+    // the name is taken now
+    call("ADD", &config);
+    config["prevResult"] = added.json();
+    call("CHECK", &config);
+    call("DEL", &config).ok();
+    call("DEL", &config).ok();
+    call("CHECK", &config);
+    config["cni.dev/valid-attachments"] = json!([]);
+    call("GC", &config);
+    outcomes.extend(kernel);
+    pod.delete();
+    outcomes
+}
+
+fn same_bytes() {
+    let (one, other) = (host(), host());
+    for version in VERSIONS {
+        let (together, apart) = (life(&one, TOGETHER, version), life(&other, APART, version));
+        assert_eq!(together, apart, "{version}");
+    }
+    let store = |host: &Host| {
+        host.sh("cd /var/lib/cni && find . -type f -name '10.*' && find . -path './flannel/*'")
+    };
+    assert_eq!(store(&one), store(&other));
+    assert_eq!(store(&one), "");
+}
+
+fn same_errors() {
+    let (one, other) = (host(), host());
+    let both = |verb: &str, config: &Value| {
+        let outcomes = [(&one, TOGETHER), (&other, APART)].map(|(host, path)| {
+            let pod = host.pod("pod");
+            let outcome =
+                Cni::new(path, "c1", &pod.path()).call(host, verb, "flannel", &config.to_string());
+            Cni::new(path, "c1", "").call(host, "DEL", "flannel", &config.to_string());
+            pod.delete();
+            outcome
+        });
+        let [together, apart] = &outcomes;
+        assert_eq!(scrubbed(together), scrubbed(apart), "{config}");
+        together.error()
+    };
+    let with = |delegate: Value| {
+        let mut config = flannel("1.0.0");
+        config["delegate"] = delegate;
+        config
+    };
+    let (_, msg) = both("ADD", &with(json!({"type": "absent"})));
+    assert!(
+        msg.starts_with("failed to find plugin \"absent\" in path ["),
+        "{msg}"
+    );
+    let (_, msg) = both("ADD", &with(json!({"type": "a/b"})));
+    assert_eq!(msg, "invalid plugin name: a/b");
+    let (_, msg) = both(
+        "ADD",
+        &with(json!({"hairpinMode": true, "promiscMode": true})),
+    );
+    assert!(msg.contains("hairpin"), "{msg}");
+    let (_, msg) = both("ADD", &with(json!({"vlan": 9999})));
+    assert!(msg.contains("invalid VLAN ID 9999"), "{msg}");
+    let (_, msg) = both("ADD", &with(json!({"isGateway": "yes"})));
+    assert!(msg.contains("failed to load netconf"), "{msg}");
+    let (_, msg) = both("ADD", &with(json!({"cniVersion": "1.0.0", "mtu": -1})));
+    assert!(!msg.is_empty());
+    let mut unversioned = flannel("");
+    unversioned["delegate"] = json!({"cniVersion": "9.9.9"});
+    assert_eq!(both("ADD", &unversioned).0, 1);
+}
+
+/// What one call executes, as strace sees it.
+fn executed(host: &Host, path: &str) -> Vec<String> {
+    let pod = host.pod("pod");
+    let script = format!(
+        "printf '%s' '{}' | CNI_COMMAND=$VERB CNI_CONTAINERID=c1 CNI_NETNS={} CNI_IFNAME=eth0 CNI_PATH={path} \
+         strace -f -qq -e trace=execve -o /run/trace {path}/flannel",
+        flannel("1.0.0"),
+        pod.path()
+    );
+    host.sh(&format!("VERB=ADD; {script}"));
+    let trace = host.sh("cat /run/trace");
+    host.sh(&format!("VERB=DEL; {script}"));
+    pod.delete();
+    let lines = trace
+        .lines()
+        .filter(|line| line.contains("execve(") && line.ends_with("= 0"));
+    lines
+        .map(|line| line.split('"').nth(1).expect("program").to_owned())
+        .collect()
+}
+
+fn processes() {
+    let host = host();
+    assert_eq!(executed(&host, TOGETHER), ["/opt/cni/bin/flannel"]);
+    let apart = CHAIN.map(|name| format!("{APART}/{name}"));
+    assert_eq!(executed(&host, APART), apart);
+}
+
+/// An image that copies instead of linking has many files of one build: still one process.
+fn copies_of_one_build() {
+    let host = host();
+    host.run(|| {
+        fs::create_dir_all("/opt/cni/copies").expect("folder");
+        for name in CHAIN {
+            let file = Path::new("/opt/cni/copies").join(name);
+            fs::copy(binaries::program("cni-suite"), file).expect("copy");
+        }
+    });
+    assert_eq!(
+        executed(&host, "/opt/cni/copies"),
+        ["/opt/cni/copies/flannel"]
+    );
+}
+
+/// An IPAM plugin that is none of ours is executed, whatever it is called.
+fn foreign_ipam() {
+    const SCRIPT: &str = r#"#!/bin/sh
+echo "$CNI_COMMAND $CNI_PATH $OTHER" >>/run/calls
+cat >/run/config.$CNI_COMMAND
+echo said on stderr >&2
+[ $CNI_COMMAND != ADD ] || echo '{"cniVersion":"1.0.0","ips":[{"address":"10.9.0.7/24"}]}'
+"#;
+    let host = host();
+    host.run(|| {
+        fs::create_dir_all("/opt/cni/first").expect("folder");
+        let file = "/opt/cni/first/host-local";
+        fs::write(file, SCRIPT).expect("plugin");
+        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).expect("mode");
+    });
+    let path = format!("/opt/cni/first:{TOGETHER}");
+    let pod = host.pod("pod");
+    let config = r#"{"cniVersion":"1.0.0","name":"lan","type":"bridge","bridge":"lan0","ipam":{"type":"host-local","a":[1]}}"#;
+    let cni = Cni::new(&path, "c1", &pod.path()).with("OTHER", "kept");
+    let added = cni.call(&host, "ADD", "bridge", config).ok();
+    assert_eq!(added.json()["ips"][0]["address"], "10.9.0.7/24");
+    assert!(added.stderr.contains("said on stderr"), "{added:?}");
+    cni.call(&host, "DEL", "bridge", config).ok();
+    assert_eq!(
+        host.sh("cat /run/calls"),
+        format!("ADD {path} kept\nDEL {path} kept\n")
+    );
+    assert_eq!(host.sh("cat /run/config.ADD"), config, "the same bytes");
+}
