@@ -8,6 +8,8 @@ mod hosts;
 mod install;
 mod linux_net;
 mod replay;
+mod static_ipam;
+mod tuning;
 
 fn main() {
     tests::sandbox::enter();
@@ -20,5 +22,7 @@ fn main() {
     cases.extend(linux_net::cases());
     cases.extend(install::cases());
     cases.extend(replay::cases());
+    cases.extend(static_ipam::cases());
+    cases.extend(tuning::cases());
     tests::suite::main(cases)
 }

@@ -3,7 +3,12 @@ use plugin::{Plugin, delegate::Registry};
 use std::{env, ffi::OsStr, path::Path, process::ExitCode};
 
 /// Every plugin; `names` beside this crate lists them for those who link them.
-static PLUGINS: Registry = &[&bridge::PLUGIN, &loopback::PLUGIN, &tuning::PLUGIN];
+static PLUGINS: Registry = &[
+    &bridge::PLUGIN,
+    &loopback::PLUGIN,
+    &static_ipam::PLUGIN,
+    &tuning::PLUGIN,
+];
 
 fn main() -> ExitCode {
     let mut args = env::args_os();

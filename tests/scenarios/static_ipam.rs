@@ -1,0 +1,92 @@
+//! The `static` IPAM plugin, ours and Debian's Go one through the same cases.
+
+use serde_json::json;
+use tests::{Case, Cni, Host, binaries, case};
+
+const OURS: &str = "/opt/cni/bin";
+const GO: &str = "/usr/lib/cni";
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("static/same-as-go", same_as_go),
+        case("static/bad-input", bad_input),
+    ]
+}
+
+fn host() -> Host {
+    let host = Host::new("node");
+    host.run(|| binaries::install_suite(OURS.as_ref()));
+    host
+}
+
+fn config(version: &str) -> String {
+    json!({"cniVersion": version, "name": "n", "type": "bridge", "ipam": {"type": "static",
+        "addresses": [{"address": "10.10.0.5/24", "gateway": "10.10.0.254"}, {"address": "3ffe:ffff:0:1ff::1/64"}],
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "192.168.0.0/16", "gw": "10.10.5.1"}, {"dst": "3ffe:ffff:0:1ff::/64"}],
+        "dns": {"nameservers": ["10.10.0.1"], "domain": "example.org", "search": ["a", "b"], "options": ["ndots:2"]}}})
+    .to_string()
+}
+
+fn same_as_go() {
+    let host = host();
+    for version in ["0.1.0", "0.2.0", "0.3.1", "0.4.0", "1.0.0"] {
+        for args in ["", "IgnoreUnknown=1;K8S_POD_NAME=x"] {
+            let add = |path: &str| {
+                Cni::new(path, "c", "/none")
+                    .with("CNI_ARGS", args)
+                    .call(&host, "ADD", "static", &config(version))
+                    .ok()
+                    .stdout
+            };
+            let (ours, go) = (add(OURS), add(GO));
+            // the Go library has sorted the keys of 1.0.0 since its version 1.2; Debian's is older
+            if version == "1.0.0" {
+                let parse =
+                    |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+                assert_eq!(parse(&ours), parse(&go), "{args}");
+            } else {
+                assert_eq!(ours, go, "{version} {args}");
+            }
+        }
+    }
+    let with_ip = |path: &str| {
+        let cni =
+            Cni::new(path, "c", "/none").with("CNI_ARGS", "IP=10.20.0.2/16;GATEWAY=10.20.0.1");
+        cni.call(&host, "ADD", "static", &config("1.0.0"))
+            .ok()
+            .json()
+    };
+    assert_eq!(with_ip(OURS), with_ip(GO));
+    for verb in ["DEL", "DEL"] {
+        Cni::new(OURS, "c", "")
+            .call(&host, verb, "static", &config("1.0.0"))
+            .ok();
+    }
+}
+
+fn bad_input() {
+    let host = host();
+    let add = |ipam: serde_json::Value| {
+        let config =
+            json!({"cniVersion": "1.0.0", "name": "n", "type": "bridge", "ipam": ipam}).to_string();
+        Cni::new(OURS, "c", "/none")
+            .call(&host, "ADD", "static", &config)
+            .error()
+    };
+    let (_, msg) = add(json!({"type": "static", "addresses": [{"address": "10.0.0.1"}]}));
+    assert!(msg.contains("'10.0.0.1'"), "{msg}");
+    let (_, msg) =
+        add(json!({"type": "static", "addresses": [{"address": "10.0.0.1/8", "gateway": "x"}]}));
+    assert!(msg.contains("x"), "{msg}");
+    let two = config("1.0.0")
+        .replace("3ffe:ffff:0:1ff::1/64", "10.10.0.6/24")
+        .replace("\"1.0.0\"", "\"0.2.0\"");
+    let (_, msg) = Cni::new(OURS, "c", "/none")
+        .call(&host, "ADD", "static", &two)
+        .error();
+    assert_eq!(
+        msg,
+        "CNI version 0.2.0 does not support more than 1 address per family"
+    );
+}

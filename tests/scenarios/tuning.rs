@@ -1,0 +1,165 @@
+//! The `tuning` plugin on an interface that a test made by hand.
+
+use serde_json::{Value, json};
+use tests::{Case, Cni, Host, Pod, binaries, case};
+
+const OURS: &str = "/opt/cni/bin";
+const GO: &str = "/usr/lib/cni";
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("tuning/sets-checks-restores", sets_checks_restores),
+        case("tuning/same-as-go", same_as_go),
+        case("tuning/refuses-other-sysctls", refuses_other_sysctls),
+        case("tuning/gc", gc),
+    ]
+}
+
+fn host() -> Host {
+    let host = Host::new("node");
+    host.run(|| binaries::install_suite(OURS.as_ref()));
+    host
+}
+
+fn pod<'h>(host: &'h Host, name: &str) -> Pod<'h> {
+    let pod = host.pod(name);
+    pod.sh("ip link add eth0 address 02:00:00:00:00:01 mtu 1500 txqlen 1000 type veth peer name other && ip link set eth0 up");
+    pod
+}
+
+fn config(pod: &Pod, version: &str, extra: Value) -> String {
+    let mut config = json!({"cniVersion": version, "name": "n", "type": "tuning", "prevResult": {"cniVersion": version,
+        "interfaces": [{"name": "eth0", "mac": "02:00:00:00:00:01", "sandbox": pod.path()}],
+        "ips": [{"version": "4", "address": "10.0.0.2/24", "interface": 0}]}});
+    for (key, value) in extra.as_object().expect("object") {
+        config[key] = value.clone();
+    }
+    config.to_string()
+}
+
+fn everything() -> Value {
+    json!({"mac": "02:00:00:00:00:77", "mtu": 1400, "promisc": true, "allmulti": true, "txQLen": 55,
+        "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1", "net.ipv4.ip_local_port_range": "20000\t30000"}})
+}
+
+fn sets_checks_restores() {
+    let host = host();
+    let pod = pod(&host, "p");
+    let cni = Cni::new(OURS, "c", &pod.path());
+    let config = config(&pod, "1.1.0", everything());
+    let result = cni.call(&host, "ADD", "tuning", &config).ok().json();
+    assert_eq!(
+        (
+            &result["interfaces"][0]["mac"],
+            &result["interfaces"][0]["mtu"]
+        ),
+        (&json!("02:00:00:00:00:77"), &json!(1400))
+    );
+    let shown = pod.sh("ip -d link show eth0");
+    for part in [
+        "mtu 1400",
+        "qlen 55",
+        "PROMISC",
+        "ALLMULTI",
+        "02:00:00:00:00:77",
+    ] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert_eq!(pod.sh("cat /proc/sys/net/ipv4/conf/eth0/arp_filter"), "1\n");
+    cni.call(&host, "CHECK", "tuning", &config).ok();
+    for (undo, redo) in [
+        ("mtu 1450", "mtu 1400"),
+        ("promisc off", "promisc on"),
+        ("txqueuelen 5", "txqueuelen 55"),
+    ] {
+        pod.sh(&format!("ip link set eth0 {undo}"));
+        cni.call(&host, "CHECK", "tuning", &config).error();
+        pod.sh(&format!("ip link set eth0 {redo}"));
+    }
+    cni.call(&host, "CHECK", "tuning", &config).ok();
+    cni.call(&host, "DEL", "tuning", &config).ok();
+    let shown = pod.sh("ip -d link show eth0");
+    for part in ["mtu 1500", "qlen 1000", "02:00:00:00:00:01"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(
+        !shown.contains("PROMISC") && !shown.contains("ALLMULTI"),
+        "{shown}"
+    );
+    cni.call(&host, "DEL", "tuning", &config).ok();
+    cni.with("CNI_NETNS", "")
+        .call(&host, "DEL", "tuning", &config)
+        .ok();
+}
+
+fn same_as_go() {
+    let host = host();
+    // Debian's tuning does not know txQLen yet
+    let mut of_old = everything();
+    of_old.as_object_mut().expect("object").remove("txQLen");
+    let settings = |path: &str, name: &str| {
+        let pod = pod(&host, name);
+        let result = Cni::new(path, name, &pod.path())
+            .call(
+                &host,
+                "ADD",
+                "tuning",
+                &config(&pod, "0.4.0", of_old.clone()),
+            )
+            .ok()
+            .stdout;
+        let link = pod.sh("ip -d -j link show eth0 | tr ',' '\n' | grep -e mtu -e address -e flags -e promiscuity -e allmulti");
+        let sysctls = pod.sh(
+            "cat /proc/sys/net/ipv4/conf/eth0/arp_filter /proc/sys/net/ipv4/ip_local_port_range",
+        );
+        (result.replace(&pod.path(), "NETNS"), link, sysctls)
+    };
+    assert_eq!(settings(OURS, "ours"), settings(GO, "go"));
+}
+
+fn refuses_other_sysctls() {
+    let host = host();
+    let pod = pod(&host, "p");
+    let add = |sysctl: Value| {
+        Cni::new(OURS, "c", &pod.path())
+            .call(
+                &host,
+                "ADD",
+                "tuning",
+                &config(&pod, "1.0.0", json!({"sysctl": sysctl})),
+            )
+            .error()
+            .1
+    };
+    assert_eq!(
+        add(json!({"kernel.hostname": "x"})),
+        "invalid net sysctl key: \"kernel.hostname\""
+    );
+    assert!(add(json!({"net.ipv4.no_such_thing": "1"})).contains("no_such_thing"));
+    assert!(
+        add(json!({"net.ipv4.ip_forward": 1})).contains("ip_forward"),
+        "a number is no text"
+    );
+}
+
+fn gc() {
+    let host = host();
+    let (a, b) = (pod(&host, "a"), pod(&host, "b"));
+    for (pod, id) in [(&a, "gone"), (&b, "lives")] {
+        Cni::new(OURS, id, &pod.path())
+            .call(
+                &host,
+                "ADD",
+                "tuning",
+                &config(pod, "1.1.0", json!({"mtu": 1400})),
+            )
+            .ok();
+    }
+    let valid = json!({"cni.dev/valid-attachments": [{"containerID": "lives", "ifname": "eth0"}], "mtu": 1400});
+    let mut conf: Value = serde_json::from_str(&config(&a, "1.1.0", valid)).expect("JSON");
+    conf.as_object_mut().expect("object").remove("prevResult");
+    let gc = Cni::new(OURS, "", "").with("CNI_IFNAME", "");
+    gc.call(&host, "GC", "tuning", &conf.to_string()).ok();
+    assert_eq!(host.sh("ls /run/cni/tuning"), "lives_eth0.json\n");
+}
