@@ -7,6 +7,7 @@ mod frame;
 mod hosts;
 mod install;
 mod linux_net;
+mod packet_filter;
 mod replay;
 mod static_ipam;
 mod tuning;
@@ -21,6 +22,7 @@ fn main() {
     cases.extend(hosts::cases());
     cases.extend(linux_net::cases());
     cases.extend(install::cases());
+    cases.extend(packet_filter::cases());
     cases.extend(replay::cases());
     cases.extend(static_ipam::cases());
     cases.extend(tuning::cases());

@@ -1,4 +1,5 @@
 //! What can go wrong.
+use nix::errno::Errno;
 /// Each names the object it is about.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -8,7 +9,7 @@ pub enum Error {
         /// "add rule ip flannel-ipv4 postrtg"
         what: String,
         /// errno
-        errno: nix::errno::Errno,
+        errno: Errno,
         /// extended ACK text
         message: Option<String>,
     },
@@ -29,4 +30,43 @@ pub enum Error {
         /// reason
         reason: String,
     },
+}
+
+impl Error {
+    pub(crate) fn io(what: &str, source: std::io::Error) -> Self {
+        Error::Io {
+            what: what.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn decode(what: &str, reason: &str) -> Self {
+        Error::Decode {
+            what: what.to_owned(),
+            reason: reason.to_owned(),
+        }
+    }
+
+    /// The errno, if the kernel gave one.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Error::Kernel { errno, .. } => Some(*errno),
+            Error::Io { source, .. } => Some(errno_of(source)),
+            Error::Decode { .. } => None,
+        }
+    }
+
+    /// The table, chain, set, rule or element is not there.
+    pub fn is_absent(&self) -> bool {
+        self.errno() == Some(Errno::ENOENT)
+    }
+
+    /// An element with that key is there already.
+    pub fn is_exists(&self) -> bool {
+        self.errno() == Some(Errno::EEXIST)
+    }
+}
+
+pub(crate) fn errno_of(error: &std::io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }

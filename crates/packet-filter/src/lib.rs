@@ -1,10 +1,23 @@
 //! nftables by netlink: tables as plain data, whole transactions, and reading back. No `nft` process. Knows nothing of CNI.
+mod compile;
+mod decompile;
 pub mod error;
+mod expression;
+mod message;
+pub mod monitor;
 pub mod nft;
 pub mod rule;
+pub mod set;
+mod socket;
 pub mod table;
+pub mod transaction;
+mod user_data;
 
 pub use error::Error;
-pub use nft::{Nft, Transaction};
-pub use rule::{Rule, Statement};
+pub use monitor::NftMonitor;
+pub use nft::{Installed, Nft};
+pub use rule::{Field, Rule, Statement};
+pub use set::{DataType, Element, Part, Set, Value, ValueType};
 pub use table::{BaseChain, Chain, ChainType, Family, Hook, Table};
+pub use transaction::Transaction;
+pub use user_data::COMMENT_MAX;

@@ -1,80 +1,31 @@
-//! The NETLINK_NETFILTER socket: transactions (NFNL_MSG_BATCH_BEGIN..END) and reading back.
-use crate::{Chain, Error, Family, Rule, Table};
+//! nftables over the socket: transactions, and reading back.
+use crate::{
+    Chain, Element, Error, Family, Rule, Set, Table, Transaction, message, socket::NetfilterSocket,
+};
+use netlink_packet_core::DefaultNla;
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+    nftables::{GenAttribute, GenMessage, NfTablesMessage},
+    none::ControlMessage,
+};
+
+/// NFNL_MSG_BATCH_BEGIN and its attribute NFNL_BATCH_GENID
+const BATCH_BEGIN: u8 = 16;
+const BATCH_GENID: u16 = 1;
+/// NFNL_SUBSYS_NFTABLES, whose batch it is
+const SUBSYSTEM: u16 = 10;
+/// How often a table is read again that somebody changes meanwhile.
+const READS: u32 = 10;
 
 /// The socket, in the calling thread's network namespace at `open`.
+///
+/// Closing it after a deletion, or after a base chain was declared again, waits 8 to 12 ms for the kernel's clean-up: where
+/// that counts, keep what comes and goes in elements and declare base chains only when they are missing.
 #[derive(Debug)]
 pub struct Nft {
-    _socket: netlink_sys::Socket,
-    _sequence: u32,
+    socket: NetfilterSocket,
 }
 
-/// What is done as one: all or nothing. Deletions are best put first.
-#[derive(Debug, Clone, Default)]
-pub struct Transaction {/* messages */}
-impl Transaction {
-    /// Empty.
-    pub fn new() -> Self {
-        Self::default()
-    }
-    /// Nothing in it.
-    pub fn is_empty(&self) -> bool {
-        todo!()
-    }
-    /// Table and chains (if absent), every listed chain flushed, its rules put in: the table's chains become exactly this.
-    pub fn set_table(&mut self, _table: &Table) -> &mut Self {
-        todo!()
-    }
-    /// The table if absent, without chains.
-    pub fn add_table(&mut self, _family: Family, _name: &str, _comment: Option<&str>) -> &mut Self {
-        todo!()
-    }
-    /// The chain if absent (its rules are not looked at).
-    pub fn add_chain(&mut self, _family: Family, _table: &str, _chain: &Chain) -> &mut Self {
-        todo!()
-    }
-    /// Appends a rule.
-    pub fn append(
-        &mut self,
-        _family: Family,
-        _table: &str,
-        _chain: &str,
-        _rule: &Rule,
-    ) -> &mut Self {
-        todo!()
-    }
-    /// Puts a rule at the head.
-    pub fn insert(
-        &mut self,
-        _family: Family,
-        _table: &str,
-        _chain: &str,
-        _rule: &Rule,
-    ) -> &mut Self {
-        todo!()
-    }
-    /// Empties a chain.
-    pub fn flush_chain(&mut self, _family: Family, _table: &str, _chain: &str) -> &mut Self {
-        todo!()
-    }
-    /// Deletes an (empty, unreferenced) chain.
-    pub fn delete_chain(&mut self, _family: Family, _table: &str, _chain: &str) -> &mut Self {
-        todo!()
-    }
-    /// Deletes a rule by handle.
-    pub fn delete_rule(
-        &mut self,
-        _family: Family,
-        _table: &str,
-        _chain: &str,
-        _handle: u64,
-    ) -> &mut Self {
-        todo!()
-    }
-    /// Deletes a whole table.
-    pub fn delete_table(&mut self, _family: Family, _table: &str) -> &mut Self {
-        todo!()
-    }
-}
 /// A rule of the kernel's, with its handle.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Installed {
@@ -85,55 +36,202 @@ pub struct Installed {
     /// the rule, `Statement::Unknown` where it is not of ours
     pub rule: Rule,
 }
+
 impl Nft {
     /// In the calling thread's namespace.
     pub fn open() -> Result<Self, Error> {
-        todo!()
+        Ok(Self {
+            socket: NetfilterSocket::open()?,
+        })
     }
-    /// All or nothing; an empty one is not sent.
-    pub fn commit(&mut self, _transaction: &Transaction) -> Result<(), Error> {
-        todo!()
+
+    /// All or nothing; an empty one is not sent. The error is that of the first message that was refused.
+    pub fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
+        if transaction.is_empty() {
+            return Ok(());
+        }
+        let begin = transaction
+            .generation
+            .map(|generation| DefaultNla::new(BATCH_GENID, generation.to_be_bytes().to_vec()));
+        let begin = ControlMessage::Other {
+            message_type: BATCH_BEGIN,
+            attributes: begin.into_iter().collect(),
+        };
+        let operations = &transaction.operations;
+        let messages = std::iter::once((control(begin), 0))
+            .chain(
+                operations
+                    .iter()
+                    .map(|operation| (operation.message.clone(), operation.flags)),
+            )
+            .chain([(control(ControlMessage::BatchEnd), 0)]);
+        let refusals = self.socket.exchange(messages, "nftables transaction")?;
+        match refusals.into_iter().next() {
+            None => Ok(()),
+            Some(refusal) => {
+                let operation = refusal.position.checked_sub(1);
+                let what = operation
+                    .and_then(|position| operations.get(position))
+                    .map_or("nftables transaction", |operation| &operation.what);
+                Err(refusal.into_error(what))
+            }
+        }
     }
+
+    /// The number that each commit by anybody raises.
+    pub fn generation(&mut self) -> Result<u32, Error> {
+        const WHAT: &str = "read nftables generation";
+        let question = NfTablesMessage::GetGen(GenMessage {
+            attributes: Vec::new(),
+        });
+        let answer = self.socket.get(message::message(None, question), WHAT)?;
+        match answer.map(|answer| answer.inner) {
+            Some(NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(answer))) => answer
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    GenAttribute::Id(number) => Some(*number),
+                    _ => None,
+                })
+                .ok_or_else(|| Error::decode(WHAT, "no number")),
+            _ => Err(Error::decode(WHAT, "no generation")),
+        }
+    }
+
     /// A whole table as it is in the kernel; None if there is none. Equal to the `Table` that `set_table` was given if nobody touched it.
-    pub fn table(&mut self, _family: Family, _name: &str) -> Result<Option<Table>, Error> {
-        todo!()
+    pub fn table(&mut self, family: Family, name: &str) -> Result<Option<Table>, Error> {
+        let mut generation = self.generation()?;
+        for _ in 0..READS {
+            let table = self.read_table(family, name)?;
+            let now = self.generation()?;
+            if now == generation {
+                return Ok(table);
+            }
+            generation = now;
+        }
+        Err(Error::Kernel {
+            what: format!("list table {} {name}", family.as_str()),
+            errno: nix::errno::Errno::EINTR,
+            message: Some("others change it faster than it can be read".into()),
+        })
     }
-    /// Rules of a table (or of one chain of it).
+
+    fn read_table(&mut self, family: Family, name: &str) -> Result<Option<Table>, Error> {
+        let question = NfTablesMessage::GetTable(message::table(name));
+        let what = format!("list table {} {name}", family.as_str());
+        let answer = self
+            .socket
+            .get(message::message(Some(family), question), &what)?;
+        let comment = match answer.map(|answer| answer.inner) {
+            Some(NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(answer))) => {
+                message::read_table(&answer).1
+            }
+            Some(_) => return Err(Error::decode(&what, "no table")),
+            None => return Ok(None),
+        };
+        let mut chains = self.chains(family, name)?;
+        for installed in self.rules(family, name, None)? {
+            if let Some(chain) = chains
+                .iter_mut()
+                .find(|chain| chain.name == installed.chain)
+            {
+                chain.rules.push(installed.rule);
+            }
+        }
+        Ok(Some(Table {
+            family,
+            name: name.to_owned(),
+            comment,
+            chains,
+        }))
+    }
+
+    /// Chains of a table, without their rules.
+    pub fn chains(&mut self, family: Family, table: &str) -> Result<Vec<Chain>, Error> {
+        let what = format!("list chains {} {table}", family.as_str());
+        let question = NfTablesMessage::GetChain(message::chains());
+        let question = message::message(Some(family), question);
+        self.socket.dump(&question, &what, |object| {
+            Ok(match object.inner {
+                NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)) => {
+                    let (of, chain) = message::read_chain(&chain);
+                    (of == table).then_some(chain)
+                }
+                _ => None,
+            })
+        })
+    }
+
+    /// Rules of a table (or of one chain of it). None if there is no such table or chain.
     pub fn rules(
         &mut self,
-        _family: Family,
-        _table: &str,
-        _chain: Option<&str>,
+        family: Family,
+        table: &str,
+        chain: Option<&str>,
     ) -> Result<Vec<Installed>, Error> {
-        todo!()
+        let what = format!(
+            "list rules {} {table} {}",
+            family.as_str(),
+            chain.unwrap_or_default()
+        );
+        let question = NfTablesMessage::GetRule(message::rules(table, chain, None));
+        let question = message::message(Some(family), question);
+        self.socket.dump(&question, &what, |object| {
+            Ok(match object.inner {
+                NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) => {
+                    let in_table = message::rule_table(&rule) == Some(table);
+                    in_table.then(|| message::read_rule(family, &rule))
+                }
+                _ => None,
+            })
+        })
     }
-    /// Names of all tables.
+
+    /// Elements of a set or map of ours. None if there is no such table or set.
+    pub fn elements(
+        &mut self,
+        family: Family,
+        table: &str,
+        set: &Set,
+    ) -> Result<Vec<Element>, Error> {
+        let what = format!("list set {} {table} {}", family.as_str(), set.name);
+        let question =
+            NfTablesMessage::GetSetElement(message::elements(table, &set.name, &[], false));
+        let question = message::message(Some(family), question);
+        let parts = self
+            .socket
+            .dump(&question, &what, |object| match object.inner {
+                NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(part)) => {
+                    let elements: Result<Vec<_>, Error> = message::read_elements(&part)
+                        .map(|element| set.read(element))
+                        .collect();
+                    elements.map(Some)
+                }
+                _ => Ok(None),
+            })?;
+        Ok(parts.into_iter().flatten().collect())
+    }
+
+    /// Names of all tables of the families that we use.
     pub fn tables(&mut self) -> Result<Vec<(Family, String)>, Error> {
-        todo!()
+        let question = NfTablesMessage::GetTable(message::tables());
+        let question = message::message(None, question);
+        self.socket.dump(&question, "list tables", |object| {
+            let family = message::family(object.header.family);
+            Ok(match (family, object.inner) {
+                (
+                    Some(family),
+                    NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)),
+                ) => Some((family, message::read_table(&table).0)),
+                _ => None,
+            })
+        })
     }
 }
-/// Notifications (NFNLGRP_NFTABLES): wakes when any table changed. Non-blocking, AsFd.
-#[derive(Debug)]
-pub struct NftMonitor {
-    _socket: netlink_sys::Socket,
-}
-impl NftMonitor {
-    /// In the calling thread's namespace.
-    pub fn open() -> Result<Self, Error> {
-        todo!()
-    }
-    /// Reads all that waits; the (family, table) pairs that changed; an overrun gives `None`.
-    pub fn changed(&mut self) -> Result<Option<Vec<(Family, String)>>, Error> {
-        todo!()
-    }
-}
-impl std::os::fd::AsFd for NftMonitor {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        todo!()
-    }
-}
-impl std::os::fd::AsRawFd for NftMonitor {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        todo!()
-    }
+
+fn control(message: ControlMessage) -> NetfilterMessage {
+    NetfilterMessage::new(
+        NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM),
+        message,
+    )
 }

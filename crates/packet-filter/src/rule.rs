@@ -6,22 +6,22 @@ use std::net::IpAddr;
 pub struct Rule {
     /// in order
     pub statements: Vec<Statement>,
-    /// comment "..."
+    /// comment "...", at most [`crate::COMMENT_MAX`] bytes
     pub comment: Option<String>,
 }
-/// One match or action. In ip/ip6 tables nothing is put before an address match; in inet/bridge the `meta nfproto`/`ether type` dependency is.
+/// One match or action. In ip/ip6 tables nothing is put before an address match; in inet/bridge the `meta nfproto`/`meta protocol` dependency is.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
     /// ip[6] saddr NET (negated: !=)
     Saddr {
-        /// network
+        /// network without host bits, as it is read back
         net: IpNetwork,
         /// !=
         negated: bool,
     },
     /// ip[6] daddr NET
     Daddr {
-        /// network
+        /// network without host bits, as it is read back
         net: IpNetwork,
         /// !=
         negated: bool,
@@ -38,9 +38,9 @@ pub enum Statement {
         /// or-ed bits
         bits: u32,
     },
-    /// iifname "x"
+    /// iifname "x"; a `*` at the end matches any rest
     Iifname(String),
-    /// oifname "x"
+    /// oifname "x"; a `*` at the end matches any rest
     Oifname(String),
     /// tcp|udp|sctp dport N (with its `meta l4proto` dependency)
     Dport {
@@ -55,6 +55,22 @@ pub enum Statement {
     EtherSaddr([u8; 6]),
     /// ct state established,related
     CtEstablished,
+    /// ct status dnat
+    CtDnat,
+    /// `ip saddr . ip daddr @SET`: goes on if the set has the key
+    InSet {
+        /// what the key is made of, in order
+        key: Vec<Field>,
+        /// name of a set of the same table
+        set: String,
+    },
+    /// `ip saddr vmap @MAP`: does what the element says
+    VerdictMap {
+        /// what the key is made of, in order
+        key: Vec<Field>,
+        /// name of a map of the same table
+        map: String,
+    },
     /// masquerade [fully-random]
     Masquerade {
         /// NF_NAT_RANGE_PROTO_RANDOM_FULLY
@@ -66,6 +82,15 @@ pub enum Statement {
         ip: IpAddr,
         /// port
         port: Option<u16>,
+    },
+    /// `dnat ip to meta l4proto . th dport map @MAP`: to the address and port that the element holds
+    DnatMap {
+        /// what the key is made of, in order
+        key: Vec<Field>,
+        /// name of a map of the same table whose values are address . port
+        map: String,
+        /// the values are IPv6 addresses
+        ipv6: bool,
     },
     /// return
     Return,
@@ -79,4 +104,22 @@ pub enum Statement {
     Goto(String),
     /// read back from the kernel and not known to us: never equal to anything we want
     Unknown(String),
+}
+/// A part of a set's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field {
+    /// ip saddr
+    Saddr4,
+    /// ip daddr
+    Daddr4,
+    /// ip6 saddr
+    Saddr6,
+    /// ip6 daddr
+    Daddr6,
+    /// meta l4proto
+    L4Proto,
+    /// th dport
+    Dport,
+    /// iifname
+    Iifname,
 }

@@ -12,8 +12,19 @@ pub enum Family {
     /// bridge
     Bridge,
 }
-/// A whole table.
-#[derive(Debug, Clone, PartialEq)]
+impl Family {
+    /// The word that `nft` uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Family::Ip => "ip",
+            Family::Ip6 => "ip6",
+            Family::Inet => "inet",
+            Family::Bridge => "bridge",
+        }
+    }
+}
+/// A whole table. Equal to another with the same chains in whatever order: one that was deleted and made again comes last.
+#[derive(Debug, Clone)]
 pub struct Table {
     /// family
     pub family: Family,
@@ -24,6 +35,22 @@ pub struct Table {
     /// chains in order of creation
     pub chains: Vec<Chain>,
 }
+impl PartialEq for Table {
+    fn eq(&self, other: &Self) -> bool {
+        let by_name = |table: &Table| {
+            let mut order: Vec<usize> = (0..table.chains.len()).collect();
+            order.sort_by_key(|position| &table.chains[*position].name);
+            order
+        };
+        (self.family, &self.name, &self.comment) == (other.family, &other.name, &other.comment)
+            && self.chains.len() == other.chains.len()
+            && by_name(self)
+                .into_iter()
+                .zip(by_name(other))
+                .all(|(mine, theirs)| self.chains[mine] == other.chains[theirs])
+    }
+}
+
 /// A chain with its rules in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chain {
