@@ -3,6 +3,7 @@
 mod batches;
 mod monitor;
 mod objects;
+mod shaping;
 
 use std::net::IpAddr;
 
@@ -15,6 +16,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = objects::cases();
     cases.extend(batches::cases());
     cases.extend(monitor::cases());
+    cases.extend(shaping::cases());
     cases
 }
 

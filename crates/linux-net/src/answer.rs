@@ -127,3 +127,94 @@ impl<'a> Message<'a> {
 fn errno(code: i32) -> Errno {
     Errno::from_raw(code.saturating_neg())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A 6.18 kernel's answer to an MTU below the minimum (EINVAL and a text), without and with the request's payload.
+    const REFUSED: &[u8] = include_bytes!("../testdata/refused-capped.bin");
+    const ECHOED: &[u8] = include_bytes!("../testdata/refused.bin");
+    const ACCEPTED: [u8; 36] = [
+        36, 0, 0, 0, 2, 0, 0, 1, 6, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0, 40, 0, 0, 0, 19, 0, 5, 0, 6,
+        0, 0, 0, 0, 0, 0, 0,
+    ];
+    const END: [u8; 20] = [
+        20, 0, 0, 0, 3, 0, 18, 0, 7, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0,
+    ];
+
+    fn answers(bytes: &[u8]) -> Vec<Read<Answer<'_>>> {
+        messages(bytes)
+            .map(|message| message.and_then(|message| message.answer()))
+            .collect()
+    }
+
+    #[test]
+    fn codes_and_texts() {
+        let text = "mtu less than device minimum".to_owned();
+        let stream = [REFUSED, &ACCEPTED, &END].concat();
+        let expected = [
+            Ok(Answer::Refused(Errno::EINVAL, Some(text))),
+            Ok(Answer::Done),
+            Ok(Answer::Done),
+        ];
+        assert_eq!(answers(&stream), expected);
+        let sequences: Vec<_> = messages(&stream)
+            .map(|message| message.unwrap().sequence)
+            .collect();
+        assert_eq!(sequences, [5, 6, 7]);
+    }
+
+    #[test]
+    fn echoed_request_is_skipped() {
+        let text = Some("mtu less than device minimum".to_owned());
+        assert_eq!(answers(ECHOED), [Ok(Answer::Refused(Errno::EINVAL, text))]);
+    }
+
+    #[test]
+    fn failed_and_interrupted_dumps() {
+        let interrupted = messages(&END).next().unwrap().unwrap();
+        assert!(interrupted.interrupted());
+        let mut failed = END;
+        failed[16..].copy_from_slice(&(-12i32).to_ne_bytes());
+        assert_eq!(answers(&failed), [Ok(Answer::Refused(Errno::ENOMEM, None))]);
+        let bare = [16, 0, 0, 0, 3, 0, 2, 0, 7, 0, 0, 0, 99, 0, 0, 0];
+        assert_eq!(answers(&bare), [Ok(Answer::Done)]);
+    }
+
+    #[test]
+    fn truncated_answers_are_errors() {
+        for length in 1..REFUSED.len() {
+            let answers = answers(&REFUSED[..length]);
+            assert!(
+                answers.len() == 1 && answers[0].is_err(),
+                "{length}: {answers:?}"
+            );
+        }
+        let mut lying = ACCEPTED;
+        lying[0] = 3;
+        assert!(answers(&lying)[0].is_err());
+        let short = [18, 0, 0, 0, 2, 0, 0, 1, 6, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0];
+        assert!(answers(&short)[0].is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            prop_assert!(answers(&bytes).len() <= bytes.len());
+        }
+
+        #[test]
+        fn no_damage_panics(at in 0..72usize, value: u8) {
+            let mut bytes = REFUSED.to_vec();
+            bytes[at] = value;
+            let found = answers(&bytes);
+            // whatever was damaged, a refusal is never taken for a success unless the code or the type says so
+            if !(4..8).contains(&at) && !(16..20).contains(&at) {
+                prop_assert!(found[0].is_err() || matches!(found[0], Ok(Answer::Refused(Errno::EINVAL, _))), "{found:?}");
+            }
+        }
+    }
+}

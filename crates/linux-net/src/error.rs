@@ -75,9 +75,20 @@ impl Error {
     }
 }
 
-/// An errno as the Go programs print it: "file exists", not "File exists (os error 17)".
-fn reason(errno: Errno) -> String {
-    let text = errno.desc();
+/// An errno as the Go programs print it: "file exists", not "File exists (os error 17)"; the same with every C library.
+pub fn reason(errno: Errno) -> String {
+    // where nix has other words than Go
+    let text = match errno {
+        Errno::EOPNOTSUPP => "operation not supported",
+        Errno::ERANGE => "numerical result out of range",
+        Errno::EAGAIN => "resource temporarily unavailable",
+        Errno::ENOMEM => "cannot allocate memory",
+        Errno::EIO => "input/output error",
+        Errno::EBADF => "bad file descriptor",
+        Errno::ENFILE => "too many open files in system",
+        Errno::ELOOP => "too many levels of symbolic links",
+        other => other.desc(),
+    };
     let mut letters = text.chars();
     match letters.next() {
         Some(first) => first.to_lowercase().chain(letters).collect(),
@@ -114,6 +125,8 @@ mod tests {
             "failed to Statfs \"/x\": no such file or directory"
         );
         assert!(io.is_absent() && !io.is_exists());
+        assert_eq!(reason(Errno::EOPNOTSUPP), "operation not supported");
+        assert_eq!(reason(Errno::ENETUNREACH), "network is unreachable");
         let magic = Error::NotANamespace {
             path: "/etc/passwd".into(),
             magic: 0xef53,

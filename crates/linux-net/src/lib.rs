@@ -4,6 +4,9 @@
 pub mod address;
 mod answer;
 mod attributes;
+pub mod bridge_vlan;
+#[cfg(test)]
+mod captured;
 pub mod error;
 pub mod fdb;
 pub mod link;
@@ -15,6 +18,7 @@ mod request;
 pub mod route;
 pub mod socket;
 pub mod sysctl;
+pub mod tc;
 
 pub use error::Error;
 pub use mac::Mac;

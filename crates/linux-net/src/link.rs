@@ -21,7 +21,7 @@ pub(crate) use message::{is_about_port, read};
 
 pub(crate) const RTM_NEWLINK: u16 = 16;
 pub(crate) const RTM_DELLINK: u16 = 17;
-const RTM_GETLINK: u16 = 18;
+pub(crate) const RTM_GETLINK: u16 = 18;
 pub(crate) const RTM_SETLINK: u16 = 19;
 /// IFNAMSIZ: no name has more bytes, its NUL included.
 const NAME_SIZE: usize = 16;

@@ -46,6 +46,11 @@ impl Neighbour {
             state: 0x80,
         }
     }
+
+    /// NUD_PERMANENT, whatever else is set: `bridge fdb` and `ip neigh` add NUD_NOARP to some.
+    pub fn is_permanent(&self) -> bool {
+        self.state & 0x80 != 0
+    }
 }
 
 /// NLM_F_CREATE|REPLACE

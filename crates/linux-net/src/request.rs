@@ -76,6 +76,12 @@ impl Request {
         &self.what
     }
 
+    /// What follows the netlink header.
+    #[cfg(test)]
+    pub(crate) fn body(&self) -> Vec<u8> {
+        self.body.clone()
+    }
+
     /// Its size on the wire, padding included.
     pub(crate) fn len(&self) -> usize {
         (HEADER + self.body.len()).next_multiple_of(4)
