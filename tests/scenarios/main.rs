@@ -8,6 +8,7 @@ mod hosts;
 mod install;
 mod linux_net;
 mod packet_filter;
+mod loopback;
 mod replay;
 mod static_ipam;
 mod tuning;
@@ -23,6 +24,7 @@ fn main() {
     cases.extend(linux_net::cases());
     cases.extend(install::cases());
     cases.extend(packet_filter::cases());
+    cases.extend(loopback::cases());
     cases.extend(replay::cases());
     cases.extend(static_ipam::cases());
     cases.extend(tuning::cases());

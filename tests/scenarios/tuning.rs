@@ -12,6 +12,9 @@ pub fn cases() -> Vec<Case> {
         case("tuning/sets-checks-restores", sets_checks_restores),
         case("tuning/same-as-go", same_as_go),
         case("tuning/refuses-other-sysctls", refuses_other_sysctls),
+        case("tuning/sysctl-given-twice", sysctl_given_twice),
+        case("tuning/one-store-with-go", one_store_with_go),
+        case("tuning/allowlist", allowlist),
         case("tuning/gc", gc),
     ]
 }
@@ -134,13 +137,94 @@ fn refuses_other_sysctls() {
     };
     assert_eq!(
         add(json!({"kernel.hostname": "x"})),
-        "invalid net sysctl key: \"kernel.hostname\""
+        "invalid net sysctl key: \"kernel/hostname\""
     );
     assert!(add(json!({"net.ipv4.no_such_thing": "1"})).contains("no_such_thing"));
     assert!(
         add(json!({"net.ipv4.ip_forward": 1})).contains("ip_forward"),
         "a number is no text"
     );
+}
+
+fn sysctl_given_twice() {
+    let host = host();
+    let pod = pod(&host, "p");
+    let twice = config(&pod, "1.0.0", json!({})).replacen(
+        '{',
+        r#"{"sysctl":{"net.core.somaxconn":"1","net.core.somaxconn":"2"},"#,
+        1,
+    );
+    let cni = Cni::new(OURS, "c", &pod.path());
+    let refused = (999, "duplicated sysctl keys are not allowed".to_owned());
+    assert_eq!(cni.call(&host, "ADD", "tuning", &twice).error(), refused);
+    assert_eq!(cni.call(&host, "CHECK", "tuning", &twice).error(), refused);
+    cni.call(&host, "DEL", "tuning", &twice).ok();
+}
+
+/// A node that changes from one to the other has backups of both.
+fn one_store_with_go() {
+    let host = host();
+    let file = "/run/cni/tuning/c_eth0.json";
+    let exists = || host.try_sh(&format!("test -e {file}")).status.success();
+    for (adds, deletes) in [(OURS, GO), (GO, OURS)] {
+        let pod = pod(&host, "p");
+        let conf = config(
+            &pod,
+            "1.0.0",
+            json!({"mac": "02:00:00:00:00:77", "mtu": 1400}),
+        );
+        let call = |path, verb| Cni::new(path, "c", &pod.path()).call(&host, verb, "tuning", &conf);
+        call(adds, "ADD").ok();
+        assert!(exists());
+        call(deletes, "DEL").ok();
+        let shown = pod.sh("ip link show eth0");
+        assert!(
+            shown.contains("mtu 1500") && shown.contains("02:00:00:00:00:01"),
+            "{shown}"
+        );
+        assert!(!exists(), "{deletes}");
+        pod.delete();
+    }
+    // whatever is left of a pod, its backup goes with it
+    for ruin in [
+        "true",
+        "ip link delete eth0",
+        "echo '{' >/run/cni/tuning/c_eth0.json",
+    ] {
+        let pod = pod(&host, "p");
+        let conf = config(&pod, "1.0.0", json!({"mtu": 1400}));
+        let cni = Cni::new(OURS, "c", &pod.path());
+        cni.call(&host, "ADD", "tuning", &conf).ok();
+        pod.sh(ruin);
+        let netns = if ruin == "true" { "" } else { &pod.path() };
+        let late = cni.with("CNI_NETNS", netns);
+        late.call(&host, "DEL", "tuning", &conf).ok();
+        assert!(!exists(), "{ruin}");
+        pod.delete();
+    }
+}
+
+fn allowlist() {
+    let host = host();
+    let pod = pod(&host, "p");
+    let sysctl = json!({"sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}});
+    let call = |verb: &str, list: &str| {
+        let conf = config(&pod, "1.1.0", sysctl.clone());
+        host.run(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).expect("unshare");
+            let none = None::<&str>;
+            let flags = nix::mount::MsFlags::empty();
+            nix::mount::mount(none, "/etc", Some("tmpfs"), flags, none).expect("tmpfs");
+            std::fs::create_dir_all("/etc/cni/tuning").expect("folder");
+            std::fs::write("/etc/cni/tuning/allowlist.conf", list).expect("list");
+            Cni::new(OURS, "c", &pod.path()).call_here(verb, "tuning", &conf)
+        })
+    };
+    call("ADD", "^net.ipv4.conf.IFNAME.arp_[a-z]*$").ok();
+    call("STATUS", "^net.ipv4.conf.IFNAME.arp_[a-z]*$").ok();
+    let refused = "Sysctl net.ipv4.conf.IFNAME.arp_filter is not allowed. Only the following sysctls are allowed: [^net.core]";
+    assert_eq!(call("ADD", "^net.core").error(), (999, refused.into()));
+    assert_eq!(call("STATUS", "^net.core").error(), (50, refused.into()));
 }
 
 fn gc() {

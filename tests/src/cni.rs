@@ -80,11 +80,16 @@ impl Cni {
 
     /// Executes `plugin` on `host` with the verb and the configuration.
     pub fn call(&self, host: &Host, verb: &str, plugin: &str, config: &str) -> Outcome {
+        host.run(|| self.call_here(verb, plugin, config))
+    }
+
+    /// The same in the calling thread's namespaces.
+    pub fn call_here(&self, verb: &str, plugin: &str, config: &str) -> Outcome {
         let program = self
             .path
             .split(':')
             .map(|dir| format!("{dir}/{plugin}"))
-            .find(|file| host.run(|| std::path::Path::new(file).exists()));
+            .find(|file| std::path::Path::new(file).exists());
         let mut command =
             Command::new(program.unwrap_or_else(|| panic!("no {plugin} in {}", self.path)));
         command
@@ -97,18 +102,16 @@ impl Cni {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        host.run(move || {
-            let mut child = command.spawn().expect("start plugin");
-            let mut stdin = child.stdin.take().expect("stdin");
-            // a plugin that refuses its environment does not read its stdin
-            let _ = stdin.write_all(config.as_bytes());
-            drop(stdin);
-            let output = child.wait_with_output().expect("plugin's output");
-            Outcome {
-                code: output.status.code().unwrap_or(-1),
-                stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-                stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            }
-        })
+        let mut child = command.spawn().expect("start plugin");
+        let mut stdin = child.stdin.take().expect("stdin");
+        // a plugin that refuses its environment does not read its stdin
+        let _ = stdin.write_all(config.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output().expect("plugin's output");
+        Outcome {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 }

@@ -6,7 +6,7 @@ mod conf;
 mod sysctls;
 
 use backup::Backup;
-use cni_conf::{Code, Error};
+use cni_conf::{AddResult, Code, Error, Interface, Version};
 use conf::Conf;
 use linux_net::{
     NetNs, Netlink,
@@ -37,13 +37,7 @@ impl Plugin for Tuning {
         if conf.link.is_set() {
             tune(call, &conf, &netns)?;
         }
-        if let Some(mac) = &conf.link.mac {
-            let ours = result
-                .interfaces
-                .iter_mut()
-                .filter(|interface| interface.name == call.ifname);
-            ours.for_each(|interface| interface.mac.clone_from(mac));
-        }
+        report(&mut result, call, &conf);
         Ok(AddOutput::Result(result))
     }
 
@@ -94,6 +88,22 @@ impl Plugin for Tuning {
         let conf = Conf::read(call).map_err(not_available)?;
         conf.sysctls.check().map_err(not_available)?;
         allowlist::check(&conf.sysctls).map_err(not_available)
+    }
+}
+
+/// What the result says of the interface follows what was changed on it.
+fn report(result: &mut AddResult, call: &Call, conf: &Conf) {
+    let ours = |interface: &&mut Interface| interface.name == call.ifname;
+    for interface in result.interfaces.iter_mut().filter(ours) {
+        if let Some(mac) = &conf.link.mac {
+            interface.mac.clone_from(mac);
+        }
+        // results know it since 1.1.0
+        if call.net.version >= Version::V1_1_0
+            && let Some(mtu) = conf.link.mtu
+        {
+            interface.mtu = u32::try_from(mtu).ok();
+        }
     }
 }
 
