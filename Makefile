@@ -36,7 +36,8 @@ need-test: need-demo
 	@scripts/need /usr/lib/cni/bridge:containernetworking-plugins:'the Go plugins, as peers' iptables:iptables:'judges rules' \
 	    conntrack:conntrack:'judges connections' strace:strace:'counts system calls, injects faults' \
 	    containerd:containerd:'a real runtime' runc:runc:'a real runtime' podman:podman:'a second runtime' \
-	    busybox:busybox-static:'what runs in pods' protoc:protobuf-compiler:'compiles the runtimes'\'' interface'
+	    qemu-system-x86_64:qemu-system-x86:'a kernel that has what this one lacks' /usr/share/seabios/bios-256k.bin:seabios:'for it' \
+	    cpio:cpio:'for it' zstd:zstd:'for it' modprobe:kmod:'for it' busybox:busybox-static:'what runs in pods' protoc:protobuf-compiler:'compiles the runtimes'\'' interface'
 
 build: need-build
 	$(static) $(cargo_release) $(target) -p cni-suite -p cnitool

@@ -1,0 +1,54 @@
+//! Boots, runs one command, and ends.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::{initramfs, kernel::Kernel};
+
+/// Why no machine can be had here, if none can.
+pub fn missing() -> Option<String> {
+    if std::env::consts::ARCH != "x86_64" {
+        return Some("the virtual machine is built for x86_64 only".into());
+    }
+    let needed = [
+        ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
+        ("/usr/share/seabios/bios-256k.bin", "seabios"),
+        ("/usr/bin/cpio", "cpio"),
+        ("/usr/bin/zstd", "zstd"),
+        ("/usr/bin/apt-get", "apt"),
+        ("/usr/sbin/modprobe", "kmod"),
+    ];
+    let lacking = needed.iter().find(|(file, _)| !Path::new(file).exists());
+    lacking.map(|(file, package)| format!("{file} is missing: apt-get install {package}"))
+}
+
+/// Runs a command inside; what it said. Panics unless it succeeded.
+pub fn run(command: &str) -> String {
+    let kernel = Kernel::fetch(&tests::binaries::folder().join("../vm-kernel"));
+    let folder = tempfile::tempdir().expect("folder");
+    let initrd = initramfs::build(folder.path(), &kernel, command);
+    let arguments = "-nodefaults -no-reboot -display none -serial stdio -m 2048 -accel tcg,thread=multi -cpu max -smp 2";
+    let output = Command::new("timeout")
+        .args(["300", "qemu-system-x86_64"])
+        .args(arguments.split(' '))
+        .arg("-kernel")
+        .arg(&kernel.image)
+        .arg("-initrd")
+        .arg(&initrd)
+        .args([
+            "-append",
+            "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable",
+        ])
+        .stdin(Stdio::null())
+        .output()
+        .expect("qemu");
+    let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    assert!(
+        said.lines().any(|line| line == "EXIT:0"),
+        "{said}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    said
+}

@@ -1,0 +1,33 @@
+//! What the machine's own kernel lacks, in a virtual machine with Debian's: the scenarios that skip here run there.
+//! For correctness only; under software emulation nothing is measured.
+
+mod initramfs;
+mod kernel;
+mod machine;
+
+use tests::{Case, case};
+
+fn main() {
+    let missing = machine::missing();
+    let cases: Vec<Case> = vec![case("vm/vlans", || {
+        scenarios("vlan", &["linux_net/bridge_vlans"])
+    })];
+    tests::suite::main(
+        cases
+            .into_iter()
+            .map(|case| case.unless(missing.clone()))
+            .collect(),
+    )
+}
+
+/// Runs the scenarios whose name contains `filter` inside. None may fail, and each of `must` has to run.
+fn scenarios(filter: &str, must: &[&str]) {
+    let said = machine::run(&format!("/bin/scenarios --color never {filter}"));
+    assert!(said.contains("test result: ok."), "{said}");
+    for name in must {
+        let ran = said
+            .lines()
+            .any(|line| line.split_whitespace().eq(["test", name, "...", "ok"]));
+        assert!(ran, "{name} did not run:\n{said}");
+    }
+}
