@@ -38,7 +38,7 @@ pub trait SubnetManager: Send + Sync {
         previous: Previous,
     ) -> BoxFuture<'a, Result<Lease, Error>>;
     /// Keeps our lease alive and the picture current until the future is dropped. `leases` starts as None and gets a value once
-    /// the first whole picture is known. During an outage the last picture stays. Returns only on `Error::Revoked`.
+    /// the first whole picture is known. During an outage the last picture stays. Returns only when it is lost: `Error::Revoked`, `Error::Taken`.
     fn run<'a>(
         &'a self,
         own: &'a Lease,
@@ -52,6 +52,16 @@ pub enum Error {
     /// Our own lease was taken away.
     #[error("lease for {0} has been revoked")]
     Revoked(String),
+    /// Our subnet is another node's now.
+    #[error(
+        "subnet {subnet} now belongs to {by}: this node must take another one; start it again, then re-create its pods"
+    )]
+    Taken {
+        /// which
+        subnet: String,
+        /// whose
+        by: String,
+    },
     /// No subnet is free.
     #[error(
         "out of subnets: every subnet between {min} and {max} is leased or reserved; enlarge Network, lower SubnetLen's size, or release leases of nodes that are gone"

@@ -1,44 +1,154 @@
 //! The node that keeps the store, using it.
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
-use super::Store;
+use super::{
+    Store,
+    keep::{NotKept, Refused, Source, keep},
+    renew_after,
+    store::StoreError,
+};
 use crate::{
     lease::{Lease, LeaseAttrs, Leases},
     network_config::NetworkConfig,
     subnet::{BoxFuture, Error, Previous, SubnetManager},
 };
 
+/// After a change could not be written.
+const RETRY: Duration = Duration::from_secs(10);
+
 /// The store of this machine, without HTTP in between.
-pub struct Local {}
+pub struct Local {
+    store: Arc<Store>,
+    renew_margin: Duration,
+}
 
 impl Local {
     /// `renew_margin`: how long before its end a lease is renewed.
-    pub fn new(_store: Arc<Store>, _renew_margin: Duration) -> Local {
-        todo!()
+    pub fn new(store: Arc<Store>, renew_margin: Duration) -> Local {
+        Local {
+            store,
+            renew_margin,
+        }
+    }
+
+    /// Changes wait for the disk: not on the thread that does everything else.
+    async fn change<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refused> {
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || work(&store)).await {
+            Ok(result) => Ok(result?),
+            Err(error) => Err(Refused::NotNow(error.to_string())),
+        }
+    }
+
+    async fn follow(
+        &self,
+        own: &Lease,
+        leases: watch::Sender<Option<Leases>>,
+    ) -> Result<(), Error> {
+        let mut changes = self.store.changes();
+        let mut own = own.clone();
+        let mut renew_at = Instant::now() + renew_after(self.store.ttl(), self.renew_margin);
+        loop {
+            changes.borrow_and_update();
+            let all = self.store.leases();
+            let known = all
+                .iter()
+                .any(|lease| lease.key() == own.key() && lease.attrs.same_node(&own.attrs));
+            leases.send_replace(Some(Arc::new(all)));
+            if !known || (own.expiration.is_some() && renew_at <= Instant::now()) {
+                match keep(self, &own).await {
+                    Ok(lease) => {
+                        own = lease;
+                        renew_at =
+                            Instant::now() + renew_after(self.store.ttl(), self.renew_margin);
+                    }
+                    Err(NotKept::Lost(error)) => return Err(error),
+                    Err(NotKept::NotNow(reason)) => {
+                        tracing::error!("the lease for {} is not renewed: {reason}", own.key());
+                        renew_at = Instant::now() + RETRY;
+                        if !known {
+                            tokio::time::sleep(RETRY).await;
+                        }
+                    }
+                }
+                continue;
+            }
+            tokio::select! {
+                // the sender lives in the store, which we hold
+                _ = changes.changed() => {}
+                () = sleep_until(renew_at), if own.expiration.is_some() => {}
+            }
+        }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Refused {
+        match error {
+            StoreError::Revoked(_) => Refused::Revoked,
+            StoreError::Unknown(_) => Refused::Unknown,
+            StoreError::HeldBy(_, node) => Refused::HeldBy(node),
+            StoreError::File { .. } => Refused::NotNow(error.to_string()),
+            other => Refused::Never(other.into()),
+        }
+    }
+}
+
+impl Source for Local {
+    async fn renew(&self, lease: &Lease) -> Result<Lease, Refused> {
+        let (key, attrs) = (lease.key(), lease.attrs.clone());
+        self.change(move |store| store.renew(key, Some(attrs)))
+            .await
+    }
+
+    async fn acquire(&self, attrs: &LeaseAttrs, previous: Previous) -> Result<Lease, Refused> {
+        let attrs = attrs.clone();
+        self.change(move |store| store.acquire(attrs, previous))
+            .await
     }
 }
 
 impl SubnetManager for Local {
     fn describe(&self) -> String {
-        todo!()
+        format!("embedded store at {}", self.store.path().display())
     }
+
     fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>> {
-        todo!()
+        Box::pin(async { Ok(self.store.config().clone()) })
     }
+
     fn acquire<'a>(
         &'a self,
-        _attrs: &'a LeaseAttrs,
-        _previous: Previous,
+        attrs: &'a LeaseAttrs,
+        previous: Previous,
     ) -> BoxFuture<'a, Result<Lease, Error>> {
-        todo!()
+        Box::pin(async move {
+            let attrs = attrs.clone();
+            let refused = match Source::acquire(self, &attrs, previous).await {
+                Ok(lease) => return Ok(lease),
+                Err(refused) => refused,
+            };
+            Err(match refused {
+                Refused::Never(error) => error,
+                Refused::NotNow(reason) => Error::Other(reason),
+                other => Error::Other(format!("{other:?}")),
+            })
+        })
     }
+
     fn run<'a>(
         &'a self,
-        _own: &'a Lease,
-        _leases: watch::Sender<Option<Leases>>,
+        own: &'a Lease,
+        leases: watch::Sender<Option<Leases>>,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        todo!()
+        Box::pin(self.follow(own, leases))
     }
 }

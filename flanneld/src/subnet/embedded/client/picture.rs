@@ -1,0 +1,383 @@
+//! What a client knows of the network, and how lines of the watch change it. Pure.
+//!
+//! A store that was lost comes back empty, or as an old backup, and fills up as the nodes register anew. Its first
+//! pictures are not the truth about a network that works: leases that it does not know (yet) are carried on until they
+//! would have ended, or until it gives their subnet or their node something else.
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    lease::{Lease, LeaseAttrs, Leases},
+    subnet::{
+        SubnetKey,
+        alloc::overlap,
+        embedded::wire::{Line, TTL},
+    },
+};
+
+type Map = BTreeMap<SubnetKey, Lease>;
+
+/// All that is known.
+#[derive(Debug)]
+pub struct Picture {
+    store: Option<String>,
+    cursor: u64,
+    ttl: Duration,
+    leases: Map,
+    /// of a store that is no more: until when
+    carried: BTreeMap<SubnetKey, (Lease, Instant)>,
+    /// pieces of a picture that is not whole yet
+    pieces: Option<Map>,
+    skipped: u64,
+}
+
+/// What a line did.
+#[derive(Debug, Default, PartialEq)]
+pub struct Effect {
+    /// The picture is another one now.
+    pub changed: bool,
+    /// A whole picture has just arrived.
+    pub whole: bool,
+    /// These leases were revoked.
+    pub revoked: Vec<SubnetKey>,
+}
+
+impl Default for Picture {
+    fn default() -> Picture {
+        Picture {
+            store: None,
+            cursor: 0,
+            ttl: TTL,
+            leases: Map::new(),
+            carried: BTreeMap::new(),
+            pieces: None,
+            skipped: 0,
+        }
+    }
+}
+
+impl Picture {
+    /// How to go on after the connection was lost: store and cursor.
+    pub fn resume(&mut self) -> Option<(&str, u64)> {
+        self.pieces = None;
+        self.store.as_deref().map(|store| (store, self.cursor))
+    }
+
+    /// How long the store's leases live.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// False before the first whole picture.
+    pub fn is_known(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// Leases that were not understood, so far.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// The store's lease with that name.
+    pub fn get(&self, key: &SubnetKey) -> Option<&Lease> {
+        self.leases.get(key)
+    }
+
+    /// Everything, for the backends.
+    pub fn leases(&self) -> Leases {
+        let carried = self.carried.values().map(|(lease, _)| lease);
+        Arc::new(self.leases.values().chain(carried).cloned().collect())
+    }
+
+    /// Takes a line in. Err: what is wrong with it; the picture stays as it was.
+    pub fn apply(&mut self, line: Line, now: Instant) -> Result<Effect, String> {
+        let cursor = match line.cursor.as_deref().map(str::parse::<u64>) {
+            Some(Ok(cursor)) => Some(cursor),
+            Some(Err(_)) => return Err(format!("bad cursor {:?}", line.cursor)),
+            None => None,
+        };
+        if let Some(seconds) = line.ttl.filter(|ttl| *ttl > 0) {
+            self.ttl = Duration::from_secs(seconds);
+        }
+        let mut effect = Effect {
+            changed: self.drop_ended(now),
+            ..Effect::default()
+        };
+        if let Some(leases) = line.snapshot {
+            let mut pieces = self.pieces.take().unwrap_or_default();
+            for lease in leases {
+                if let Some(lease) = self.read(lease) {
+                    pieces.insert(lease.key(), lease);
+                }
+            }
+            match (cursor, line.store) {
+                (Some(cursor), Some(store)) => {
+                    effect.changed |= self.replace(store, cursor, pieces, now);
+                    effect.whole = true;
+                }
+                _ => self.pieces = Some(pieces),
+            }
+            return Ok(effect);
+        }
+        for event in line.events {
+            let Some(lease) = self.read(event.lease) else {
+                continue;
+            };
+            if event.kind == "removed" {
+                let key = lease.key();
+                effect.changed |= self.leases.remove(&key).is_some();
+                effect.changed |= self.carried.remove(&key).is_some();
+                if event.reason == "revoked" {
+                    effect.revoked.push(key);
+                }
+            } else {
+                effect.changed |= self.put(lease);
+            }
+        }
+        if let Some(cursor) = cursor.filter(|_| self.store.is_some()) {
+            self.cursor = cursor;
+        }
+        Ok(effect)
+    }
+
+    fn replace(&mut self, store: String, cursor: u64, leases: Map, now: Instant) -> bool {
+        let lost = match &self.store {
+            Some(known) => *known != store || cursor < self.cursor,
+            None => false,
+        };
+        if lost {
+            tracing::warn!(
+                "the lease server has another store than before: leases that it does not know are kept for now"
+            );
+        }
+        let before = self.leases.len() + self.carried.len();
+        let old = std::mem::take(&mut self.leases);
+        let known = |key| {
+            let carried = || self.carried.get(key).map(|(lease, _)| lease);
+            old.get(key).or_else(carried)
+        };
+        let mut changed = leases.iter().any(|(key, lease)| known(key) != Some(lease));
+        for (key, lease) in old {
+            if lost && !leases.contains_key(&key) {
+                self.carried.insert(key, (lease, now + self.ttl));
+            }
+        }
+        for (_, lease) in leases {
+            self.put(lease);
+        }
+        changed |= self.store.replace(store).is_none();
+        self.cursor = cursor;
+        changed || before != self.leases.len() + self.carried.len()
+    }
+
+    /// Adds or changes a lease of the store's; what it contradicts is no longer carried.
+    fn put(&mut self, lease: Lease) -> bool {
+        let key = lease.key();
+        self.carried.retain(|old, (carried, _)| {
+            !overlap(old, &key) && !carried.attrs.same_node(&lease.attrs)
+        });
+        let changed = self.leases.get(&key) != Some(&lease);
+        self.leases.insert(key, lease);
+        changed
+    }
+
+    fn drop_ended(&mut self, now: Instant) -> bool {
+        let before = self.carried.len();
+        self.carried.retain(|_, (_, end)| *end > now);
+        before != self.carried.len()
+    }
+
+    /// A lease, or None, counted and told, if it cannot be understood: it must not hide the others.
+    fn read(&mut self, lease: Value) -> Option<Lease> {
+        match cni_conf::go_json::from_value::<Lease>(lease) {
+            Ok(mut lease) => {
+                normalise(&mut lease.attrs);
+                Some(lease)
+            }
+            Err(error) => {
+                self.skipped += 1;
+                tracing::warn!("a lease is skipped: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// `null` and nothing are the same thing for backends: compared, they must be equal.
+pub fn normalise(attrs: &mut LeaseAttrs) {
+    for data in [&mut attrs.backend_data, &mut attrs.backend_v6_data] {
+        if data.as_ref().is_some_and(Value::is_null) {
+            *data = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn lease(n: u8) -> Value {
+        json!({"Subnet": format!("10.3.{n}.0/24"), "Attrs": {"PublicIP": format!("192.0.2.{n}")}})
+    }
+
+    fn snapshot(store: &str, cursor: u64, leases: &[Value]) -> Line {
+        serde_json::from_value(
+            json!({"store": store, "ttl": 100, "snapshot": leases, "cursor": cursor.to_string()}),
+        )
+        .unwrap()
+    }
+
+    fn event(kind: &str, reason: &str, lease: Value, cursor: u64) -> Line {
+        serde_json::from_value(json!({
+            "events": [{"type": kind, "reason": reason, "lease": lease}], "cursor": cursor.to_string()
+        }))
+        .unwrap()
+    }
+
+    fn known(picture: &Picture) -> Vec<String> {
+        let mut keys: Vec<String> = picture
+            .leases()
+            .iter()
+            .map(|lease| lease.key().to_string())
+            .collect();
+        keys.sort();
+        keys
+    }
+
+    fn started(leases: &[Value]) -> (Picture, Instant) {
+        let (mut picture, now) = (Picture::default(), Instant::now());
+        let effect = picture.apply(snapshot("a", 5, leases), now).unwrap();
+        assert!(effect.changed && effect.whole);
+        (picture, now)
+    }
+
+    #[test]
+    fn snapshot_then_events() {
+        let (mut picture, now) = started(&[lease(1), lease(2)]);
+        assert!(
+            picture
+                .apply(event("added", "", lease(3), 6), now)
+                .unwrap()
+                .changed
+        );
+        let effect = picture
+            .apply(event("removed", "revoked", lease(1), 7), now)
+            .unwrap();
+        assert_eq!(effect.revoked, ["10.3.1.0-24".parse().unwrap()]);
+        assert_eq!(known(&picture), ["10.3.2.0-24", "10.3.3.0-24"]);
+        assert_eq!(picture.resume(), Some(("a", 7)));
+        // the same picture again changes nothing
+        let again = snapshot("a", 9, &[lease(2), lease(3)]);
+        assert!(!picture.apply(again, now).unwrap().changed);
+    }
+
+    #[test]
+    fn an_empty_first_picture_is_one() {
+        let (picture, _) = started(&[]);
+        assert_eq!(known(&picture), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn pieces_count_only_when_all_are_there() {
+        let (mut picture, now) = started(&[lease(1)]);
+        let piece = |more: bool, leases: Value| -> Line {
+            let mut line = json!({"store": "a", "snapshot": leases});
+            line[if more { "more" } else { "cursor" }] =
+                if more { json!(true) } else { json!("8") };
+            serde_json::from_value(line).unwrap()
+        };
+        let effect = picture.apply(piece(true, json!([lease(4)])), now).unwrap();
+        assert_eq!(effect, Effect::default());
+        assert_eq!(known(&picture), ["10.3.1.0-24"]);
+        // the connection breaks: pieces are forgotten
+        picture.resume();
+        picture.apply(piece(true, json!([lease(5)])), now).unwrap();
+        let effect = picture.apply(piece(false, json!([lease(6)])), now).unwrap();
+        assert!(effect.changed && effect.whole);
+        assert_eq!(known(&picture), ["10.3.5.0-24", "10.3.6.0-24"]);
+    }
+
+    #[test]
+    fn garbage_in_one_lease_hides_no_other() {
+        let bad = [
+            json!(7),
+            json!({"Subnet": "10.3.9.7/24"}),
+            json!({"Subnet": "10.3.9.0/24", "Attrs": {"PublicIP": "x"}}),
+            json!({"Subnet": "10.3.9.0/24", "Attrs": {"BackendType": []}}),
+            json!({"Subnet": "10.3.9.0/24", "Attrs": "x"}),
+            json!({"Subnet": "10.3.9.0/24", "Expiration": "never"}),
+            json!({}),
+        ];
+        let mut all = vec![lease(1)];
+        all.extend(bad.iter().cloned());
+        all.push(lease(2));
+        let (mut picture, now) = started(&all);
+        assert_eq!(known(&picture), ["10.3.1.0-24", "10.3.2.0-24"]);
+        assert_eq!(picture.skipped(), bad.len() as u64);
+        // a peer that turns bad keeps what is known of it
+        let broken = json!({"Subnet": "10.3.1.0/24", "Attrs": {"PublicIP": "x"}});
+        assert!(
+            !picture
+                .apply(event("added", "", broken, 6), now)
+                .unwrap()
+                .changed
+        );
+        assert_eq!(known(&picture), ["10.3.1.0-24", "10.3.2.0-24"]);
+    }
+
+    #[test]
+    fn a_store_begun_anew_takes_nobody_down() {
+        let (mut picture, now) = started(&[lease(1), lease(2), lease(3), lease(4)]);
+        assert!(!picture.apply(snapshot("b", 0, &[]), now).unwrap().changed);
+        assert_eq!(known(&picture).len(), 4);
+        assert_eq!(picture.get(&"10.3.1.0-24".parse().unwrap()), None);
+        // nodes register anew: one the same, one elsewhere, one subnet goes to a stranger
+        picture.apply(event("added", "", lease(1), 1), now).unwrap();
+        let moved = json!({"Subnet": "10.3.20.0/24", "Attrs": {"PublicIP": "192.0.2.2"}});
+        picture.apply(event("added", "", moved, 2), now).unwrap();
+        let stranger = json!({"Subnet": "10.3.3.0/24", "Attrs": {"PublicIP": "192.0.2.99"}});
+        picture.apply(event("added", "", stranger, 3), now).unwrap();
+        assert_eq!(
+            known(&picture),
+            ["10.3.1.0-24", "10.3.20.0-24", "10.3.3.0-24", "10.3.4.0-24"]
+        );
+        // the one that never came back ends when its lease would have
+        let later = now + Duration::from_secs(101);
+        let heartbeat = serde_json::from_value(json!({"cursor": "3"})).unwrap();
+        assert!(picture.apply(heartbeat, later).unwrap().changed);
+        assert_eq!(known(&picture).len(), 3);
+    }
+
+    #[test]
+    fn an_old_backup_is_a_lost_store() {
+        let (mut picture, now) = started(&[lease(1), lease(2)]);
+        let backup = snapshot("a", 3, &[lease(1)]);
+        assert!(!picture.apply(backup, now).unwrap().changed);
+        assert_eq!(known(&picture).len(), 2);
+        // while a normal one takes away what is gone
+        let (mut picture, now) = started(&[lease(1), lease(2)]);
+        assert!(
+            picture
+                .apply(snapshot("a", 6, &[lease(1)]), now)
+                .unwrap()
+                .changed
+        );
+        assert_eq!(known(&picture).len(), 1);
+    }
+
+    #[test]
+    fn a_bad_cursor_changes_nothing() {
+        let (mut picture, now) = started(&[lease(1)]);
+        let mut line = snapshot("a", 6, &[]);
+        line.cursor = Some("-1".into());
+        assert!(picture.apply(line, now).is_err());
+        assert_eq!(known(&picture), ["10.3.1.0-24"]);
+    }
+}

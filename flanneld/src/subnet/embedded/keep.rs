@@ -1,0 +1,84 @@
+//! Keeping a lease. What a store may answer to a renewal, and what a node makes of it:
+//!
+//! - renewed: go on;
+//! - revoked: somebody wants this node off its subnet. Stop;
+//! - unknown: the lease ended during an outage, or the store was lost and begun anew. That is no reason to take a working
+//!   node down: it asks for the same subnet again, and goes on if it gets it;
+//! - somebody else's: two nodes must not use one subnet, and the store's word counts. Stop;
+//! - no answer: go on and try again; peers keep what they know meanwhile.
+use std::future::Future;
+
+use crate::{
+    lease::{Lease, LeaseAttrs},
+    subnet::{Error, Previous},
+};
+
+/// Why a store did not renew or give a lease.
+#[derive(Debug)]
+pub enum Refused {
+    /// The lease was taken away.
+    Revoked,
+    /// There is no such lease.
+    Unknown,
+    /// It is that node's.
+    HeldBy(String),
+    /// It cannot say now, and why.
+    NotNow(String),
+    /// It never will.
+    Never(Error),
+}
+
+/// A store, near or far.
+pub trait Source: Sync {
+    /// The lease anew, with its attributes.
+    fn renew(&self, lease: &Lease) -> impl Future<Output = Result<Lease, Refused>> + Send;
+    /// A lease for the node with these attributes.
+    fn acquire(
+        &self,
+        attrs: &LeaseAttrs,
+        previous: Previous,
+    ) -> impl Future<Output = Result<Lease, Refused>> + Send;
+}
+
+/// Why a lease was not kept.
+#[derive(Debug)]
+pub enum NotKept {
+    /// The node has to stop.
+    Lost(Error),
+    /// Try again later.
+    NotNow(String),
+}
+
+/// Renews the lease, or takes the same subnets again.
+pub async fn keep(source: &impl Source, own: &Lease) -> Result<Lease, NotKept> {
+    let key = own.key();
+    let lost = |refused| match refused {
+        Refused::NotNow(reason) => NotKept::NotNow(reason),
+        Refused::Never(error) => NotKept::Lost(error),
+        Refused::Revoked => NotKept::Lost(Error::Revoked(key.to_string())),
+        Refused::HeldBy(by) => NotKept::Lost(Error::Taken {
+            subnet: key.to_string(),
+            by,
+        }),
+        Refused::Unknown => NotKept::NotNow(format!("{key} is unknown there")),
+    };
+    match source.renew(own).await {
+        Ok(lease) => return Ok(lease),
+        Err(Refused::Unknown) => {}
+        Err(refused) => return Err(lost(refused)),
+    }
+    tracing::warn!("the lease for {key} is unknown to its store: asking for the same subnet again");
+    let previous = Previous {
+        subnet: own.subnet,
+        ipv6_subnet: own.ipv6_subnet,
+    };
+    let lease = source.acquire(&own.attrs, previous).await.map_err(lost)?;
+    if lease.key() == key {
+        Ok(lease)
+    } else {
+        Err(lost(Refused::HeldBy(format!(
+            "another node (this one was given {})",
+            lease.key()
+        ))))
+    }
+}

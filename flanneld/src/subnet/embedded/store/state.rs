@@ -1,0 +1,434 @@
+//! What the store holds, in memory: plain data and the rules of each change. Nothing here waits or writes.
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use super::StoreError;
+use crate::{
+    lease::{Lease, LeaseAttrs},
+    network_config::NetworkConfig,
+    subnet::{
+        Previous, SubnetKey,
+        alloc::{self, Reservation, Taken},
+        embedded::wire::json,
+    },
+};
+
+/// Changes that a watcher may miss without needing the whole picture again.
+const HISTORY: usize = 1024;
+/// More leases than any network of this kind has; a bound for what a client can make the store hold.
+const LEASES: usize = 100_000;
+/// Revoked leases that are remembered.
+const REVOKED: usize = 10_000;
+
+/// Why a lease went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It was not renewed.
+    Expired,
+    /// It was taken away.
+    Revoked,
+    /// Its node got another one.
+    Replaced,
+}
+
+impl Reason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Reason::Expired => "expired",
+            Reason::Revoked => "revoked",
+            Reason::Replaced => "replaced",
+        }
+    }
+}
+
+/// One step; a transaction is a list of them.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// A lease is new or has changed.
+    Put(Lease),
+    /// A lease goes.
+    Remove(SubnetKey, Reason),
+    /// Remembers that a lease was revoked, so that its node can be told.
+    Revoked(SubnetKey, LeaseAttrs),
+    /// Forgets that.
+    Forget(SubnetKey),
+    /// A subnet is kept for a node.
+    Reserve(Reservation),
+    /// No longer.
+    Unreserve(SubnetKey),
+}
+
+/// A lease and its JSON, made once for all watchers.
+struct Held {
+    lease: Lease,
+    json: Arc<str>,
+    /// None: it does not end. Monotonic: a clock that is set changes no lease.
+    deadline: Option<Instant>,
+}
+
+/// Everything.
+pub struct State {
+    leases: BTreeMap<SubnetKey, Held>,
+    reservations: BTreeMap<SubnetKey, Reservation>,
+    revoked: BTreeMap<SubnetKey, LeaseAttrs>,
+    revision: u64,
+    history: VecDeque<(u64, Arc<str>)>,
+    snapshot: Option<Arc<[Arc<str>]>>,
+    ttl: Duration,
+}
+
+/// What a watcher needs to be up to date.
+pub enum News {
+    /// Everything, as JSON leases.
+    Snapshot(Arc<[Arc<str>]>),
+    /// What changed, as JSON events; perhaps nothing.
+    Events(Vec<Arc<str>>),
+}
+
+impl State {
+    /// Empty, at a revision.
+    pub fn new(revision: u64, ttl: Duration) -> State {
+        State {
+            leases: BTreeMap::new(),
+            reservations: BTreeMap::new(),
+            revoked: BTreeMap::new(),
+            revision,
+            history: VecDeque::new(),
+            snapshot: None,
+            ttl,
+        }
+    }
+
+    /// How long a lease lives without renewal.
+    pub fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// The number of the last change.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Takes in what was in the file. A lease that ended while the store was away gets `grace`: its node may be well and
+    /// was unable to renew it.
+    pub fn load(&mut self, changes: Vec<Change>, grace: Duration) {
+        let (now, revision) = (SystemTime::now(), self.revision);
+        self.apply(changes);
+        for held in self.leases.values_mut() {
+            held.deadline = held.lease.expiration.map(|end| {
+                let left = end.duration_since(now).unwrap_or_default();
+                Instant::now() + left.clamp(grace.min(self.ttl), self.ttl)
+            });
+        }
+        self.revision = revision;
+        self.history.clear();
+    }
+
+    /// Everything, as the changes that lead here.
+    pub fn dump(&self) -> Vec<Change> {
+        let leases = self
+            .leases
+            .values()
+            .map(|held| Change::Put(held.lease.clone()));
+        let reservations = self.reservations.values().cloned().map(Change::Reserve);
+        let revoked = self.revoked.iter();
+        let revoked = revoked.map(|(key, attrs)| Change::Revoked(*key, attrs.clone()));
+        leases.chain(reservations).chain(revoked).collect()
+    }
+
+    /// Writes to the log what an operator wants to know.
+    pub fn tell(&self, changes: &[Change]) {
+        for change in changes {
+            match change {
+                Change::Put(lease) if self.lease(&lease.key()).is_none() => {
+                    tracing::info!("lease {} for {}", lease.key(), lease.attrs.node());
+                }
+                Change::Remove(key, reason) => {
+                    tracing::info!("lease {key} ends: {}", reason.as_str());
+                }
+                Change::Reserve(Reservation { key, attrs }) => {
+                    tracing::info!("{key} is reserved for {}", attrs.node());
+                }
+                Change::Unreserve(key) => tracing::info!("{key} is no longer reserved"),
+                Change::Put(_) | Change::Revoked(..) | Change::Forget(_) => {}
+            }
+        }
+    }
+
+    /// Does them, in order.
+    pub fn apply(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Put(lease) => self.put(lease),
+                Change::Remove(key, reason) => {
+                    if let Some(held) = self.leases.remove(&key) {
+                        let reason = reason.as_str();
+                        self.record(format!(
+                            r#"{{"type":"removed","reason":"{reason}","lease":{}}}"#,
+                            held.json
+                        ));
+                    }
+                }
+                Change::Revoked(key, attrs) => {
+                    self.revoked.insert(key, attrs);
+                }
+                Change::Forget(key) => {
+                    self.revoked.remove(&key);
+                }
+                Change::Reserve(reservation) => {
+                    self.reservations.insert(reservation.key, reservation);
+                }
+                Change::Unreserve(key) => {
+                    self.reservations.remove(&key);
+                }
+            }
+        }
+        self.snapshot = None;
+    }
+
+    fn put(&mut self, lease: Lease) {
+        let key = lease.key();
+        let json: Arc<str> = json(&lease).into();
+        // a renewal alone is no news: peers have no use for another node's expiration
+        let news = match self.leases.get(&key) {
+            Some(held) => held.lease.attrs != lease.attrs,
+            None => true,
+        };
+        if news {
+            self.record(format!(r#"{{"type":"added","lease":{json}}}"#));
+        }
+        let deadline = lease.expiration.map(|_| Instant::now() + self.ttl);
+        let held = Held {
+            lease,
+            json,
+            deadline,
+        };
+        self.leases.insert(key, held);
+    }
+
+    fn record(&mut self, event: String) {
+        self.revision += 1;
+        self.history.push_back((self.revision, event.into()));
+        if self.history.len() > HISTORY {
+            self.history.pop_front();
+        }
+    }
+
+    /// What is new since a revision (of this store; None: from the start), and the revision that makes.
+    pub fn since(&mut self, cursor: Option<u64>) -> (News, u64) {
+        let oldest = self.history.front().map_or(self.revision + 1, |(n, _)| *n);
+        let news = match cursor {
+            Some(cursor) if cursor <= self.revision && cursor + 1 >= oldest => {
+                let events = self.history.iter().filter(|(n, _)| *n > cursor);
+                News::Events(events.map(|(_, event)| event.clone()).collect())
+            }
+            _ => News::Snapshot(self.snapshot()),
+        };
+        (news, self.revision)
+    }
+
+    /// All leases as JSON; shared until the next change.
+    pub fn snapshot(&mut self) -> Arc<[Arc<str>]> {
+        let leases = &self.leases;
+        self.snapshot
+            .get_or_insert_with(|| leases.values().map(|held| held.json.clone()).collect())
+            .clone()
+    }
+
+    /// All leases.
+    pub fn leases(&self) -> Vec<Lease> {
+        self.leases
+            .values()
+            .map(|held| held.lease.clone())
+            .collect()
+    }
+
+    /// One lease.
+    pub fn lease(&self, key: &SubnetKey) -> Option<&Lease> {
+        self.leases.get(key).map(|held| &held.lease)
+    }
+
+    /// All reservations.
+    pub fn reservations(&self) -> impl Iterator<Item = &Reservation> {
+        self.reservations.values()
+    }
+
+    fn expiration(&self, key: &SubnetKey, attrs: &LeaseAttrs) -> Option<SystemTime> {
+        let reserved = self
+            .reservations
+            .get(key)
+            .is_some_and(|reservation| reservation.attrs.same_node(attrs));
+        (!reserved).then(|| SystemTime::now() + self.ttl)
+    }
+
+    /// A lease for the node: see [`alloc::choose`].
+    pub fn acquire(
+        &self,
+        config: &NetworkConfig,
+        attrs: LeaseAttrs,
+        previous: Previous,
+        random: impl FnMut(usize) -> usize,
+    ) -> Result<(Vec<Change>, Lease), StoreError> {
+        check_attrs(config, &attrs)?;
+        let leases: Vec<&Lease> = self.leases.values().map(|held| &held.lease).collect();
+        let reservations: Vec<&Reservation> = self.reservations.values().collect();
+        let taken = Taken {
+            leases: &leases,
+            reservations: &reservations,
+        };
+        let key = alloc::choose(config, &attrs, previous, &taken, random)?.key;
+        // one node, one lease
+        let mut changes: Vec<Change> = leases
+            .iter()
+            .filter(|lease| lease.attrs.same_node(&attrs) && lease.key() != key)
+            .map(|lease| Change::Remove(lease.key(), Reason::Replaced))
+            .collect();
+        if leases.len() - changes.len() >= LEASES && self.lease(&key).is_none() {
+            return Err(StoreError::Full(LEASES));
+        }
+        let lease = Lease {
+            subnet: key.v4,
+            ipv6_subnet: key.v6,
+            expiration: self.expiration(&key, &attrs),
+            attrs,
+        };
+        let overlapping = self.revoked.keys().filter(|old| alloc::overlap(old, &key));
+        changes.extend(overlapping.map(|old| Change::Forget(*old)));
+        changes.push(Change::Put(lease.clone()));
+        Ok((changes, lease))
+    }
+
+    /// The lease anew, for its node, with these attributes or else as it was.
+    pub fn renew(
+        &self,
+        config: &NetworkConfig,
+        key: SubnetKey,
+        attrs: Option<LeaseAttrs>,
+    ) -> Result<(Vec<Change>, Lease), StoreError> {
+        let Some(held) = self.lease(&key) else {
+            return Err(match self.revoked.get(&key) {
+                Some(node) if attrs.as_ref().is_none_or(|attrs| attrs.same_node(node)) => {
+                    StoreError::Revoked(key)
+                }
+                _ => StoreError::Unknown(key),
+            });
+        };
+        let attrs = attrs.unwrap_or_else(|| held.attrs.clone());
+        check_attrs(config, &attrs)?;
+        if !attrs.same_node(&held.attrs) {
+            return Err(StoreError::HeldBy(key, held.attrs.node()));
+        }
+        let lease = Lease {
+            expiration: self.expiration(&key, &attrs),
+            attrs,
+            ..held.clone()
+        };
+        Ok((vec![Change::Put(lease.clone())], lease))
+    }
+
+    /// Takes a lease away.
+    pub fn revoke(&self, key: SubnetKey) -> Result<Vec<Change>, StoreError> {
+        let held = self.lease(&key).ok_or(StoreError::Unknown(key))?;
+        let mut changes = vec![Change::Remove(key, Reason::Revoked)];
+        if self.revoked.len() < REVOKED {
+            changes.push(Change::Revoked(key, held.attrs.clone()));
+        }
+        Ok(changes)
+    }
+
+    /// Keeps a subnet for a node.
+    pub fn reserve(
+        &self,
+        config: &NetworkConfig,
+        reservation: Reservation,
+    ) -> Result<Vec<Change>, StoreError> {
+        let (key, attrs) = (reservation.key, &reservation.attrs);
+        check_attrs(config, attrs)?;
+        alloc::fits(config, &key).map_err(StoreError::Invalid)?;
+        if self.reservations.len() >= LEASES {
+            return Err(StoreError::Full(LEASES));
+        }
+        let reserved = self.reservations.values().map(|old| (old.key, &old.attrs));
+        let leased = self
+            .leases
+            .values()
+            .map(|held| (held.lease.key(), &held.lease.attrs));
+        let mut others = reserved
+            .chain(leased)
+            .filter(|(_, owner)| !owner.same_node(attrs));
+        if let Some((other, owner)) = others.find(|(other, _)| alloc::overlap(other, &key)) {
+            return Err(StoreError::HeldBy(other, owner.node()));
+        }
+        let mine = self
+            .reservations
+            .values()
+            .find(|old| old.attrs.same_node(attrs));
+        if let Some(old) = mine.filter(|old| old.key != key) {
+            return Err(StoreError::Invalid(format!(
+                "{} has the reservation {} already: delete that first",
+                attrs.node(),
+                old.key
+            )));
+        }
+        let mut changes = Vec::new();
+        // the lease that the node has there no longer ends
+        changes.extend(self.lease(&key).map(|lease| {
+            Change::Put(Lease {
+                expiration: None,
+                ..lease.clone()
+            })
+        }));
+        changes.push(Change::Reserve(reservation));
+        Ok(changes)
+    }
+
+    /// Gives up a reservation; a lease on it now ends as others do.
+    pub fn unreserve(&self, key: SubnetKey) -> Result<Vec<Change>, StoreError> {
+        if !self.reservations.contains_key(&key) {
+            return Err(StoreError::Unknown(key));
+        }
+        let mut changes = vec![Change::Unreserve(key)];
+        changes.extend(self.lease(&key).map(|lease| {
+            Change::Put(Lease {
+                expiration: Some(SystemTime::now() + self.ttl),
+                ..lease.clone()
+            })
+        }));
+        Ok(changes)
+    }
+
+    /// What has ended by `now`.
+    pub fn expire(&self, now: Instant) -> Vec<Change> {
+        self.leases
+            .iter()
+            .filter(|(_, held)| held.deadline.is_some_and(|end| end <= now))
+            .map(|(key, _)| Change::Remove(*key, Reason::Expired))
+            .collect()
+    }
+
+    /// When the next lease ends.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.leases.values().filter_map(|held| held.deadline).min()
+    }
+}
+
+/// A node must say by which address it is reached.
+fn check_attrs(config: &NetworkConfig, attrs: &LeaseAttrs) -> Result<(), StoreError> {
+    let bad = |text: String| Err(StoreError::Invalid(text));
+    match (attrs.public_ip, attrs.public_ipv6) {
+        (None, _) if config.enable_ipv4 => {
+            bad("PublicIP is missing: it names the node and is where its peers send to".into())
+        }
+        (_, None) if !config.enable_ipv4 => {
+            bad("PublicIPv6 is missing: it names the node and is where its peers send to".into())
+        }
+        (Some(ip), _) if ip.is_multicast() || ip.is_broadcast() => {
+            bad(format!("PublicIP: {ip} is no node's address"))
+        }
+        (_, Some(ip)) if ip.is_multicast() => bad(format!("PublicIPv6: {ip} is no node's address")),
+        _ => Ok(()),
+    }
+}
