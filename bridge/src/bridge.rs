@@ -10,6 +10,7 @@ use linux_net::{
     link::{self, Change, Kind, Link},
     sysctl,
 };
+use nix::errno::Errno;
 
 /// The bridge, or the VLAN interface that has the gateway address in its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +102,10 @@ fn create(host: &mut Netlink, settings: &Settings) -> Result<(), Error> {
     match host.request(&request) {
         // another ADD made it in this moment
         Err(error) if error.is_exists() => Ok(()),
+        Err(error) if settings.vlans.any() && error.errno() == Some(Errno::EOPNOTSUPP) => {
+            let hint = "vlan and vlanTrunk need a kernel with CONFIG_BRIDGE_VLAN_FILTERING";
+            Err(failed(format!("{error}; {hint}")))
+        }
         other => other.map_err(|error| failed(error.to_string())),
     }
 }

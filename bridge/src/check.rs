@@ -42,7 +42,7 @@ pub fn check(call: &Call) -> Result<(), Error> {
     let container = container_is_right(container, claimed.container)?;
     let port = find_port(&mut host, &claimed, &bridge, &container)?;
     port_is_right(&port, &settings)?;
-    vlan_port::check(&mut host, port.index, &settings.vlans)?;
+    vlan_port::check(&mut host, &port, &settings.vlans)?;
     if settings.layer3 {
         addresses_are_right(&mut sandbox, &container, claimed.result)?;
         gateway_is_right(&mut host, &settings, &bridge, claimed.result)?;
@@ -107,9 +107,14 @@ fn bridge_is_right(
 ) -> Result<Link, Error> {
     let name = &claimed.name;
     let link = link.ok_or_else(|| wrong(format!("Interface name {name} not found")))?;
-    if !matches!(link.kind, Kind::Bridge { .. }) {
+    let Kind::Bridge { vlan_filtering } = link.kind else {
         return Err(wrong(format!(
             "Interface {name} does not have link type of bridge"
+        )));
+    };
+    if settings.vlans.any() && !vlan_filtering {
+        return Err(wrong(format!(
+            "Bridge interface {name} does not filter VLANs (ip link set {name} type bridge vlan_filtering 1)"
         )));
     }
     if !same_mac(&claimed.mac, link.mac) {

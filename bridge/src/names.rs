@@ -40,7 +40,7 @@ impl Owner {
     /// Candidate `n` for the name of the veth's host end: `veth` and 8 hex digits, as upstream's random names look.
     pub fn host_veth(&self, n: u32) -> String {
         let text = format!("{}/{}/{}/{n}", self.network, self.container, self.ifname);
-        format!("veth{}", hex(&text, 8))
+        veth_name(&text)
     }
 
     /// IFLA_IFALIAS of the host end: the proof that it is ours, and whose. At most 255 bytes, whatever the id's length.
@@ -104,6 +104,11 @@ impl Owner {
     pub fn spoof_comment(&self) -> String {
         format!("macspoofchk-{}-{}", self.container, self.ifname)
     }
+}
+
+/// `veth` and 8 hex digits that follow from the text.
+pub fn veth_name(text: &str) -> String {
+    format!("veth{}", hex(text, 8))
 }
 
 /// How the names of a spoof check's chains begin.

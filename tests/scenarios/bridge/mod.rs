@@ -3,6 +3,9 @@
 mod basic;
 mod node;
 mod ours;
+mod rules;
+mod verbs;
+mod vlans;
 
 use tests::Case;
 
@@ -10,5 +13,8 @@ use tests::Case;
 pub fn cases() -> Vec<Case> {
     let mut cases = basic::cases();
     cases.extend(ours::cases());
+    cases.extend(rules::cases());
+    cases.extend(verbs::cases());
+    cases.extend(vlans::cases());
     cases
 }

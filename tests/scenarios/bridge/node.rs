@@ -21,14 +21,17 @@ pub struct Node {
 impl Node {
     pub fn new(whose: Whose) -> Node {
         let host = Host::new("node");
+        host.run(|| binaries::install_suite(Path::new("/opt/cni/bin")));
+        Node { host, path: "" }.with_plugins_of(whose)
+    }
+
+    /// The same node, changed over.
+    pub fn with_plugins_of(self, whose: Whose) -> Node {
         let path = match whose {
-            Whose::Ours => {
-                host.run(|| binaries::install_suite(Path::new("/opt/cni/bin")));
-                "/opt/cni/bin"
-            }
+            Whose::Ours => "/opt/cni/bin",
             Whose::Debian => "/usr/lib/cni",
         };
-        Node { host, path }
+        Node { path, ..self }
     }
 
     pub fn ours() -> Node {
@@ -71,13 +74,13 @@ impl Node {
             .collect()
     }
 
-    /// Names of the veths on the host.
+    /// Names of the pods' veths on the host.
     pub fn veths(&self) -> Vec<String> {
-        self.ip("link show type veth")
-            .as_array()
-            .expect("links")
-            .iter()
+        let links = self.ip("link show type veth");
+        let names = links.as_array().expect("links").iter();
+        names
             .map(|link| link["ifname"].as_str().expect("name").to_owned())
+            .filter(|name| name.starts_with("veth"))
             .collect()
     }
 

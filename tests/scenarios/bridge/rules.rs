@@ -1,0 +1,159 @@
+//! Masquerade and the spoof check: what they do, what they leave in the packet filter, and what remains of them.
+
+use serde_json::json;
+use tests::{Case, case};
+
+use super::node::{Node, V4, V6, Whose, conf};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("bridge/masquerade/nftables", || masquerade("nftables")),
+        case("bridge/masquerade/rules", masquerade_rules),
+        case("bridge/masquerade/del-without-anything", masquerade_del),
+        case("bridge/spoof-check/drops", spoof_check),
+        case("bridge/spoof-check/as-upstream", spoof_check_as_upstream),
+    ]
+}
+
+/// A place outside that knows no way back to the pods: only what is masqueraded is answered.
+fn outside(node: &Node) {
+    let outside = node.host.pod("outside");
+    node.host.sh(
+        "ip link add out type veth peer name eth0 netns outside && ip link set out up \
+         && ip addr add 192.0.2.1/24 dev out && ip addr add fd02::1/64 dev out nodad",
+    );
+    outside.sh(
+        "ip link set eth0 up && ip addr add 192.0.2.2/24 dev eth0 && ip addr add fd02::2/64 dev eth0 nodad",
+    );
+}
+
+fn masquerade(backend: &str) {
+    let node = Node::ours();
+    outside(&node);
+    let with = conf(
+        &[V4, V6],
+        json!({ "ipMasq": true, "ipMasqBackend": backend }),
+    );
+    let (without, _) = node.attach("without", &conf(&[V4, V6], json!({})));
+    let (pod, _) = node.attach("with", &with);
+    for address in ["192.0.2.2", "fd02::2"] {
+        pod.sh(&format!("ping -c1 -W2 {address}"));
+        let unanswered = without.try_sh(&format!("ping -c1 -W1 {address}"));
+        assert!(!unanswered.status.success());
+    }
+    node.call("DEL", "with", &with).ok();
+    node.call("DEL", "without", &with).ok();
+    node.assert_clean();
+    let rules = node.host.sh("nft list ruleset");
+    assert!(!rules.contains("with"), "{rules}");
+}
+
+/// The table as upstream makes it, one rule per address; what somebody took out of the shared part comes back.
+fn masquerade_rules() {
+    let node = Node::ours();
+    let conf = conf(
+        &[V4, V6],
+        json!({ "ipMasq": true, "ipMasqBackend": "nftables" }),
+    );
+    node.attach("a", &conf);
+    let comment = |prefix: &str| format!("{prefix}, net: net, if: eth0, id: a");
+    let table = |node: &Node| node.host.sh("nft list table inet cni_plugins_masquerade");
+    let text = table(&node);
+    // the first 16 hex digits of the SHA-512 of "net" and of "eth0:a"
+    let digest = |text: &str| {
+        let command = format!("printf %s '{text}' | sha512sum | cut -c1-16");
+        node.host.sh(&command).trim().to_owned()
+    };
+    let prefix = format!("{}-{}", digest("net"), digest("eth0:a"));
+    for line in [
+        "comment \"Masquerading for plugins from github.com/containernetworking/plugins\"",
+        "comment \"Masquerade traffic from certain IPs to any (non-multicast) IP outside their subnet\"",
+        "type nat hook postrouting priority srcnat; policy accept;",
+        "ip daddr 224.0.0.0/4 return",
+        "ip6 daddr ff00::/8 return",
+        "goto masq_checks",
+        &format!(
+            "ip saddr 10.244.7.2 ip daddr != 10.244.7.0/24 masquerade comment \"{}\"",
+            comment(&prefix)
+        ),
+        &format!(
+            "ip6 saddr fd00:7::2 ip6 daddr != fd00:7::/64 masquerade comment \"{}\"",
+            comment(&prefix)
+        ),
+    ] {
+        assert!(text.contains(line), "no `{line}` in:\n{text}");
+    }
+    for damage in [
+        "nft flush chain inet cni_plugins_masquerade postrouting",
+        "nft flush ruleset",
+    ] {
+        node.host.sh(damage);
+        let id = format!("b{}", damage.len());
+        node.attach(&id, &conf);
+        let text = table(&node);
+        assert!(text.contains("goto masq_checks"), "{text}");
+        assert!(text.contains(&format!("id: {id}")), "{text}");
+    }
+}
+
+/// Neither prevResult nor the namespace nor the keys are needed to clean up, and another pod's rules stay.
+fn masquerade_del() {
+    let node = Node::ours();
+    let with = conf(
+        &[V4],
+        json!({ "ipMasq": true, "ipMasqBackend": "nftables", "macspoofchk": true }),
+    );
+    let (pod, _) = node.attach("a", &with);
+    node.attach("stays", &with);
+    pod.delete();
+    let plain = conf(&[V4], json!({}));
+    node.cni("a")
+        .with("CNI_NETNS", "")
+        .call(&node.host, "DEL", "bridge", &plain.to_string())
+        .ok();
+    let rules = node.host.sh("nft list ruleset");
+    assert!(
+        !rules.contains("id: a\"") && !rules.contains("-a-eth0"),
+        "{rules}"
+    );
+    assert!(rules.contains("id: stays\"") && rules.contains("-stays-eth0"));
+}
+
+/// A pod that gives itself another MAC is not heard.
+fn spoof_check() {
+    let node = Node::ours();
+    let checked = conf(&[V4], json!({ "macspoofchk": true }));
+    let (pod, result) = node.attach("a", &checked);
+    let ping = "ping -c1 -W1 10.244.7.1";
+    pod.sh(ping);
+    pod.sh("ip link set eth0 address 02:00:00:00:00:66");
+    assert!(!pod.try_sh(ping).status.success());
+    let mac = result["interfaces"][2]["mac"].as_str().expect("mac");
+    pod.sh(&format!("ip link set eth0 address {mac} && {ping}"));
+    node.call("DEL", "a", &checked).ok();
+    let rules = node.host.sh("nft list ruleset");
+    assert!(!rules.contains("cni-br-iface"), "{rules}");
+}
+
+/// The Go plugin and ours leave the same text, and each cleans up after the other.
+fn spoof_check_as_upstream() {
+    let checked = conf(
+        &[V4],
+        json!({ "macspoofchk": true, "runtimeConfig": { "mac": "02:00:00:00:00:07" } }),
+    );
+    let texts = [Whose::Ours, Whose::Debian].map(|whose| {
+        let node = Node::new(whose);
+        let (_pod, result) = node.attach("a", &checked);
+        let name = result["interfaces"][1]["name"].as_str().expect("name");
+        let text = node.host.sh("nft list table bridge nat");
+        let other = match whose {
+            Whose::Ours => node.with_plugins_of(Whose::Debian),
+            Whose::Debian => node.with_plugins_of(Whose::Ours),
+        };
+        other.call("DEL", "a", &checked).ok();
+        let rest = other.host.sh("nft list ruleset");
+        assert!(!rest.contains("cni-br-iface"), "{rest}");
+        text.replace(name, "HOSTVETH")
+    });
+    assert_eq!(texts[0], texts[1]);
+}
