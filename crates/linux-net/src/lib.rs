@@ -8,6 +8,7 @@ pub mod bridge_vlan;
 #[cfg(test)]
 mod captured;
 pub mod error;
+mod exchange;
 pub mod fdb;
 pub mod link;
 pub mod mac;

@@ -25,6 +25,8 @@ pub(crate) const RTM_GETLINK: u16 = 18;
 pub(crate) const RTM_SETLINK: u16 = 19;
 /// IFNAMSIZ: no name has more bytes, its NUL included.
 const NAME_SIZE: usize = 16;
+/// IFALIASZ: no alias has more bytes, its NUL included.
+const ALIAS_SIZE: usize = 256;
 /// IFLA_BRPORT_MODE: hairpin.
 const BRPORT_MODE: u16 = 4;
 /// IFLA_BRPORT_ISOLATED.
@@ -232,7 +234,7 @@ pub fn mark_port(name: &str, alias: &str, port: BridgePort) -> Request {
     let mut message = LinkMessage::default();
     message.attributes = vec![
         name_attribute(name),
-        LinkAttribute::IfAlias(alias.to_owned()),
+        LinkAttribute::IfAlias(alias.chars().take(2 * ALIAS_SIZE).collect()),
         LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
             LinkInfo::PortData(InfoPortData::BridgePort(settings)),

@@ -1,111 +1,31 @@
-//! One synchronous NETLINK_ROUTE socket: strict checking, extended ACKs, sequence checks, batches, dumps that are repeated
-//! when the kernel says they were interrupted.
-//!
-//! The kernel works a request off while it is being sent, so its answer is there when `sendto` returns (and the next part of
-//! a dump whenever one was read). Nothing here waits: an answer that is not there is an error.
+//! The NETLINK_ROUTE socket: extended ACKs, and strict checking of dump requests, so that the kernel filters.
 
-use std::{io, thread, time::Duration};
+use std::io;
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::{errno::Errno, libc};
 
 use crate::{
     Error, NetNs, Request, Result,
-    answer::{Answer, messages},
-    attributes::{Malformed, Read},
+    attributes::Read,
+    exchange::{Channel, Exchange},
 };
-
-/// As much as the kernel puts into one part of a dump.
-const BUFFER: usize = 32 * 1024;
-/// No answer is larger than this: a link with hundreds of virtual functions is some 100 KiB.
-const LARGEST: usize = 16 * 1024 * 1024;
-/// Requests in one packet. Their answers wait in the receive buffer together: at most about 1 KiB each of 208 KiB.
-const PACKED: usize = 128;
-/// Bytes in one packet.
-const PACKET: usize = 32 * 1024;
-/// How often a dump is repeated that others' changes interrupt, with a pause of up to 20 ms in between.
-const DUMPS: u32 = 20;
-
-/// Parts of a dump that are thrown away at most: more than any table has.
-const DRAINED: usize = 1 << 20;
 
 /// The socket. It stays in the namespace it was opened in, whatever its thread does later.
 #[derive(Debug)]
 pub struct Netlink {
-    socket: Socket,
-    sequence: u32,
-    /// what is being sent
-    packet: Vec<u8>,
-    /// what was received; grows when an answer did not fit
-    buffer: Vec<u8>,
-}
-
-/// Why an exchange has no result.
-#[derive(Debug, Clone)]
-enum Failure {
-    /// send or recv
-    System(Errno),
-    /// The answer did not fit; the buffer has grown, ask again.
-    Truncated,
-    /// A dump changed while it was read.
-    Interrupted,
-    Refused(Errno, Option<String>),
-    Malformed(Malformed),
-}
-
-impl From<Malformed> for Failure {
-    fn from(malformed: Malformed) -> Self {
-        Failure::Malformed(malformed)
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Failure::System(Errno::from_raw(error.raw_os_error().unwrap_or_default()))
-    }
-}
-
-impl Failure {
-    fn of(self, request: &Request) -> Error {
-        let what = request.what().to_owned();
-        match self {
-            Failure::System(Errno::EAGAIN) => Error::Decode {
-                what,
-                reason: "there is none".into(),
-            },
-            Failure::System(errno) => Error::io(what, errno),
-            Failure::Truncated => Error::io(what, Errno::EMSGSIZE),
-            Failure::Interrupted => Error::Kernel {
-                what,
-                errno: Errno::EINTR,
-                message: Some("others change it faster than it can be read".into()),
-            },
-            Failure::Refused(errno, message) => Error::Kernel {
-                what,
-                errno,
-                message,
-            },
-            Failure::Malformed(Malformed(reason)) => Error::Decode { what, reason },
-        }
-    }
+    exchange: Exchange<Socket>,
 }
 
 impl Netlink {
     /// In the calling thread's namespace.
     pub fn open() -> Result<Self> {
-        let open = || -> io::Result<Socket> {
-            let socket = Socket::new(NETLINK_ROUTE)?;
-            socket.set_ext_ack(true)?;
-            socket.set_cap_ack(true)?;
-            socket.set_netlink_get_strict_chk(true)?;
-            Ok(socket)
-        };
-        Ok(Self {
-            socket: open().map_err(|error| Error::io("open netlink socket", error))?,
-            sequence: 0,
-            packet: Vec::new(),
-            buffer: vec![0; BUFFER],
-        })
+        match socket() {
+            Ok(socket) => Ok(Self {
+                exchange: Exchange::new(socket),
+            }),
+            Err(error) => Err(Error::io("open netlink socket", error)),
+        }
     }
 
     /// In another namespace.
@@ -115,221 +35,71 @@ impl Netlink {
 
     /// Sends one request and waits for its ACK.
     pub fn request(&mut self, request: &Request) -> Result<()> {
-        let mut results = [Ok(())];
-        self.exchange(std::slice::from_ref(request), &mut results);
-        let [result] = results;
-        result
+        self.exchange.request(request)
     }
 
     /// Sends all in as few packets as the buffers allow; an answer for each, in order. One refused request does not stop the
     /// others. Where answers were lost (ENOBUFS, or no errno at all) it is open whether the request was carried out.
     pub fn batch(&mut self, requests: &[Request]) -> Vec<Result<()>> {
-        let mut results: Vec<_> = requests.iter().map(|_| Ok(())).collect();
-        let (mut requests, mut open) = (requests, results.as_mut_slice());
-        while !requests.is_empty() {
-            let count = fitting(requests);
-            let (packed, behind) = requests.split_at(count);
-            let (answers, later) = open.split_at_mut(count);
-            self.exchange(packed, answers);
-            (requests, open) = (behind, later);
-        }
-        results
-    }
-
-    /// One packet. The kernel takes its requests one after the other and answers each that it refuses; only the last one
-    /// asks to be answered in any case. What has no answer of its own by then was carried out.
-    fn exchange(&mut self, requests: &[Request], results: &mut [Result<()>]) {
-        let first = self.sequence.wrapping_add(1);
-        self.packet.clear();
-        for (position, request) in requests.iter().enumerate() {
-            self.sequence = self.sequence.wrapping_add(1);
-            let last = position + 1 == requests.len();
-            request.put(&mut self.packet, self.sequence, last);
-        }
-        let outcome = self
-            .send()
-            .and_then(|()| self.acknowledged(first, requests, results));
-        if let Err(failure) = outcome {
-            for (request, result) in requests.iter().zip(results) {
-                if result.is_ok() {
-                    *result = Err(failure.clone().of(request));
-                }
-            }
-            self.drain();
-        }
-    }
-
-    /// Reads answers up to the last request's.
-    fn acknowledged(
-        &mut self,
-        first: u32,
-        requests: &[Request],
-        results: &mut [Result<()>],
-    ) -> std::result::Result<(), Failure> {
-        loop {
-            let length = self.receive()?;
-            for message in messages(&self.buffer[..length]) {
-                let message = message?;
-                let position = message.sequence.wrapping_sub(first) as usize;
-                // an answer to something earlier that was given up
-                let (Some(request), Some(result)) =
-                    (requests.get(position), results.get_mut(position))
-                else {
-                    continue;
-                };
-                match message.answer()? {
-                    Answer::Done => {}
-                    Answer::Refused(errno, text) => {
-                        *result = Err(Failure::Refused(errno, text).of(request));
-                    }
-                    Answer::Object(..) | Answer::Nothing => continue,
-                }
-                if position + 1 == requests.len() {
-                    return Ok(());
-                }
-            }
-        }
+        self.exchange.batch(requests)
     }
 
     /// Asks for one object.
     pub(crate) fn get<T>(
         &mut self,
         request: &Request,
-        mut read: impl FnMut(u16, &[u8]) -> Read<T>,
+        read: impl FnMut(u16, &[u8]) -> Read<T>,
     ) -> Result<T> {
-        let mut found = None;
-        self.retried(request, |netlink| {
-            found = None;
-            netlink.objects(request, &mut |kind, payload| {
-                found = Some(read(kind, payload)?);
-                Ok(true)
-            })
-        })?;
-        found.ok_or_else(|| Failure::from(Malformed("no object".into())).of(request))
+        self.exchange.get(request, read)
     }
 
     /// Asks for all objects; `read` gives None for those that are not wanted.
     pub(crate) fn dump<T>(
         &mut self,
         request: &Request,
-        mut read: impl FnMut(u16, &[u8]) -> Read<Option<T>>,
+        read: impl FnMut(u16, &[u8]) -> Read<Option<T>>,
     ) -> Result<Vec<T>> {
-        let mut found = Vec::new();
-        self.retried(request, |netlink| {
-            found.clear();
-            netlink.objects(request, &mut |kind, payload| {
-                found.extend(read(kind, payload)?);
-                Ok(false)
-            })
-        })?;
-        Ok(found)
+        self.exchange.dump(request, read)
     }
+}
 
-    /// Repeats what was truncated or interrupted.
-    fn retried(
-        &mut self,
-        request: &Request,
-        mut ask: impl FnMut(&mut Self) -> std::result::Result<(), Failure>,
-    ) -> Result<()> {
-        let mut attempt = 0;
-        loop {
-            let failure = match ask(self) {
-                Ok(()) => return Ok(()),
-                Err(failure) => failure,
-            };
-            self.drain();
-            attempt += 1;
-            match failure {
-                Failure::Truncated | Failure::Interrupted if attempt < DUMPS => {
-                    if attempt > 2 {
-                        thread::sleep(Duration::from_millis(u64::from(attempt)));
-                    }
-                }
-                failure => return Err(failure.of(request)),
-            }
+fn socket() -> io::Result<Socket> {
+    let socket = Socket::new(NETLINK_ROUTE)?;
+    known(socket.set_ext_ack(true))?;
+    known(socket.set_cap_ack(true))?;
+    known(socket.set_netlink_get_strict_chk(true))?;
+    Ok(socket)
+}
+
+/// Kernels before 4.20 lack one or the other of these options; what they would do is done here as well, or missed little.
+fn known(set: io::Result<()>) -> io::Result<()> {
+    match set {
+        Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
+        other => other,
+    }
+}
+
+impl Channel for Socket {
+    fn send(&mut self, packet: &[u8]) -> nix::Result<()> {
+        match self.send_to(packet, &SocketAddr::new(0, 0), 0) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(errno(&error)),
         }
     }
 
-    /// Sends one request without asking for an ACK and hands on what comes back, until `take` says that it was the last or
-    /// the kernel does.
-    fn objects(
-        &mut self,
-        request: &Request,
-        take: &mut dyn FnMut(u16, &[u8]) -> Read<bool>,
-    ) -> std::result::Result<(), Failure> {
-        self.sequence = self.sequence.wrapping_add(1);
-        self.packet.clear();
-        request.put(&mut self.packet, self.sequence, false);
-        self.send()?;
-        let mut interrupted = false;
+    fn receive(&mut self, buffer: &mut [u8]) -> nix::Result<usize> {
         loop {
-            let length = self.receive()?;
-            for message in messages(&self.buffer[..length]) {
-                let message = message?;
-                if message.sequence != self.sequence {
-                    continue;
-                }
-                interrupted |= message.interrupted();
-                match message.answer()? {
-                    Answer::Done if interrupted => return Err(Failure::Interrupted),
-                    Answer::Done => return Ok(()),
-                    Answer::Refused(errno, text) => return Err(Failure::Refused(errno, text)),
-                    Answer::Nothing => {}
-                    Answer::Object(kind, payload) => {
-                        if take(kind, payload)? {
-                            return Ok(());
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    fn send(&mut self) -> std::result::Result<(), Failure> {
-        let kernel = SocketAddr::new(0, 0);
-        self.socket.send_to(&self.packet, &kernel, 0)?;
-        Ok(())
-    }
-
-    /// Receives one datagram of the kernel's into the buffer; its length.
-    fn receive(&mut self) -> std::result::Result<usize, Failure> {
-        loop {
-            let mut space = self.buffer.as_mut_slice();
-            let room = space.len();
-            let (length, sender) = self
-                .socket
-                .recv_from(&mut space, libc::MSG_TRUNC | libc::MSG_DONTWAIT)?;
-            if sender.port_number() != 0 {
-                // another process, not the kernel
-                continue;
-            }
-            if length <= room {
-                return Ok(length);
-            }
-            if length <= LARGEST {
-                self.buffer.resize(length.next_multiple_of(BUFFER), 0);
-            }
-            return Err(Failure::Truncated);
-        }
-    }
-
-    /// Throws away what is left of an exchange that failed, so that the next one starts clean. The kernel refuses a second
-    /// dump while a first one is not read to its end.
-    fn drain(&mut self) {
-        for _ in 0..DRAINED {
-            if let Err(Failure::System(Errno::EAGAIN)) = self.receive() {
-                return;
+            let mut space = &mut *buffer;
+            match self.recv_from(&mut space, libc::MSG_TRUNC | libc::MSG_DONTWAIT) {
+                // what has another sender than port 0 is another process's, not the kernel's
+                Ok((length, sender)) if sender.port_number() == 0 => return Ok(length),
+                Ok(_) => {}
+                Err(error) => return Err(errno(&error)),
             }
         }
     }
 }
 
-/// How many of the requests (at least one) go into the next packet.
-fn fitting(requests: &[Request]) -> usize {
-    let mut size = 0;
-    let count = requests.iter().take(PACKED).take_while(|request| {
-        size += request.len();
-        size <= PACKET
-    });
-    count.count().max(1)
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }

@@ -1,15 +1,31 @@
 //! `/proc/sys`, of the calling thread's network namespace.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Read, Write},
+    path::PathBuf,
+};
 
 use crate::{Error, Result};
 
+/// proc(5): values are at most a page.
+const LARGEST: usize = 4096;
+
 /// `get("net/ipv4/ip_forward")`, trimmed. Dots stay dots: interface names may hold them.
 pub fn get(key: &str) -> Result<String> {
-    match path(key).and_then(fs::read_to_string) {
+    match path(key).and_then(read) {
         Ok(value) => Ok(value.trim().to_owned()),
         Err(error) => Err(Error::io(format!("read sysctl {key}"), error)),
     }
+}
+
+/// Such a file says nothing about its size, and gives all it has to the first read that is large enough.
+fn read(path: PathBuf) -> io::Result<String> {
+    let mut file = fs::File::open(path)?;
+    let mut bytes = vec![0; LARGEST];
+    let length = file.read(&mut bytes)?;
+    bytes.truncate(length);
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// Writes only if the value differs (a read-only /proc/sys that already says so is no error).
@@ -20,7 +36,7 @@ pub fn set(key: &str, value: &str) -> Result<()> {
     // not fs::write: there is nothing to create or truncate here
     let write = |path: PathBuf| {
         let mut file = fs::OpenOptions::new().write(true).open(path)?;
-        io::Write::write_all(&mut file, value.as_bytes())
+        file.write_all(value.as_bytes())
     };
     path(key)
         .and_then(write)
