@@ -53,7 +53,7 @@ impl ConfList {
         if !runtime_config.is_empty() {
             config.insert("runtimeConfig".into(), runtime_config.into());
         }
-        go_json::marshal_map(&config).into_bytes()
+        go_json::marshal(&config).into_bytes()
     }
 }
 

@@ -9,7 +9,7 @@ mod write;
 
 use serde::de::{DeserializeOwned, Error as _};
 use tree::Tree;
-pub use write::{marshal_indent, marshal_map};
+pub use write::{marshal, marshal_indent};
 
 /// Decodes bytes into a derived struct by the rules above. Works through `deserialize_struct`'s field list, so structs
 /// need nothing but `#[derive(Deserialize)] #[serde(default)]`; never use `flatten` or `untagged`, which go around that list.

@@ -135,7 +135,7 @@ fn written_as_go_writes() {
     let map = json!({"b": "<&>\u{2028}\n\u{1}\u{8}\"é", "a": [1, 1450.0, -0.5, 1e21, 1e20, 1e-6, 1e-7, 0, 9007199254740993u64],
         "B": {}, "c": null});
     assert_eq!(
-        marshal_map(map.as_object().unwrap()),
+        marshal(map.as_object().unwrap()),
         r#"{"B":{},"a":[1,1450,-0.5,1e+21,100000000000000000000,0.000001,1e-7,0,9007199254740992],"b":"\u003c\u0026\u003e\u2028\n\u0001\b\"é","c":null}"#
     );
     assert_eq!(
@@ -178,7 +178,7 @@ proptest! {
     #[test]
     fn maps_come_back(value in value()) {
         if let Value::Object(map) = value {
-            let read: Value = serde_json::from_str(&marshal_map(&map)).unwrap();
+            let read: Value = serde_json::from_str(&marshal(&map)).unwrap();
             prop_assert_eq!(read, Value::Object(map));
         }
     }

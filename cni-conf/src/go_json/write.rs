@@ -1,14 +1,12 @@
 //! JSON as Go writes it.
 use serde::Serialize;
-use serde_json::{
-    Map, Value,
-    ser::{Formatter, PrettyFormatter, Serializer},
-};
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::io::{self, Write};
 
-/// Go's `json.Marshal` of a `map[string]any`: compact, keys sorted, HTML characters escaped, float64 number forms.
-pub fn marshal_map(map: &Map<String, Value>) -> String {
-    write(map, Numbers)
+/// Go's `json.Marshal`, of a `map[string]any` above all: compact, keys of maps sorted, HTML characters escaped, float64 number forms.
+/// "" for what JSON cannot hold, as [`marshal_indent`].
+pub fn marshal(value: &impl Serialize) -> String {
+    write(value, Numbers)
 }
 
 /// Go's `json.MarshalIndent(value, "", "    ")`: keys of structs in their order, those of maps sorted, no newline at the end.

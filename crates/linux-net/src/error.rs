@@ -96,7 +96,8 @@ pub fn reason(errno: Errno) -> String {
     }
 }
 
-fn io_reason(error: &std::io::Error) -> String {
+/// The same for an error of the standard library.
+pub fn io_reason(error: &std::io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => reason(Errno::from_raw(number)),
         None => error.to_string(),

@@ -1,0 +1,220 @@
+//! The state files: what the delegate was given at ADD, so that DEL can give it the same whatever has changed since.
+//!
+//! An attachment's file is `<container id>@<interface>`; an `@` is in no container id. The first attachment's file has a second name
+//! (a hard link), `<container id>`: it is the one that upstream writes and reads, so that a node can go back to it with pods running.
+//! A lone `<container id>`, with no second name, was left by upstream for an interface it does not tell.
+//!
+//! Files are written aside and renamed, so that a crash of the process leaves a whole one or none. There is no fsync on the path of
+//! every pod: what a power loss damages is derived anew at DEL.
+use crate::{Error, derive::Delegate};
+use std::{
+    fs::{self, DirBuilder, File, Metadata, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+/// More than any configuration that the frame lets in, in bytes.
+const LONGEST: u64 = 32 << 20;
+const UNFINISHED: &str = ".tmp";
+
+/// One attachment's files.
+#[derive(Debug, Clone)]
+pub struct State {
+    dir: PathBuf,
+    /// `<container id>@<interface>`
+    own: PathBuf,
+    /// `<container id>`
+    upstream: PathBuf,
+}
+
+/// What is known of an attachment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Saved {
+    /// nothing: never attached, or detached already
+    Nothing,
+    /// what the delegate was given
+    Delegate(Delegate),
+    /// there is a file, and it is damaged
+    Damaged,
+}
+
+impl State {
+    /// Of one attachment in `dataDir`; both ids are checked already.
+    pub fn new(data_dir: &Path, container_id: &str, ifname: &str) -> State {
+        State {
+            dir: data_dir.to_owned(),
+            own: data_dir.join(format!("{container_id}@{ifname}")),
+            upstream: data_dir.join(container_id),
+        }
+    }
+
+    /// The file of this attachment.
+    pub fn path(&self) -> &Path {
+        &self.own
+    }
+
+    /// Reads it.
+    pub fn load(&self) -> Result<Saved, Error> {
+        let Some(path) = self.found()? else {
+            return Ok(Saved::Nothing);
+        };
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
+            .map_err(|error| Error::state("read", path, &error))?;
+        Ok(Delegate::from_saved(bytes).map_or(Saved::Damaged, Saved::Delegate))
+    }
+
+    /// Writes it whole, and gives it upstream's name too unless that is another attachment's.
+    pub fn save(&self, delegate: &Delegate) -> Result<(), Error> {
+        self.make_dir()?;
+        let upstream = stat(&self.upstream)?;
+        let is_first = match (&upstream, stat(&self.own)?) {
+            (None, _) => true,
+            (Some(upstream), Some(own)) => same(upstream, &own),
+            (Some(_), None) => false,
+        };
+        let unfinished = self.dir.join(format!(
+            ".{}{UNFINISHED}",
+            self.own.file_name().unwrap_or_default().to_string_lossy()
+        ));
+        write_new(&unfinished, &delegate.config)
+            .and_then(|()| fs::rename(&unfinished, &self.own))
+            .map_err(|error| Error::state("write", &self.own, &error))?;
+        if is_first {
+            unlink(&self.upstream)?;
+            fs::hard_link(&self.own, &self.upstream)
+                .map_err(|error| Error::state("link", &self.upstream, &error))?;
+        }
+        Ok(())
+    }
+
+    /// Forgets the attachment. What is gone already is no error.
+    pub fn remove(&self) -> Result<(), Error> {
+        match (stat(&self.own)?, stat(&self.upstream)?) {
+            (Some(own), Some(upstream)) if same(&own, &upstream) => unlink(&self.upstream)?,
+            (None, Some(upstream)) if upstream.nlink() == 1 => unlink(&self.upstream)?,
+            _ => {}
+        }
+        unlink(&self.own)
+    }
+
+    /// The own file, else a lone one of upstream's.
+    fn found(&self) -> Result<Option<&Path>, Error> {
+        if stat(&self.own)?.is_some() {
+            return Ok(Some(&self.own));
+        }
+        let lone = stat(&self.upstream)?.is_some_and(|upstream| upstream.nlink() == 1);
+        Ok(lone.then_some(self.upstream.as_path()))
+    }
+
+    fn make_dir(&self) -> Result<(), Error> {
+        // an empty path, which nobody can make, would be the working directory to a recursive builder
+        let recursive = !self.dir.as_os_str().is_empty();
+        DirBuilder::new()
+            .recursive(recursive)
+            .mode(0o700)
+            .create(&self.dir)
+            .map_err(|error| Error::state("mkdir", &self.dir, &error))
+    }
+}
+
+/// One of the attachments that have a file in `dataDir`.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// container id
+    pub container_id: String,
+    /// interface; None if upstream wrote the file
+    pub ifname: Option<String>,
+    path: PathBuf,
+}
+
+impl Listed {
+    /// What the delegate was given; None if that cannot be read.
+    pub fn delegate(&self) -> Option<Delegate> {
+        fs::read(&self.path).ok().and_then(Delegate::from_saved)
+    }
+
+    /// Forgets it, under both names.
+    pub fn remove(&self) -> Result<(), Error> {
+        match (&self.ifname, self.path.parent()) {
+            (Some(ifname), Some(dir)) => State::new(dir, &self.container_id, ifname).remove(),
+            _ => unlink(&self.path),
+        }
+    }
+}
+
+/// Every attachment with a file, damaged ones too. Takes away what an ADD that was killed left unfinished: nothing else runs while
+/// GC does (CNI spec section 2).
+pub fn list(data_dir: &Path) -> Result<Vec<Listed>, Error> {
+    let entries = match fs::read_dir(data_dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(Error::state("open", data_dir, &error)),
+        Ok(entries) => entries,
+    };
+    let mut listed = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::state("read", data_dir, &error))?;
+        let (path, name) = (entry.path(), entry.file_name());
+        let Some(name) = name.to_str() else { continue };
+        if name.starts_with('.') && name.ends_with(UNFINISHED) {
+            unlink(&path)?;
+        } else if let Some(attachment) = listed_as(name, path)? {
+            listed.push(attachment);
+        }
+    }
+    Ok(listed)
+}
+
+/// None for a second name and for what is no state file.
+fn listed_as(name: &str, path: PathBuf) -> Result<Option<Listed>, Error> {
+    let (container_id, ifname) = match name.split_once('@') {
+        Some((container_id, ifname)) => (container_id, Some(ifname.to_owned())),
+        None => (name, None),
+    };
+    if cni_conf::ids::check_container_id(container_id).is_err() {
+        return Ok(None);
+    }
+    let is_one =
+        stat(&path)?.is_some_and(|stat| stat.is_file() && (ifname.is_some() || stat.nlink() == 1));
+    Ok(is_one.then(|| Listed {
+        container_id: container_id.to_owned(),
+        ifname,
+        path,
+    }))
+}
+
+fn stat(path: &Path) -> Result<Option<Metadata>, Error> {
+    match fs::symlink_metadata(path) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::state("stat", path, &error)),
+    }
+}
+
+fn same(a: &Metadata, b: &Metadata) -> bool {
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+fn unlink(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(Error::state("remove", path, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests;
