@@ -5,6 +5,7 @@ use std::{env, ffi::OsStr, path::Path, process::ExitCode};
 /// Every plugin; `names` beside this crate lists them for those who link them.
 static PLUGINS: Registry = &[
     &bridge::PLUGIN,
+    &flannel_cni::PLUGIN,
     &host_local::PLUGIN,
     &loopback::PLUGIN,
     &static_ipam::PLUGIN,
