@@ -23,6 +23,10 @@ const IPAM_BEFORE_INTERFACE: [&str; 2] = ["host-local", "static"];
 /// The whole verb.
 pub fn add(call: &Call) -> Result<AddResult, Error> {
     let settings = Settings::of(call)?;
+    if !settings.layer3 && call.net.version < Version::V0_3_0 {
+        // such a result cannot be told in the configuration's version: better now than when all is done
+        return Err(cni_conf::Error::internal("cannot convert: no valid IP addresses").into());
+    }
     let owner = Owner::of_call(call);
     let mut sandbox = Sandbox::open(&call.netns)?;
     let mut host = Netlink::open().step("failed to open a netlink socket")?;

@@ -86,18 +86,32 @@ pub fn create(
             link::create_veth(&end, settings.mtu, Some(bridge.index), &peer, &sandbox.ns),
             link::mark_port(&name, &owner.alias(), port),
         ];
-        match first_error(host.batch(&requests)) {
-            Ok(()) => return look(host, sandbox, &name, ifname, mac),
-            Err(error) if error.is_exists() => {
-                let taken = sandbox.netlink.link_by_name(ifname).step(failed)?.is_some();
-                if taken {
+        let answers = host.batch(&requests);
+        let made = answers.first().is_some_and(Result::is_ok);
+        match answers.into_iter().collect::<linux_net::Result<()>>() {
+            Ok(()) => {
+                let veth = look(host, sandbox, &name, ifname, mac);
+                return or_remove(veth, host, &name);
+            }
+            Err(error) if error.is_exists() && !made => {
+                let taken = sandbox.netlink.link_by_name(ifname).step(failed)?;
+                if taken.is_some() {
                     return Err(interface_exists(owner, ifname));
                 }
             }
+            Err(error) if made => return or_remove(Err(error).step(failed), host, &name),
             Err(error) => return Err(error).step(failed),
         }
     }
     Err(cni_conf::Error::internal(format!("{failed}: no free name for the host end")).into())
+}
+
+/// A pair that nobody can use goes at once.
+fn or_remove<T>(result: Result<T, Error>, host: &mut Netlink, name: &str) -> Result<T, Error> {
+    if result.is_err() {
+        best_effort(remove(host, name));
+    }
+    result
 }
 
 /// What CNI says when the interface name is in use.
@@ -144,10 +158,6 @@ pub fn host_end(host: &mut Netlink, owner: &Owner) -> linux_net::Result<Option<L
         }
     }
     Ok(None)
-}
-
-fn first_error(answers: Vec<linux_net::Result<()>>) -> linux_net::Result<()> {
-    answers.into_iter().collect()
 }
 
 fn look(

@@ -27,7 +27,11 @@ pub fn cases() -> Vec<Case> {
         case("bridge/container-interface-left-down", left_down),
         case("bridge/dad", dad),
         case("bridge/sysctls", sysctls),
-        case("bridge/result-1.1", result_1_1),
+        case("bridge/result/1.1", result_1_1),
+        case(
+            "bridge/result/0.2-without-addresses",
+            result_without_addresses,
+        ),
     ]
 }
 
@@ -337,4 +341,18 @@ fn result_1_1() {
     assert_eq!(result["dns"]["nameservers"], json!(["10.0.0.10"]));
     let (_, result) = node.attach("b", &conf(&[V4], json!({})));
     assert!(result["interfaces"][0]["mtu"].is_null());
+}
+
+/// A result without addresses cannot be told before 0.3.0: refused before anything is made.
+fn result_without_addresses() {
+    let node = Node::ours();
+    let pod = node.host.pod("a");
+    let conf = json!({ "cniVersion": "0.2.0", "name": "net", "type": "bridge" });
+    let (code, message) = node.call("ADD", "a", &conf).error();
+    assert_eq!(
+        (code, message.as_str()),
+        (999, "cannot convert: no valid IP addresses")
+    );
+    assert!(!pod.try_sh("ip link show eth0").status.success());
+    node.assert_clean();
 }
