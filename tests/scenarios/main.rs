@@ -1,5 +1,6 @@
 //! Everything that needs a kernel: each module is one area and lists its cases.
 
+mod bandwidth;
 mod bridge;
 mod cnitool;
 mod delegation;
@@ -16,6 +17,7 @@ mod tuning;
 fn main() {
     tests::sandbox::enter();
     let mut cases = Vec::new();
+    cases.extend(bandwidth::cases());
     cases.extend(bridge::cases());
     cases.extend(cnitool::cases());
     cases.extend(delegation::cases());

@@ -151,39 +151,60 @@ pub struct Change {
     pub txqlen: Option<u32>,
     /// new name
     pub name: Option<String>,
+    /// IFLA_IFALIAS, at most 255 bytes
+    pub alias: Option<String>,
 }
 
 /// Changes a link.
 pub fn change(index: u32, change: &Change) -> Request {
-    let mut message = LinkMessage::default();
+    let mut message = change.message();
     message.header.index = index;
-    let flags = [
-        (change.up, LinkFlags::Up),
-        (change.promisc, LinkFlags::Promisc),
-        (change.allmulti, LinkFlags::Allmulti),
-    ];
-    for (wanted, flag) in flags {
-        if let Some(wanted) = wanted {
-            message.header.change_mask |= flag;
-            message.header.flags.set(flag, wanted);
-        }
-    }
-    message.attributes.extend(
-        [
-            change.name.as_deref().map(name_attribute),
-            change.mtu.map(LinkAttribute::Mtu),
-            change.mac.map(mac_attribute),
-            change.master.map(LinkAttribute::Controller),
-            change.txqlen.map(LinkAttribute::TxQueueLen),
-        ]
-        .into_iter()
-        .flatten(),
-    );
     let what = format!("change link {index}: {}", change.summary());
     Request::new(RTM_SETLINK, Mode::Existing, &message, what)
 }
 
+/// Changes a link that is found by its name, so that it can stand in one batch behind the request that makes it.
+pub fn change_by_name(name: &str, change: &Change) -> Request {
+    let mut message = Change {
+        name: None,
+        ..change.clone()
+    }
+    .message();
+    message.attributes.push(name_attribute(name));
+    let what = format!("change link {name}: {}", change.summary());
+    Request::new(RTM_SETLINK, Mode::Existing, &message, what)
+}
+
 impl Change {
+    /// Everything but which link it is about.
+    fn message(&self) -> LinkMessage {
+        let mut message = LinkMessage::default();
+        let flags = [
+            (self.up, LinkFlags::Up),
+            (self.promisc, LinkFlags::Promisc),
+            (self.allmulti, LinkFlags::Allmulti),
+        ];
+        for (wanted, flag) in flags {
+            if let Some(wanted) = wanted {
+                message.header.change_mask |= flag;
+                message.header.flags.set(flag, wanted);
+            }
+        }
+        message.attributes.extend(
+            [
+                self.name.as_deref().map(name_attribute),
+                self.mtu.map(LinkAttribute::Mtu),
+                self.mac.map(mac_attribute),
+                self.master.map(LinkAttribute::Controller),
+                self.txqlen.map(LinkAttribute::TxQueueLen),
+                self.alias.clone().map(LinkAttribute::IfAlias),
+            ]
+            .into_iter()
+            .flatten(),
+        );
+        message
+    }
+
     /// For messages: "up, mtu 1450".
     fn summary(&self) -> String {
         let switch = |value: Option<bool>, on: &str, off: &str| {
@@ -201,6 +222,7 @@ impl Change {
             }),
             self.txqlen.map(|length| format!("txqueuelen {length}")),
             self.name.as_ref().map(|name| format!("name {name}")),
+            self.alias.as_ref().map(|alias| format!("alias {alias:?}")),
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }

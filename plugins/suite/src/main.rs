@@ -4,6 +4,7 @@ use std::{env, ffi::OsStr, path::Path, process::ExitCode};
 
 /// Every plugin; `names` beside this crate lists them for those who link them.
 static PLUGINS: Registry = &[
+    &bandwidth::PLUGIN,
     &bridge::PLUGIN,
     &flannel_cni::PLUGIN,
     &host_local::PLUGIN,

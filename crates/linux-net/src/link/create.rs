@@ -89,9 +89,10 @@ pub fn create_vxlan(name: &str, vxlan: &Vxlan, mtu: Option<u32>, mac: Option<Mac
     create(attributes, format!("create vxlan {name}"))
 }
 
-/// An ifb device.
+/// An ifb device, without a queue of its own: what is attached to it queues.
 pub fn create_ifb(name: &str, mtu: Option<u32>) -> Request {
     let mut attributes = common(name, mtu, None);
+    attributes.push(LinkAttribute::TxQueueLen(0));
     attributes.push(info(InfoKind::Ifb, None));
     create(attributes, format!("create ifb {name}"))
 }
