@@ -10,7 +10,15 @@ use tests::{Case, case};
 fn main() {
     let missing = machine::missing();
     let cases: Vec<Case> = vec![case("vm/vlans", || {
-        scenarios("vlan", &["linux_net/bridge_vlans"])
+        scenarios(
+            "vlan",
+            &[
+                "linux_net/bridge_vlans",
+                "bridge/vlan/apart",
+                "bridge/vlan/trunk",
+                "bridge/vlan/gateway",
+            ],
+        )
     })];
     tests::suite::main(
         cases

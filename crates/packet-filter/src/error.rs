@@ -30,6 +30,16 @@ pub enum Error {
         /// reason
         reason: String,
     },
+    /// A program of iptables' failed.
+    #[error("{program} failed ({status}): {said}")]
+    Program {
+        /// "iptables-restore"
+        program: String,
+        /// "exit status: 4"
+        status: String,
+        /// its standard error, and the line of its input that it complains about
+        said: String,
+    },
 }
 
 impl Error {
@@ -52,7 +62,7 @@ impl Error {
         match self {
             Error::Kernel { errno, .. } => Some(*errno),
             Error::Io { source, .. } => Some(errno_of(source)),
-            Error::Decode { .. } => None,
+            Error::Decode { .. } | Error::Program { .. } => None,
         }
     }
 

@@ -1,8 +1,10 @@
-//! nftables by netlink: tables as plain data, whole transactions, and reading back. No `nft` process. Knows nothing of CNI.
+//! nftables by netlink: tables as plain data, whole transactions, and reading back, without an `nft` process; and iptables by
+//! its own programs. Knows nothing of CNI.
 mod compile;
 mod decompile;
 pub mod error;
 mod expression;
+pub mod iptables;
 mod message;
 pub mod monitor;
 pub mod nft;
@@ -14,6 +16,7 @@ pub mod transaction;
 mod user_data;
 
 pub use error::Error;
+pub use iptables::Iptables;
 pub use monitor::NftMonitor;
 pub use nft::{Installed, Nft};
 pub use rule::{Field, Rule, Statement};

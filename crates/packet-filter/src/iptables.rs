@@ -1,0 +1,217 @@
+//! iptables and ip6tables: one `iptables-restore --noflush` per change, which is all or nothing, and one `iptables-save` per
+//! look. Whether there can be anything to look at is found out without a process.
+use crate::{Error, Family, Nft};
+use std::{
+    env,
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+/// Where the programs are if `PATH` does not say.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+/// Seconds to wait for others who hold the lock of the legacy flavour.
+const WAIT: &str = "60";
+
+/// One family's programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Iptables {
+    ipv6: bool,
+}
+
+/// A table as `iptables-save` prints it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Saved {
+    /// names of the chains, built-in ones too
+    pub chains: Vec<String>,
+    /// rules in order, each as `-A CHAIN ...`
+    pub rules: Vec<String>,
+}
+
+impl Iptables {
+    /// iptables, or ip6tables.
+    pub fn of(ipv6: bool) -> Self {
+        Self { ipv6 }
+    }
+
+    /// The program that changes rules is installed.
+    pub fn is_installed(self) -> bool {
+        find(&self.program("restore")).is_some()
+    }
+
+    /// False if no flavour can have the chain: then there is nothing to look for. The legacy flavour's chains cannot be asked for
+    /// one by one without a process, so a legacy table counts as having it.
+    pub fn may_have_chain(self, nft: Option<&mut Nft>, table: &str, chain: &str) -> bool {
+        let list = match self.ipv6 {
+            true => "/proc/net/ip6_tables_names",
+            false => "/proc/net/ip_tables_names",
+        };
+        // a kernel without the legacy flavour has no such file
+        let legacy = std::fs::read_to_string(list).unwrap_or_default();
+        if legacy.lines().any(|name| name == table) {
+            return true;
+        }
+        let family = if self.ipv6 { Family::Ip6 } else { Family::Ip };
+        let Some(nft) = nft else { return false };
+        match nft.chains(family, table) {
+            Ok(chains) => chains.iter().any(|found| found.name == chain),
+            Err(_) => false,
+        }
+    }
+
+    /// Changes one table as a whole: `lines` are rules and commands as they stand in a saved file (`:CHAIN - [0:0]` makes a chain
+    /// or empties it, `-A`, `-I`, `-D`, `-F`, `-X`). What they do not name stays.
+    pub fn restore(self, table: &str, lines: &[String]) -> Result<(), Error> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let text = format!("*{table}\n{}\nCOMMIT\n", lines.join("\n"));
+        let arguments = ["--noflush", "-w", WAIT];
+        self.run("restore", &arguments, Some(&text)).map(drop)
+    }
+
+    /// One table.
+    pub fn save(self, table: &str) -> Result<Saved, Error> {
+        let output = self.run("save", &["-t", table], None)?;
+        Ok(parse(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// "iptables-restore", "ip6tables-save"
+    fn program(self, what: &str) -> String {
+        let name = if self.ipv6 { "ip6tables" } else { "iptables" };
+        format!("{name}-{what}")
+    }
+
+    fn run(self, what: &str, arguments: &[&str], input: Option<&str>) -> Result<Output, Error> {
+        let name = self.program(what);
+        let failed = |source| Error::io(&name, source);
+        let program = find(&name).ok_or_else(|| {
+            let message = format!(
+                "not found in PATH or {}: install iptables",
+                FOLDERS.join(", ")
+            );
+            failed(std::io::Error::new(ErrorKind::NotFound, message))
+        })?;
+        let stdin = match input {
+            Some(_) => Stdio::piped(),
+            None => Stdio::null(),
+        };
+        let mut child = Command::new(program)
+            .args(arguments)
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(failed)?;
+        if let (Some(mut stdin), Some(text)) = (child.stdin.take(), input) {
+            match stdin.write_all(text.as_bytes()) {
+                // it ended before it read all: what it said tells why
+                Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+                other => other.map_err(failed)?,
+            }
+        }
+        let output = child.wait_with_output().map_err(failed)?;
+        match output.status.success() {
+            true => Ok(output),
+            false => Err(Error::Program {
+                program: name.clone(),
+                status: output.status.to_string(),
+                said: said(&output.stderr, input),
+            }),
+        }
+    }
+}
+
+/// What a failing program said, and the line of its input that it complains about.
+fn said(stderr: &[u8], input: Option<&str>) -> String {
+    let text = String::from_utf8_lossy(stderr).trim().to_owned();
+    let number = text
+        .split_once("line")
+        .map(|(_, rest)| rest.trim_start_matches([':', ' ']))
+        .map(|rest| {
+            rest.chars()
+                .take_while(char::is_ascii_digit)
+                .collect::<String>()
+        })
+        .and_then(|digits| digits.parse::<usize>().ok());
+    let line = number.and_then(|number| input?.lines().nth(number.checked_sub(1)?));
+    match line {
+        Some(line) => format!("{text} (line: {line})"),
+        None => text,
+    }
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let known = FOLDERS.iter().map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(known)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_absolute() && Path::is_file(file))
+}
+
+fn parse(text: &str) -> Saved {
+    let mut saved = Saved::default();
+    for line in text.lines() {
+        if let Some(chain) = line.strip_prefix(':') {
+            let name = chain.split(' ').next().unwrap_or_default();
+            saved.chains.push(name.to_owned());
+        } else if line.starts_with("-A ") {
+            saved.rules.push(line.to_owned());
+        }
+    }
+    saved
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_saved_table_is_read() {
+        let text = "# Generated by iptables-save v1.8.9 (nf_tables)\n*nat\n:POSTROUTING ACCEPT [0:0]\n:CNI-1 - [0:0]\n\
+                    -A POSTROUTING -s 10.1.0.5/32 -j CNI-1\n-A CNI-1 -d 10.1.0.0/24 -j ACCEPT\nCOMMIT\n# Completed\n";
+        let saved = parse(text);
+        assert_eq!(saved.chains, ["POSTROUTING", "CNI-1"]);
+        assert_eq!(
+            saved.rules,
+            [
+                "-A POSTROUTING -s 10.1.0.5/32 -j CNI-1",
+                "-A CNI-1 -d 10.1.0.0/24 -j ACCEPT"
+            ]
+        );
+        assert_eq!(
+            parse("nonsense\n:\n"),
+            Saved {
+                chains: vec![String::new()],
+                rules: vec![]
+            }
+        );
+    }
+
+    #[test]
+    fn a_complaint_names_the_line() {
+        let input = Some("*nat\n-A NOWHERE -j ACCEPT\nCOMMIT\n");
+        for complaint in [
+            "iptables-restore: line 2 failed",
+            "Error occurred at line: 2",
+        ] {
+            assert_eq!(
+                said(complaint.as_bytes(), input),
+                format!("{complaint} (line: -A NOWHERE -j ACCEPT)")
+            );
+        }
+        assert_eq!(
+            said(b"Another app holds the lock", input),
+            "Another app holds the lock"
+        );
+        assert_eq!(said(b"line 99", input), "line 99");
+    }
+
+    #[test]
+    fn programs_are_named_by_family() {
+        assert_eq!(Iptables::of(false).program("save"), "iptables-save");
+        assert_eq!(Iptables::of(true).program("restore"), "ip6tables-restore");
+        assert!(find("no-program-has-this-name").is_none());
+    }
+}
