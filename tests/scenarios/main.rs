@@ -5,6 +5,7 @@ mod bridge;
 mod cnitool;
 mod delegation;
 mod frame;
+mod host_local;
 mod hosts;
 mod install;
 mod linux_net;
@@ -22,6 +23,7 @@ fn main() {
     cases.extend(cnitool::cases());
     cases.extend(delegation::cases());
     cases.extend(frame::cases());
+    cases.extend(host_local::cases());
     cases.extend(hosts::cases());
     cases.extend(linux_net::cases());
     cases.extend(install::cases());

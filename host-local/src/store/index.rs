@@ -189,11 +189,7 @@ impl Index {
 fn moment(store: &File, boot: &Boot) -> Option<String> {
     let boot = boot.id()?;
     let folder = store.metadata().ok()?;
-    Some(format!(
-        "1 {boot} {} {:?}",
-        folder.dev(),
-        FileId::of(&folder)
-    ))
+    Some(format!("1 {boot} {} {}", folder.dev(), FileId::of(&folder)))
 }
 
 /// FNV-1a over the id, folded to a byte.

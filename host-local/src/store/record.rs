@@ -1,6 +1,6 @@
 //! What we remember of a reservation beside its file: a line of the index.
 use super::reservation::Owner;
-use std::{fs::Metadata, net::IpAddr, os::unix::fs::MetadataExt, path::Path};
+use std::{fmt, fs::Metadata, net::IpAddr, os::unix::fs::MetadataExt, path::Path};
 
 /// One reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +42,12 @@ impl FileId {
             seconds: file.mtime(),
             nanoseconds: file.mtime_nsec(),
         }
+    }
+}
+
+impl fmt::Display for FileId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.ino, self.seconds, self.nanoseconds)
     }
 }
 

@@ -1,0 +1,86 @@
+//! What an ADD and a DEL cost does not depend on how many reservations there are.
+
+use std::fs;
+
+use serde_json::json;
+use tests::{Cni, Host};
+
+use super::{OURS, STORE, add, config, del, host};
+
+/// System calls of one verb, by name, and how many bytes they read.
+struct Cost {
+    calls: usize,
+    listings: usize,
+    read: u64,
+}
+
+pub fn flat() {
+    let config = config(
+        "1.0.0",
+        json!({"type": "host-local", "ranges": [[{"subnet": "10.0.0.0/8"}]]}),
+    );
+    let [few, many] = [0, 60_000].map(|size| {
+        let host = host();
+        fill(&host, size);
+        // the first call reads what upstream's plugin left, once
+        add(&host, OURS, "warm", &config).ok();
+        del(&host, OURS, "warm", &config).ok();
+        ["ADD", "DEL"].map(|verb| cost(&host, verb, &config))
+    });
+    for (few, many) in few.iter().zip(&many) {
+        assert_eq!(many.listings, 0, "the folder is not listed");
+        // a file of the index that is longer takes a read and some memory more
+        assert!(
+            many.calls <= few.calls + 16,
+            "{} and {} system calls",
+            few.calls,
+            many.calls
+        );
+        assert!(
+            many.read <= few.read + 64 * 1024,
+            "{} and {} bytes",
+            few.read,
+            many.read
+        );
+        assert!(few.calls < 150, "{} system calls", few.calls);
+    }
+}
+
+fn cost(host: &Host, verb: &str, config: &str) -> Cost {
+    host.sh("mkdir -p /opt/traced && printf '#!/bin/sh\nexec strace -f -o /run/trace /opt/cni/bin/host-local\n' > /opt/traced/host-local && chmod +x /opt/traced/host-local");
+    Cni::new("/opt/traced", "one", "/none")
+        .call(host, verb, "host-local", config)
+        .ok();
+    let trace = host.sh("cat /run/trace");
+    // what comes before the environment is looked at is the dynamic linker's and the runtime's
+    let lines = || trace.lines().filter(|line| !line.contains("+++"));
+    let read = lines()
+        .filter(|line| line.contains(" read("))
+        .filter_map(|line| line.rsplit("= ").next()?.parse::<u64>().ok());
+    Cost {
+        calls: lines().count(),
+        listings: lines().filter(|line| line.contains("getdents")).count(),
+        read: read.sum(),
+    }
+}
+
+fn fill(host: &Host, size: usize) {
+    host.run(|| {
+        fs::create_dir_all(STORE)?;
+        for number in 2..size + 2 {
+            let ip = format!(
+                "10.{}.{}.{}",
+                number >> 16,
+                (number >> 8) & 255,
+                number & 255
+            );
+            fs::write(format!("{STORE}/{ip}"), format!("old{number}\r\neth0"))?;
+        }
+        let last = size + 1;
+        fs::write(
+            format!("{STORE}/last_reserved_ip.0"),
+            format!("10.{}.{}.{}", last >> 16, (last >> 8) & 255, last & 255),
+        )
+    })
+    .expect("fill the store");
+}

@@ -1,0 +1,185 @@
+//! What the store's state means for the verbs.
+
+use serde_json::{Value, json};
+use tests::{Cni, Host, Outcome};
+
+use super::{OURS, STORE, add, address, config, del, host, range, taken};
+
+fn status_of(host: &Host, config: &str) -> Outcome {
+    Cni::new(OURS, "", "").call(host, "STATUS", "host-local", config)
+}
+
+pub fn exhausted() {
+    let host = host();
+    let config = config("1.1.0", range("10.77.0.2", "10.77.0.3"));
+    for id in ["a", "b"] {
+        add(&host, OURS, id, &config).ok();
+    }
+    let message = "no IP addresses available in range set: 10.77.0.2-10.77.0.3";
+    assert_eq!(
+        add(&host, OURS, "c", &config).error(),
+        (999, format!("failed to allocate for range 0: {message}"))
+    );
+    assert_eq!(status_of(&host, &config).error(), (50, message.to_owned()));
+    del(&host, OURS, "a", &config).ok();
+    status_of(&host, &config).ok();
+    assert_eq!(address(add(&host, OURS, "c", &config)), "10.77.0.2");
+}
+
+pub fn empty_and_foreign_files() {
+    let host = host();
+    let config = config("1.1.0", range("10.77.0.2", "10.77.0.4"));
+    host.sh(&format!(
+        "mkdir -p {STORE} && cd {STORE} && touch 10.77.0.2 && head -c 20 /dev/zero > 10.77.0.3 && echo '{{}}' > 10.77.0.4"
+    ));
+    status_of(&host, &config).ok();
+    let first = add(&host, OURS, "a", &config).ok();
+    assert!(
+        first.stderr.contains("freed 10.77.0.2: its file was empty"),
+        "{}",
+        first.stderr
+    );
+    add(&host, OURS, "b", &config).ok();
+    assert_eq!(add(&host, OURS, "c", &config).error().0, 999);
+    assert_eq!(
+        host.sh(&format!("cat {STORE}/10.77.0.4")),
+        "{}\n",
+        "somebody else's"
+    );
+    // by request, too
+    host.sh(&format!("touch {STORE}/10.77.0.9"));
+    let config = super::config("1.1.0", range("10.77.0.2", "10.77.0.9"));
+    let cni = Cni::new(OURS, "d", "/none").with("CNI_ARGS", "IP=10.77.0.9");
+    assert_eq!(
+        address(cni.call(&host, "ADD", "host-local", &config)),
+        "10.77.0.9"
+    );
+}
+
+pub fn del_needs_no_ranges() {
+    let host = host();
+    let good = config("0.3.1", range("10.77.0.2", "10.77.0.9"));
+    let in_folder =
+        json!({"type": "host-local", "dataDir": "/run/elsewhere", "subnet": "10.78.0.0/24"});
+    let in_folder = config("0.3.1", in_folder);
+    for broken in [
+        json!({"type": "host-local"}),
+        json!({"type": "host-local", "ranges": []}),
+        json!({"type": "host-local", "ranges": [[{"subnet": "10.9.0.1/24"}]]}),
+        json!({"type": "host-local", "ranges": "gone", "subnet": 5}),
+        json!({"type": "host-local", "routes": [{"dst": "x"}]}),
+    ] {
+        add(&host, OURS, "c", &good).ok();
+        del(&host, OURS, "c", &config("0.3.1", broken)).ok();
+        assert_eq!(taken(&host), [""; 0]);
+        del(&host, OURS, "c", &good).ok();
+    }
+    add(&host, OURS, "c", &in_folder).ok();
+    assert_eq!(host.sh("cat /run/elsewhere/n/10.78.0.2"), "c\r\neth0");
+    del(&host, OURS, "c", &in_folder).ok();
+    host.sh("! test -e /run/elsewhere/n/10.78.0.2");
+    // a store that was never there is not made
+    let nowhere = config(
+        "0.3.1",
+        json!({"type": "host-local", "dataDir": "/run/nowhere"}),
+    );
+    del(&host, OURS, "c", &nowhere).ok();
+    host.sh("! test -e /run/nowhere");
+}
+
+fn gc_with(host: &Host, valid: Option<Value>) {
+    let mut config: Value =
+        serde_json::from_str(&config("1.1.0", range("10.77.0.2", "10.77.0.9"))).expect("JSON");
+    if let Some(valid) = valid {
+        config["cni.dev/valid-attachments"] = valid;
+    }
+    let gc = Cni::new(OURS, "", "").call(host, "GC", "host-local", &config.to_string());
+    assert_eq!(gc.ok().stdout, "");
+}
+
+pub fn gc() {
+    let host = host();
+    let config = config("1.1.0", range("10.77.0.2", "10.77.0.9"));
+    for id in ["a", "b", "c"] {
+        add(&host, OURS, id, &config).ok();
+    }
+    Cni::new(OURS, "a", "/none")
+        .with("CNI_IFNAME", "net1")
+        .call(&host, "ADD", "host-local", &config)
+        .ok();
+    host.sh(&format!(
+        "cd {STORE} && printf b > 10.77.0.100 && printf x > 10.77.0.101 && touch 10.77.0.102 && echo '{{}}' > 10.77.0.103 && echo note > README"
+    ));
+    gc_with(&host, None);
+    assert_eq!(taken(&host).len(), 8, "without the key nothing is done");
+    gc_with(
+        &host,
+        Some(
+            json!([{"containerID": "a", "ifname": "net1"}, {"containerID": "b", "ifname": "eth0"}]),
+        ),
+    );
+    let left = host.sh(&format!("ls {STORE}"));
+    assert_eq!(
+        left.split_whitespace().collect::<Vec<_>>(),
+        [
+            "10.77.0.100",
+            "10.77.0.103",
+            "10.77.0.3",
+            "10.77.0.5",
+            "README",
+            "last_reserved_ip.0",
+            "lock"
+        ]
+    );
+    gc_with(&host, Some(json!([])));
+    let left = host.sh(&format!("ls {STORE}"));
+    assert_eq!(
+        left.split_whitespace().collect::<Vec<_>>(),
+        ["10.77.0.103", "README", "last_reserved_ip.0", "lock"]
+    );
+}
+
+/// Files of before 0.8 tell the container alone.
+pub fn legacy_files() {
+    let host = host();
+    let config = config("0.4.0", range("10.77.0.2", "10.77.0.9"));
+    host.sh(&format!(
+        "mkdir -p {STORE} && cd {STORE} && printf old > 10.77.0.2 && echo other > 10.77.0.3"
+    ));
+    let again = add(&host, OURS, "old", &config).error().1;
+    assert!(
+        again.contains("10.77.0.2 has been allocated to old"),
+        "{again}"
+    );
+    del(&host, OURS, "old", &config).ok();
+    assert_eq!(taken(&host), ["10.77.0.3"]);
+    del(&host, OURS, "other", &config).ok();
+    // an exact file goes first, as upstream does it
+    host.sh(&format!(
+        "cd {STORE} && printf c > 10.77.0.4 && printf 'c\\r\\neth0' > 10.77.0.5"
+    ));
+    del(&host, OURS, "c", &config).ok();
+    assert_eq!(taken(&host), ["10.77.0.4"]);
+    del(&host, OURS, "c", &config).ok();
+    assert_eq!(taken(&host), [""; 0]);
+}
+
+pub fn status() {
+    let host = host();
+    let good = config("1.1.0", range("10.77.0.2", "10.77.0.9"));
+    status_of(&host, &good).ok();
+    host.sh("! test -e /var/lib/cni/networks/n");
+    assert_eq!(
+        status_of(&host, &config("1.1.0", json!({"type": "host-local"})))
+            .error()
+            .1,
+        "no IP ranges specified"
+    );
+    host.sh("mkdir -p /run/ro && mount -t tmpfs -o ro none /run/ro");
+    let read_only =
+        json!({"type": "host-local", "dataDir": "/run/ro/net", "subnet": "10.78.0.0/24"});
+    assert_eq!(
+        status_of(&host, &config("1.1.0", read_only)).error(),
+        (50, "write to /run/ro: read-only file system".to_owned())
+    );
+}
