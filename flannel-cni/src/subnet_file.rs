@@ -17,13 +17,18 @@ const LONGEST: u64 = 1 << 17;
 
 /// Once, without waiting.
 pub fn read(file: &str) -> Result<SubnetEnv, Error> {
-    let text = contents(file).map_err(|error| {
-        let text = format!("open {file}: {}", linux_net::error::io_reason(&error));
-        match error.kind() {
-            io::ErrorKind::NotFound => Error::NoSubnetEnv(text),
-            _ => Error::BadSubnetEnv(text),
-        }
+    let told = |what: &str, error: &io::Error| {
+        format!("{what} {file}: {}", linux_net::error::io_reason(error))
+    };
+    let opened = File::open(file).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Error::NoSubnetEnv(told("open", &error)),
+        _ => Error::BadSubnetEnv(told("open", &error)),
     })?;
+    let mut text = String::new();
+    opened
+        .take(LONGEST)
+        .read_to_string(&mut text)
+        .map_err(|error| Error::BadSubnetEnv(told("read", &error)))?;
     SubnetEnv::parse(&text, file).map_err(Error::BadSubnetEnv)
 }
 
@@ -37,12 +42,6 @@ pub fn wait(file: &str) -> Result<SubnetEnv, Error> {
             done => return done,
         }
     }
-}
-
-fn contents(file: &str) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(file)?.take(LONGEST).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 #[cfg(test)]

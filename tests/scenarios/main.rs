@@ -4,6 +4,7 @@ mod bandwidth;
 mod bridge;
 mod cnitool;
 mod delegation;
+mod flannel_cni;
 mod frame;
 mod host_local;
 mod hosts;
@@ -22,6 +23,7 @@ fn main() {
     cases.extend(bridge::cases());
     cases.extend(cnitool::cases());
     cases.extend(delegation::cases());
+    cases.extend(flannel_cni::cases());
     cases.extend(frame::cases());
     cases.extend(host_local::cases());
     cases.extend(hosts::cases());

@@ -1,0 +1,197 @@
+//! What a delegate is given, whatever it is, and what comes of its failures.
+
+use serde_json::{Value, json};
+use tests::{Case, case};
+
+use super::node::{DUAL, Node, SUBNET_ENV, recorder};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("flannel/delegate/given", given),
+        case("flannel/delegate/several-networks", several_networks),
+        case("flannel/delegate/check-gc-status", check_gc_status),
+        case("flannel/delegate/add-fails", add_fails),
+        case("flannel/delegate/del-fails", del_fails),
+        case("flannel/delegate/absent", absent),
+    ]
+}
+
+/// ADD and DEL get the same bytes; the output is the delegate's own.
+fn given() {
+    let node = Node::new();
+    let mut conf = recorder(
+        "1.0.0",
+        json!({ "runtimeConfig": { "mac": "00:11:22:33:44:55" }, "args": {} }),
+    );
+    assert_eq!(
+        node.call("ADD", "a", &conf).ok().stdout,
+        "{ \"cniVersion\":\"1.1.0\" }"
+    );
+    let expected = concat!(
+        r#"{"cniVersion":"1.0.0","ipMasq":false,"ipam":{"ranges":[[{"subnet":"10.244.3.0/24"}],[{"subnet":"fd00:10:244:3::/64"}]],"#,
+        r#""routes":[{"dst":"10.244.0.0/16"},{"dst":"fd00:10:244::/48"}],"type":"host-local"},"#,
+        r#""mtu":1450,"name":"cbr0","runtimeConfig":{"mac":"00:11:22:33:44:55"},"type":"recorder"}"#
+    );
+    assert_eq!(node.recorded("ADD"), expected);
+    assert_eq!(node.read("/var/lib/cni/flannel/a"), expected);
+    // whatever has changed since
+    node.remove(SUBNET_ENV);
+    conf["delegate"] = json!({ "type": "absent" });
+    conf["runtimeConfig"] = Value::Null;
+    node.cni("a")
+        .with("CNI_NETNS", "")
+        .call(&node.host, "DEL", "flannel", &conf.to_string())
+        .ok();
+    assert_eq!(node.recorded("DEL"), expected);
+    assert_eq!(node.verbs(), ["ADD", "DEL"]);
+    node.call("DEL", "a", &conf).ok();
+    assert_eq!(node.verbs(), [""; 0]);
+    node.assert_clean();
+}
+
+fn several_networks() {
+    let node = Node::new();
+    node.write(
+        SUBNET_ENV,
+        &DUAL.replace(
+            "10.244.0.0/16",
+            "10.244.0.0/16,192.168.0.0/16,10.244.0.0/16",
+        ),
+    );
+    node.call(
+        "ADD",
+        "a",
+        &recorder(
+            "0.4.0",
+            json!({ "ipam": { "routes": [{ "dst": "0.0.0.0/0" }] } }),
+        ),
+    )
+    .ok();
+    let given: Value = serde_json::from_str(&node.recorded("ADD")).expect("JSON");
+    let networks = [
+        "0.0.0.0/0",
+        "10.244.0.0/16",
+        "192.168.0.0/16",
+        "fd00:10:244::/48",
+    ];
+    assert_eq!(
+        given["ipam"]["routes"],
+        json!(networks.map(|dst| json!({ "dst": dst })))
+    );
+}
+
+fn check_gc_status() {
+    let node = Node::new();
+    let conf = recorder(
+        "1.1.0",
+        json!({ "prevResult": { "cniVersion": "1.1.0", "ips": [{ "address": "10.244.3.9/24" }] },
+        "cni.dev/valid-attachments": [{ "containerID": "a", "ifname": "eth0" }] }),
+    );
+    for verb in ["STATUS", "ADD", "CHECK", "GC"] {
+        node.call(verb, "a", &conf).ok();
+    }
+    assert_eq!(node.verbs(), ["STATUS", "ADD", "CHECK", "GC"]);
+    let given = |verb: &str| -> Value { serde_json::from_str(&node.recorded(verb)).expect("JSON") };
+    assert_eq!(given("CHECK")["prevResult"], conf["prevResult"]);
+    assert_eq!(given("STATUS"), given("ADD"));
+    assert_eq!(
+        given("GC")["cni.dev/valid-attachments"],
+        conf["cni.dev/valid-attachments"]
+    );
+    assert_eq!(
+        given("GC")["cni.dev/attachments"],
+        conf["cni.dev/valid-attachments"]
+    );
+    for verb in ["STATUS", "CHECK", "GC"] {
+        node.write(&format!("/run/fail-{verb}"), "");
+        assert_eq!(
+            node.call(verb, "a", &conf).error(),
+            (107, "told to".into()),
+            "{verb}"
+        );
+    }
+    assert_eq!(node.states(), ["a", "a@eth0"]);
+}
+
+/// The delegate is told to take back what it did, and the error is its own.
+fn add_fails() {
+    let node = Node::new();
+    let conf = recorder("1.0.0", json!({}));
+    node.write("/run/fail-ADD", "");
+    assert_eq!(
+        node.call("ADD", "a", &conf).error(),
+        (107, "told to".into())
+    );
+    assert_eq!(node.verbs(), ["ADD", "DEL"]);
+    assert_eq!(node.recorded("DEL"), node.recorded("ADD"));
+    node.assert_clean();
+    // where it cannot, the runtime's DEL still can
+    node.write("/run/fail-DEL", "");
+    assert_eq!(
+        node.call("ADD", "a", &conf).error(),
+        (107, "told to".into())
+    );
+    assert_eq!(node.states(), ["a", "a@eth0"]);
+    node.remove("/run/fail-DEL");
+    node.call("DEL", "a", &conf).ok();
+    node.assert_clean();
+    // an attachment that lives is left alone, and its state is the one it was made with
+    node.remove("/run/fail-ADD");
+    node.call("ADD", "a", &conf).ok();
+    let state = node.read("/var/lib/cni/flannel/a");
+    node.verbs();
+    node.write("/run/fail-ADD", "");
+    node.write(SUBNET_ENV, &DUAL.replace("1450", "1400"));
+    assert_eq!(node.call("ADD", "a", &conf).error().0, 107);
+    assert_eq!(node.verbs(), ["ADD"]);
+    assert_eq!(node.read("/var/lib/cni/flannel/a"), state);
+}
+
+/// Nothing is forgotten before the delegate has succeeded.
+fn del_fails() {
+    let node = Node::new();
+    let conf = recorder("1.0.0", json!({}));
+    node.call("ADD", "a", &conf).ok();
+    node.write("/run/fail-DEL", "");
+    for _ in 0..2 {
+        assert_eq!(
+            node.call("DEL", "a", &conf).error(),
+            (107, "told to".into())
+        );
+        assert_eq!(node.states(), ["a", "a@eth0"]);
+    }
+    node.remove("/run/fail-DEL");
+    node.call("DEL", "a", &conf).ok();
+    node.assert_clean();
+}
+
+fn absent() {
+    let node = Node::new();
+    let mut conf = recorder("1.0.0", json!({}));
+    for (delegate, message) in [
+        (
+            json!({ "type": "absent" }),
+            "failed to find plugin \"absent\" in path [/opt/cni/bin]",
+        ),
+        (
+            json!({ "type": "../../bin/sh" }),
+            "invalid plugin name: ../../bin/sh",
+        ),
+        (json!({ "type": "" }), "no plugin name provided"),
+        (
+            json!({ "type": 5 }),
+            "'delegate' dictionary, if present, must have (string) 'type' field",
+        ),
+        (
+            json!({ "ipam": {} }),
+            "'delegate' dictionary must not have 'ipam' field, it'll be set by flannel",
+        ),
+    ] {
+        conf["delegate"] = delegate;
+        assert_eq!(node.call("ADD", "a", &conf).error(), (999, message.into()));
+    }
+    conf["delegate"] = json!("bridge");
+    let (code, message) = node.call("ADD", "a", &conf).error();
+    assert_eq!(code, 6);
+    assert!(message.starts_with("failed to load flannel netconf file: failed to load netconf: json: cannot unmarshal string into field delegate"), "{message}");
+}

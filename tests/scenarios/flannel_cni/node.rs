@@ -1,0 +1,136 @@
+//! A node with the suite and a lease.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use serde_json::{Value, json};
+use tests::{Cni, Host, Outcome, Pod, binaries};
+
+pub const BIN: &str = "/opt/cni/bin";
+pub const SUBNET_ENV: &str = "/run/flannel/subnet.env";
+pub const DUAL: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\n\
+    FLANNEL_IPV6_NETWORK=fd00:10:244::/48\nFLANNEL_IPV6_SUBNET=fd00:10:244:3::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+
+/// A plugin that writes down what it is given, and fails where a file `/run/fail-VERB` says so.
+const RECORDER: &str = "#!/bin/sh
+cat >/run/recorded-$CNI_COMMAND
+echo $CNI_COMMAND >>/run/recorded
+[ ! -e /run/fail-$CNI_COMMAND ] || { echo '{\"code\": 107, \"msg\": \"told to\"}'; exit 1; }
+[ $CNI_COMMAND != ADD ] || printf '{ \"cniVersion\":\"1.1.0\" }'
+";
+
+pub struct Node {
+    pub host: Host,
+}
+
+impl Node {
+    /// With the lease of [`DUAL`].
+    pub fn new() -> Node {
+        let node = Node {
+            host: Host::new("node"),
+        };
+        node.host.run(|| binaries::install_suite(BIN.as_ref()));
+        node.write(SUBNET_ENV, DUAL);
+        node.write(&format!("{BIN}/recorder"), RECORDER);
+        node.host.run(|| {
+            let mode = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(format!("{BIN}/recorder"), mode).expect("mode");
+        });
+        node
+    }
+
+    pub fn write(&self, file: &str, text: &str) {
+        self.host.run(|| {
+            fs::create_dir_all(Path::new(file).parent().expect("folder")).expect("folder");
+            fs::write(file, text).expect("file");
+        });
+    }
+
+    pub fn read(&self, file: &str) -> String {
+        self.host
+            .run(|| fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}")))
+    }
+
+    pub fn remove(&self, file: &str) {
+        self.host.run(|| fs::remove_file(file).expect("remove"));
+    }
+
+    /// A call for container `id` whose namespace is called as the container is.
+    pub fn cni(&self, id: &str) -> Cni {
+        Cni::new(BIN, id, &format!("/run/netns/{id}"))
+    }
+
+    #[track_caller]
+    pub fn call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
+        self.cni(id)
+            .call(&self.host, verb, "flannel", &conf.to_string())
+    }
+
+    /// A pod that is attached, and its result.
+    #[track_caller]
+    pub fn attach(&self, id: &str, conf: &Value) -> (Pod<'_>, Value) {
+        let pod = self.host.pod(id);
+        let result = self.call("ADD", id, conf).ok().json();
+        (pod, result)
+    }
+
+    pub fn list(&self, dir: &str) -> Vec<String> {
+        let names = self.host.sh(&format!("ls {dir} 2>/dev/null || true"));
+        names.lines().map(str::to_owned).collect()
+    }
+
+    pub fn states(&self) -> Vec<String> {
+        self.list("/var/lib/cni/flannel")
+    }
+
+    /// Addresses that are reserved.
+    pub fn reservations(&self) -> Vec<String> {
+        let mut names = self.list("/var/lib/cni/networks/cbr0");
+        names.retain(|name| name.parse::<std::net::IpAddr>().is_ok());
+        names
+    }
+
+    pub fn veths(&self) -> usize {
+        self.host.sh("ip -o link show type veth").lines().count()
+    }
+
+    #[track_caller]
+    pub fn assert_clean(&self) {
+        assert_eq!(self.states(), [""; 0]);
+        assert_eq!(self.reservations(), [""; 0]);
+        assert_eq!(self.veths(), 0);
+    }
+
+    /// What the recorder was last given for a verb.
+    #[track_caller]
+    pub fn recorded(&self, verb: &str) -> String {
+        self.read(&format!("/run/recorded-{verb}"))
+    }
+
+    /// The verbs that the recorder was called with since the last time.
+    pub fn verbs(&self) -> Vec<String> {
+        let verbs = self
+            .host
+            .sh("cat /run/recorded 2>/dev/null; rm -f /run/recorded");
+        verbs.lines().map(str::to_owned).collect()
+    }
+}
+
+/// The stock configuration of a version, and `more` keys.
+pub fn conf(version: &str, more: Value) -> Value {
+    let mut conf = json!({
+        "cniVersion": version, "name": "cbr0", "type": "flannel",
+        "delegate": { "hairpinMode": true, "isDefaultGateway": true },
+    });
+    let keys = more.as_object().expect("object");
+    for (key, value) in keys {
+        conf[key] = value.clone();
+    }
+    conf
+}
+
+/// One that delegates to the recorder.
+pub fn recorder(version: &str, more: Value) -> Value {
+    let mut conf = conf(version, more);
+    conf["delegate"] = json!({ "type": "recorder" });
+    conf
+}
