@@ -1,2 +1,6 @@
 //! The daemon.
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    flanneld::run::main()
+}

@@ -5,6 +5,7 @@ mod bridge;
 mod cnitool;
 mod delegation;
 mod flannel_cni;
+mod flanneld;
 mod frame;
 mod host_local;
 mod hosts;
@@ -24,6 +25,7 @@ fn main() {
     cases.extend(cnitool::cases());
     cases.extend(delegation::cases());
     cases.extend(flannel_cni::cases());
+    cases.extend(flanneld::cases());
     cases.extend(frame::cases());
     cases.extend(host_local::cases());
     cases.extend(hosts::cases());

@@ -118,6 +118,6 @@ pub(super) fn permitted(
     }
     Err(format!(
         "{address} is not on loopback: whoever reaches the lease API there could take any node's subnet. Give both sides \
-         -remote-keyfile, -remote-certfile and -remote-cafile, or say -remote-insecure if the link is private"
+         -remote-keyfile, -remote-certfile and -remote-cafile, or say -insecure if the link is private"
     ))
 }

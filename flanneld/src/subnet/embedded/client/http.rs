@@ -318,7 +318,7 @@ mod tests {
             "http://[fd00::1]:8888",
         ] {
             let error = Http::new(&options(remote, false)).err().unwrap();
-            assert!(error.contains("-remote-insecure"), "{error}");
+            assert!(error.contains("-insecure"), "{error}");
             assert!(Http::new(&options(remote, true)).is_ok());
         }
         let error = Http::new(&options("https://10.0.0.1:8888", true))

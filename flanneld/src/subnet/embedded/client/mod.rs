@@ -47,7 +47,7 @@ pub struct ClientOptions {
     pub remote: String,
     /// Mutual TLS.
     pub tls: Option<TlsFiles>,
-    /// `--remote-insecure`: no TLS off loopback.
+    /// `--insecure`: no TLS off loopback.
     pub insecure: bool,
     /// `--subnet-lease-renew-margin`: how long before its end a lease is renewed.
     pub renew_margin: Duration,

@@ -38,7 +38,7 @@ pub struct ServerOptions {
     pub listen: String,
     /// Mutual TLS.
     pub tls: Option<TlsFiles>,
-    /// `--remote-insecure`: serve without TLS off loopback.
+    /// `--insecure`: serve without TLS off loopback.
     pub insecure: bool,
 }
 

@@ -1,0 +1,205 @@
+//! A small cluster: hosts on an underlay, a flanneld on each, the first of which keeps the leases; pods made by hand.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    process::Command,
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+use tests::{Host, Pod, Process, Underlay, binaries::program, process::eventually, underlay};
+
+pub const V4: &str =
+    r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+pub const V6: &str = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+pub const DUAL: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// Nodes are numbered from 1.
+pub struct Cluster {
+    pub underlay: Underlay,
+    daemons: Vec<Option<Process>>,
+}
+
+impl Cluster {
+    /// Everybody is ready.
+    pub fn new(nodes: usize, net_conf: &str) -> Cluster {
+        let mut cluster = Cluster::idle(nodes, net_conf);
+        for node in 1..=nodes {
+            cluster.start(node, &[]);
+        }
+        for node in 1..=nodes {
+            cluster.wait_ready(node);
+        }
+        cluster
+    }
+
+    /// Nobody runs yet.
+    pub fn idle(nodes: usize, net_conf: &str) -> Cluster {
+        let underlay = Underlay::new(nodes);
+        underlay.hosts[0].sh(&format!("echo '{net_conf}' > /run/net-conf.json"));
+        Cluster {
+            underlay,
+            daemons: (0..nodes).map(|_| None).collect(),
+        }
+    }
+
+    pub fn host(&self, node: usize) -> &Host {
+        &self.underlay.hosts[node - 1]
+    }
+
+    pub fn daemon(&mut self, node: usize) -> &mut Process {
+        self.daemons[node - 1].as_mut().expect("it runs")
+    }
+
+    /// Starts flanneld with further arguments.
+    pub fn start(&mut self, node: usize, more: &[&str]) {
+        let store = format!("{}:8888", underlay::ip(1));
+        let mut command = Command::new(program("flanneld"));
+        if node == 1 {
+            command.args(["--listen", &store, "-net-config-path=/run/net-conf.json"]);
+        } else {
+            command.args(["-remote", &store]);
+        }
+        command.args([
+            "--insecure",
+            "-ip-masq",
+            "-healthz-ip=127.0.0.1",
+            "-healthz-port=8081",
+        ]);
+        command.args(more);
+        self.daemons[node - 1] = Some(self.host(node).spawn(command));
+    }
+
+    pub fn is_ready(&self, node: usize) -> bool {
+        get(self.host(node), "/readyz").contains("flanneld is ready")
+    }
+
+    #[track_caller]
+    pub fn wait_ready(&mut self, node: usize) {
+        let daemon = self.daemons[node - 1].as_mut().expect("it runs");
+        let host = &self.underlay.hosts[node - 1];
+        eventually(&format!("{} is ready", host.name), LIMIT, || {
+            assert!(daemon.is_running(), "flanneld ended:\n{}", daemon.output());
+            get(host, "/readyz")
+                .contains("flanneld is ready")
+                .then_some(())
+        });
+    }
+
+    /// SIGTERM, and the end within a second.
+    #[track_caller]
+    pub fn stop(&mut self, node: usize) -> String {
+        let mut daemon = self.daemons[node - 1].take().expect("it runs");
+        daemon.signal(Signal::SIGTERM);
+        let status = daemon.wait(Duration::from_secs(1));
+        assert!(status.success(), "{status}\n{}", daemon.output());
+        daemon.output()
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, node: usize) {
+        let mut daemon = self.daemons[node - 1].take().expect("it runs");
+        daemon.signal(Signal::SIGKILL);
+        daemon.wait(Duration::from_secs(1));
+    }
+
+    /// A value of subnet.env.
+    pub fn env(&self, node: usize, key: &str) -> String {
+        let text = self.host(node).sh("cat /run/flannel/subnet.env");
+        let value = text
+            .lines()
+            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        value
+            .unwrap_or_else(|| panic!("{key} in {text}"))
+            .to_owned()
+    }
+
+    /// The node's IPv4 subnet, "10.244.7.0/24".
+    pub fn subnet(&self, node: usize) -> String {
+        self.env(node, "FLANNEL_SUBNET").replace(".1/24", ".0/24")
+    }
+
+    /// The node's IPv6 subnet, "fd00:10:244:7::/64".
+    pub fn subnet6(&self, node: usize) -> String {
+        self.env(node, "FLANNEL_IPV6_SUBNET")
+            .replace("::1/64", "::/64")
+    }
+
+    /// The MAC of a node's device.
+    pub fn mac(&self, node: usize, device: &str) -> String {
+        let link = self.host(node).sh(&format!("ip -j link show {device}"));
+        let link: serde_json::Value = serde_json::from_str(&link).expect("JSON");
+        link[0]["address"].as_str().expect("an address").to_owned()
+    }
+
+    /// The addresses of the node's pod.
+    pub fn pod_ips(&self, node: usize) -> Vec<String> {
+        let env = self.host(node).sh("cat /run/flannel/subnet.env");
+        let mut ips = Vec::new();
+        if env.contains("FLANNEL_SUBNET=") {
+            ips.push(self.subnet(node).replace(".0/24", ".2"));
+        }
+        if env.contains("FLANNEL_IPV6_SUBNET=") {
+            ips.push(self.subnet6(node).replace("::/64", "::2"));
+        }
+        ips
+    }
+
+    /// A pod on the node, on a bridge, as the plugins would make it.
+    pub fn pod(&self, node: usize) -> Pod<'_> {
+        let host = self.host(node);
+        let pod = host.pod("pod");
+        host.sh("ip link add cni0 type bridge && ip link set cni0 up \
+             && ip link add veth0 type veth peer name eth0 netns pod \
+             && ip link set veth0 master cni0 up && ip -n pod link set eth0 up");
+        for ip in self.pod_ips(node) {
+            let (length, nodad) = if ip.contains(':') {
+                (64, "nodad")
+            } else {
+                (24, "")
+            };
+            let gateway = ip.replace("::2", "::1").replace(".2", ".1");
+            let gateway = if length == 24 {
+                format!("{}.1", ip.rsplit_once('.').expect("dots").0)
+            } else {
+                gateway
+            };
+            host.sh(&format!(
+                "ip addr add {gateway}/{length} dev cni0 {nodad} && ip -n pod addr add {ip}/{length} dev eth0 {nodad} \
+                 && ip -n pod route add default via {gateway}"
+            ));
+        }
+        pod
+    }
+
+    /// Every node's pod pings every other's, in each family, with the time to live of two hops.
+    #[track_caller]
+    pub fn ping_all(&self, pods: &[(usize, Pod<'_>)]) {
+        for (from, pod) in pods {
+            for (to, _) in pods.iter().filter(|(to, _)| to != from) {
+                for ip in self.pod_ips(*to) {
+                    let answer = pod.sh(&format!("ping -n -c1 -W3 {ip}"));
+                    assert!(answer.contains("ttl=62 "), "node {from} to {ip}: {answer}");
+                }
+            }
+        }
+    }
+}
+
+/// The body (and head) of an answer of the health port; empty if nobody answers.
+pub fn get(host: &Host, path: &str) -> String {
+    host.run(|| {
+        let mut answer = String::new();
+        let talked = TcpStream::connect("127.0.0.1:8081").and_then(|mut stream| {
+            write!(
+                stream,
+                "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )?;
+            stream.read_to_string(&mut answer)
+        });
+        talked.map(|_| answer).unwrap_or_default()
+    })
+}

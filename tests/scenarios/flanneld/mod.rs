@@ -1,0 +1,13 @@
+//! flanneld on hosts in namespaces: what it makes, what it repairs, what it leaves alone.
+
+mod cluster;
+mod join;
+
+use tests::Case;
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    cases.extend(join::cases());
+    cases
+}
