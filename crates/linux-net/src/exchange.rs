@@ -230,7 +230,10 @@ impl<C: Channel> Exchange<C> {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
-            self.drain();
+            // a refusal and the end of a dump leave nothing behind
+            if !matches!(failure, Failure::Refused(..) | Failure::Interrupted) {
+                self.drain();
+            }
             attempt += 1;
             match failure {
                 Failure::Truncated | Failure::Interrupted if attempt < DUMPS => {
