@@ -149,7 +149,7 @@ pub struct Change {
     pub master: Option<u32>,
     /// IFLA_TXQLEN
     pub txqlen: Option<u32>,
-    /// new name
+    /// new name; kernels before 6.2 want the link down by an earlier request (EBUSY)
     pub name: Option<String>,
     /// IFLA_IFALIAS, at most 255 bytes
     pub alias: Option<String>,

@@ -18,7 +18,7 @@ pub fn cases() -> Vec<Case> {
 
 fn filters() -> bool {
     let host = Host::new("probe");
-    host.try_sh("ip link add br type bridge vlan_filtering 1")
+    host.try_sh("ip link add name br type bridge vlan_filtering 1")
         .status
         .success()
 }

@@ -135,12 +135,18 @@ fn changes() {
     let change = Change {
         up: Some(false),
         promisc: Some(false),
+        ..Default::default()
+    };
+    let rename = Change {
         name: Some("three".into()),
         ..Default::default()
     };
     netlink
         .request(&link::change(two, &change))
         .expect("change");
+    netlink
+        .request(&link::change(two, &rename))
+        .expect("rename");
     let seen = netlink.link_by_name("three").expect("link").expect("three");
     assert!(seen.index == two && !seen.up && !seen.promisc, "{seen:?}");
     let lo = netlink.link_by_name("lo").expect("link").expect("lo");
