@@ -27,9 +27,12 @@ pub struct Contender {
 }
 
 impl Contender {
-    /// Ours, Debian's Go plugins, and the folder `$PEERS` names.
-    pub fn all() -> Vec<Contender> {
-        let ours = Path::new("/opt/ours");
+    /// Ours, Debian's Go plugins, and the folder `$PEERS` names. Ours is linked below `folder`, which every host sees.
+    pub fn all(folder: &Path) -> Vec<Contender> {
+        let ours = &folder.join("plugins");
+        if ours.exists() {
+            std::fs::remove_dir_all(ours).expect("links of an earlier run");
+        }
         binaries::install_suite(ours);
         let mut folders = vec![
             (OURS.to_owned(), ours.to_owned()),

@@ -21,7 +21,7 @@ fn main() {
         .ok()
         .and_then(|rounds| rounds.parse().ok())
         .unwrap_or(40);
-    let contenders = Contender::all();
+    let contenders = Contender::all(&out);
     for contender in &contenders {
         println!("{:12} {}", contender.name, contender.about);
     }

@@ -55,7 +55,7 @@ fn traced(contender: &Contender, host: &Host, path: &str) -> (f64, f64) {
     let trace = host.sh("cat /run/trace");
     let executed = trace
         .lines()
-        .filter(|line| line.contains("execve(") && line.ends_with("= 0"))
+        .filter(|line| line.contains("execve") && line.ends_with("= 0"))
         .count();
     let made = trace
         .lines()
