@@ -8,11 +8,6 @@ pub(crate) fn failed(what: &'static str) -> impl Fn(packet_filter::Error) -> Err
     move |source| Error::Filter { what, source }
 }
 
-/// The object is not there.
-pub(crate) fn is_absent(error: &packet_filter::Error) -> bool {
-    errno(error) == Some(Errno::ENOENT)
-}
-
 /// The rules of a chain; none where there is no such chain or table, or where the kernel has no nftables at all.
 pub(crate) fn chain_rules(
     nft: &mut Nft,
@@ -21,7 +16,7 @@ pub(crate) fn chain_rules(
     chain: &str,
 ) -> Result<Vec<Installed>, Error> {
     match nft.rules(family, table, Some(chain)) {
-        Err(error) if is_absent(&error) || is_unusable(&error) => Ok(Vec::new()),
+        Err(error) if error.is_absent() || is_unusable(&error) => Ok(Vec::new()),
         other => other.map_err(failed("failed to read the rules of the packet filter")),
     }
 }
@@ -29,14 +24,7 @@ pub(crate) fn chain_rules(
 /// The kernel lacks nftables, or the family.
 fn is_unusable(error: &packet_filter::Error) -> bool {
     matches!(
-        errno(error),
+        error.errno(),
         Some(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT)
     )
-}
-
-fn errno(error: &packet_filter::Error) -> Option<Errno> {
-    match error {
-        packet_filter::Error::Kernel { errno, .. } => Some(*errno),
-        _ => None,
-    }
 }

@@ -14,6 +14,7 @@ pub mod error;
 mod filter;
 pub mod gc;
 pub mod masquerade;
+pub mod masquerade_iptables;
 pub mod masquerade_nft;
 pub mod names;
 pub mod plan;

@@ -1,24 +1,49 @@
 //! `ipMasq`: which back end writes the rules, and both of them when they are to go.
-use crate::{Error, conf::Backend, masquerade_nft, names::Owner};
+use crate::{Error, conf::Backend, masquerade_iptables, masquerade_nft, names::Owner};
 use cni_conf::IpConfig;
-use packet_filter::Nft;
+use packet_filter::{Iptables, Nft};
 
 /// Masquerades what these addresses send out of their subnets.
-pub fn add(_backend: Backend, owner: &Owner, ips: &[IpConfig]) -> Result<(), Error> {
-    masquerade_nft::add(owner, ips)
+pub fn add(backend: Backend, owner: &Owner, ips: &[IpConfig]) -> Result<(), Error> {
+    match uses_nftables(backend, ips) {
+        true => masquerade_nft::add(owner, ips),
+        false => masquerade_iptables::add(owner, ips),
+    }
 }
 
 /// The rules of these addresses are in place.
-pub fn is_complete(_backend: Backend, owner: &Owner, ips: &[IpConfig]) -> Result<bool, Error> {
-    masquerade_nft::is_complete(owner, ips)
+pub fn is_complete(backend: Backend, owner: &Owner, ips: &[IpConfig]) -> Result<bool, Error> {
+    match uses_nftables(backend, ips) {
+        true => masquerade_nft::is_complete(owner, ips),
+        false => masquerade_iptables::is_complete(owner, ips),
+    }
+}
+
+/// Where the configuration does not say: iptables, unless its programs are missing for a family in use.
+fn uses_nftables(backend: Backend, ips: &[IpConfig]) -> bool {
+    match backend {
+        Backend::Nftables => true,
+        Backend::Iptables => false,
+        Backend::Unset => ips
+            .iter()
+            .any(|ip| !Iptables::of(ip.address.is_ipv6()).is_installed()),
+    }
 }
 
 /// Removes the rules of one attachment, whichever back end made them.
-pub fn remove(nft: Option<&mut Nft>, owner: &Owner) -> Result<(), Error> {
-    nft.map_or(Ok(()), |nft| masquerade_nft::remove(nft, owner))
+pub fn remove(mut nft: Option<&mut Nft>, owner: &Owner) -> Result<(), Error> {
+    let nftables = match &mut nft {
+        Some(nft) => masquerade_nft::remove(nft, owner),
+        None => Ok(()),
+    };
+    nftables.and(masquerade_iptables::remove(nft, owner))
 }
 
 /// Removes the rules of every attachment of the network that is not among those.
 pub fn retain(nft: Option<&mut Nft>, network: &str, valid: &[Owner]) -> Result<(), Error> {
-    nft.map_or(Ok(()), |nft| masquerade_nft::retain(nft, network, valid))
+    let nftables = match nft {
+        Some(nft) => masquerade_nft::retain(nft, network, valid),
+        None => Ok(()),
+    };
+    nftables.and(masquerade_iptables::retain(network, valid))
 }

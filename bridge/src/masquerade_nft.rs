@@ -2,7 +2,7 @@
 //! that either implementation cleans up after the other.
 use crate::{
     Error,
-    filter::{chain_rules, failed, is_absent},
+    filter::{chain_rules, failed},
     names::{Owner, nft_network_prefix},
 };
 use cni_conf::{IpConfig, cidr};
@@ -33,7 +33,7 @@ pub fn add(owner: &Owner, ips: &[IpConfig]) -> Result<(), Error> {
     append(&mut transaction, owner, ips);
     match nft.commit(&transaction) {
         // the base chain was whole, but the chain it goes to is gone
-        Err(error) if is_absent(&error) => {}
+        Err(error) if error.is_absent() => {}
         other => return other.map_err(failed),
     }
     let mut transaction = Transaction::new();

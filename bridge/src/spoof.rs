@@ -2,7 +2,7 @@
 //! `bridge nat PREROUTING` jumps by interface to `cni-br-iface-ID-IF`, and that to `cni-br-iface-ID-IF-mac`.
 use crate::{
     Error,
-    filter::{chain_rules, failed, is_absent},
+    filter::{chain_rules, failed},
     names::{Owner, SPOOF_CHAIN},
 };
 use linux_net::Mac;
@@ -20,7 +20,7 @@ pub fn add(owner: &Owner, host_veth: &str, mac: Mac) -> Result<(), Error> {
     let mut nft = Nft::open().map_err(failed)?;
     // declaring a base chain that is there again would cost a grace period of the kernel's
     match nft.commit(&setup(owner, host_veth, mac, false)) {
-        Err(error) if is_absent(&error) => nft
+        Err(error) if error.is_absent() => nft
             .commit(&setup(owner, host_veth, mac, true))
             .map_err(failed),
         other => other.map_err(failed),
@@ -167,12 +167,12 @@ fn drop_check(nft: &mut Nft, jumps: &[Installed], chains: &[String]) -> Result<(
         parts.push(part);
     }
     match nft.commit(&whole) {
-        Err(error) if is_absent(&error) => {}
+        Err(error) if error.is_absent() => {}
         other => return other.map_err(failed("failed to remove the spoof check")),
     }
     for part in &parts {
         match nft.commit(part) {
-            Err(error) if is_absent(&error) => {}
+            Err(error) if error.is_absent() => {}
             other => other.map_err(failed("failed to remove the spoof check"))?,
         }
     }

@@ -7,7 +7,21 @@ use super::node::{Node, V4, V6, Whose, conf};
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case("bridge/masquerade/nftables", || masquerade("nftables")),
+        case("bridge/masquerade/nftables", || {
+            masquerade(&Node::ours(), "nftables")
+        }),
+        case("bridge/masquerade/iptables", || {
+            masquerade(&Node::ours(), "iptables")
+        }),
+        case("bridge/masquerade/iptables-legacy", || {
+            masquerade(&legacy(), "iptables")
+        }),
+        case(
+            "bridge/masquerade/iptables-as-upstream",
+            iptables_as_upstream,
+        ),
+        case("bridge/masquerade/iptables-two-interfaces", two_interfaces),
+        case("bridge/masquerade/iptables-check-gc", iptables_check_gc),
         case("bridge/masquerade/rules", masquerade_rules),
         case("bridge/masquerade/del-without-anything", masquerade_del),
         case("bridge/spoof-check/drops", spoof_check),
@@ -27,9 +41,26 @@ fn outside(node: &Node) {
     );
 }
 
-fn masquerade(backend: &str) {
+/// A node whose `iptables` is the legacy flavour.
+fn legacy() -> Node {
     let node = Node::ours();
-    outside(&node);
+    node.host.sh(
+        "cp -a /etc/alternatives /run/alternatives && cd /run/alternatives && for p in iptables ip6tables; do \
+         ln -sf /usr/sbin/$p-legacy $p; ln -sf /usr/sbin/$p-legacy-save $p-save; \
+         ln -sf /usr/sbin/$p-legacy-restore $p-restore; done && mount --bind /run/alternatives /etc/alternatives \
+         && iptables -V | grep -q legacy",
+    );
+    node
+}
+
+/// What all flavours of the packet filter hold.
+fn rules(node: &Node) -> String {
+    node.host
+        .sh("nft list ruleset; iptables-save -t nat; ip6tables-save -t nat")
+}
+
+fn masquerade(node: &Node, backend: &str) {
+    outside(node);
     let with = conf(
         &[V4, V6],
         json!({ "ipMasq": true, "ipMasqBackend": backend }),
@@ -44,8 +75,101 @@ fn masquerade(backend: &str) {
     node.call("DEL", "with", &with).ok();
     node.call("DEL", "without", &with).ok();
     node.assert_clean();
-    let rules = node.host.sh("nft list ruleset");
-    assert!(!rules.contains("with"), "{rules}");
+    let rules = rules(node);
+    assert!(
+        !rules.contains("with") && !rules.contains("CNI-"),
+        "{rules}"
+    );
+}
+
+/// The Go plugin and ours leave the same rules, and each cleans up after the other.
+fn iptables_as_upstream() {
+    let conf = conf(&[V4, V6], json!({ "ipMasq": true }));
+    let texts = [Whose::Ours, Whose::Debian].map(|whose| {
+        let node = Node::new(whose);
+        node.attach("a", &conf);
+        let text = node.host.sh("iptables-save -t nat; ip6tables-save -t nat");
+        let other = match whose {
+            Whose::Ours => node.with_plugins_of(Whose::Debian),
+            Whose::Debian => node.with_plugins_of(Whose::Ours),
+        };
+        other.call("DEL", "a", &conf).ok();
+        let rest = rules(&other);
+        assert!(!rest.contains("CNI-"), "{rest}");
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    });
+    assert_eq!(texts[0], texts[1]);
+}
+
+/// Two interfaces of one container in one network share a chain, as upstream names it: both are masqueraded.
+fn two_interfaces() {
+    let node = Node::ours();
+    outside(&node);
+    let first = conf(
+        &[V4],
+        json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
+    );
+    let mut second = conf(
+        &["10.9.0.0/24"],
+        json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
+    );
+    second["bridge"] = json!("cni1");
+    second["isDefaultGateway"] = json!(false);
+    second["isGateway"] = json!(true);
+    second["ipam"]["dataDir"] = json!("/run/second");
+    let (pod, _) = node.attach("a", &first);
+    node.cni("a")
+        .with("CNI_IFNAME", "eth1")
+        .call(&node.host, "ADD", "bridge", &second.to_string())
+        .ok();
+    pod.sh("ping -c1 -W2 192.0.2.2");
+    pod.sh("ip route replace default via 10.9.0.1 && ping -c1 -W2 192.0.2.2");
+    let saved = node.host.sh("iptables-save -t nat");
+    let accepted = saved.find("10.9.0.0/24").expect("second subnet");
+    assert!(
+        accepted < saved.find("224.0.0.0/4").expect("multicast"),
+        "{saved}"
+    );
+}
+
+/// CHECK misses a lost rule; GC and a DEL that knows nothing remove by name, and leave others.
+fn iptables_check_gc() {
+    let node = Node::ours();
+    let mut conf = conf(
+        &[V4],
+        json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
+    );
+    conf["cniVersion"] = json!("1.1.0");
+    let (_, result) = node.attach("a", &conf);
+    for id in ["b", "c"] {
+        let (pod, _) = node.attach(id, &conf);
+        pod.delete();
+    }
+    let mut checked = conf.clone();
+    checked["prevResult"] = result;
+    node.call("CHECK", "a", &checked).ok();
+    let count = |node: &Node| {
+        node.host
+            .sh("iptables-save -t nat")
+            .matches(":CNI-")
+            .count()
+    };
+    assert_eq!(count(&node), 3);
+    let nowhere = node.cni("b").with("CNI_NETNS", "");
+    nowhere
+        .call(&node.host, "DEL", "bridge", &conf.to_string())
+        .ok();
+    assert_eq!(count(&node), 2);
+    conf["cni.dev/valid-attachments"] = json!([{ "containerID": "a", "ifname": "eth0" }]);
+    node.call("GC", "", &conf).ok();
+    assert_eq!(count(&node), 1);
+    node.call("CHECK", "a", &checked).ok();
+    node.host.sh("iptables -t nat -F POSTROUTING");
+    assert_eq!(
+        node.call("CHECK", "a", &checked).error().1,
+        "masquerade rules of container a are missing or changed"
+    );
 }
 
 /// The table as upstream makes it, one rule per address; what somebody took out of the shared part comes back.
