@@ -348,7 +348,7 @@ fn routes() {
         table: Some(1000),
         ..Default::default()
     };
-    assert_eq!(filtered(&mut netlink, table), [via.clone()]);
+    assert_eq!(filtered(&mut netlink, table), std::slice::from_ref(&via));
     let empty = Filter {
         table: Some(999),
         ..Default::default()
