@@ -13,6 +13,7 @@ mod install;
 mod linux_net;
 mod loopback;
 mod packet_filter;
+mod portmap;
 mod replay;
 mod static_ipam;
 mod tuning;
@@ -33,6 +34,7 @@ fn main() {
     cases.extend(install::cases());
     cases.extend(packet_filter::cases());
     cases.extend(loopback::cases());
+    cases.extend(portmap::cases());
     cases.extend(replay::cases());
     cases.extend(static_ipam::cases());
     cases.extend(tuning::cases());

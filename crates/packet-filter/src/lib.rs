@@ -1,6 +1,7 @@
 //! nftables by netlink: tables as plain data, whole transactions, and reading back, without an `nft` process; and iptables by
 //! its own programs. Knows nothing of CNI.
 mod compile;
+pub mod conntrack;
 mod decompile;
 pub mod error;
 mod expression;
@@ -15,6 +16,7 @@ pub mod table;
 pub mod transaction;
 mod user_data;
 
+pub use conntrack::{Connection, Conntrack};
 pub use error::Error;
 pub use iptables::Iptables;
 pub use monitor::NftMonitor;

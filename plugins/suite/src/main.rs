@@ -9,6 +9,7 @@ static PLUGINS: Registry = &[
     &flannel_cni::PLUGIN,
     &host_local::PLUGIN,
     &loopback::PLUGIN,
+    &portmap::PLUGIN,
     &static_ipam::PLUGIN,
     &tuning::PLUGIN,
 ];

@@ -1,0 +1,158 @@
+//! What the table `cni_hostport` of a family holds beside the Go plugin's chains: maps and sets whose elements are the pods'
+//! ports, and the chains that look packets up in them. All of it is the same on every node and for every pod.
+//!
+//! The base chains come right after the Go plugin's (by one of priority), so that either's pods are reached while both
+//! are in use on a node.
+use packet_filter::{
+    BaseChain, Chain, ChainType, DataType, Family, Field, Hook, Installed, Rule, Set, Statement,
+    Table, Transaction, ValueType,
+};
+
+/// As upstream's.
+pub(crate) const TABLE: &str = "cni_hostport";
+pub(crate) const COMMENT: &str = "CNI portmap plugin";
+/// Mappings with conditions of their own, a rule each, asked before the maps.
+pub(crate) const CONDITIONAL: &str = "map_conditional";
+const HOSTPORTS: &str = "map_hostports";
+const PREROUTING: &str = "map_prerouting";
+const OUTPUT: &str = "map_output";
+const MASQUERADING: &str = "map_masquerading";
+
+/// The table of one family.
+#[derive(Debug)]
+pub(crate) struct Layout {
+    pub(crate) ipv6: bool,
+    /// protocol . port -> address . port
+    pub(crate) any_ip: Set,
+    /// host address . protocol . port -> address . port
+    pub(crate) host_ip: Set,
+    /// source . destination of what is to be masqueraded: a container to itself, localhost to a container
+    pub(crate) pairs: Set,
+    /// containers to which everything is to be masqueraded
+    pub(crate) all: Set,
+}
+
+impl Layout {
+    pub(crate) fn new(ipv6: bool) -> Layout {
+        let address = if ipv6 {
+            DataType::Ipv6Addr
+        } else {
+            DataType::Ipv4Addr
+        };
+        let port = [DataType::InetProto, DataType::InetService];
+        let set = |name: &str, key: Vec<DataType>, map: bool| Set {
+            name: name.into(),
+            key,
+            value: map.then(|| ValueType::Data(vec![address, DataType::InetService])),
+            comment: None,
+        };
+        Layout {
+            ipv6,
+            any_ip: set("hostports", port.to_vec(), true),
+            host_ip: set("hostip_hostports", [&[address], &port[..]].concat(), true),
+            pairs: set("masquerade_pairs", vec![address, address], false),
+            all: set("masquerade_all", vec![address], false),
+        }
+    }
+
+    pub(crate) fn family(&self) -> Family {
+        if self.ipv6 { Family::Ip6 } else { Family::Ip }
+    }
+
+    pub(crate) fn sets(&self) -> [&Set; 4] {
+        [&self.any_ip, &self.host_ip, &self.pairs, &self.all]
+    }
+
+    /// The chains with their rules.
+    pub(crate) fn table(&self) -> Table {
+        let (saddr, daddr) = if self.ipv6 {
+            (Field::Saddr6, Field::Daddr6)
+        } else {
+            (Field::Saddr4, Field::Daddr4)
+        };
+        let rule = |statements: Vec<Statement>| Rule {
+            statements,
+            comment: None,
+        };
+        let map = |key: &[Field], map: &Set| {
+            rule(vec![Statement::DnatMap {
+                key: key.to_vec(),
+                map: map.name.clone(),
+                ipv6: self.ipv6,
+            }])
+        };
+        let masquerade = || Statement::Masquerade {
+            fully_random: false,
+        };
+        let in_set = |key: &[Field], set: &Set| Statement::InSet {
+            key: key.to_vec(),
+            set: set.name.clone(),
+        };
+        let local = || {
+            rule(vec![
+                Statement::FibDaddrLocal,
+                Statement::Jump(HOSTPORTS.into()),
+            ])
+        };
+        let chain = |name: &str, hook: Option<(Hook, i32)>, rules| Chain {
+            name: name.into(),
+            comment: None,
+            base: hook.map(|(hook, priority)| BaseChain {
+                chain_type: ChainType::Nat,
+                hook,
+                priority,
+                accept: true,
+            }),
+            rules,
+        };
+        let hostports = vec![
+            rule(vec![Statement::Jump(CONDITIONAL.into())]),
+            map(&[daddr, Field::L4Proto, Field::Dport], &self.host_ip),
+            map(&[Field::L4Proto, Field::Dport], &self.any_ip),
+        ];
+        let masquerading = vec![
+            rule(vec![in_set(&[saddr, daddr], &self.pairs), masquerade()]),
+            rule(vec![
+                Statement::CtDnat,
+                in_set(&[daddr], &self.all),
+                masquerade(),
+            ]),
+        ];
+        Table {
+            family: self.family(),
+            name: TABLE.into(),
+            comment: Some(COMMENT.into()),
+            chains: vec![
+                chain(HOSTPORTS, None, hostports),
+                chain(PREROUTING, Some((Hook::Prerouting, -99)), vec![local()]),
+                chain(OUTPUT, Some((Hook::Output, -99)), vec![local()]),
+                chain(MASQUERADING, Some((Hook::Postrouting, 101)), masquerading),
+            ],
+        }
+    }
+
+    /// Are all rules there? `installed` are the table's.
+    pub(crate) fn is_complete(&self, installed: &[Installed]) -> bool {
+        self.table().chains.iter().all(|chain| {
+            let found = installed.iter().filter(|rule| rule.chain == chain.name);
+            found.map(|found| &found.rule).eq(&chain.rules)
+        })
+    }
+
+    /// Puts in what is missing and makes the rules what they should be; elements and conditional mappings stay.
+    pub(crate) fn install(&self, transaction: &mut Transaction) {
+        let family = self.family();
+        transaction.add_table(family, TABLE, Some(COMMENT));
+        for set in self.sets() {
+            transaction.add_set(family, TABLE, set);
+        }
+        let conditional = Chain {
+            name: CONDITIONAL.into(),
+            comment: None,
+            base: None,
+            rules: Vec::new(),
+        };
+        transaction.add_chain(family, TABLE, &conditional);
+        transaction.set_table(&self.table());
+    }
+}
