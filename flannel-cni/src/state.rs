@@ -68,26 +68,60 @@ impl State {
 
     /// Writes it whole, and gives it upstream's name too unless that is another attachment's.
     pub fn save(&self, delegate: &Delegate) -> Result<(), Error> {
-        self.make_dir()?;
+        let unfinished = self.write_aside(&delegate.config)?;
         let upstream = stat(&self.upstream)?;
         let is_first = match (&upstream, stat(&self.own)?) {
             (None, _) => true,
             (Some(upstream), Some(own)) => same(upstream, &own),
             (Some(_), None) => false,
         };
-        let unfinished = self.dir.join(format!(
-            ".{}{UNFINISHED}",
-            self.own.file_name().unwrap_or_default().to_string_lossy()
-        ));
-        write_new(&unfinished, &delegate.config)
-            .and_then(|()| fs::rename(&unfinished, &self.own))
+        fs::rename(&unfinished, &self.own)
             .map_err(|error| Error::state("write", &self.own, &error))?;
         if is_first {
-            unlink(&self.upstream)?;
-            fs::hard_link(&self.own, &self.upstream)
-                .map_err(|error| Error::state("link", &self.upstream, &error))?;
+            if upstream.is_some() {
+                unlink(&self.upstream)?;
+            }
+            self.name_as_upstream(&delegate.config)?;
         }
         Ok(())
+    }
+
+    /// A hard link; a copy where the file system has none. DEL then works as well, only a second one may take the copy for a lone file.
+    fn name_as_upstream(&self, bytes: &[u8]) -> Result<(), Error> {
+        match fs::hard_link(&self.own, &self.upstream) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                write_new(&self.upstream, bytes)
+                    .map_err(|error| Error::state("write", &self.upstream, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The path of the new file; the folder is made when it is missed.
+    fn write_aside(&self, bytes: &[u8]) -> Result<PathBuf, Error> {
+        if self.dir.as_os_str().is_empty() {
+            // which would be the working directory; making it fails with the message that upstream gives
+            self.make_dir()?;
+        }
+        let name = self.own.file_name().unwrap_or_default();
+        let unfinished = self
+            .dir
+            .join(format!(".{}{UNFINISHED}", name.to_string_lossy()));
+        let written = match write_new(&unfinished, bytes) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.make_dir()?;
+                write_new(&unfinished, bytes)
+            }
+            done => done,
+        };
+        match written {
+            Ok(()) => Ok(unfinished),
+            Err(error) => {
+                // the disk may be full, and the first error is the one to tell
+                fs::remove_file(&unfinished).ok();
+                Err(Error::state("write", &self.own, &error))
+            }
+        }
     }
 
     /// Forgets the attachment. What is gone already is no error.
@@ -110,7 +144,7 @@ impl State {
     }
 
     fn make_dir(&self) -> Result<(), Error> {
-        // an empty path, which nobody can make, would be the working directory to a recursive builder
+        // a recursive builder takes an empty path for one that is there
         let recursive = !self.dir.as_os_str().is_empty();
         DirBuilder::new()
             .recursive(recursive)

@@ -38,9 +38,14 @@ impl Mismatch {
             Unexpected::Map => "object".to_owned(),
             other => other.to_string(),
         };
+        let expected = expected.to_string();
+        let expected = ["a ", "an "]
+            .iter()
+            .find_map(|article| expected.strip_prefix(article))
+            .unwrap_or(&expected);
         Mismatch {
             path: String::new(),
-            reason: Reason::Type(found, expected.to_string()),
+            reason: Reason::Type(found, expected.to_owned()),
         }
     }
 }

@@ -108,7 +108,7 @@ fn errors_name_the_key() {
     }
     assert_eq!(
         message(r#"{"ipam":{"ranges":[[{"subnet":[]}]]}}"#),
-        "json: cannot unmarshal array into field ipam.ranges.subnet of type a string"
+        "json: cannot unmarshal array into field ipam.ranges.subnet of type string"
     );
     assert!(
         message(r#"{"ipam":"dhcp"}"#).starts_with("json: cannot unmarshal string into field ipam")

@@ -225,7 +225,7 @@ fn errors_name_the_key() {
         ),
         (
             json!({"ips": [{"address": 5}]}),
-            "json: cannot unmarshal number 5 into field ips.address of type a string",
+            "json: cannot unmarshal number 5 into field ips.address of type string",
         ),
     ] {
         let error = AddResult::from_value(&json, Version::CURRENT).unwrap_err();
@@ -252,6 +252,9 @@ fn network(v4: bool) -> impl Strategy<Value = IpNetwork> {
 fn any_network() -> impl Strategy<Value = IpNetwork> {
     any::<bool>().prop_flat_map(network)
 }
+fn texts() -> impl Strategy<Value = Vec<String>> {
+    prop::collection::vec(".{0,6}", 0..3)
+}
 fn gateway() -> impl Strategy<Value = Option<IpAddr>> {
     prop::option::of(any_network().prop_map(|net| net.ip()))
 }
@@ -274,7 +277,7 @@ prop_compose! {
     }
 }
 prop_compose! {
-    fn dns()(nameservers: Vec<String>, domain: String, search: Vec<String>, options: Vec<String>) -> Dns {
+    fn dns()(nameservers in texts(), domain in ".{0,6}", search in texts(), options in texts()) -> Dns {
         Dns { nameservers, domain, search, options }
     }
 }

@@ -121,6 +121,10 @@ fn errors_name_the_path() {
         message(inside.load().unwrap_err()),
         format!("stat {}: not a directory", path.display())
     );
+    assert_eq!(
+        message(inside.save(&delegate(1)).unwrap_err()),
+        format!("write {}: not a directory", path.display())
+    );
 }
 
 #[test]
