@@ -7,6 +7,7 @@ pub mod frame;
 mod identity;
 pub mod runtime;
 mod search;
+pub mod state;
 mod version_gate;
 
 pub use call::Call;

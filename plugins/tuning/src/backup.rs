@@ -1,16 +1,11 @@
-//! What an interface was like before ADD: `<dataDir>/<container>_<ifname>.json`, in upstream's form, with the network's name as
-//! one more key, so that GC knows whose it is.
+//! What an interface was like before ADD, in upstream's form, with the network's name as one more key, so that GC knows whose it
+//! is.
 use crate::conf::{Settings, parse_mac};
-use cni_conf::{Attachment, Code, Error, go_json};
+use cni_conf::{Attachment, Error};
 use linux_net::link::{Change, Link};
-use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+use plugin::state::StateFolder;
 
-/// The file's content.
+/// A backup file's content.
 #[derive(Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub(crate) struct Backup {
@@ -32,11 +27,6 @@ pub(crate) struct Backup {
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(number: &u32) -> bool {
     *number == 0
-}
-
-/// Where the backup of an attachment is.
-pub(crate) fn file(data_dir: &Path, container_id: &str, ifname: &str) -> PathBuf {
-    data_dir.join(format!("{container_id}_{ifname}.json"))
 }
 
 impl Backup {
@@ -67,96 +57,17 @@ impl Backup {
             ..Change::default()
         })
     }
-
-    /// Whole: written beside its place and renamed into it. /run does not outlive a power loss, so nothing is synced. A second
-    /// ADD of an attachment finds what the first one made of the interface, so the first one's backup stays.
-    pub(crate) fn write(&self, file: &Path) -> Result<(), Error> {
-        if file.exists() {
-            return Ok(());
-        }
-        let failed = |error: &dyn std::fmt::Display| {
-            Error::new(
-                Code::Io,
-                format!("failed to save file {}: {error}", file.display()),
-            )
-        };
-        let text = text(self).map_err(|error| failed(&error))?;
-        let new = file.with_extension("new");
-        create_folder(file)
-            .and_then(|()| {
-                let mut options = OpenOptions::new();
-                options.write(true).create(true).truncate(true).mode(0o600);
-                options.open(&new)?.write_all(&text)
-            })
-            .and_then(|()| fs::rename(&new, file))
-            .map_err(|error| failed(&error))
-    }
-
-    /// None where there is none. One that makes no sense is as good as none, and goes.
-    pub(crate) fn read(file: &Path) -> Result<Option<Backup>, Error> {
-        match fs::read(file) {
-            Ok(bytes) => match go_json::from_slice(&bytes) {
-                Ok(backup) => Ok(Some(backup)),
-                Err(_) => remove(file).map(|()| None),
-            },
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::new(
-                Code::Io,
-                format!(
-                    "failed to open file {:?}: {error}",
-                    file.display().to_string()
-                ),
-            )),
-        }
-    }
-}
-
-/// One space of indentation, as upstream writes it.
-fn text(backup: &Backup) -> serde_json::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let indented = serde_json::ser::PrettyFormatter::with_indent(b" ");
-    let mut serializer = serde_json::Serializer::with_formatter(&mut text, indented);
-    serde::Serialize::serialize(backup, &mut serializer)?;
-    Ok(text)
-}
-
-fn create_folder(file: &Path) -> io::Result<()> {
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-/// Forgets it; one that is gone already is no error.
-pub(crate) fn remove(file: &Path) -> Result<(), Error> {
-    match fs::remove_file(file) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::new(
-            Code::Io,
-            format!("failed to remove file {}: {error}", file.display()),
-        )),
-        _ => Ok(()),
-    }
 }
 
 /// Removes the network's backups that belong to no valid attachment. Upstream's do not tell their network and stay.
-pub(crate) fn collect(data_dir: &Path, network: &str, valid: &[Attachment]) -> Result<(), Error> {
-    let entries = match fs::read_dir(data_dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries.map_err(|error| {
-            Error::new(Code::Io, format!("open {}: {error}", data_dir.display()))
-        })?,
-    };
-    let valid: Vec<_> = valid
-        .iter()
-        .map(|one| file(data_dir, &one.container_id, &one.ifname))
-        .collect();
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let ours = || {
-            let backup: Option<Backup> = fs::read(&path)
-                .ok()
-                .and_then(|b| go_json::from_slice(&b).ok());
-            backup.is_some_and(|backup| backup.network == network)
-        };
-        if path.extension().is_some_and(|e| e == "json") && !valid.contains(&path) && ours() {
-            remove(&path)?;
+pub(crate) fn collect(
+    folder: &StateFolder,
+    network: &str,
+    valid: &[Attachment],
+) -> Result<(), Error> {
+    for (file, backup) in folder.without_owner::<Backup>(valid)? {
+        if backup.network == network {
+            folder.remove(&file)?;
         }
     }
     Ok(())
@@ -165,6 +76,7 @@ pub(crate) fn collect(data_dir: &Path, network: &str, valid: &[Attachment]) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn upstreams_form() {
@@ -174,38 +86,35 @@ mod tests {
             mtu: 1500,
             ..Backup::default()
         };
+        let dir = tempfile::tempdir().unwrap();
+        let folder = StateFolder::new(dir.path());
+        let file = folder.file("c1", "eth0");
+        folder.write(&file, &backup).unwrap();
         assert_eq!(
-            String::from_utf8(text(&backup).unwrap()).unwrap(),
+            fs::read_to_string(file).unwrap(),
             "{\n \"mac\": \"00:00:5e:00:53:af\",\n \"promisc\": false,\n \"mtu\": 1500\n}"
         );
     }
 
     #[test]
-    fn kept_and_forgotten() {
+    fn collects_only_what_is_this_networks() {
         let dir = tempfile::tempdir().unwrap();
-        let data_dir = dir.path().join("a/b");
-        let at = |id: &str| file(&data_dir, id, "eth0");
-        let backup = |network: &str| Backup {
-            tx_queue_len: Some(0),
-            network: network.into(),
-            ..Backup::default()
-        };
+        let folder = StateFolder::new(dir.path());
+        let at = |id: &str| folder.file(id, "eth0");
         for (id, network) in [("c1", "net"), ("c2", "net"), ("c3", "other"), ("c4", "")] {
-            backup(network).write(&at(id)).unwrap();
+            let backup = Backup {
+                tx_queue_len: Some(0),
+                network: network.into(),
+                ..Backup::default()
+            };
+            folder.write(&at(id), &backup).unwrap();
         }
-        assert_eq!(Backup::read(&at("c1")), Ok(Some(backup("net"))));
         let valid = [Attachment {
             container_id: "c1".into(),
             ifname: "eth0".into(),
         }];
-        collect(&data_dir, "net", &valid).unwrap();
+        collect(&folder, "net", &valid).unwrap();
         let left: Vec<_> = ["c1", "c2", "c3", "c4"].map(|id| at(id).exists()).into();
         assert_eq!(left, [true, false, true, true]);
-        remove(&at("c1")).unwrap();
-        remove(&at("c1")).unwrap();
-        assert_eq!(Backup::read(&at("c1")), Ok(None));
-        fs::write(at("c1"), "{").unwrap();
-        assert_eq!(Backup::read(&at("c1")), Ok(None));
-        assert!(!at("c1").exists());
     }
 }

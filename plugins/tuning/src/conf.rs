@@ -6,8 +6,7 @@ use linux_net::{
     Mac,
     link::{Change, Link},
 };
-use plugin::Call;
-use std::path::PathBuf;
+use plugin::{Call, state::StateFolder};
 
 const DATA_DIR: &str = "/run/cni/tuning";
 
@@ -55,7 +54,7 @@ struct CniArgs {
 /// What the plugin is to do.
 #[derive(Debug)]
 pub(crate) struct Conf {
-    pub(crate) data_dir: PathBuf,
+    pub(crate) state: StateFolder,
     pub(crate) sysctls: Sysctls,
     pub(crate) link: Settings,
 }
@@ -83,7 +82,7 @@ impl Conf {
 }
 
 /// Where backups are. DEL and GC need nothing else, so nothing else can make them fail.
-pub(crate) fn data_dir(call: &Call) -> Result<PathBuf, Error> {
+pub(crate) fn state_folder(call: &Call) -> Result<StateFolder, Error> {
     #[derive(serde::Deserialize, Default)]
     #[serde(default)]
     struct DataDir {
@@ -94,11 +93,11 @@ pub(crate) fn data_dir(call: &Call) -> Result<PathBuf, Error> {
     Ok(or_default(data_dir))
 }
 
-fn or_default(data_dir: String) -> PathBuf {
-    match data_dir.is_empty() {
-        true => DATA_DIR.into(),
-        false => data_dir.into(),
-    }
+fn or_default(data_dir: String) -> StateFolder {
+    StateFolder::new(match data_dir.is_empty() {
+        true => DATA_DIR.to_owned(),
+        false => data_dir,
+    })
 }
 
 /// upstream's message has no code of its own
@@ -119,7 +118,7 @@ impl Keys {
         });
         let mtu = args.mtu.unwrap_or(self.mtu);
         Conf {
-            data_dir: or_default(self.data_dir),
+            state: or_default(self.data_dir),
             sysctls: self.sysctl,
             link: Settings {
                 mac: (!mac.is_empty()).then_some(mac),
@@ -240,7 +239,10 @@ mod tests {
             "",
         );
         assert!(!conf.link.is_set());
-        assert_eq!(conf.data_dir, PathBuf::from("/run/cni/tuning"));
+        assert_eq!(
+            conf.state.file("c1", "eth0"),
+            std::path::Path::new("/run/cni/tuning/c1_eth0.json")
+        );
     }
 
     #[test]

@@ -59,12 +59,14 @@ impl Plugin for Tuning {
 
     /// Puts back what ADD found. What is gone by now needs nothing put back, so that DEL then only forgets it.
     fn del(&self, call: &Call) -> Result<(), Error> {
-        let file = backup::file(&conf::data_dir(call)?, &call.container_id, &call.ifname);
-        let Some(backup) = Backup::read(&file)? else {
-            return Ok(());
+        let folder = conf::state_folder(call)?;
+        let file = folder.file(&call.container_id, &call.ifname);
+        let restored = match folder.read(&file)? {
+            Some(backup) => restore(call, &backup),
+            None => Ok(()),
         };
-        match restore(call, &backup) {
-            Ok(()) => backup::remove(&file),
+        match restored {
+            Ok(()) => folder.remove(&file),
             Err(error) => {
                 // the interface is about to go; the file stays for a second DEL or for GC
                 plugin::warn(format_args!(
@@ -79,7 +81,7 @@ impl Plugin for Tuning {
     fn gc(&self, call: &Call) -> Result<(), Error> {
         match &call.net.valid_attachments {
             None => Ok(()),
-            Some(valid) => backup::collect(&conf::data_dir(call)?, &call.net.name, valid),
+            Some(valid) => backup::collect(&conf::state_folder(call)?, &call.net.name, valid),
         }
     }
 
@@ -117,12 +119,11 @@ fn tune(call: &Call, conf: &Conf, netns: &NetNs) -> Result<(), Error> {
     let mut net = Netlink::open_in(netns).map_err(Error::internal)?;
     let link = existing(&mut net, &call.ifname)?;
     let change = conf.link.change()?;
-    let backup = Backup::of(&call.net.name, &conf.link, &link);
-    backup.write(&backup::file(
-        &conf.data_dir,
-        &call.container_id,
-        &call.ifname,
-    ))?;
+    let file = conf.state.file(&call.container_id, &call.ifname);
+    // a second ADD finds what the first one made of the interface, so the first one's backup stays
+    if !file.exists() {
+        (conf.state).write(&file, &Backup::of(&call.net.name, &conf.link, &link))?;
+    }
     net.request(&link::change(link.index, &change))
         .map_err(Error::internal)
 }
