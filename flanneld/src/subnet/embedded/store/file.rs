@@ -11,7 +11,7 @@ use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
 };
 
-use super::{StoreError, random, state::Change};
+use super::{StoreError, careful::Careful, random, state::Change};
 use crate::subnet::{SubnetKey, alloc::Reservation, embedded::wire::json};
 
 type Text = TableDefinition<'static, &'static str, &'static str>;
@@ -57,23 +57,20 @@ impl StoreFile {
     }
 
     fn load(&mut self) -> Result<Content, StoreError> {
-        let mut database = open(&self.path)?;
+        let database = open(&self.path)?;
         let corrupt = |error: redb::Error| StoreError::corrupt(&self.path, error);
-        if !database
-            .check_integrity()
-            .map_err(|error| corrupt(error.into()))?
-        {
-            tracing::info!(
-                "{} was not closed properly; the last whole state is used",
-                self.path.display()
-            );
-        }
         let content = read(&database, &self.path).map_err(|error| match error {
             ReadError::Redb(error) => corrupt(*error),
             ReadError::Content(text) => StoreError::corrupt(&self.path, text),
         })?;
         self.database = Some(database);
         Ok(content)
+    }
+
+    /// As after a failed write.
+    #[cfg(test)]
+    pub fn close(&mut self) {
+        self.database = None;
     }
 
     /// False after a failed write.
@@ -117,9 +114,12 @@ fn open(path: &Path) -> Result<Database, StoreError> {
         .write(true)
         .open(path)
         .map_err(|error| StoreError::file(path, error))?;
-    Database::builder()
-        .set_cache_size(CACHE)
-        .create_file(file)
+    Careful::new(file)
+        .and_then(|file| {
+            Database::builder()
+                .set_cache_size(CACHE)
+                .create_with_backend(file)
+        })
         .map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),
             DatabaseError::Storage(StorageError::Io(error))

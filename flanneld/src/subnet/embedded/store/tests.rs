@@ -1,1 +1,491 @@
+use std::{
+    collections::HashMap,
+    fs,
+    io::{BufRead, BufReader, Write},
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread,
+};
 
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+pub fn config(network: &str) -> NetworkConfig {
+    let mut config = NetworkConfig::parse(&format!(r#"{{"Network":"{network}"}}"#)).unwrap();
+    config.check_subnets().unwrap();
+    config
+}
+
+pub fn node(n: u8) -> LeaseAttrs {
+    LeaseAttrs {
+        public_ip: Some([192, 0, 2, n].into()),
+        backend_type: "vxlan".into(),
+        backend_data: Some(serde_json::json!({"VNI": 1})),
+        ..LeaseAttrs::default()
+    }
+}
+
+fn key(text: &str) -> SubnetKey {
+    text.parse().unwrap()
+}
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Place {
+        Place {
+            // in memory where there is such a folder: what is tested here is the process that dies, not the disk
+            folder: tempfile::tempdir_in("/dev/shm")
+                .or_else(|_| tempfile::tempdir())
+                .unwrap(),
+        }
+    }
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("deep/leases.redb")
+    }
+    fn open(&self) -> Arc<Store> {
+        self.try_open().unwrap()
+    }
+    fn try_open(&self) -> Result<Arc<Store>, StoreError> {
+        Store::open_with(&self.path(), config("10.3.0.0/16"), wire::TTL, GRACE)
+    }
+    /// Opens with that ttl and grace.
+    fn open_for(&self, ttl: Duration, grace: Duration) -> Arc<Store> {
+        Store::open_with(&self.path(), config("10.3.0.0/16"), ttl, grace).unwrap()
+    }
+}
+
+#[test]
+fn everything_is_there_after_a_restart() {
+    let place = Place::new();
+    let store = place.open();
+    let (id, lease) = (
+        store.id().to_owned(),
+        store.acquire(node(1), Previous::default()).unwrap(),
+    );
+    let reservation = Reservation {
+        key: key("10.3.7.0-24"),
+        attrs: LeaseAttrs {
+            public_ip: node(7).public_ip,
+            ..LeaseAttrs::default()
+        },
+    };
+    store.reserve(reservation.clone()).unwrap();
+    let gone = store.acquire(node(2), Previous::default()).unwrap();
+    store.revoke(gone.key()).unwrap();
+    let (_, revision) = store.snapshot();
+    drop(store);
+
+    let store = place.open();
+    assert_eq!(store.id(), id);
+    assert!(store.snapshot().1 >= revision);
+    let read = store.leases();
+    assert_eq!(read.len(), 1);
+    assert_eq!((read[0].key(), &read[0].attrs), (lease.key(), &lease.attrs));
+    assert_eq!(store.reservations(), [reservation]);
+    assert!(matches!(
+        store.renew(gone.key(), None),
+        Err(StoreError::Revoked(_))
+    ));
+    assert_eq!(
+        store.acquire(node(1), Previous::default()).unwrap().key(),
+        lease.key()
+    );
+}
+
+#[test]
+fn a_second_process_is_told_who_has_it() {
+    let place = Place::new();
+    let _first = place.open();
+    let error = place.try_open().err().unwrap().to_string();
+    assert!(error.contains("in use by another process"), "{error}");
+}
+
+#[test]
+fn reservations_live_through_their_leases() {
+    let place = Place::new();
+    let store = place.open();
+    let lease = store.acquire(node(1), Previous::default()).unwrap();
+    assert!(lease.expiration.is_some());
+    let reserve = |key, attrs| store.reserve(Reservation { key, attrs });
+    // a lease that its node reserves no longer ends
+    reserve(lease.key(), node(1)).unwrap();
+    assert_eq!(store.lease(&lease.key()).0.unwrap().expiration, None);
+    assert_eq!(store.renew(lease.key(), None).unwrap().expiration, None);
+    assert_eq!(store.expire(Instant::now() + 2 * wire::TTL).unwrap(), None);
+    assert_eq!(store.leases().len(), 1);
+    // nobody else can have it, and one node reserves one
+    let error = reserve(lease.key(), node(2)).unwrap_err().to_string();
+    assert!(error.contains("192.0.2.1"), "{error}");
+    let error = reserve(key("10.3.99.0-24"), node(1))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("delete that first"), "{error}");
+    let error = reserve(key("10.99.1.0-24"), node(3))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("not a subnet of this network"), "{error}");
+    // given up, it ends as others do
+    store.unreserve(lease.key()).unwrap();
+    assert!(store.lease(&lease.key()).0.unwrap().expiration.is_some());
+    assert!(matches!(
+        store.unreserve(lease.key()),
+        Err(StoreError::Unknown(_))
+    ));
+}
+
+#[test]
+fn leases_end_unless_renewed() {
+    let place = Place::new();
+    let store = place.open();
+    let (a, b) = (
+        store.acquire(node(1), Previous::default()).unwrap(),
+        store.acquire(node(2), Previous::default()).unwrap(),
+    );
+    let start = Instant::now();
+    let next = store.expire(start).unwrap().unwrap();
+    assert!(next > start + wire::TTL - Duration::from_secs(60));
+    thread::sleep(Duration::from_millis(20));
+    store.renew(b.key(), None).unwrap();
+    store
+        .expire(start + wire::TTL + Duration::from_millis(10))
+        .unwrap();
+    assert_eq!(store.lease(&a.key()).0, None);
+    assert!(store.lease(&b.key()).0.is_some());
+    assert!(matches!(
+        store.renew(a.key(), None),
+        Err(StoreError::Unknown(_))
+    ));
+}
+
+#[test]
+fn a_lease_that_ended_while_the_store_was_away_gets_grace() {
+    let place = Place::new();
+    let short = Duration::from_secs(1);
+    let store = place.open_for(short, short);
+    let lease = store.acquire(node(1), Previous::default()).unwrap();
+    drop(store);
+    thread::sleep(Duration::from_millis(2100));
+    let store = place.open_for(Duration::from_secs(100), Duration::from_secs(50));
+    let now = Instant::now();
+    assert!(
+        store
+            .expire(now + Duration::from_secs(40))
+            .unwrap()
+            .is_some()
+    );
+    assert!(store.renew(lease.key(), None).is_ok());
+    // and a clock that went back does not make it live longer than a lease does
+    drop(store);
+    let store = place.open_for(short, Duration::ZERO);
+    store.expire(Instant::now() + short).unwrap();
+    assert_eq!(store.leases(), []);
+}
+
+#[test]
+fn another_nodes_lease_cannot_be_renewed() {
+    let place = Place::new();
+    let store = place.open();
+    let lease = store.acquire(node(1), Previous::default()).unwrap();
+    assert!(matches!(
+        store.renew(lease.key(), Some(node(2))),
+        Err(StoreError::HeldBy(..))
+    ));
+    // new attributes for the same node are news, a renewal alone is not
+    let (_, before) = store.snapshot();
+    store.renew(lease.key(), Some(node(1))).unwrap();
+    assert_eq!(store.snapshot().1, before);
+    let moved = LeaseAttrs {
+        backend_data: None,
+        ..node(1)
+    };
+    store.renew(lease.key(), Some(moved)).unwrap();
+    assert_eq!(store.snapshot().1, before + 1);
+}
+
+#[test]
+fn a_node_must_have_an_address() {
+    let place = Place::new();
+    let store = place.open();
+    for ip in [None, Some([224, 0, 0, 1].into()), Some([255; 4].into())] {
+        let attrs = LeaseAttrs {
+            public_ip: ip,
+            public_ipv6: Some("fd00::1".parse().unwrap()),
+            ..LeaseAttrs::default()
+        };
+        let error = store.acquire(attrs, Previous::default()).unwrap_err();
+        assert!(error.to_string().contains("PublicIP"), "{error}");
+    }
+}
+
+#[test]
+fn news_since_a_revision() {
+    let place = Place::new();
+    let store = place.open();
+    store.acquire(node(1), Previous::default()).unwrap();
+    let (_, seen) = store.snapshot();
+    let lease = store.acquire(node(2), Previous::default()).unwrap();
+    store.revoke(lease.key()).unwrap();
+    let (News::Events(events), _) = store.since(Some(seen)) else {
+        panic!("too little history")
+    };
+    assert_eq!(events.len(), 2);
+    assert!(events[1].starts_with(r#"{"type":"removed","reason":"revoked","#));
+    // the future, and a past that is forgotten, are answered with everything
+    assert!(matches!(
+        store.since(Some(u64::MAX)),
+        (News::Snapshot(_), _)
+    ));
+    assert!(matches!(store.since(None), (News::Snapshot(_), _)));
+    drop(store);
+    let store = place.open();
+    assert!(matches!(store.since(Some(0)), (News::Snapshot(_), _)));
+}
+
+#[test]
+fn foreign_files_are_refused_with_the_way_out() {
+    let place = Place::new();
+    drop(place.open());
+    let good = fs::read(place.path()).unwrap();
+    for (name, content) in [
+        ("text", b"hello\n".to_vec()),
+        ("long text", b"hello\n".repeat(100_000)),
+        ("half", good[..good.len() / 2].to_vec()),
+        ("head alone", good[..100].to_vec()),
+        ("zeros", vec![0; good.len()]),
+        (
+            "a head, then zeros",
+            [&good[..512], &vec![0; good.len() - 512]].concat(),
+        ),
+    ] {
+        fs::write(place.path(), &content).unwrap();
+        let error = place
+            .try_open()
+            .err()
+            .unwrap_or_else(|| panic!("{name} opens"));
+        let text = error.to_string();
+        assert!(
+            text.contains("leases.redb") && text.contains("move it away"),
+            "{name}: {text}"
+        );
+        let same = fs::read(place.path()).unwrap() == content;
+        assert!(same || content.starts_with(b"redb"), "{name} was changed");
+    }
+    // an empty file is no store: nothing is lost by making one
+    fs::write(place.path(), b"").unwrap();
+    place.open().acquire(node(1), Previous::default()).unwrap();
+    assert_eq!(place.open().leases().len(), 1);
+    // a folder, and a place that cannot be made
+    fs::remove_file(place.path()).unwrap();
+    fs::create_dir(place.path()).unwrap();
+    assert!(place.try_open().is_err());
+    let below_a_file = place.folder.path().join("file");
+    fs::write(&below_a_file, "x").unwrap();
+    let path = below_a_file.join("leases.redb");
+    assert!(Store::open_with(&path, config("10.3.0.0/16"), wire::TTL, GRACE).is_err());
+}
+
+#[test]
+fn another_programs_database_is_left_alone() {
+    let place = Place::new();
+    fs::create_dir_all(place.path().parent().unwrap()).unwrap();
+    drop(redb::Database::create(place.path()).unwrap());
+    let error = place.try_open().err().unwrap().to_string();
+    assert!(error.contains("another program's"), "{error}");
+}
+
+#[test]
+fn damage_anywhere_is_an_error_or_harmless() {
+    let place = Place::new();
+    let store = place.open();
+    for n in 0..50 {
+        store.acquire(node(n), Previous::default()).unwrap();
+    }
+    drop(store);
+    let good = fs::read(place.path()).unwrap();
+    let used = good.iter().rposition(|byte| *byte != 0).unwrap();
+    let (mut refused, mut opened) = (0, 0);
+    // each byte of the head, and some of each page
+    for at in (0..512).chain((512..used).step_by(293)) {
+        let mut bad = good.clone();
+        bad[at] ^= 1 << (at % 8);
+        fs::write(place.path(), &bad).unwrap();
+        match place.try_open() {
+            Err(_) => refused += 1,
+            Ok(store) => {
+                opened += 1;
+                // at worst it is the state before the last change
+                assert!(store.leases().len() >= 49, "byte {at}");
+            }
+        }
+    }
+    assert!(
+        refused > 10 && opened > 10,
+        "{refused} refused, {opened} opened"
+    );
+}
+
+#[test]
+fn a_full_disk_refuses_and_recovers() {
+    let place = Place::new();
+    let store = place.open();
+    let first = store.acquire(node(1), Previous::default()).unwrap();
+    // as after a failed write: the file is closed, and the next change opens it and writes everything
+    lock(&store.file).close();
+    let second = store.acquire(node(2), Previous::default()).unwrap();
+    store.revoke(first.key()).unwrap();
+    drop(store);
+    let keys: Vec<SubnetKey> = place.open().leases().iter().map(Lease::key).collect();
+    assert_eq!(keys, [second.key()]);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+    /// Whatever was done, a restart shows the same.
+    #[test]
+    fn memory_and_file_agree(steps in proptest::collection::vec((0u8..5, 0u8..12), 1..30)) {
+        let place = Place::new();
+        let store = place.open();
+        let mut revision = 0;
+        for (what, n) in steps {
+            let held = store.leases().into_iter().find(|lease| lease.attrs.same_node(&node(n)));
+            let own = held.map_or(key("10.3.200.0-24"), |lease| lease.key());
+            // refusals are part of it
+            match what {
+                0 => drop(store.acquire(node(n), Previous::default())),
+                1 => drop(store.revoke(own)),
+                2 => drop(store.renew(own, None)),
+                3 => drop(store.reserve(Reservation { key: own, attrs: node(n) })),
+                _ => drop(store.unreserve(own)),
+            }
+            let now = store.snapshot().1;
+            prop_assert!(now >= revision);
+            revision = now;
+        }
+        let without_end = |store: &Store| -> HashMap<SubnetKey, LeaseAttrs> {
+            store.leases().into_iter().map(|lease| (lease.key(), lease.attrs)).collect()
+        };
+        let (leases, reservations) = (without_end(&store), store.reservations());
+        drop(store);
+        let store = place.open();
+        prop_assert_eq!(without_end(&store), leases);
+        prop_assert_eq!(store.reservations(), reservations);
+    }
+}
+
+const WRITER: &str = "LEASE_STORE_OF_WRITER";
+
+/// Not a test by itself: the process that [`kill_nine_at_any_moment`] kills. It says what it has been promised.
+#[test]
+fn writer() {
+    let Ok(path) = std::env::var(WRITER) else {
+        return;
+    };
+    let config = config("10.3.0.0/16");
+    let store = Store::open_with(Path::new(&path), config, wire::TTL, GRACE).unwrap();
+    let mut out = std::io::stdout();
+    let mut say = |text: String| {
+        writeln!(out, "{text}").unwrap();
+        out.flush().unwrap();
+    };
+    for round in 0u64.. {
+        let n = (random() % 40) as u8;
+        let attrs = LeaseAttrs {
+            backend_data: Some(serde_json::json!({ "round": round })),
+            ..node(n)
+        };
+        say(format!("+? {n} {round}"));
+        let lease = store.acquire(attrs, Previous::default()).unwrap();
+        say(format!("+ {n} {round}"));
+        if random().is_multiple_of(3) {
+            say(format!("-? {n} {round}"));
+            store.revoke(lease.key()).unwrap();
+            say(format!("- {n} {round}"));
+        }
+    }
+}
+
+#[test]
+fn kill_nine_at_any_moment() {
+    let place = Place::new();
+    // what each node was promised: None is "no lease"
+    let mut promised: HashMap<u8, Option<u64>> = HashMap::new();
+    let mut changes = 0;
+    for run in 0..15u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "subnet::embedded::store::tests::writer",
+                "--nocapture",
+            ])
+            .env(WRITER, place.path())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        let reader = thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        // the first runs end while the file is made, the others at any point of any transaction
+        thread::sleep(Duration::from_micros(run * run * 900 + random() % 3000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        reader.join().unwrap();
+        let mut open = None;
+        for line in lines.try_iter() {
+            let mut words = line.split(' ');
+            let (Some(what), Some(n), Some(round)) = (words.next(), words.next(), words.next())
+            else {
+                continue;
+            };
+            let (Ok(n), Ok(round)) = (n.parse::<u8>(), round.parse::<u64>()) else {
+                continue;
+            };
+            match what {
+                "+?" => open = Some((n, Some(round))),
+                "-?" => open = Some((n, None)),
+                "+" | "-" => {
+                    promised.insert(n, (what == "+").then_some(round));
+                    open = None;
+                    changes += 1;
+                }
+                _ => {}
+            }
+        }
+        let store = place.open();
+        let found: HashMap<u8, u64> = store
+            .leases()
+            .into_iter()
+            .map(|lease| {
+                let n = lease.attrs.public_ip.unwrap().octets()[3];
+                (
+                    n,
+                    lease.attrs.backend_data.unwrap()["round"].as_u64().unwrap(),
+                )
+            })
+            .collect();
+        for (n, round) in &promised {
+            let found = found.get(n).copied();
+            let underway = open.is_some_and(|(m, to)| m == *n && to == found);
+            assert!(
+                found == *round || underway,
+                "run {run}, node {n}: {found:?}, promised {round:?}, open {open:?}"
+            );
+        }
+        // what was underway is now either done or not
+        if let Some((n, _)) = open {
+            promised.insert(n, found.get(&n).copied());
+        }
+    }
+    assert!(changes > 50, "only {changes} changes were made");
+}
