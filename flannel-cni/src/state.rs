@@ -103,10 +103,7 @@ impl State {
             // which would be the working directory; making it fails with the message that upstream gives
             self.make_dir()?;
         }
-        let name = self.own.file_name().unwrap_or_default();
-        let unfinished = self
-            .dir
-            .join(format!(".{}{UNFINISHED}", name.to_string_lossy()));
+        let unfinished = self.unfinished();
         let written = match write_new(&unfinished, bytes) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.make_dir()?;
@@ -124,14 +121,22 @@ impl State {
         }
     }
 
-    /// Forgets the attachment. What is gone already is no error.
+    /// Forgets the attachment, and what an ADD that was killed left unfinished of it. What is gone already is no error.
     pub fn remove(&self) -> Result<(), Error> {
+        unlink(&self.unfinished())?;
         match (stat(&self.own)?, stat(&self.upstream)?) {
             (Some(own), Some(upstream)) if same(&own, &upstream) => unlink(&self.upstream)?,
             (None, Some(upstream)) if upstream.nlink() == 1 => unlink(&self.upstream)?,
             _ => {}
         }
         unlink(&self.own)
+    }
+
+    /// Where the file is written before it gets its name.
+    fn unfinished(&self) -> PathBuf {
+        let name = self.own.file_name().unwrap_or_default();
+        self.dir
+            .join(format!(".{}{UNFINISHED}", name.to_string_lossy()))
     }
 
     /// The own file, else a lone one of upstream's.

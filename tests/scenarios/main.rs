@@ -4,6 +4,7 @@ mod bandwidth;
 mod bridge;
 mod cnitool;
 mod delegation;
+mod fault_points;
 mod flannel_cni;
 mod flanneld;
 mod frame;
@@ -27,6 +28,7 @@ fn main() {
     cases.extend(delegation::cases());
     cases.extend(flannel_cni::cases());
     cases.extend(flanneld::cases());
+    cases.extend(fault_points::cases());
     cases.extend(frame::cases());
     cases.extend(host_local::cases());
     cases.extend(hosts::cases());

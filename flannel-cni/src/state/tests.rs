@@ -106,6 +106,20 @@ fn damaged_files() {
 }
 
 #[test]
+fn what_a_killed_add_left_goes_with_its_attachment() {
+    let node = Node::new();
+    node.state("net1").save(&delegate(1)).unwrap();
+    node.write(".c1@eth0.tmp", b"{");
+    assert_eq!(node.state("eth0").load().unwrap(), Saved::Nothing);
+    node.state("eth0").remove().unwrap();
+    assert_eq!(
+        node.state("net1").load().unwrap(),
+        Saved::Delegate(delegate(1))
+    );
+    assert!(node.names().iter().eq(["c1", "c1@net1"]));
+}
+
+#[test]
 fn errors_name_the_path() {
     let message = |error: Error| error.to_string();
     let empty = State::new(Path::new(""), "c1", "eth0");

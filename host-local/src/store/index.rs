@@ -76,9 +76,9 @@ impl Index {
 
     /// Everything that is known, as far as it can be read.
     pub fn all(&self) -> Vec<Record> {
-        (0..=u8::MAX)
-            .flat_map(|shard| self.read(shard).unwrap_or_default())
-            .collect()
+        let shards = self.shards().unwrap_or_default();
+        let read = |shard| self.read(shard).unwrap_or_default();
+        shards.into_iter().flat_map(read).collect()
     }
 
     /// Adds one that has just been made in the store.
@@ -120,10 +120,14 @@ impl Index {
             let shard = shard(&record.owner.container_id);
             shards.entry(shard).or_default().push(record.clone());
         }
-        let rewrite = || {
+        let mut rewrite = || {
             self.distrust()?;
-            for shard in 0..=u8::MAX {
-                self.write(shard, shards.get(&shard).map_or(&[], Vec::as_slice))?;
+            for shard in self.shards()? {
+                // those that nobody is in any more are emptied too
+                shards.entry(shard).or_default();
+            }
+            for (shard, records) in &shards {
+                self.write(*shard, records)?;
             }
             Ok::<_, io::Error>(())
         };
@@ -154,6 +158,17 @@ impl Index {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// The files that there are.
+    fn shards(&self) -> io::Result<Vec<u8>> {
+        let mut shards = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let name = entry?.file_name();
+            let shard = name.to_str().filter(|name| name.len() == 2);
+            shards.extend(shard.and_then(|name| u8::from_str_radix(name, 16).ok()));
+        }
+        Ok(shards)
     }
 
     fn path(&self, shard: u8) -> PathBuf {
