@@ -164,14 +164,20 @@ impl Node {
         Node { host }
     }
 
-    fn config(&self, plugin: &str, previous: Option<&Value>, valid: Option<Value>) -> String {
+    fn config(
+        &self,
+        plugin: &str,
+        id: &str,
+        previous: Option<&Value>,
+        valid: Option<Value>,
+    ) -> String {
         let mut config = match plugin {
             "flannel" => {
                 json!({"delegate": {"hairpinMode": true, "isDefaultGateway": true, "ipMasqBackend": "nftables"}})
             }
             _ => {
                 json!({"backend": "nftables", "capabilities": {"portMappings": true}, "runtimeConfig": {"portMappings": [
-                {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}})
+                {"hostPort": if id == "stays" { 8080 } else { 8081 }, "containerPort": 80, "protocol": "tcp"}]}})
             }
         };
         config["name"] = "cbr0".into();
@@ -191,7 +197,7 @@ impl Node {
             &self.host,
             verb,
             plugin,
-            &self.config(plugin, previous, None),
+            &self.config(plugin, id, previous, None),
         )
     }
 
@@ -211,7 +217,7 @@ impl Node {
                 &self.host,
                 "ADD",
                 plugin,
-                &self.config(plugin, previous, None),
+                &self.config(plugin, id, previous, None),
             )
     }
 
@@ -251,7 +257,7 @@ impl Node {
                             &self.host,
                             "GC",
                             plugin,
-                            &self.config(plugin, None, Some(valid)),
+                            &self.config(plugin, "", None, Some(valid)),
                         )
                         .ok();
                 }
@@ -265,7 +271,7 @@ impl Node {
                 self.call("DEL", plugin, "next", None).ok();
             }
             self.host
-                .sh("ip netns del next; ip link del cni0; nft flush ruleset");
+                .sh("ip netns del next; ip link del cni0; nft flush ruleset; rm -r /var/lib/cni");
             return killed;
         }
         let after = self.snapshot();
