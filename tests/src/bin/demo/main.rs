@@ -1,6 +1,7 @@
 //! `make demo`: three hosts in network namespaces, one flanneld on each, two pods on each host; what an operator would
 //! look at; everybody talks to everybody; then all of it is taken away again and shown to be gone.
 
+mod capture;
 mod keep;
 mod look;
 mod say;

@@ -3,15 +3,15 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    process::Command,
     thread,
     time::Duration,
 };
 
-use tests::{process::eventually, underlay};
+use tests::underlay;
 
 use crate::{
-    say::{show, step},
+    capture::{self, Capture},
+    say::step,
     stage::{Attached, Stage},
 };
 
@@ -117,37 +117,25 @@ pub fn encapsulated(stage: &Stage) {
     let (from, to) = pairs(stage)
         .find(|(from, to)| from.host != to.host)
         .expect("two hosts");
-    let mut command = Command::new("tcpdump");
-    command
-        .args([
-            "-n",
-            "-l",
-            "-i",
-            "underlay",
-            "-c",
-            "1",
-            "-T",
-            "vxlan",
-            "udp port 8472 and src host",
-        ])
-        .arg(underlay::ip(from.host + 1));
-    let mut capture = stage.underlay.switch.spawn(command);
-    eventually("tcpdump listens", LIMIT, || {
-        capture.output().contains("listening on").then_some(())
-    });
-    stage
-        .pod(from)
-        .sh(&format!("ping -n -c2 -i0.2 -W3 {}", to.ip));
-    assert!(capture.wait(LIMIT).success(), "{}", capture.output());
+    let capture = stage.underlay.switch.run(Capture::open);
+    stage.pod(from).sh(&format!("ping -n -c1 -W3 {}", to.ip));
+    let frame = capture
+        .first(is_encapsulated_ping)
+        .expect("the ping on the underlay");
     step(&format!(
-        "the underlay, while {} pings {}:",
-        from.name, to.name
+        "the underlay, while {} pings {} ({} bytes, as tcpdump reads them):",
+        from.name,
+        to.name,
+        frame.len()
     ));
-    for line in capture.output().lines().filter(|line| line.contains("IP ")) {
+    for line in capture::described(&frame).lines() {
         println!("    {line}");
     }
-    show(
-        &stage.underlay.hosts[from.host],
-        "ip -s -s link show flannel.1 | tail -n 4 | head -n 4",
-    );
+}
+
+/// Ethernet, IPv4 without options, UDP to vxlan's port, vxlan, Ethernet, IPv4 with ICMP inside.
+fn is_encapsulated_ping(frame: &[u8]) -> bool {
+    frame.get(36..38) == Some(&8472u16.to_be_bytes())
+        && frame.get(12..14) == Some(&[8, 0])
+        && frame.get(73) == Some(&1)
 }

@@ -1,0 +1,78 @@
+//! A look at the wire. tcpdump gives up root before it captures, which a sandbox with a single user cannot do; so the frame
+//! is taken here, and tcpdump reads it as a file.
+
+use std::{
+    io::Write,
+    os::fd::{AsRawFd, OwnedFd},
+    process::{Command, Stdio},
+};
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
+
+/// Every frame of the calling thread's network namespace from now on.
+pub struct Capture(OwnedFd);
+
+impl Capture {
+    /// Starts it.
+    pub fn open() -> Capture {
+        let socket = socket(
+            AddressFamily::Packet,
+            SockType::Raw,
+            SockFlag::SOCK_NONBLOCK,
+            SockProtocol::EthAll,
+        );
+        Capture(socket.expect("packet socket"))
+    }
+
+    /// The first waiting frame that is wanted.
+    pub fn first(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+        let mut frame = vec![0; 65536];
+        while let Ok(length) = recv(self.0.as_raw_fd(), &mut frame, MsgFlags::empty()) {
+            if wanted(&frame[..length]) {
+                frame.truncate(length);
+                return Some(frame);
+            }
+        }
+        None
+    }
+}
+
+/// What tcpdump says of an Ethernet frame that carries vxlan.
+pub fn described(frame: &[u8]) -> String {
+    let length = (frame.len() as u32).to_le_bytes();
+    let mut file = Vec::new();
+    // libpcap's file header (magic, 2.4, snap length, Ethernet) and one packet's (no time, captured and real length)
+    for field in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1, 0, 0] {
+        file.extend_from_slice(&u32::to_le_bytes(field));
+    }
+    for part in [&length[..], &length, frame] {
+        file.extend_from_slice(part);
+    }
+    let mut tcpdump = Command::new("unshare")
+        .args([
+            "--user",
+            "--map-user=1000",
+            "tcpdump",
+            "-t",
+            "-n",
+            "-e",
+            "-T",
+            "vxlan",
+            "-r",
+            "-",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("tcpdump");
+    tcpdump
+        .stdin
+        .take()
+        .expect("stdin")
+        .write_all(&file)
+        .expect("tcpdump reads");
+    let output = tcpdump.wait_with_output().expect("tcpdump");
+    assert!(output.status.success(), "tcpdump cannot read the frame");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
