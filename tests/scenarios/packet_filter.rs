@@ -514,6 +514,13 @@ fn sets() {
                 key: vec![Field::Saddr4],
                 map: "pods".into(),
             }]),
+            rule([
+                Statement::InSet {
+                    key: vec![Field::SaddrNet4(23), Field::Daddr4],
+                    set: "hairpin".into(),
+                },
+                Statement::Drop,
+            ]),
         ];
         for rule in &rules {
             transaction.append(Family::Ip, "t", "every", rule);
@@ -550,6 +557,7 @@ fn sets() {
         "dnat ip to meta l4proto . th dport map @ports",
         "ip saddr . ip daddr @hairpin accept",
         "ip saddr vmap @pods",
+        "ip saddr & 255.255.254.0 . ip daddr @hairpin drop",
     ] {
         assert!(list.contains(words), "{words}\nis not in\n{list}");
     }

@@ -73,8 +73,8 @@ impl Field {
     /// Bytes in a key, without padding.
     pub(crate) fn len(self) -> usize {
         match self {
-            Field::Saddr4 | Field::Daddr4 => 4,
-            Field::Saddr6 | Field::Daddr6 => 16,
+            Field::Saddr4 | Field::Daddr4 | Field::SaddrNet4(_) => 4,
+            Field::Saddr6 | Field::Daddr6 | Field::SaddrNet6(_) => 16,
             Field::L4Proto => 1,
             Field::Dport => 2,
             Field::Iifname => NAME_LEN,
@@ -89,9 +89,9 @@ impl Field {
             reg,
         };
         match self {
-            Field::Saddr4 => payload(NETWORK, address_offset(false, true)),
+            Field::Saddr4 | Field::SaddrNet4(_) => payload(NETWORK, address_offset(false, true)),
             Field::Daddr4 => payload(NETWORK, address_offset(false, false)),
-            Field::Saddr6 => payload(NETWORK, address_offset(true, true)),
+            Field::Saddr6 | Field::SaddrNet6(_) => payload(NETWORK, address_offset(true, true)),
             Field::Daddr6 => payload(NETWORK, address_offset(true, false)),
             Field::L4Proto => Expression::Meta {
                 key: META_L4PROTO,
@@ -105,7 +105,20 @@ impl Field {
         }
     }
 
-    pub(crate) const ALL: [Field; 7] = [
+    /// What is done with it before it is looked up.
+    pub(crate) fn mask(self, reg: u32) -> Option<Expression> {
+        let (Field::SaddrNet4(prefix) | Field::SaddrNet6(prefix)) = self else {
+            return None;
+        };
+        Some(Expression::Bitwise {
+            reg,
+            mask: prefix_mask(prefix, self.len()),
+            xor: vec![0; self.len()],
+        })
+    }
+
+    /// Those that are loaded as they are.
+    pub(crate) const PLAIN: [Field; 7] = [
         Field::Saddr4,
         Field::Daddr4,
         Field::Saddr6,
@@ -114,6 +127,17 @@ impl Field {
         Field::Dport,
         Field::Iifname,
     ];
+}
+
+/// `len` bytes of which `prefix` bits are set.
+pub(crate) fn prefix_mask(prefix: u8, len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|byte| match usize::from(prefix).saturating_sub(byte * 8) {
+            0 => 0,
+            bits @ 1..=7 => u8::MAX << (8 - bits),
+            _ => u8::MAX,
+        })
+        .collect()
 }
 
 /// What has been established about the packet so far in a rule, so that nothing is asked twice.
@@ -262,6 +286,7 @@ fn lookup(key: &[Field], set: &str, dreg: Option<u32>, out: &mut Vec<Expression>
     let mut words = 0;
     for field in key {
         out.push(field.load(register(words)));
+        out.extend(field.mask(register(words)));
         words += field.len().div_ceil(4);
     }
     out.push(Expression::Lookup {

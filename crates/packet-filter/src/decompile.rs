@@ -270,9 +270,15 @@ impl Reader<'_> {
 
     /// A key put together field by field, then looked up.
     fn lookup(&self) -> Found {
-        let mut key = Vec::new();
+        let mut key: Vec<Field> = Vec::new();
         let mut words = 0;
+        // the last field's register, which may yet be masked
+        let mut last = R1;
         for (position, expression) in self.rest.iter().enumerate() {
+            if let (Some(field), Expression::Bitwise { .. }) = (key.last_mut(), expression) {
+                *field = masked(*field, last, expression)?;
+                continue;
+            }
             if let Expression::Lookup {
                 set,
                 reg: R1,
@@ -301,9 +307,10 @@ impl Reader<'_> {
                     Some(_) => None,
                 };
             }
-            let field = Field::ALL
+            last = register(words);
+            let field = Field::PLAIN
                 .into_iter()
-                .find(|field| field.load(register(words)) == *expression)?;
+                .find(|field| field.load(last) == *expression)?;
             words += field.len().div_ceil(4);
             key.push(field);
         }
@@ -353,6 +360,20 @@ impl Reader<'_> {
             _ => None,
         }
     }
+}
+
+/// The network field that this address becomes by this mask.
+fn masked(field: Field, reg: u32, expression: &Expression) -> Option<Field> {
+    let Expression::Bitwise { mask, .. } = expression else {
+        return None;
+    };
+    let prefix = u8::try_from(prefix_of(mask)?).ok()?;
+    let field = match field {
+        Field::Saddr4 => Field::SaddrNet4(prefix),
+        Field::Saddr6 => Field::SaddrNet6(prefix),
+        _ => return None,
+    };
+    (field.mask(reg).as_ref() == Some(expression)).then_some(field)
 }
 
 /// Is it the `dnat` that takes address and port from a map's element, and for IPv6?
@@ -486,7 +507,12 @@ mod tests {
     }
 
     fn key() -> impl Strategy<Value = Vec<Field>> {
-        prop::collection::vec(prop::sample::select(Field::ALL.to_vec()), 1..4)
+        let field = prop_oneof![
+            prop::sample::select(Field::PLAIN.to_vec()),
+            (0..=32u8).prop_map(Field::SaddrNet4),
+            (0..=128u8).prop_map(Field::SaddrNet6),
+        ];
+        prop::collection::vec(field, 1..4)
     }
 
     fn statement(ipv6: bool) -> impl Strategy<Value = Statement> {

@@ -71,6 +71,11 @@ impl Error {
         self.errno() == Some(Errno::ENOENT)
     }
 
+    /// Somebody changed something since the generation that the transaction depends on.
+    pub fn is_outdated(&self) -> bool {
+        self.errno() == Some(Errno::ERESTART)
+    }
+
     /// An element with that key is there already.
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(Errno::EEXIST)

@@ -114,6 +114,10 @@ pub enum Field {
     Daddr4,
     /// ip6 saddr
     Saddr6,
+    /// `ip saddr & MASK`, by the mask's length: the network that the address is in
+    SaddrNet4(u8),
+    /// `ip6 saddr & MASK`
+    SaddrNet6(u8),
     /// ip6 daddr
     Daddr6,
     /// meta l4proto

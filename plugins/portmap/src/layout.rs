@@ -13,6 +13,8 @@ pub(crate) const TABLE: &str = "cni_hostport";
 pub(crate) const COMMENT: &str = "CNI portmap plugin";
 /// Mappings with conditions of their own, a rule each, asked before the maps.
 pub(crate) const CONDITIONAL: &str = "map_conditional";
+/// A rule for each length of a container's subnet.
+pub(crate) const SUBNETS: &str = "map_subnets";
 const HOSTPORTS: &str = "map_hostports";
 const PREROUTING: &str = "map_prerouting";
 const OUTPUT: &str = "map_output";
@@ -26,7 +28,8 @@ pub(crate) struct Layout {
     pub(crate) any_ip: Set,
     /// host address . protocol . port -> address . port
     pub(crate) host_ip: Set,
-    /// source . destination of what is to be masqueraded: a container to itself, localhost to a container
+    /// source . destination of what is to be masqueraded: a container's subnet, or localhost, to the container. (An answer within
+    /// the subnet would not pass through the host again.)
     pub(crate) pairs: Set,
     /// containers to which everything is to be masqueraded
     pub(crate) all: Set,
@@ -112,6 +115,7 @@ impl Layout {
         ];
         let masquerading = vec![
             rule(vec![in_set(&[saddr, daddr], &self.pairs), masquerade()]),
+            rule(vec![Statement::Jump(SUBNETS.into())]),
             rule(vec![
                 Statement::CtDnat,
                 in_set(&[daddr], &self.all),
@@ -131,6 +135,36 @@ impl Layout {
         }
     }
 
+    /// The rule of `SUBNETS` for subnets of this length: only what was translated, since the container may well be asked directly.
+    pub(crate) fn subnet_rule(&self, prefix: u8) -> Rule {
+        let key = if self.ipv6 {
+            vec![Field::SaddrNet6(prefix), Field::Daddr6]
+        } else {
+            vec![Field::SaddrNet4(prefix), Field::Daddr4]
+        };
+        Rule {
+            statements: vec![
+                Statement::CtDnat,
+                Statement::InSet {
+                    key,
+                    set: self.pairs.name.clone(),
+                },
+                Statement::Masquerade {
+                    fully_random: false,
+                },
+            ],
+            comment: None,
+        }
+    }
+
+    /// Is the rule for subnets of this length there?
+    pub(crate) fn has_subnet_rule(&self, installed: &[Installed], prefix: u8) -> bool {
+        let wanted = self.subnet_rule(prefix);
+        installed
+            .iter()
+            .any(|rule| rule.chain == SUBNETS && rule.rule == wanted)
+    }
+
     /// Are all rules there? `installed` are the table's.
     pub(crate) fn is_complete(&self, installed: &[Installed]) -> bool {
         self.table().chains.iter().all(|chain| {
@@ -146,13 +180,15 @@ impl Layout {
         for set in self.sets() {
             transaction.add_set(family, TABLE, set);
         }
-        let conditional = Chain {
-            name: CONDITIONAL.into(),
-            comment: None,
-            base: None,
-            rules: Vec::new(),
-        };
-        transaction.add_chain(family, TABLE, &conditional);
+        for name in [CONDITIONAL, SUBNETS] {
+            let chain = Chain {
+                name: name.into(),
+                comment: None,
+                base: None,
+                rules: Vec::new(),
+            };
+            transaction.add_chain(family, TABLE, &chain);
+        }
         transaction.set_table(&self.table());
     }
 }

@@ -53,7 +53,7 @@ impl Plugin for Portmap {
         }
         let mut nftables = Nftables::open().map_err(Error::internal)?;
         for address in conf::container_addresses(result, &call.ifname) {
-            nftables.check(&Owner::of(call), &conf, address.ip())?;
+            nftables.check(&Owner::of(call), &conf, address)?;
         }
         Ok(())
     }
@@ -104,7 +104,7 @@ fn map(call: &Call, conf: &Conf, owner: &Owner) -> Result<(), Error> {
     let addresses = conf::container_addresses(chained(call)?, &call.ifname);
     let mut nftables = Nftables::open().map_err(Error::internal)?;
     for address in addresses {
-        nftables.add(owner, conf, address.ip())?;
+        nftables.add(owner, conf, address)?;
         if conf.snat && address.is_ipv4() {
             localnet::route(address.ip())?;
         }

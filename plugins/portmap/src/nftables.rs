@@ -4,10 +4,11 @@ use crate::{
     conf::Conf,
     forward::{Forward, Protocol},
     go_rules,
-    layout::{CONDITIONAL, Layout, TABLE},
+    layout::{CONDITIONAL, Layout, SUBNETS, TABLE},
     owner::{self, Owner},
 };
 use cni_conf::Error;
+use ipnetwork::IpNetwork;
 use packet_filter::{Element, Installed, Nft, Part, Transaction, Value};
 use std::{
     collections::BTreeSet,
@@ -15,7 +16,7 @@ use std::{
 };
 
 /// How often a change is tried again that somebody else's crossed.
-const ATTEMPTS: u32 = 8;
+const ATTEMPTS: u32 = 50;
 
 /// Elements, set by set as in [`Layout::sets`].
 type Elements = [Vec<Element>; 4];
@@ -42,16 +43,18 @@ impl Nftables {
         &mut self,
         owner: &Owner,
         conf: &Conf,
-        container: IpAddr,
+        address: IpNetwork,
     ) -> Result<(), Error> {
+        let container = address.ip();
         let layout = Layout::new(container.is_ipv6());
         let forwards = conf.forwards(container);
         if forwards.is_empty() {
             return Ok(());
         }
         let conditions = conf.conditions(layout.ipv6);
-        let elements = elements(owner, conf, &forwards, container);
+        let elements = elements(owner, conf, &forwards, address);
         self.commit_anew(|nft, evict| {
+            let generation = nft.generation()?;
             let installed = nft.rules(layout.family(), TABLE, None)?;
             let mut transaction = Transaction::new();
             remove_rules(&layout, &installed, &mut transaction, |rule| {
@@ -70,8 +73,15 @@ impl Nftables {
                 };
                 remove_elements(nft, &layout, &mut transaction, keep)?;
             }
+            // two at once must not both find the same missing
             if !layout.is_complete(&installed) {
                 layout.install(&mut transaction);
+                transaction.only_if(generation);
+            }
+            if !layout.has_subnet_rule(&installed, address.prefix()) {
+                let rule = layout.subnet_rule(address.prefix());
+                transaction.append(layout.family(), TABLE, SUBNETS, &rule);
+                transaction.only_if(generation);
             }
             for (set, elements) in layout.sets().into_iter().zip(&elements) {
                 transaction.create_elements(layout.family(), TABLE, &set.name, elements);
@@ -139,8 +149,9 @@ impl Nftables {
         &mut self,
         owner: &Owner,
         conf: &Conf,
-        container: IpAddr,
+        address: IpNetwork,
     ) -> Result<(), Error> {
+        let container = address.ip();
         let layout = Layout::new(container.is_ipv6());
         let forwards = conf.forwards(container);
         if forwards.is_empty() {
@@ -167,7 +178,8 @@ impl Nftables {
                 family.as_str()
             )))
         };
-        if !layout.is_complete(&installed) {
+        if !layout.is_complete(&installed) || !layout.has_subnet_rule(&installed, address.prefix())
+        {
             return missing(&"a chain or a rule that all mappings share");
         }
         if !conf.conditions(layout.ipv6).is_empty() {
@@ -176,7 +188,7 @@ impl Nftables {
                 return missing(&format_args!("a rule ({found} of {})", forwards.len()));
             }
         }
-        let wanted = elements(owner, conf, &forwards, container);
+        let wanted = elements(owner, conf, &forwards, address);
         for (set, wanted) in layout.sets().into_iter().zip(&wanted) {
             let found = match wanted.is_empty() {
                 true => Vec::new(),
@@ -206,7 +218,7 @@ impl Nftables {
             let transaction = build(&mut self.nft, evict)?;
             match self.nft.commit(&transaction) {
                 Err(error) if attempt < ATTEMPTS && error.is_exists() => evict = true,
-                Err(error) if attempt < ATTEMPTS && error.is_absent() => {}
+                Err(error) if attempt < ATTEMPTS && (error.is_absent() || error.is_outdated()) => {}
                 done => return done,
             }
         }
@@ -215,11 +227,13 @@ impl Nftables {
 }
 
 fn is_ours(rule: &Installed, owner: &Owner) -> bool {
-    rule.chain == CONDITIONAL && rule.rule.comment == Some(owner.comment())
+    let comment = rule.rule.comment.as_deref();
+    rule.chain == CONDITIONAL && comment.is_some_and(|comment| owner.owns(comment))
 }
 
 fn is_owned(element: &Element, owner: &Owner) -> bool {
-    element.comment == Some(owner.comment())
+    let comment = element.comment.as_deref();
+    comment.is_some_and(|comment| owner.owns(comment))
 }
 
 /// An element of another attachment that leads to an address which is now this container's: its owner is gone.
@@ -256,7 +270,8 @@ fn remove_elements(
 }
 
 /// What an attachment has in the maps and sets.
-fn elements(owner: &Owner, conf: &Conf, forwards: &[Forward], container: IpAddr) -> Elements {
+fn elements(owner: &Owner, conf: &Conf, forwards: &[Forward], address: IpNetwork) -> Elements {
+    let container = address.ip();
     let element = |key: Vec<Part>, value: Option<Value>| Element {
         key,
         value,
@@ -285,7 +300,7 @@ fn elements(owner: &Owner, conf: &Conf, forwards: &[Forward], container: IpAddr)
         all.push(element(vec![Part::Ip(container)], None));
     } else if conf.snat {
         let localhost = (!container.is_ipv6()).then_some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        for source in std::iter::once(container).chain(localhost) {
+        for source in std::iter::once(address.network()).chain(localhost) {
             pairs.push(element(vec![Part::Ip(source), Part::Ip(container)], None));
         }
     }

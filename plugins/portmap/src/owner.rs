@@ -32,6 +32,13 @@ impl Owner {
             part(&self.network, NETWORK_MAX)
         )
     }
+
+    /// Is it the comment of this attachment, whatever its network was called when it was made? An interface of a container
+    /// belongs to one network at a time.
+    pub(crate) fn owns(&self, comment: &str) -> bool {
+        let start = format!("{} {} ", part(&self.container_id, ID_MAX), self.ifname);
+        comment.starts_with(&start)
+    }
 }
 
 /// Does the comment name an attachment to this network? Neither ids nor names hold spaces.
@@ -70,6 +77,8 @@ mod tests {
         assert!(comment.len() <= packet_filter::COMMENT_MAX, "{comment}");
         assert_ne!(comment, owner(&other, &long).comment());
         assert_ne!(comment, owner(&long, &other).comment());
+        assert!(owner(&long, "renamed").owns(&comment));
+        assert!(!owner(&other, &long).owns(&comment));
         assert!(is_of_network(&comment, &long));
         assert!(!is_of_network(&comment, &other));
         // the Go plugin's comment names no network

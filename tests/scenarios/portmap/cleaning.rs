@@ -38,6 +38,7 @@ fn bare_del() {
         json!({"backend": "nftables", "snat": "maybe", "runtimeConfig": 3}),
         json!({"runtimeConfig": {"portMappings": [{"hostPort": -1}]}}),
         json!({"prevResult": {"cniVersion": "9.9.9"}}),
+        json!({"name": "renamed"}),
     ] {
         call(node, "ADD", 1, &config(1, mappings.clone(), json!({}))).ok();
         let cni = Cni::new(BIN, "container1", "");

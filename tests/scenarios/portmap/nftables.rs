@@ -11,6 +11,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("portmap/nftables/from-everywhere", from_everywhere),
         case("portmap/nftables/as-listed", as_listed),
+        case("portmap/nftables/neighbours-on-a-bridge", neighbours),
         case("portmap/nftables/host-ip", host_ip),
         case("portmap/nftables/snat-and-masq-all", snat),
         case("portmap/nftables/conditions-are-each-pod-s-own", conditions),
@@ -68,8 +69,8 @@ fn as_listed() {
     call(node, "ADD", 1, &conf).ok();
     // sets have no order
     let pair = |source: &str| format!("{source} . 10.9.1.2 comment \"container1 eth0 cbr0\"");
-    let other_order = [pair("127.0.0.1"), pair("10.9.1.2")].join(",\n\t\t\t     ");
-    let one_order = [pair("10.9.1.2"), pair("127.0.0.1")].join(",\n\t\t\t     ");
+    let other_order = [pair("127.0.0.1"), pair("10.9.1.0")].join(",\n\t\t\t     ");
+    let one_order = [pair("10.9.1.0"), pair("127.0.0.1")].join(",\n\t\t\t     ");
     assert_eq!(
         node.sh("nft list table ip cni_hostport")
             .replace(&other_order, &one_order),
@@ -86,7 +87,7 @@ fn as_listed() {
 
 	set masquerade_pairs {
 		type ipv4_addr . ipv4_addr
-		elements = { 10.9.1.2 . 10.9.1.2 comment "container1 eth0 cbr0",
+		elements = { 10.9.1.0 . 10.9.1.2 comment "container1 eth0 cbr0",
 			     127.0.0.1 . 10.9.1.2 comment "container1 eth0 cbr0" }
 	}
 
@@ -95,6 +96,10 @@ fn as_listed() {
 	}
 
 	chain map_conditional {
+	}
+
+	chain map_subnets {
+		ct status dnat ip saddr & 255.255.255.0 . ip daddr @masquerade_pairs masquerade
 	}
 
 	chain map_hostports {
@@ -116,6 +121,7 @@ fn as_listed() {
 	chain map_masquerading {
 		type nat hook postrouting priority srcnat + 1; policy accept;
 		ip saddr . ip daddr @masquerade_pairs masquerade
+		jump map_subnets
 		ct status dnat ip daddr @masquerade_all masquerade
 	}
 }
@@ -133,6 +139,35 @@ fn as_listed() {
             .trim(),
         "1"
     );
+}
+
+/// A pod asks for the host port of another on the same bridge, whose answer would not come back through the host by itself.
+fn neighbours() {
+    let net = stage();
+    let node = &net.hosts[0];
+    node.sh(
+        "echo 0 > /proc/sys/net/bridge/bridge-nf-call-iptables; ip link add cni0 type bridge \
+        && ip addr add 10.9.0.1/16 dev cni0 && ip link set cni0 up",
+    );
+    let (one, two) = (pod(node, 1), pod(node, 2));
+    for (number, pod) in [(1, &one), (2, &two)] {
+        node.sh(&format!("ip addr flush dev veth{number} && ip link set veth{number} master cni0 && ip link set veth{number} type bridge_slave hairpin on"));
+        pod.sh(&format!(
+            "ip addr flush dev eth0 scope global && ip addr add 10.9.{number}.2/16 dev eth0 \
+            && ip route replace default via 10.9.0.1"
+        ));
+    }
+    serve_tcp(&one, 80, "one");
+    let mut conf = config(1, json!([port(8080, 80, "tcp")]), json!({}));
+    conf["prevResult"]["ips"] = json!([{"interface": 1, "address": "10.9.1.2/16"}]);
+    call(node, "ADD", 1, &conf).ok();
+    for (who, name) in [(&two, "a neighbour"), (&one, "the pod itself")] {
+        let answer = who.run(|| ask_tcp("172.31.0.1:8080"));
+        assert_eq!(answer.as_deref(), Some("one"), "{name}");
+    }
+    call(node, "CHECK", 1, &conf).ok();
+    node.sh("nft flush chain ip cni_hostport map_subnets");
+    call(node, "CHECK", 1, &conf).error();
 }
 
 fn host_ip() {
