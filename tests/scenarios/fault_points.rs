@@ -29,12 +29,20 @@ const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let cases = [
-        case("fault_points/del", || every_step(Cleaning::Del)),
+        case("fault_points/del", || every_step(NFTABLES, Cleaning::Del)),
         case("fault_points/del-without-namespace", || {
-            every_step(Cleaning::DelWithoutNamespace)
+            every_step(NFTABLES, Cleaning::DelWithoutNamespace)
         }),
-        case("fault_points/gc", || every_step(Cleaning::Gc)),
-        case("fault_points/first-add", || every_step(Cleaning::FirstAdd)),
+        case("fault_points/gc", || every_step(NFTABLES, Cleaning::Gc)),
+        case("fault_points/first-add", || {
+            every_step(NFTABLES, Cleaning::FirstAdd)
+        }),
+        case("fault_points/iptables-del", || {
+            every_step(IPTABLES, Cleaning::DelWithoutNamespace)
+        }),
+        case("fault_points/iptables-gc", || {
+            every_step(IPTABLES, Cleaning::Gc)
+        }),
     ];
     let reason = cannot_trace();
     cases.map(|case| case.unless(reason.clone())).into()
@@ -54,6 +62,10 @@ fn cannot_trace() -> Option<String> {
     }
 }
 
+const NFTABLES: &str = "nftables";
+/// With processes of their own, any of which is killed in its turn.
+const IPTABLES: &str = "iptables";
+
 /// What is done after the kill.
 #[derive(Clone, Copy, PartialEq)]
 enum Cleaning {
@@ -67,18 +79,18 @@ enum Cleaning {
     FirstAdd,
 }
 
-/// A plugin of the chain, and the system call of its ADD that kills it: the how-manieth of that name.
+/// A plugin of the chain, and the system call of its ADD that kills it: the how-manieth of that name in one process.
 type Step = (&'static str, String, usize);
 
-fn every_step(cleaning: Cleaning) {
-    let steps = Arc::new(steps(cleaning));
+fn every_step(filter: &'static str, cleaning: Cleaning) {
+    let steps = Arc::new(steps(filter, cleaning));
     let (next, killed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let workers: Vec<_> = (0..3)
         .map(|_| {
             let (steps, next, killed) =
                 (Arc::clone(&steps), Arc::clone(&next), Arc::clone(&killed));
             thread::spawn(move || {
-                let node = Node::new();
+                let node = Node::new(filter);
                 if cleaning != Cleaning::FirstAdd {
                     node.add("stays");
                 }
@@ -105,8 +117,8 @@ fn every_step(cleaning: Cleaning) {
 }
 
 /// Every step of an ADD that nobody disturbs.
-fn steps(cleaning: Cleaning) -> Vec<Step> {
-    let node = Node::new();
+fn steps(filter: &'static str, cleaning: Cleaning) -> Vec<Step> {
+    let node = Node::new(filter);
     if cleaning != Cleaning::FirstAdd {
         node.add("stays");
     }
@@ -115,18 +127,22 @@ fn steps(cleaning: Cleaning) -> Vec<Step> {
     let mut previous = None;
     for plugin in CHAIN {
         let result = node.traced(plugin, "dies", previous.as_ref(), "").ok();
-        let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-        for line in node.host.sh("cat /run/trace").lines() {
+        let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+        let trace = node.host.sh("cat /run/trace");
+        for line in trace.lines() {
             // 123 openat(AT_FDCWD, ...
             let reads_only = line.contains("openat(") && !line.contains("O_CREAT");
-            let Some((name, _)) = line.split_once('(') else {
+            let Some((pid, name)) =
+                (line.split_once('(')).and_then(|(call, _)| call.split_once(' '))
+            else {
                 continue;
             };
-            let name = name.rsplit(' ').next().unwrap_or(name).to_owned();
-            let count = counts.entry(name.clone()).or_default();
+            let name = name.trim();
+            let count = counts.entry((pid, name)).or_default();
             *count += 1;
-            if !reads_only {
-                steps.push((plugin, name, *count));
+            let step = (plugin, name.to_owned(), *count);
+            if !reads_only && !steps.contains(&step) {
+                steps.push(step);
             }
         }
         previous = Some(result.json());
@@ -143,10 +159,12 @@ const CHAIN: [&str; 2] = ["flannel", "portmap"];
 
 struct Node {
     host: Host,
+    /// the packet filter of masquerade and of host ports
+    filter: &'static str,
 }
 
 impl Node {
-    fn new() -> Node {
+    fn new(filter: &'static str) -> Node {
         let host = Host::new("node");
         host.run(|| {
             binaries::install_suite(BIN.as_ref());
@@ -161,7 +179,7 @@ impl Node {
                  && chmod +x {TRACED}/{plugin}"
             ));
         }
-        Node { host }
+        Node { host, filter }
     }
 
     fn config(
@@ -173,10 +191,10 @@ impl Node {
     ) -> String {
         let mut config = match plugin {
             "flannel" => {
-                json!({"delegate": {"hairpinMode": true, "isDefaultGateway": true, "ipMasqBackend": "nftables"}})
+                json!({"delegate": {"hairpinMode": true, "isDefaultGateway": true, "ipMasqBackend": self.filter}})
             }
             _ => {
-                json!({"backend": "nftables", "capabilities": {"portMappings": true}, "runtimeConfig": {"portMappings": [
+                json!({"backend": self.filter, "capabilities": {"portMappings": true}, "runtimeConfig": {"portMappings": [
                 {"hostPort": if id == "stays" { 8080 } else { 8081 }, "containerPort": 80, "protocol": "tcp"}]}})
             }
         };
