@@ -32,11 +32,9 @@ fn uses_nftables(backend: Backend, ips: &[IpConfig]) -> bool {
 
 /// Removes the rules of one attachment, whichever back end made them.
 pub fn remove(mut nft: Option<&mut Nft>, owner: &Owner) -> Result<(), Error> {
-    let nftables = match &mut nft {
-        Some(nft) => masquerade_nft::remove(nft, owner),
-        None => Ok(()),
-    };
-    nftables.and(masquerade_iptables::remove(nft, owner))
+    let families = masquerade_iptables::families(nft.as_deref_mut(), owner);
+    let nftables = nft.map_or(Ok(()), |nft| masquerade_nft::remove(nft, owner));
+    nftables.and(masquerade_iptables::remove(&families, owner))
 }
 
 /// Removes the rules of every attachment of the network that is not among those.

@@ -50,16 +50,26 @@ pub fn is_complete(owner: &Owner, ips: &[IpConfig]) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// Removes the chain of one container and network and every jump to it, if there are any: known by name, without its addresses.
-/// Without a chain of that name no process is started.
-pub fn remove(mut nft: Option<&mut Nft>, owner: &Owner) -> Result<(), Error> {
+/// The families in which there can be a chain of this container and network, found out without a process.
+pub fn families(mut nft: Option<&mut Nft>, owner: &Owner) -> Vec<Iptables> {
     let chain = owner.masquerade_chain();
-    for ipv6 in [false, true] {
-        let iptables = Iptables::of(ipv6);
-        if !iptables.may_have_chain(nft.as_deref_mut(), TABLE, &chain) || !iptables.is_installed() {
-            continue;
-        }
-        drop_chains(iptables, |found| found == chain)?;
+    [false, true]
+        .map(Iptables::of)
+        .into_iter()
+        .filter(|iptables| {
+            iptables.may_have_chain(nft.as_deref_mut(), TABLE, &chain) && iptables.is_installed()
+        })
+        .collect()
+}
+
+/// Removes the chain of one container and network and every jump to it: known by name, without its addresses.
+pub fn remove(families: &[Iptables], owner: &Owner) -> Result<(), Error> {
+    let chain = owner.masquerade_chain();
+    for &iptables in families {
+        let saved = iptables
+            .save(TABLE)
+            .map_err(failed("failed to read the masquerade rules"))?;
+        drop_from(iptables, &saved, |found| found == chain)?;
     }
     Ok(())
 }
@@ -83,13 +93,6 @@ pub fn retain(network: &str, valid: &[Owner]) -> Result<(), Error> {
         drop_from(iptables, &saved, |chain| gone.contains(chain))?;
     }
     Ok(())
-}
-
-fn drop_chains(iptables: Iptables, gone: impl Fn(&str) -> bool) -> Result<(), Error> {
-    let saved = iptables
-        .save(TABLE)
-        .map_err(failed("failed to read the masquerade rules"))?;
-    drop_from(iptables, &saved, gone)
 }
 
 fn drop_from(iptables: Iptables, saved: &Saved, gone: impl Fn(&str) -> bool) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The `bridge` plugin with `host-local`, executed as a runtime does.
 
 mod basic;
+mod cost;
 mod node;
 mod ours;
 mod rules;
@@ -12,6 +13,7 @@ use tests::Case;
 /// The cases.
 pub fn cases() -> Vec<Case> {
     let mut cases = basic::cases();
+    cases.extend(cost::cases());
     cases.extend(ours::cases());
     cases.extend(rules::cases());
     cases.extend(verbs::cases());

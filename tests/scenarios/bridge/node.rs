@@ -1,6 +1,6 @@
 //! A node with plugins, and what a scenario asks of it.
 
-use std::path::Path;
+use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path};
 
 use serde_json::{Value, json};
 use tests::{Cni, Host, Outcome, Pod, binaries};
@@ -46,6 +46,24 @@ impl Node {
     pub fn call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
         self.cni(id)
             .call(&self.host, verb, "bridge", &conf.to_string())
+    }
+
+    /// A call whose system calls are written to /run/trace.
+    pub fn traced_call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
+        let script = "#!/bin/sh\nexec strace -f -o /run/trace /opt/cni/bin/bridge\n";
+        self.host.run(|| {
+            std::fs::create_dir_all("/run/traced").expect("folder");
+            let file = Path::new("/run/traced/bridge");
+            std::fs::write(file, script).expect("script");
+            std::fs::set_permissions(file, Permissions::from_mode(0o755)).expect("mode");
+        });
+        let path = format!("/run/traced:{}", self.path);
+        Cni::new(&path, id, &format!("/run/netns/{id}")).call(
+            &self.host,
+            verb,
+            "bridge",
+            &conf.to_string(),
+        )
     }
 
     /// A pod that is attached, and the result of its ADD.
