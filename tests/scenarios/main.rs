@@ -2,6 +2,7 @@
 
 mod bandwidth;
 mod bridge;
+mod budget;
 mod cnitool;
 mod delegation;
 mod fault_points;
@@ -24,6 +25,7 @@ fn main() {
     let mut cases = Vec::new();
     cases.extend(bandwidth::cases());
     cases.extend(bridge::cases());
+    cases.extend(budget::cases());
     cases.extend(cnitool::cases());
     cases.extend(delegation::cases());
     cases.extend(flannel_cni::cases());

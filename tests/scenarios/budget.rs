@@ -1,0 +1,181 @@
+//! What an ADD and a DEL may cost, in numbers that do not depend on the machine's speed. A change that goes over one either
+//! has a reason, which goes with the new number, or is a mistake.
+
+use std::{collections::BTreeMap, process::Command};
+
+use tests::{Case, Cni, Host, binaries, case};
+
+const BIN: &str = "/opt/cni/bin";
+const CONF: &str = r#"{"cniVersion":"1.0.0","name":"cbr0","type":"flannel","delegate":{"hairpinMode":true,"isDefaultGateway":true}}"#;
+const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+/// Bytes of the suite as it ships.
+const SIZE: u64 = 5_000_000;
+/// Crates in the suite, our own included.
+const CRATES: usize = 45;
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("budget/flannel-add", || {
+            let cost = Cost::of("ADD");
+            cost.within(
+                "ADD",
+                &[
+                    ("processes", 1),
+                    ("netlink requests", 16),
+                    ("system calls", 250),
+                ],
+            );
+        }),
+        case("budget/flannel-del", || {
+            let cost = Cost::of("DEL");
+            cost.within(
+                "DEL",
+                &[
+                    ("processes", 1),
+                    ("netlink requests", 6),
+                    ("system calls", 200),
+                ],
+            );
+        }),
+        case("budget/crates-of-the-suite", crates),
+        case("budget/size-of-the-suite", size).unless(debug_build()),
+    ]
+}
+
+struct Cost(BTreeMap<&'static str, usize>);
+
+impl Cost {
+    /// Of one pod's chain flannel -> bridge -> host-local on a node that has had a pod before.
+    fn of(verb: &str) -> Cost {
+        let host = Host::new("node");
+        host.run(|| {
+            binaries::install_suite(BIN.as_ref());
+            std::fs::create_dir_all("/run/flannel").expect("folder");
+            std::fs::write("/run/flannel/subnet.env", SUBNET_ENV).expect("subnet.env");
+        });
+        let (first, pod) = (host.pod("first"), host.pod("pod"));
+        Cni::new(BIN, "first", &first.path())
+            .call(&host, "ADD", "flannel", CONF)
+            .ok();
+        let cni = Cni::new(BIN, "pod", &pod.path());
+        if verb == "DEL" {
+            cni.call(&host, "ADD", "flannel", CONF).ok();
+        }
+        host.run(|| {
+            let traced = format!("#!/bin/sh\nexec strace -f -qq -o /run/trace {BIN}/flannel\n");
+            std::fs::create_dir_all("/opt/traced").expect("folder");
+            std::fs::write("/opt/traced/flannel", traced).expect("script");
+        });
+        host.sh("chmod +x /opt/traced/flannel");
+        Cni {
+            path: "/opt/traced".into(),
+            ..cni
+        }
+        .call(&host, verb, "flannel", CONF)
+        .ok();
+        Cost::read(&host.sh("cat /run/trace"))
+    }
+
+    fn read(trace: &str) -> Cost {
+        let count =
+            |wanted: &dyn Fn(&str) -> bool| trace.lines().filter(|line| wanted(line)).count();
+        let sent = |line: &str| {
+            (line.contains("sendto(") || line.contains("sendmsg(")) && line.contains("nlmsg")
+                || line.contains("nl_groups")
+        };
+        Cost(BTreeMap::from([
+            (
+                "processes",
+                count(&|line| line.contains("execve(") && line.ends_with("= 0")),
+            ),
+            (
+                "netlink requests",
+                count(&|line| sent(line) && line.contains("send")),
+            ),
+            (
+                "system calls",
+                count(&|line| line.contains('(') && !line.contains("resumed>")),
+            ),
+        ]))
+    }
+
+    #[track_caller]
+    fn within(&self, verb: &str, budget: &[(&str, usize)]) {
+        println!("{verb}: {:?}", self.0);
+        for (what, most) in budget {
+            let is = self.0[what];
+            assert!(is > 0, "{what} were not counted");
+            assert!(
+                is <= *most,
+                "{verb} takes {is} {what}, its budget is {most}"
+            );
+        }
+    }
+}
+
+fn crates() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "-p",
+            "cni-suite",
+            "--edges",
+            "normal,no-proc-macro",
+            "--prefix",
+            "none",
+            "--no-dedupe",
+        ])
+        .current_dir(root)
+        .output()
+        .expect("cargo tree");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    let mut crates: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    crates.sort_unstable();
+    crates.dedup();
+    println!("{} crates: {}", crates.len(), crates.join(" "));
+    assert!(
+        crates.len() <= CRATES,
+        "the suite links {} crates, its budget is {CRATES}: {crates:?}",
+        crates.len()
+    );
+    for never in [
+        "tokio",
+        "futures",
+        "regex",
+        "log4rs",
+        "tracing",
+        "env_logger",
+    ] {
+        assert!(!crates.contains(&never), "a plugin never links {never}");
+    }
+}
+
+fn debug_build() -> Option<String> {
+    let debug = binaries::folder().ends_with("debug");
+    debug.then(|| {
+        "the suite at hand is a debug build; `make test` measures the one that ships".into()
+    })
+}
+
+fn size() {
+    let size = std::fs::metadata(binaries::program("cni-suite"))
+        .expect("suite")
+        .len();
+    println!("{size} bytes");
+    assert!(
+        size <= SIZE,
+        "the suite has {size} bytes, its budget is {SIZE}"
+    );
+}
