@@ -227,3 +227,7 @@ fn check(kernel: &mut Kernel, report: &mut Report) {
         ));
     }
 }
+
+#[cfg(test)]
+#[path = "cleanup_tests.rs"]
+mod tests;

@@ -187,3 +187,7 @@ fn by_key<K: Ord, V: PartialEq>(
         surplus.skip(replaced).for_each(|entry| delete(entry));
     }
 }
+
+#[cfg(test)]
+#[path = "diff_tests.rs"]
+mod tests;

@@ -113,3 +113,7 @@ impl View {
         self.indexes.get(&index).cloned().or_else(over_underlay)
     }
 }
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

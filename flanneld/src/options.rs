@@ -346,3 +346,7 @@ pub fn v6(ip: IpAddr) -> Option<Ipv6Addr> {
         IpAddr::V4(_) => None,
     }
 }
+
+#[cfg(test)]
+#[path = "options_tests.rs"]
+mod tests;

@@ -105,3 +105,7 @@ pub fn fdb(entry: &FdbEntry) -> Option<(linux_net::Mac, IpAddr)> {
     let unicast = entry.mac.0[0] & 1 == 0 && entry.mac != linux_net::Mac::default();
     Some((entry.mac, entry.dst?)).filter(|_| unicast && entry.state & PERMANENT != 0)
 }
+
+#[cfg(test)]
+#[path = "ours_tests.rs"]
+mod tests;

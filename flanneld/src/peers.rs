@@ -168,3 +168,7 @@ impl Taken {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "peers_tests.rs"]
+mod tests;

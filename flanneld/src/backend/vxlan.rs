@@ -253,3 +253,7 @@ fn claim(vteps: &mut BTreeMap<Mac, IpAddr>, vtep: Mac, public_ip: IpAddr) -> Res
         holder => Err(format!("its VtepMAC {vtep} is also that of {holder}")),
     }
 }
+
+#[cfg(test)]
+#[path = "vxlan_tests.rs"]
+mod tests;

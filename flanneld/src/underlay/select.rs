@@ -217,3 +217,7 @@ fn owns(seen: &Seen, link: &Link, ip: Ipv6Addr) -> bool {
         .filter(|address| address.index == link.index);
     of_link.any(|address| address.net.ip() == IpAddr::V6(ip))
 }
+
+#[cfg(test)]
+#[path = "select_tests.rs"]
+mod tests;

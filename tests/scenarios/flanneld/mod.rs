@@ -2,6 +2,8 @@
 
 mod cluster;
 mod join;
+mod lifecycle;
+mod repair;
 
 use tests::Case;
 
@@ -9,5 +11,7 @@ use tests::Case;
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     cases.extend(join::cases());
+    cases.extend(lifecycle::cases());
+    cases.extend(repair::cases());
     cases
 }

@@ -1,0 +1,285 @@
+use super::*;
+use std::collections::BTreeMap;
+
+fn read_with(args: &[&str], env: &[(&str, &str)]) -> (Result<Options, Error>, Vec<String>) {
+    let env: BTreeMap<_, _> = env.iter().copied().collect();
+    let mut bad = Vec::new();
+    let args = args.iter().map(|arg| arg.to_string());
+    let variable = |key: &str| env.get(key).map(|value| value.to_string());
+    (
+        Options::read(args, variable, |reason| bad.push(reason)),
+        bad,
+    )
+}
+
+fn read(args: &[&str]) -> Options {
+    read_with(args, &[])
+        .0
+        .unwrap_or_else(|error| panic!("{args:?}: {error}"))
+}
+
+#[test]
+fn one_dash_or_two_and_values_in_both_places() {
+    for args in [
+        ["-iface", "eth1", "-healthz-port=8081"].as_slice(),
+        &["--iface=eth1", "--healthz-port", "8081"],
+        &["-iface=eth1", "-healthz-port", "8081"],
+    ] {
+        let options = read(args);
+        assert_eq!(options.underlay.iface, ["eth1"]);
+        assert_eq!(options.node.healthz_port, 8081);
+    }
+    assert_eq!(
+        read(&["-iface=a", "-iface", "b"]).underlay.iface,
+        ["a", "b"]
+    );
+    assert_eq!(
+        read(&["-public-ip=1.2.3.4", "-public-ip", "5.6.7.8"])
+            .underlay
+            .public_ip,
+        "5.6.7.8",
+        "the last counts"
+    );
+    assert_eq!(
+        read(&["-etcd-prefix", "-x"]).elsewhere.etcd_prefix,
+        "-x",
+        "the next argument, whatever it is"
+    );
+    assert_eq!(read(&["-etcd-prefix=a=b"]).elsewhere.etcd_prefix, "a=b");
+}
+
+#[test]
+fn bools_as_go_reads_them() {
+    for (text, value) in [
+        ("-ip-masq", true),
+        ("--ip-masq", true),
+        ("-ip-masq=1", true),
+        ("-ip-masq=t", true),
+        ("-ip-masq=TRUE", true),
+        ("-ip-masq=0", false),
+        ("-ip-masq=F", false),
+        ("-ip-masq=False", false),
+    ] {
+        assert_eq!(read(&[text]).rules.ip_masq, value, "{text}");
+    }
+    assert!(
+        read(&["-ip-masq", "-kube-subnet-mgr"])
+            .elsewhere
+            .kube_subnet_mgr,
+        "takes no value after it"
+    );
+    assert!(
+        !read(&["-iptables-forward-rules=false"])
+            .rules
+            .iptables_forward_rules
+    );
+    for bad in ["-ip-masq=yes", "-ip-masq=", "-ip-masq=tRUE"] {
+        assert!(read_with(&[bad], &[]).0.is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn defaults_are_upstreams() {
+    let options = read(&[]);
+    assert_eq!(options.leases.subnet_lease_renew_margin, 60);
+    assert_eq!(
+        options.leases.net_config_path.to_str(),
+        Some("/etc/kube-flannel/net-conf.json")
+    );
+    assert_eq!(
+        options.node.subnet_file.to_str(),
+        Some("/run/flannel/subnet.env")
+    );
+    assert_eq!(
+        (options.node.healthz_ip.as_str(), options.node.healthz_port),
+        ("0.0.0.0", 0)
+    );
+    assert_eq!(options.rules.iptables_resync, 5);
+    assert!(options.rules.iptables_forward_rules && options.elsewhere.set_node_network_unavailable);
+    assert!(
+        !options.rules.ip_masq
+            && !options.rules.ip_masq_fully_random_disable
+            && !options.node.version
+    );
+    assert_eq!(
+        options.elsewhere.etcd_endpoints,
+        "http://127.0.0.1:4001,http://127.0.0.1:2379"
+    );
+    assert_eq!(options.elsewhere.etcd_prefix, "/coreos.com/network");
+    assert_eq!(
+        options.elsewhere.kube_annotation_prefix,
+        "flannel.alpha.coreos.com"
+    );
+    assert_eq!(options.action, None);
+}
+
+#[test]
+fn every_flag_of_upstream_is_known() {
+    for flag in [
+        "etcd-endpoints",
+        "etcd-prefix",
+        "etcd-keyfile",
+        "etcd-certfile",
+        "etcd-cafile",
+        "etcd-username",
+        "etcd-password",
+        "iface",
+        "iface-regex",
+        "iface-can-reach",
+        "subnet-file",
+        "public-ip",
+        "public-ipv6",
+        "kube-api-url",
+        "kubeconfig-file",
+        "kube-annotation-prefix",
+        "healthz-ip",
+        "net-config-path",
+        "vmodule",
+        "log_backtrace_at",
+    ] {
+        read(&[&format!("-{flag}"), "x"]);
+        read(&[&format!("--{flag}=x")]);
+    }
+    for flag in [
+        "subnet-lease-renew-margin",
+        "healthz-port",
+        "iptables-resync",
+        "v",
+    ] {
+        read(&[&format!("-{flag}"), "7"]);
+    }
+    for flag in [
+        "ip-masq",
+        "ip-masq-fully-random-disable",
+        "kube-subnet-mgr",
+        "version",
+        "iptables-forward-rules",
+        "ip-blackhole-route",
+        "set-node-network-unavailable",
+    ] {
+        read(&[&format!("-{flag}")]);
+    }
+}
+
+#[test]
+fn the_environment_counts_where_the_command_line_is_silent() {
+    let env = [
+        ("FLANNELD_IFACE", "eth5,eth6"),
+        ("FLANNELD_IP_MASQ", "T"),
+        ("FLANNELD_PUBLIC_IP", ""),
+        ("FLANNELD_HEALTHZ_PORT", "many"),
+        ("FLANNELD_ETCD_PREFIX", "-odd"),
+        ("FLANNELD_V", "1"),
+    ];
+    let (options, bad) = read_with(&["-v=2"], &env);
+    let options = options.unwrap();
+    assert_eq!(
+        options.underlay.iface,
+        ["eth5,eth6"],
+        "one element, not split"
+    );
+    assert!(options.rules.ip_masq);
+    assert_eq!(options.underlay.public_ip, "");
+    assert_eq!(
+        options.node.healthz_port, 0,
+        "what cannot be read is left out"
+    );
+    assert_eq!(options.elsewhere.etcd_prefix, "-odd");
+    assert_eq!(options.node.v, 2);
+    assert_eq!(bad.len(), 1);
+    assert!(
+        bad[0].starts_with("Failed to set flag FLANNELD from env"),
+        "{bad:?}"
+    );
+}
+
+#[test]
+fn what_is_not_known_is_an_error_and_says_which() {
+    for bad in [
+        ["-no-such-flag"].as_slice(),
+        &["-no-such=1"],
+        &["cleanupp"],
+        &["-healthz-port", "70000"],
+        &["-iface"],
+    ] {
+        match read_with(bad, &[]).0 {
+            Err(Error::Usage(error)) => assert_ne!(error.exit_code(), 0, "{bad:?}"),
+            other => panic!("{bad:?}: {other:?}"),
+        }
+    }
+    let margin = read_with(&["-subnet-lease-renew-margin=1440"], &[])
+        .0
+        .unwrap_err()
+        .to_string();
+    assert!(
+        margin.starts_with("Invalid subnet-lease-renew-margin option, out of acceptable range"),
+        "{margin}"
+    );
+    assert!(
+        read_with(&["-subnet-lease-renew-margin=-5"], &[])
+            .0
+            .is_err()
+    );
+}
+
+#[test]
+fn actions_stand_anywhere() {
+    assert_eq!(read(&["cleanup"]).action, Some(Action::Cleanup));
+    assert_eq!(
+        read(&["-subnet-file", "/x", "cleanup"]).action,
+        Some(Action::Cleanup)
+    );
+    assert_eq!(
+        read(&["cleanup", "--subnet-file=/x"])
+            .node
+            .subnet_file
+            .to_str(),
+        Some("/x")
+    );
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let (options, _) = read_with(&["-etcd-username=u", "-etcd-password", "hunter2"], &[]);
+    let shown = format!("{:?}", options.unwrap());
+    assert!(
+        !shown.contains("hunter2") && shown.contains("(not shown)"),
+        "{shown}"
+    );
+    let (options, _) = read_with(&[], &[("FLANNELD_ETCD_PASSWORD", "hunter2")]);
+    assert!(!format!("{:?}", options.unwrap()).contains("hunter2"));
+}
+
+#[test]
+fn help_tells_the_choices() {
+    let help = help();
+    for text in [
+        "--listen <HOST:PORT>",
+        "--remote <HOST:PORT>",
+        "--ip-masq",
+        "cleanup",
+        "FLANNELD_IP_MASQ",
+        "[default: 60]",
+    ] {
+        assert!(help.contains(text), "{text} in\n{help}");
+    }
+    assert!(
+        !help.contains("default: false") && !help.contains("default: ]"),
+        "{help}"
+    );
+}
+
+#[test]
+fn addresses_are_of_their_family() {
+    assert_eq!(address("public IP address", "", v4), Ok(None));
+    assert_eq!(
+        address("public IP address", "10.0.0.1", v4),
+        Ok(Some(Ipv4Addr::new(10, 0, 0, 1)))
+    );
+    for bad in ["10.0.0", "fd00::1", "10.0.0.01", "x"] {
+        assert_eq!(
+            address("public IP address", bad, v4),
+            Err(format!("invalid public IP address: {bad}"))
+        );
+    }
+}

@@ -1,0 +1,189 @@
+use super::*;
+
+fn scope() -> Scope {
+    Scope {
+        names: vec!["flannel.1".into(), "flannel-v6.1".into()],
+        families: vec![
+            Ours {
+                network: "10.244.0.0/16".parse().unwrap(),
+                subnet: "10.244.1.0/24".parse().unwrap(),
+                public_ip: "172.31.0.1".parse().unwrap(),
+            },
+            Ours {
+                network: "fd00:10:244::/48".parse().unwrap(),
+                subnet: "fd00:10:244:1::/64".parse().unwrap(),
+                public_ip: "fd31::1".parse().unwrap(),
+            },
+        ],
+        host_routes_over: None,
+    }
+}
+
+fn route(dst: &str, gateway: &str, oif: u32) -> Route {
+    let mut route = Route::new(dst.parse().unwrap());
+    route.gateway = Some(gateway.parse().unwrap());
+    route.oif = Some(oif);
+    route.onlink = oif != 2;
+    route
+}
+
+fn is_ours(scope: &Scope, route: &Route) -> bool {
+    let names = [(2, "eth0"), (3, "flannel.1"), (4, "flannel-v6.1")];
+    let name = |index| {
+        names
+            .iter()
+            .find(|(at, _)| *at == index)
+            .map(|(_, name)| (*name).into())
+    };
+    scope.route(route, name).is_some()
+}
+
+#[test]
+fn routes_over_our_devices() {
+    let scope = scope();
+    assert!(is_ours(&scope, &route("10.244.2.0/24", "10.244.2.0", 3)));
+    assert!(
+        is_ours(&scope, &route("10.244.2.0/24", "10.244.9.9", 3)),
+        "a wrong next hop"
+    );
+    assert!(
+        is_ours(&scope, &route("10.42.2.0/24", "10.42.2.0", 3)),
+        "of an earlier network"
+    );
+    let mut v6 = route("fd00:10:244:2::/64", "fd00:10:244:2::", 4);
+    v6.priority = IP6_DEFAULT_METRIC;
+    assert!(is_ours(&scope, &v6));
+}
+
+#[test]
+fn strangers_are_not_seen() {
+    let scope = scope();
+    let good = route("10.244.2.0/24", "10.244.2.0", 3);
+    let without_gateway = Route {
+        gateway: None,
+        ..good.clone()
+    };
+    for (stranger, why) in [
+        (
+            route("10.244.2.0/24", "172.31.0.254", 2),
+            "over the underlay",
+        ),
+        (
+            route("192.168.7.0/24", "10.244.2.0", 3),
+            "to another network",
+        ),
+        (route("0.0.0.0/0", "10.244.2.0", 3), "a default route"),
+        (without_gateway, "no next hop"),
+        (
+            Route {
+                priority: 50,
+                ..good.clone()
+            },
+            "with a metric",
+        ),
+        (
+            Route {
+                table: 100,
+                ..good.clone()
+            },
+            "in another table",
+        ),
+        (
+            Route {
+                kind: 6,
+                ..good.clone()
+            },
+            "a blackhole",
+        ),
+        (
+            Route {
+                protocol: BY_KERNEL,
+                ..good.clone()
+            },
+            "the kernel's",
+        ),
+        (
+            Route {
+                oif: Some(77),
+                ..good
+            },
+            "over a device that is not there",
+        ),
+    ] {
+        assert!(!is_ours(&scope, &stranger), "{why}");
+    }
+}
+
+#[test]
+fn routes_over_the_underlay_only_where_a_backend_makes_them() {
+    let scope = Scope {
+        host_routes_over: Some("eth0".into()),
+        ..scope()
+    };
+    assert!(is_ours(&scope, &route("10.244.2.0/24", "172.31.0.2", 2)));
+    for stranger in [
+        route("10.244.2.0/25", "172.31.0.2", 2),
+        route("10.244.1.0/24", "172.31.0.2", 2),
+        route("192.168.7.0/24", "172.31.0.2", 2),
+        Route {
+            protocol: 4,
+            ..route("10.244.2.0/24", "172.31.0.2", 2)
+        },
+        Route {
+            onlink: true,
+            ..route("10.244.2.0/24", "172.31.0.2", 2)
+        },
+    ] {
+        assert!(!is_ours(&scope, &stranger), "{stranger:?}");
+    }
+}
+
+#[test]
+fn addresses_inside_the_network() {
+    let on = |net: &str| {
+        let net = net.parse().unwrap();
+        scope()
+            .address(&Address {
+                index: 3,
+                net,
+                scope: 0,
+                flags: 0x80,
+                label: None,
+            })
+            .is_some()
+    };
+    assert!(on("10.244.1.0/32") && on("10.244.200.1/24") && on("fd00:10:244:1::/128"));
+    assert!(!on("192.168.1.1/24") && !on("fe80::1/64"));
+}
+
+#[test]
+fn entries_that_a_backend_would_make() {
+    let mac = linux_net::Mac([2, 0, 0, 0, 0, 1]);
+    let entry = |mac, state| {
+        let dst = "172.31.0.2".parse().unwrap();
+        fdb(&FdbEntry {
+            state,
+            ..FdbEntry::permanent(3, mac, dst)
+        })
+        .is_some()
+    };
+    assert!(entry(mac, PERMANENT));
+    assert!(!entry(mac, 0x02), "learned");
+    assert!(
+        !entry(linux_net::Mac::default(), PERMANENT),
+        "the default destination"
+    );
+    assert!(
+        !entry(linux_net::Mac([0x33, 0x33, 0, 0, 0, 1]), PERMANENT),
+        "a group"
+    );
+    let ip = "10.244.2.0".parse().unwrap();
+    assert!(neighbour(&Neighbour::permanent(3, ip, mac)).is_some());
+    assert!(
+        neighbour(&Neighbour {
+            state: 0x02,
+            ..Neighbour::permanent(3, ip, mac)
+        })
+        .is_none()
+    );
+}

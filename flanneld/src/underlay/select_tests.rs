@@ -1,0 +1,302 @@
+use super::*;
+use linux_net::{address::Address, link::Kind};
+
+fn link(index: u32, name: &str) -> Link {
+    Link {
+        index,
+        name: name.to_owned(),
+        mtu: 1500,
+        mac: None,
+        up: true,
+        oper_up: true,
+        loopback: index == 1,
+        promisc: false,
+        allmulti: false,
+        master: None,
+        lower: None,
+        peer_netnsid: None,
+        txqlen: 0,
+        alias: None,
+        kind: Kind::None,
+        port: None,
+    }
+}
+
+fn address(index: u32, net: &str, flags: u32) -> Address {
+    Address {
+        index,
+        net: net.parse().unwrap(),
+        scope: 0,
+        flags,
+        label: None,
+    }
+}
+
+fn default_route(ipv6: bool, oif: Option<u32>) -> Route {
+    let mut route = Route::new(if ipv6 { "::/0" } else { "0.0.0.0/0" }.parse().unwrap());
+    route.oif = oif;
+    route
+}
+
+/// lo, eth0 (default route) and eth1.
+fn seen() -> Seen {
+    Seen {
+        links: vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1")],
+        addresses: vec![
+            address(1, "127.0.0.1/8", 0x80),
+            address(2, "169.254.7.7/16", 0x80),
+            address(2, "172.31.0.1/24", 0x80),
+            address(2, "172.31.0.101/24", 0x81),
+            address(3, "192.168.5.1/24", 0x80),
+            address(2, "fe80::1/64", 0x80),
+            address(2, "fd31::abcd/64", 0x01),
+            address(2, "fd31::1/64", 0x80),
+            address(3, "fd55::1/64", 0x80),
+        ],
+        routes: vec![default_route(false, Some(2)), default_route(true, Some(2))],
+        reach: None,
+    }
+}
+
+fn both() -> Wish {
+    Wish {
+        ipv4: true,
+        ipv6: true,
+        ..Wish::default()
+    }
+}
+
+fn v4_only() -> Wish {
+    Wish {
+        ipv4: true,
+        ..Wish::default()
+    }
+}
+
+fn iface(wish: Wish, names: &[&str]) -> Wish {
+    Wish {
+        interfaces: names.iter().map(|name| name.to_string()).collect(),
+        ..wish
+    }
+}
+
+fn chosen(wish: &Wish, seen: &Seen) -> String {
+    match select(wish, seen) {
+        Ok(underlay) => underlay.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn the_default_route_decides() {
+    assert_eq!(chosen(&v4_only(), &seen()), "eth0 (MTU 1500), 172.31.0.1");
+    assert_eq!(
+        chosen(&both(), &seen()),
+        "eth0 (MTU 1500), 172.31.0.1, fd31::1"
+    );
+    let v6 = Wish {
+        ipv6: true,
+        ..Wish::default()
+    };
+    assert_eq!(chosen(&v6, &seen()), "eth0 (MTU 1500), fd31::1");
+}
+
+#[test]
+fn default_routes_that_do_not_decide() {
+    let mut none = seen();
+    none.routes.clear();
+    assert!(
+        chosen(&v4_only(), &none)
+            .starts_with("Failed to find any valid interface to use: unable to find default route")
+    );
+    let mut multipath = seen();
+    multipath.routes[0].oif = None;
+    assert!(
+        chosen(&v4_only(), &multipath)
+            .contains("found default route but could not determine interface")
+    );
+    let mut apart = seen();
+    apart.routes[1].oif = Some(3);
+    assert!(chosen(&both(), &apart).contains(
+        "v6 default route interface \"eth1\" must be the same with v4 default route interface \"eth0\""
+    ));
+}
+
+#[test]
+fn a_public_ip_names_its_interface() {
+    let wish = Wish {
+        public_ip: Some("192.168.5.1".parse().unwrap()),
+        ..v4_only()
+    };
+    assert_eq!(chosen(&wish, &seen()), "eth1 (MTU 1500), 192.168.5.1");
+    let elsewhere = Wish {
+        public_ip: Some("203.0.113.9".parse().unwrap()),
+        ..v4_only()
+    };
+    assert!(
+        chosen(&elsewhere, &seen())
+            .starts_with("Failed to find any valid interface to use: error looking up interface")
+    );
+    let behind_nat = iface(elsewhere, &["eth1"]);
+    assert_eq!(
+        chosen(&behind_nat, &seen()),
+        "eth1 (MTU 1500), 192.168.5.1 known to peers as 203.0.113.9"
+    );
+}
+
+#[test]
+fn names_and_addresses_in_order() {
+    assert_eq!(
+        chosen(&iface(v4_only(), &["nope", "eth1", "eth0"]), &seen()),
+        "eth1 (MTU 1500), 192.168.5.1"
+    );
+    assert_eq!(
+        chosen(&iface(v4_only(), &["172.31.0.101"]), &seen()),
+        "eth0 (MTU 1500), 172.31.0.101"
+    );
+    let text = chosen(&iface(v4_only(), &["nope", "10.9.9.9"]), &seen());
+    assert!(
+        text.starts_with(
+            "Failed to find interface to use that matches the interfaces and/or regexes provided"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("-iface=nope") && text.contains("-iface=10.9.9.9"),
+        "{text}"
+    );
+}
+
+/// Go flannel crashes on the first and the last of these.
+#[test]
+fn both_families_by_one_address() {
+    assert_eq!(
+        chosen(&iface(both(), &["fd55::1"]), &seen()),
+        "eth1 (MTU 1500), 192.168.5.1, fd55::1"
+    );
+    assert_eq!(
+        chosen(&iface(both(), &["192.168.5.1"]), &seen()),
+        "eth1 (MTU 1500), 192.168.5.1, fd55::1"
+    );
+    let public = Wish {
+        public_ipv6: Some("fd31::abcd".parse().unwrap()),
+        ..iface(both(), &["172.31.0.1"])
+    };
+    assert_eq!(
+        chosen(&public, &seen()),
+        "eth0 (MTU 1500), 172.31.0.1, fd31::abcd"
+    );
+    let mut reached = seen();
+    reached.reach = Some(Route {
+        prefsrc: Some("fd55::1".parse().unwrap()),
+        ..default_route(true, Some(3))
+    });
+    let wish = Wish {
+        can_reach: Some("fd55::9".parse().unwrap()),
+        ..both()
+    };
+    assert_eq!(
+        chosen(&wish, &reached),
+        "eth1 (MTU 1500), 192.168.5.1, fd55::1"
+    );
+}
+
+#[test]
+fn patterns_match_addresses_then_names() {
+    let pattern = |text: &str| Wish {
+        patterns: vec![Regex::new(text).unwrap()],
+        ..v4_only()
+    };
+    assert_eq!(
+        chosen(&pattern(r"^192\.168\."), &seen()),
+        "eth1 (MTU 1500), 192.168.5.1"
+    );
+    assert_eq!(
+        chosen(&pattern(r"\.101$"), &seen()),
+        "eth0 (MTU 1500), 172.31.0.101"
+    );
+    assert_eq!(
+        chosen(&pattern("h1$"), &seen()),
+        "eth1 (MTU 1500), 192.168.5.1"
+    );
+    assert!(chosen(&pattern("fd55"), &seen()).contains(
+        "could not match pattern fd55 to any of the available network interfaces (lo, eth0, eth1)"
+    ), "an address of a family that the network has not");
+    let then = Wish {
+        interfaces: vec!["nope".to_owned()],
+        ..pattern("eth1")
+    };
+    assert_eq!(
+        chosen(&then, &seen()),
+        "eth1 (MTU 1500), 192.168.5.1",
+        "after -iface"
+    );
+}
+
+#[test]
+fn reach_comes_last() {
+    let mut seen = seen();
+    let wish = Wish {
+        can_reach: Some("192.168.5.9".parse().unwrap()),
+        ..v4_only()
+    };
+    assert!(chosen(&wish, &seen).contains("-iface-can-reach=192.168.5.9: there is no route to it"));
+    seen.reach = Some(Route {
+        prefsrc: Some("192.168.5.1".parse().unwrap()),
+        ..default_route(false, Some(3))
+    });
+    assert_eq!(chosen(&wish, &seen), "eth1 (MTU 1500), 192.168.5.1");
+}
+
+#[test]
+fn addresses_by_rank() {
+    let first = |flags: &[(&str, u32)]| {
+        let mut seen = seen();
+        seen.addresses = flags
+            .iter()
+            .map(|(net, flags)| address(3, net, *flags))
+            .collect();
+        let family = flags[0].0.contains(':');
+        let wish = Wish {
+            ipv4: !family,
+            ipv6: family,
+            ..Wish::default()
+        };
+        chosen(&iface(wish, &["eth1"]), &seen).replace("eth1 (MTU 1500), ", "")
+    };
+    assert_eq!(
+        first(&[("169.254.1.1/16", 0x80), ("10.0.0.1/8", 0)]),
+        "10.0.0.1",
+        "global first"
+    );
+    assert_eq!(
+        first(&[("10.0.0.1/8", 0), ("10.0.0.2/8", 0x80)]),
+        "10.0.0.2",
+        "then permanent"
+    );
+    assert_eq!(
+        first(&[("fd00::1/64", 0x81), ("fd00::2/64", 0x80)]),
+        "fd00::2",
+        "then lasting"
+    );
+    assert_eq!(
+        first(&[("10.0.0.1/8", 0x80), ("10.0.0.2/8", 0x80)]),
+        "10.0.0.1",
+        "then the kernel's order"
+    );
+    assert_eq!(
+        first(&[("10.0.0.1/8", 0xa0), ("169.254.0.1/16", 0x80)]),
+        "169.254.0.1",
+        "deprecated is out"
+    );
+    assert!(
+        first(&[("10.0.0.1/8", 0xa0)]).contains("failed to find IPv4 address for interface eth1")
+    );
+}
+
+#[test]
+fn an_mtu_of_nothing_is_an_error() {
+    let mut seen = seen();
+    seen.links[1].mtu = 0;
+    assert!(chosen(&v4_only(), &seen).contains("failed to determine MTU for interface eth0"));
+}
