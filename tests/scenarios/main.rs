@@ -6,6 +6,7 @@ mod budget;
 mod cnitool;
 mod delegation;
 mod fault_points;
+mod firewall;
 mod flannel_cni;
 mod flanneld;
 mod frame;
@@ -31,6 +32,7 @@ fn main() {
     cases.extend(flannel_cni::cases());
     cases.extend(flanneld::cases());
     cases.extend(fault_points::cases());
+    cases.extend(firewall::cases());
     cases.extend(frame::cases());
     cases.extend(host_local::cases());
     cases.extend(hosts::cases());

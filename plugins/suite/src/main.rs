@@ -6,6 +6,7 @@ use std::{env, ffi::OsStr, path::Path, process::ExitCode};
 static PLUGINS: Registry = &[
     &bandwidth::PLUGIN,
     &bridge::PLUGIN,
+    &firewall::PLUGIN,
     &flannel_cni::PLUGIN,
     &host_local::PLUGIN,
     &loopback::PLUGIN,
