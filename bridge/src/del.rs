@@ -44,9 +44,7 @@ fn join(thread: thread::ScopedJoinHandle<'_, Result<(), Error>>) -> Result<(), E
 /// In the container by its name; where that is not to be had, the host end by its own.
 fn remove_device(call: &Call, owner: &Owner) -> Result<(), Error> {
     let failed = || format!("failed to delete {:?}", call.ifname);
-    if !call.netns.is_empty()
-        && let Ok(ns) = NetNs::open(Path::new(&call.netns))
-    {
+    if let Some(ns) = namespace(call)? {
         let mut inside = Netlink::open_in(&ns).step(failed())?;
         match inside.request(&link::delete_by_name(&call.ifname)) {
             Err(error) if error.is_absent() => {}
@@ -57,5 +55,21 @@ fn remove_device(call: &Call, owner: &Owner) -> Result<(), Error> {
     match pod::host_end(&mut host, owner).step(failed())? {
         Some(link) => pod::remove(&mut host, &link.name).step(failed()),
         None => Ok(()),
+    }
+}
+
+/// None if it is gone: no path, or a path that is nothing or no namespace any more (an empty file, after a reboot).
+fn namespace(call: &Call) -> Result<Option<NetNs>, Error> {
+    if call.netns.is_empty() {
+        return Ok(None);
+    }
+    match NetNs::open(Path::new(&call.netns)) {
+        Ok(ns) => Ok(Some(ns)),
+        Err(linux_net::Error::NotANamespace { .. }) => Ok(None),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(source) => Err(Error::Namespace {
+            path: call.netns.clone(),
+            source,
+        }),
     }
 }

@@ -21,10 +21,16 @@ pub(crate) fn chain_rules(
     }
 }
 
-/// The kernel lacks nftables, or the family.
+/// The kernel lacks nftables or the family, or nothing can have so long a name.
 fn is_unusable(error: &packet_filter::Error) -> bool {
     matches!(
         error.errno(),
-        Some(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT)
+        Some(
+            Errno::EINVAL
+                | Errno::EOPNOTSUPP
+                | Errno::EAFNOSUPPORT
+                | Errno::EPROTONOSUPPORT
+                | Errno::ERANGE
+        )
     )
 }

@@ -8,6 +8,7 @@
 pub mod add;
 pub mod bridge;
 pub mod check;
+mod check_addresses;
 pub mod conf;
 pub mod del;
 pub mod error;

@@ -1,6 +1,7 @@
 //! The names of what belongs to one attachment. Each can be worked out again from network, container id and interface name
 //! alone, so that DEL and GC find it without prevResult and without the namespace.
 use cni_conf::Attachment;
+use packet_filter::COMMENT_MAX;
 use sha2::{Digest, Sha512};
 use std::fmt::Write;
 
@@ -77,17 +78,14 @@ impl Owner {
 
     /// The whole comment: at most 128 bytes, without quotation marks.
     pub fn nft_comment(&self) -> String {
-        let mut text = format!(
+        let text = format!(
             "{}, net: {}, if: {}, id: {}",
             self.nft_prefix(),
             self.network,
             self.ifname,
             self.container
-        )
-        .replace('"', "");
-        let end = (0..=128).rev().find(|&end| text.is_char_boundary(end));
-        text.truncate(end.unwrap_or_default());
-        text
+        );
+        cut(text.replace('"', ""))
     }
 
     /// The chain of the spoof check that looks at the interface.
@@ -100,9 +98,9 @@ impl Owner {
         format!("{}-mac", self.spoof_chain())
     }
 
-    /// The comment of each rule of the spoof check.
+    /// The comment of each rule of the spoof check, at most 128 bytes.
     pub fn spoof_comment(&self) -> String {
-        format!("macspoofchk-{}-{}", self.container, self.ifname)
+        cut(format!("macspoofchk-{}-{}", self.container, self.ifname))
     }
 }
 
@@ -127,6 +125,15 @@ pub fn nft_network_prefix(network: &str) -> String {
 /// How the comment of every iptables rule of this network begins.
 pub fn masquerade_network_prefix(network: &str) -> String {
     format!("name: \"{network}\" id: \"")
+}
+
+/// As much as a comment in nftables holds.
+fn cut(mut text: String) -> String {
+    let end = (0..=COMMENT_MAX)
+        .rev()
+        .find(|&end| text.is_char_boundary(end));
+    text.truncate(end.unwrap_or_default());
+    text
 }
 
 /// The text, or `#` and a hash of it where it is too long. `#` cannot stand in an id or a name.

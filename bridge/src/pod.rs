@@ -7,6 +7,7 @@ use crate::{
     names::Owner,
     plan::Plan,
 };
+use cni_conf::cidr;
 use linux_net::{
     Mac, NetNs, Netlink, Request, address,
     link::{self, BridgePort, Change, Kind, Link, VethPeer},
@@ -297,13 +298,13 @@ fn send(sandbox: &mut Sandbox, steps: Vec<(Request, String)>) -> Result<(), Erro
         .try_for_each(|(answer, message)| answer.step(message))
 }
 
-/// The route as the kernel takes it; unlike upstream, `mtu` and `advmss` are not forgotten.
+/// The route as the kernel takes it: without host bits. Unlike upstream, `mtu` and `advmss` are not forgotten.
 pub fn kernel_route(
     wanted: &cni_conf::Route,
     gateway: Option<std::net::IpAddr>,
     index: u32,
 ) -> route::Route {
-    let mut route = route::Route::new(wanted.dst);
+    let mut route = route::Route::new(cidr::masked(wanted.dst));
     route.gateway = gateway;
     route.oif = Some(index);
     route.priority = wanted.priority;

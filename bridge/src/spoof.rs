@@ -113,7 +113,8 @@ pub fn is_complete(owner: &Owner, host_veth: &str, mac: Mac) -> Result<bool, Err
 
 /// Takes the check of one attachment away, if there is any.
 pub fn remove(nft: &mut Nft, owner: &Owner) -> Result<(), Error> {
-    let mine = |rule: &Installed| rule.rule.comment.as_deref() == Some(&owner.spoof_comment());
+    let chain = Statement::Jump(owner.spoof_chain());
+    let mine = |rule: &Installed| rule.rule.statements.contains(&chain);
     let jumps: Vec<_> = chain_rules(nft, Family::Bridge, TABLE, BASE)?
         .into_iter()
         .filter(mine)

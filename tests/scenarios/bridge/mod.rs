@@ -5,6 +5,7 @@ mod cost;
 mod node;
 mod ours;
 mod rules;
+mod undo;
 mod verbs;
 mod vlans;
 
@@ -16,6 +17,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(cost::cases());
     cases.extend(ours::cases());
     cases.extend(rules::cases());
+    cases.extend(undo::cases());
     cases.extend(verbs::cases());
     cases.extend(vlans::cases());
     cases

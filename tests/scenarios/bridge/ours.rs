@@ -1,22 +1,20 @@
-//! What only ours does: undo, a way out of every state, cleaning by name.
+//! What only ours does: many at once, leftovers, cleaning by name, and each key that the Go plugin's older releases lack.
 
 use std::{collections::BTreeSet, thread};
 
 use serde_json::{Value, json};
-use tests::{Case, case};
+use tests::{Case, Outcome, case};
 
 use super::node::{Node, V4, V6, address, conf, ip_in};
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case("bridge/undo/ipam", undo_ipam),
-        case("bridge/undo/gateway", undo_gateway),
-        case("bridge/undo/route", undo_route),
-        case("bridge/other-address/replaced", other_address_replaced),
-        case("bridge/other-address/in-use", other_address_in_use),
         case("bridge/two-ipv4-gateways", two_ipv4_gateways),
         case("bridge/parallel", parallel),
+        case("bridge/parallel/with-rules", parallel_rules),
         case("bridge/leftover", leftover),
+        case("bridge/long-id", long_id),
+        case("bridge/route-keys", route_keys),
         case("bridge/del/namespace-unknown", del_without_namespace),
         case(
             "bridge/del/broken-configuration",
@@ -35,98 +33,6 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A range without free addresses: nothing is left, and the error is host-local's.
-fn undo_ipam() {
-    let node = Node::ours();
-    let conf = conf(&["10.9.0.0/30"], json!({}));
-    node.attach("a", &conf);
-    let pod = node.host.pod("b");
-    let (code, message) = node.call("ADD", "b", &conf).error();
-    assert_eq!(code, 999);
-    assert!(
-        message.contains("no IP addresses available in range set"),
-        "{message}"
-    );
-    assert!(!pod.try_sh("ip link show eth0").status.success());
-    assert_eq!((node.reservations().len(), node.veths().len()), (1, 1));
-}
-
-/// The bridge cannot have its address: the pod's address and device go again.
-fn undo_gateway() {
-    let node = Node::ours();
-    node.attach("a", &conf(&["10.9.0.0/24"], json!({})));
-    let pod = node.host.pod("b");
-    let (_, message) = node.call("ADD", "b", &conf(&[V4], json!({}))).error();
-    assert!(message.starts_with("failed to set bridge addr: "));
-    assert!(!pod.try_sh("ip link show eth0").status.success());
-    assert_eq!((node.reservations().len(), node.veths().len()), (1, 1));
-}
-
-/// A route that the kernel refuses, which is the last step.
-fn undo_route() {
-    let node = Node::ours();
-    node.host.pod("a");
-    let mut conf = conf(
-        &[V4],
-        json!({ "ipMasq": true, "ipMasqBackend": "nftables" }),
-    );
-    conf["ipam"]["routes"] = json!([{ "dst": "10.0.0.0/8", "gw": "192.0.2.1" }]);
-    let (_, message) = node.call("ADD", "a", &conf).error();
-    assert!(
-        message.starts_with("failed to add route '10.0.0.0/8 via 192.0.2.1 dev eth0 metric 0"),
-        "{message}"
-    );
-    node.assert_clean();
-    assert!(!node.host.sh("nft list ruleset").contains("id: a"));
-}
-
-/// cni0 has the address of an earlier lease and no ports: it gets the new one.
-fn other_address_replaced() {
-    let node = Node::ours();
-    node.host.sh(
-        "ip link add cni0 type bridge && ip link set cni0 up && ip addr add 10.244.3.1/24 dev cni0",
-    );
-    let (pod, _) = node.attach("a", &conf(&[V4], json!({})));
-    let text = node.host.sh("ip -4 -o addr show cni0");
-    assert!(
-        text.contains("10.244.7.1/24") && !text.contains("10.244.3.1"),
-        "{text}"
-    );
-    pod.sh("ping -c1 -W2 10.244.7.1");
-}
-
-/// With a pod of the earlier lease there: an error that tells the ways out, and each of them works.
-fn other_address_in_use() {
-    let node = Node::ours();
-    let old = conf(&["10.244.3.0/24"], json!({}));
-    let new = conf(&[V4], json!({}));
-    let (_, result) = node.attach("old", &old);
-    node.host.pod("new");
-    let outcome = node.call("ADD", "new", &new);
-    assert_eq!(
-        outcome.error().1,
-        "failed to set bridge addr: \"cni0\" already has an IP address different from 10.244.7.1/24"
-    );
-    let details = outcome.json()["details"]
-        .as_str()
-        .expect("details")
-        .to_owned();
-    let port = result["interfaces"][1]["name"].as_str().expect("name");
-    for hint in [port, "10.244.3.1/24", "forceAddress", "ip link delete cni0"] {
-        assert!(details.contains(hint), "{hint} is not in: {details}");
-    }
-    let forced = conf(&[V4], json!({ "forceAddress": true }));
-    node.call("ADD", "new", &forced).ok();
-    assert!(!node.host.sh("ip -o addr show cni0").contains("10.244.3.1"));
-    for id in ["old", "new"] {
-        node.call("DEL", id, &new).ok();
-    }
-    // once the pods are gone, it heals itself
-    node.host
-        .sh("ip addr flush dev cni0 && ip addr add 10.244.3.1/24 dev cni0");
-    node.call("ADD", "new", &new).ok();
-}
-
 fn two_ipv4_gateways() {
     let node = Node::ours();
     let conf = conf(&[V4, "10.9.0.0/24"], json!({}));
@@ -136,25 +42,37 @@ fn two_ipv4_gateways() {
     }
 }
 
+/// Runs a verb for all containers at once.
+fn all(node: &Node, verb: &str, ids: &[String], conf: &Value) -> Vec<Outcome> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = ids
+            .iter()
+            .map(|id| scope.spawn(move || node.call(verb, id, conf).ok()))
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().expect("call"))
+            .collect()
+    })
+}
+
+fn pods(node: &Node, count: usize) -> Vec<String> {
+    let ids: Vec<String> = (0..count).map(|n| format!("pod{n}")).collect();
+    for id in &ids {
+        node.host.pod(id);
+    }
+    ids
+}
+
 /// 50 at once on a node without a bridge yet.
 fn parallel() {
     let node = Node::ours();
     let conf = conf(&[V4, V6], json!({ "hairpinMode": true }));
-    let ids: Vec<String> = (0..50).map(|n| format!("pod{n}")).collect();
-    for id in &ids {
-        node.host.pod(id);
-    }
-    let results: Vec<Value> = thread::scope(|scope| {
-        let (node, conf) = (&node, &conf);
-        let threads: Vec<_> = ids
-            .iter()
-            .map(|id| scope.spawn(move || node.call("ADD", id, conf).ok().json()))
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("ADD"))
-            .collect()
-    });
+    let ids = pods(&node, 50);
+    let results: Vec<Value> = all(&node, "ADD", &ids, &conf)
+        .iter()
+        .map(Outcome::json)
+        .collect();
     for family in 0..2 {
         let addresses: BTreeSet<String> = results
             .iter()
@@ -169,13 +87,74 @@ fn parallel() {
             .all(|result| &result["interfaces"][0]["mac"] == bridge)
     );
     assert_eq!(node.veths().len(), 50);
-    thread::scope(|scope| {
-        for id in &ids {
-            let (node, conf) = (&node, &conf);
-            scope.spawn(move || node.call("DEL", id, conf).ok());
-        }
-    });
+    all(&node, "DEL", &ids, &conf);
     node.assert_clean();
+}
+
+/// 16 at once on a node without any rule yet, with both back ends.
+fn parallel_rules() {
+    for backend in ["nftables", "iptables"] {
+        let node = Node::ours();
+        let more = json!({ "ipMasq": true, "ipMasqBackend": backend, "macspoofchk": true });
+        let conf = conf(&[V4, V6], more);
+        let ids = pods(&node, 16);
+        let results = all(&node, "ADD", &ids, &conf);
+        for (id, result) in ids.iter().zip(&results) {
+            let mut checked = conf.clone();
+            checked["prevResult"] = result.json();
+            node.call("CHECK", id, &checked).ok();
+        }
+        all(&node, "DEL", &ids, &conf);
+        node.assert_clean();
+        let rules = node
+            .host
+            .sh("nft list ruleset; iptables-save -t nat; ip6tables-save -t nat");
+        assert!(!rules.contains("pod"), "{rules}");
+    }
+}
+
+/// Ids have no limit of their own; the kernel's names have.
+fn long_id() {
+    let node = Node::ours();
+    let conf = conf(
+        &[V4],
+        json!({ "ipMasq": true, "ipMasqBackend": "nftables" }),
+    );
+    let id = "a".repeat(250);
+    let pod = node.host.pod("a");
+    let call = |verb: &str| {
+        node.cni(&id).with("CNI_NETNS", "/run/netns/a").call(
+            &node.host,
+            verb,
+            "bridge",
+            &conf.to_string(),
+        )
+    };
+    call("ADD").ok();
+    pod.sh("ping -c1 -W2 10.244.7.1");
+    call("DEL").ok();
+    node.assert_clean();
+    assert!(!node.host.sh("nft list ruleset").contains("aaaa"));
+}
+
+/// What a route of a 1.1 configuration can say, and a destination with host bits.
+fn route_keys() {
+    let node = Node::ours();
+    let mut conf = conf(&[V4], json!({ "cniVersion": "1.1.0" }));
+    conf["ipam"]["routes"] = json!([
+        { "dst": "10.1.2.3/8", "mtu": 1300, "advmss": 1200, "priority": 50 },
+        { "dst": "192.0.2.0/24", "table": 99, "scope": 0 },
+    ]);
+    let (pod, result) = node.attach("a", &conf);
+    let route = pod.sh("ip route show 10.0.0.0/8");
+    assert_eq!(
+        route.trim(),
+        "10.0.0.0/8 via 10.244.7.1 dev eth0 metric 50 mtu 1300 advmss 1200"
+    );
+    let route = pod.sh("ip route show table 99");
+    assert_eq!(route.trim(), "192.0.2.0/24 via 10.244.7.1 dev eth0");
+    conf["prevResult"] = result;
+    node.call("CHECK", "a", &conf).ok();
 }
 
 /// An ADD that was killed leaves an interface that is not up: the next ADD of the same container replaces it.

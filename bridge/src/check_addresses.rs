@@ -1,0 +1,211 @@
+//! CHECK of what is inside the container: addresses and routes.
+use crate::{
+    Error,
+    check::wrong,
+    error::Step,
+    plan::Plan,
+    pod::{self, Sandbox},
+};
+use cni_conf::{AddResult, cidr};
+use linux_net::{address::Address, link::Link, route};
+
+/// Looks into the container and compares with the result.
+pub(crate) fn addresses_are_right(
+    sandbox: &mut Sandbox,
+    container: &Link,
+    result: &AddResult,
+) -> Result<(), Error> {
+    let index = container.index;
+    let name = &container.name;
+    let addresses = sandbox
+        .netlink
+        .addresses(Some(index))
+        .step(format!("could not list addresses of {name:?}"))?;
+    let filter = route::Filter {
+        oif: Some(index),
+        ..route::Filter::default()
+    };
+    let routes = sandbox
+        .netlink
+        .routes(filter)
+        .step(format!("could not list routes of {name:?}"))?;
+    matches_result(name, index, &addresses, &routes, result)
+}
+
+/// Addresses of the interface's, the connected route of each, and every route of the result's.
+fn matches_result(
+    name: &str,
+    index: u32,
+    addresses: &[Address],
+    routes: &[route::Route],
+    result: &AddResult,
+) -> Result<(), Error> {
+    let plan = Plan {
+        ips: result.ips.clone(),
+        ..Plan::default()
+    };
+    for ip in own_ips(result, name) {
+        let net = ip.address;
+        if !addresses.iter().any(|address| address.net == net) {
+            return Err(wrong(format!(
+                "Failed to match addr {net} on interface {name}"
+            )));
+        }
+        let connected = cidr::masked(net);
+        let host_route = net.prefix() == if net.is_ipv4() { 32 } else { 128 };
+        if !host_route && !routes.iter().any(|route| route.dst == connected) {
+            return Err(wrong(format!(
+                "Failed to find Gateway {} for interface {name}",
+                ip.gateway.map_or("<nil>".into(), |ip| ip.to_string())
+            )));
+        }
+    }
+    for wanted in &result.routes {
+        let gateway = plan.next_hop(wanted);
+        let route = pod::kernel_route(wanted, gateway, index);
+        let present = routes.iter().any(|other| {
+            other.dst == cidr::masked(route.dst)
+                && (other.gateway == route.gateway || other.oif.is_none())
+                && other.table == route.table
+                && (route.priority == 0 || other.priority == route.priority)
+        });
+        if !present {
+            return Err(wrong(format!(
+                "Expected Route {} via {} not found in routing table",
+                wanted.dst,
+                gateway.map_or("<nil>".into(), |ip| ip.to_string())
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The result's addresses on the container's interface (those of chained plugins are on others).
+pub(crate) fn own_ips<'a>(
+    result: &'a AddResult,
+    ifname: &'a str,
+) -> impl Iterator<Item = &'a cni_conf::IpConfig> {
+    result.ips.iter().filter(move |ip| {
+        ip.interface
+            .and_then(|index| result.interfaces.get(index))
+            .is_none_or(|interface| interface.name == ifname)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cni_conf::{Interface, IpConfig, Route};
+    use ipnetwork::IpNetwork;
+
+    const INDEX: u32 = 7;
+
+    fn net(text: &str) -> IpNetwork {
+        text.parse().unwrap()
+    }
+
+    fn claimed() -> AddResult {
+        AddResult {
+            interfaces: ["cni0", "veth0", "eth0"]
+                .map(|name| Interface {
+                    name: name.into(),
+                    ..Interface::default()
+                })
+                .into(),
+            ips: vec![IpConfig {
+                interface: Some(2),
+                address: net("10.1.0.5/24"),
+                gateway: Some("10.1.0.1".parse().unwrap()),
+            }],
+            routes: vec![
+                Route::new(net("10.0.0.0/8"), None),
+                Route::new(net("0.0.0.0/0"), Some("10.1.0.1".parse().unwrap())),
+            ],
+            ..AddResult::default()
+        }
+    }
+
+    fn addresses() -> Vec<Address> {
+        vec![Address {
+            index: INDEX,
+            net: net("10.1.0.5/24"),
+            scope: 0,
+            flags: 0x80,
+            label: None,
+        }]
+    }
+
+    fn routes() -> Vec<route::Route> {
+        let via = Some("10.1.0.1".parse().unwrap());
+        let result = claimed();
+        let mut routes: Vec<_> = result
+            .routes
+            .iter()
+            .map(|route| pod::kernel_route(route, via, INDEX))
+            .collect();
+        routes.push(pod::kernel_route(
+            &Route::new(net("10.1.0.0/24"), None),
+            None,
+            INDEX,
+        ));
+        routes
+    }
+
+    fn verdict(addresses: &[Address], routes: &[route::Route]) -> Option<String> {
+        matches_result("eth0", INDEX, addresses, routes, &claimed())
+            .err()
+            .map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_add_made_is_right() {
+        assert_eq!(verdict(&addresses(), &routes()), None);
+    }
+
+    #[test]
+    fn each_loss_is_named() {
+        assert_eq!(
+            verdict(&[], &routes()).unwrap(),
+            "Failed to match addr 10.1.0.5/24 on interface eth0"
+        );
+        let without = |n: usize| {
+            let mut routes = routes();
+            routes.remove(n);
+            verdict(&addresses(), &routes).unwrap()
+        };
+        assert_eq!(
+            without(0),
+            "Expected Route 10.0.0.0/8 via 10.1.0.1 not found in routing table"
+        );
+        assert_eq!(
+            without(1),
+            "Expected Route 0.0.0.0/0 via 10.1.0.1 not found in routing table"
+        );
+        assert_eq!(
+            without(2),
+            "Failed to find Gateway 10.1.0.1 for interface eth0"
+        );
+    }
+
+    #[test]
+    fn another_gateway_is_another_route() {
+        let mut routes = routes();
+        routes[1].gateway = Some("10.1.0.9".parse().unwrap());
+        assert!(verdict(&addresses(), &routes).is_some());
+    }
+
+    #[test]
+    fn addresses_of_chained_plugins_are_not_ours() {
+        let mut result = claimed();
+        result.interfaces.push(Interface {
+            name: "eth1".into(),
+            ..Interface::default()
+        });
+        result.ips.push(IpConfig {
+            interface: Some(3),
+            address: net("192.0.2.1/24"),
+            gateway: None,
+        });
+        assert!(matches_result("eth0", INDEX, &addresses(), &routes(), &result).is_ok());
+    }
+}
