@@ -1,7 +1,8 @@
 //! `flanneld cleanup`: everything of ours off the node. It goes by what it finds, so it may run twice, or after another
 //! version or Go flannel; what cannot be proved ours stays, and it says so.
 use crate::{
-    node_state::NodeState, observe::Kernel, options::NodeOptions, ours::Scope, peers::Ours, rules,
+    node_state::NodeState, observe::Kernel, options::NodeOptions, ours::Scope, peers::Ours,
+    plugin_tables, rules,
 };
 use cni_conf::subnet_env::{self, Previous};
 use ipnetwork::IpNetwork;
@@ -10,7 +11,7 @@ use linux_net::{
     link::{self, Kind, Link},
     route::{self, Route},
 };
-use packet_filter::Transaction;
+use packet_filter::{Nft, Transaction};
 use std::{
     fs,
     io::{self, Write},
@@ -131,12 +132,31 @@ fn take_down(kernel: &mut Kernel, env: &Previous, host_routes: bool, report: &mu
             Err(reason) => report.left.push(format!("bridge {BRIDGE}: {reason}")),
         }
     }
-    for (family, name) in rules::TABLES {
-        if let Ok(Some(_)) = kernel.nft().and_then(|nft| nft.table(family, name)) {
+    if let Ok(nft) = kernel.nft() {
+        take_down_tables(nft, report);
+    }
+}
+
+fn take_down_tables(nft: &mut Nft, report: &mut Report) {
+    let mut tables = rules::TABLES.to_vec();
+    for table in plugin_tables::ALL {
+        match table.pods(nft) {
+            Ok(0) => tables.push((table.family, table.name)),
+            Ok(rules) => report.left.push(format!(
+                "nftables table {}: {rules} rules of pods are still in it; run this again when the pods are gone",
+                table.name
+            )),
+            Err(error) => report.failed.push(error.to_string()),
+        }
+    }
+    for (family, name) in tables {
+        if let Ok(Some(_)) = nft.table(family, name) {
             let mut transaction = Transaction::new();
             transaction.delete_table(family, name);
-            let result = kernel.nft().and_then(|nft| nft.commit(&transaction));
-            report.note(format!("nftables table {name}"), result);
+            report.note(
+                format!("nftables table {} {name}", family.as_str()),
+                nft.commit(&transaction),
+            );
         }
     }
 }

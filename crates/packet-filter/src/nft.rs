@@ -212,6 +212,27 @@ impl Nft {
         Ok(parts.into_iter().flatten().collect())
     }
 
+    /// How many elements a set or map has, whoever made it. 0 if there is no such table or set.
+    pub fn element_count(
+        &mut self,
+        family: Family,
+        table: &str,
+        set: &str,
+    ) -> Result<usize, Error> {
+        let what = format!("list set {} {table} {set}", family.as_str());
+        let question = NfTablesMessage::GetSetElement(message::elements(table, set, &[], false));
+        let question = message::message(Some(family), question);
+        let parts = self
+            .socket
+            .dump(&question, &what, |object| match object.inner {
+                NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(part)) => {
+                    Ok(Some(message::read_elements(&part).count()))
+                }
+                _ => Ok(None),
+            })?;
+        Ok(parts.into_iter().sum())
+    }
+
     /// Names of all tables of the families that we use.
     pub fn tables(&mut self) -> Result<Vec<(Family, String)>, Error> {
         let question = NfTablesMessage::GetTable(message::tables());
