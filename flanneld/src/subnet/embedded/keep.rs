@@ -6,12 +6,51 @@
 //!   node down: it asks for the same subnet again, and goes on if it gets it;
 //! - somebody else's: two nodes must not use one subnet, and the store's word counts. Stop;
 //! - no answer: go on and try again; peers keep what they know meanwhile.
-use std::future::Future;
+use std::{
+    future::Future,
+    sync::{Mutex, PoisonError},
+};
+
+use tokio::time::Instant;
 
 use crate::{
     lease::{Lease, LeaseAttrs},
-    subnet::{Error, Previous},
+    subnet::{Error, Previous, SubnetKey},
 };
+
+/// The lease that was given or renewed last, and when: a node whose address changes asks for the same subnet in the name
+/// of the address it had.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Option<(SubnetKey, LeaseAttrs, Instant)>>);
+
+impl Memory {
+    /// A lease was given or renewed just now.
+    pub fn note(&self, lease: &Lease) {
+        *self.lock() = Some((lease.key(), lease.attrs.clone(), Instant::now()));
+    }
+
+    /// When the lease with that name was given or renewed.
+    pub fn renewed(&self, key: &SubnetKey) -> Option<Instant> {
+        let memory = self.lock();
+        memory
+            .as_ref()
+            .filter(|(known, ..)| known == key)
+            .map(|(.., at)| *at)
+    }
+
+    /// The attributes of before, if they name another node than these.
+    pub fn formerly(&self, attrs: &LeaseAttrs) -> Option<LeaseAttrs> {
+        let memory = self.lock();
+        memory
+            .as_ref()
+            .filter(|(_, known, _)| !known.same_node(attrs))
+            .map(|(_, known, _)| known.clone())
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(SubnetKey, LeaseAttrs, Instant)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Why a store did not renew or give a lease.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use tokio::{
 
 use super::{
     Store,
-    keep::{NotKept, Refused, Source, keep},
+    keep::{Memory, NotKept, Refused, Source, keep},
     renew_after,
     store::StoreError,
 };
@@ -25,6 +25,7 @@ const RETRY: Duration = Duration::from_secs(10);
 pub struct Local {
     store: Arc<Store>,
     renew_margin: Duration,
+    memory: Memory,
 }
 
 impl Local {
@@ -33,6 +34,7 @@ impl Local {
         Local {
             store,
             renew_margin,
+            memory: Memory::default(),
         }
     }
 
@@ -105,14 +107,20 @@ impl From<StoreError> for Refused {
 impl Source for Local {
     async fn renew(&self, lease: &Lease) -> Result<Lease, Refused> {
         let (key, attrs) = (lease.key(), lease.attrs.clone());
-        self.change(move |store| store.renew(key, Some(attrs)))
-            .await
+        let lease = self
+            .change(move |store| store.renew(key, Some(attrs)))
+            .await?;
+        self.memory.note(&lease);
+        Ok(lease)
     }
 
     async fn acquire(&self, attrs: &LeaseAttrs, previous: Previous) -> Result<Lease, Refused> {
-        let attrs = attrs.clone();
-        self.change(move |store| store.acquire(attrs, previous))
-            .await
+        let (attrs, formerly) = (attrs.clone(), self.memory.formerly(attrs));
+        let lease = self
+            .change(move |store| store.acquire(attrs, previous, formerly))
+            .await?;
+        self.memory.note(&lease);
+        Ok(lease)
     }
 }
 

@@ -21,7 +21,8 @@ pub const NETWORK: &str = "_";
 /// How long a lease lives without renewal, as upstream: 24 h.
 pub const TTL: std::time::Duration = std::time::Duration::from_secs(86_400);
 /// How often the server says that it is there.
-pub const HEARTBEAT: std::time::Duration = std::time::Duration::from_secs(10);
+pub const HEARTBEAT: std::time::Duration =
+    std::time::Duration::from_millis(if cfg!(test) { 300 } else { 10_000 });
 /// The largest body of a request, bytes.
 pub const BODY_LIMIT: usize = 16 << 10;
 /// Lines are closed when they reach this size, bytes.
@@ -60,20 +61,35 @@ pub struct Event {
     pub lease: Value,
 }
 
-/// What POST leases takes beside the attributes: (ours) the subnets that the node had before.
+/// What POST leases takes beside the attributes (ours).
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Acquire {
-    /// `10.1.2.0-24&fd00::-64`
+    /// The subnets that the node had before: `10.1.2.0-24&fd00::-64`.
     #[serde(rename = "Previous")]
     pub previous: Option<String>,
+    /// The public addresses under which the node holds a lease, if they are others now.
+    #[serde(rename = "Formerly")]
+    pub formerly: Option<LeaseAttrs>,
 }
 
 /// The body of POST leases.
-pub fn acquire_body(attrs: &LeaseAttrs, previous: &SubnetKey) -> String {
+pub fn acquire_body(
+    attrs: &LeaseAttrs,
+    previous: &SubnetKey,
+    formerly: Option<&LeaseAttrs>,
+) -> String {
     let mut body = serde_json::to_value(attrs).unwrap_or_default();
     if !previous.is_empty() {
         body["Previous"] = previous.to_string().into();
+    }
+    if let Some(LeaseAttrs {
+        public_ip,
+        public_ipv6,
+        ..
+    }) = formerly
+    {
+        body["Formerly"] = serde_json::json!({"PublicIP": public_ip, "PublicIPv6": public_ipv6});
     }
     json(&body)
 }

@@ -8,10 +8,7 @@ mod patience;
 mod picture;
 
 use std::{
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -23,7 +20,7 @@ use tokio::{
 
 use super::{
     TlsFiles,
-    keep::{NotKept, Refused, Source, keep},
+    keep::{Memory, NotKept, Refused, Source, keep},
     renew_after,
     wire::HEARTBEAT,
 };
@@ -57,8 +54,7 @@ pub struct ClientOptions {
 pub struct Client {
     http: Http,
     renew_margin: Duration,
-    /// when our lease was given or renewed, and which
-    renewed: Mutex<Option<(SubnetKey, Instant)>>,
+    memory: Memory,
     skipped: AtomicU64,
 }
 
@@ -78,7 +74,7 @@ impl Client {
         Ok(Client {
             http,
             renew_margin: options.renew_margin,
-            renewed: Mutex::new(None),
+            memory: Memory::default(),
             skipped: AtomicU64::new(0),
         })
     }
@@ -221,16 +217,10 @@ impl Client {
         }
     }
 
-    fn note_renewed(&self, key: SubnetKey) {
-        let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        *renewed = Some((key, Instant::now()));
-    }
-
     fn renew_at(&self, own: &Lease, ttl: Duration) -> Instant {
-        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        match renewed {
-            Some((key, at)) if key == own.key() => at + renew_after(ttl, self.renew_margin),
-            _ => Instant::now(),
+        match self.memory.renewed(&own.key()) {
+            Some(at) => at + renew_after(ttl, self.renew_margin),
+            None => Instant::now(),
         }
     }
 
@@ -245,7 +235,7 @@ impl Client {
                 lease.attrs.node()
             )));
         }
-        self.note_renewed(lease.key());
+        self.memory.note(&lease);
         Ok(lease)
     }
 }
@@ -280,7 +270,7 @@ impl Source for Client {
             v4: previous.subnet,
             v6: previous.ipv6_subnet,
         };
-        let body = super::wire::acquire_body(attrs, &key);
+        let body = super::wire::acquire_body(attrs, &key, self.memory.formerly(attrs).as_ref());
         let body = self.http.call(Method::POST, "/v1/_/leases", body).await?;
         self.read_lease(&body, attrs)
     }

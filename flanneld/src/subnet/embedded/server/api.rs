@@ -143,7 +143,7 @@ async fn one(store: &Store, key: SubnetKey, query: Query) -> Answer {
 
 async fn acquire(store: Arc<Store>, body: Bytes) -> Answer {
     let attrs: LeaseAttrs = decode(&body)?;
-    let Acquire { previous } = decode(&body)?;
+    let Acquire { previous, formerly } = decode(&body)?;
     let previous = match previous.filter(|key| !key.is_empty()) {
         Some(key) => {
             let key: SubnetKey = key.parse().map_err(|error| bad("Previous", error))?;
@@ -154,7 +154,7 @@ async fn acquire(store: Arc<Store>, body: Bytes) -> Answer {
         }
         None => Previous::default(),
     };
-    let lease = change(move || store.acquire(attrs, previous)).await?;
+    let lease = change(move || store.acquire(attrs, previous, formerly)).await?;
     Ok(json_answer(&lease))
 }
 

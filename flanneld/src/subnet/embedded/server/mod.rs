@@ -23,9 +23,9 @@ use crate::subnet::Error;
 /// Connections at once; each node holds one, and opens a second for moments.
 const CONNECTIONS: usize = 4096;
 /// For the TLS handshake, for the head of a request, for its body.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 /// A peer that acknowledges nothing, or takes nothing, for that long is gone.
-const STALL: Duration = Duration::from_secs(30);
+const STALL: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 /// What the kernel keeps for a slow client, bytes.
 const SEND_BUFFER: usize = 256 << 10;
 /// The largest head of a request, bytes.

@@ -195,11 +195,17 @@ impl Store {
         self.state().reservations().cloned().collect()
     }
 
-    /// A lease for the node: the one it has, else its reservation, else `previous`, else a free one.
-    pub fn acquire(&self, attrs: LeaseAttrs, previous: Previous) -> Result<Lease, StoreError> {
+    /// A lease for the node: the one it has, else its reservation, else `previous`, else a free one. A node that has its
+    /// lease under other public addresses says so by `formerly`.
+    pub fn acquire(
+        &self,
+        attrs: LeaseAttrs,
+        previous: Previous,
+        formerly: Option<LeaseAttrs>,
+    ) -> Result<Lease, StoreError> {
         self.change(|state| {
             let pick = |n: usize| random() as usize % n.max(1);
-            state.acquire(&self.config, attrs, previous, pick)
+            state.acquire(&self.config, attrs, previous, formerly.as_ref(), pick)
         })
     }
 

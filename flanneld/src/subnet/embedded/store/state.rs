@@ -270,10 +270,29 @@ impl State {
         config: &NetworkConfig,
         attrs: LeaseAttrs,
         previous: Previous,
+        formerly: Option<&LeaseAttrs>,
         random: impl FnMut(usize) -> usize,
     ) -> Result<(Vec<Change>, Lease), StoreError> {
         check_attrs(config, &attrs)?;
-        let leases: Vec<&Lease> = self.leases.values().map(|held| &held.lease).collect();
+        let is_mine = |lease: &Lease| {
+            lease.attrs.same_node(&attrs)
+                || formerly.is_some_and(|formerly| lease.attrs.same_node(formerly))
+        };
+        // what the node holds under a former address counts as held under this one
+        let mine: Vec<Lease> = self
+            .leases
+            .values()
+            .filter(|held| is_mine(&held.lease))
+            .map(|held| Lease {
+                attrs: attrs.clone(),
+                ..held.lease.clone()
+            })
+            .collect();
+        let others = self.leases.values().map(|held| &held.lease);
+        let leases: Vec<&Lease> = mine
+            .iter()
+            .chain(others.filter(|lease| !is_mine(lease)))
+            .collect();
         let reservations: Vec<&Reservation> = self.reservations.values().collect();
         let taken = Taken {
             leases: &leases,
@@ -281,9 +300,9 @@ impl State {
         };
         let key = alloc::choose(config, &attrs, previous, &taken, random)?.key;
         // one node, one lease
-        let mut changes: Vec<Change> = leases
+        let mut changes: Vec<Change> = mine
             .iter()
-            .filter(|lease| lease.attrs.same_node(&attrs) && lease.key() != key)
+            .filter(|lease| lease.key() != key)
             .map(|lease| Change::Remove(lease.key(), Reason::Replaced))
             .collect();
         if leases.len() - changes.len() >= LEASES && self.lease(&key).is_none() {

@@ -65,7 +65,7 @@ fn everything_is_there_after_a_restart() {
     let store = place.open();
     let (id, lease) = (
         store.id().to_owned(),
-        store.acquire(node(1), Previous::default()).unwrap(),
+        store.acquire(node(1), Previous::default(), None).unwrap(),
     );
     let reservation = Reservation {
         key: key("10.3.7.0-24"),
@@ -75,7 +75,7 @@ fn everything_is_there_after_a_restart() {
         },
     };
     store.reserve(reservation.clone()).unwrap();
-    let gone = store.acquire(node(2), Previous::default()).unwrap();
+    let gone = store.acquire(node(2), Previous::default(), None).unwrap();
     store.revoke(gone.key()).unwrap();
     let (_, revision) = store.snapshot();
     drop(store);
@@ -92,7 +92,10 @@ fn everything_is_there_after_a_restart() {
         Err(StoreError::Revoked(_))
     ));
     assert_eq!(
-        store.acquire(node(1), Previous::default()).unwrap().key(),
+        store
+            .acquire(node(1), Previous::default(), None)
+            .unwrap()
+            .key(),
         lease.key()
     );
 }
@@ -109,7 +112,7 @@ fn a_second_process_is_told_who_has_it() {
 fn reservations_live_through_their_leases() {
     let place = Place::new();
     let store = place.open();
-    let lease = store.acquire(node(1), Previous::default()).unwrap();
+    let lease = store.acquire(node(1), Previous::default(), None).unwrap();
     assert!(lease.expiration.is_some());
     let reserve = |key, attrs| store.reserve(Reservation { key, attrs });
     // a lease that its node reserves no longer ends
@@ -143,8 +146,8 @@ fn leases_end_unless_renewed() {
     let place = Place::new();
     let store = place.open();
     let (a, b) = (
-        store.acquire(node(1), Previous::default()).unwrap(),
-        store.acquire(node(2), Previous::default()).unwrap(),
+        store.acquire(node(1), Previous::default(), None).unwrap(),
+        store.acquire(node(2), Previous::default(), None).unwrap(),
     );
     let start = Instant::now();
     let next = store.expire(start).unwrap().unwrap();
@@ -167,7 +170,7 @@ fn a_lease_that_ended_while_the_store_was_away_gets_grace() {
     let place = Place::new();
     let short = Duration::from_secs(1);
     let store = place.open_for(short, short);
-    let lease = store.acquire(node(1), Previous::default()).unwrap();
+    let lease = store.acquire(node(1), Previous::default(), None).unwrap();
     drop(store);
     thread::sleep(Duration::from_millis(2100));
     let store = place.open_for(Duration::from_secs(100), Duration::from_secs(50));
@@ -190,7 +193,7 @@ fn a_lease_that_ended_while_the_store_was_away_gets_grace() {
 fn another_nodes_lease_cannot_be_renewed() {
     let place = Place::new();
     let store = place.open();
-    let lease = store.acquire(node(1), Previous::default()).unwrap();
+    let lease = store.acquire(node(1), Previous::default(), None).unwrap();
     assert!(matches!(
         store.renew(lease.key(), Some(node(2))),
         Err(StoreError::HeldBy(..))
@@ -208,6 +211,27 @@ fn another_nodes_lease_cannot_be_renewed() {
 }
 
 #[test]
+fn a_node_keeps_its_subnet_when_its_address_changes() {
+    let place = Place::new();
+    let store = place.open();
+    let lease = store.acquire(node(1), Previous::default(), None).unwrap();
+    let other = store.acquire(node(3), Previous::default(), None).unwrap();
+    let moved = store
+        .acquire(node(2), Previous::default(), Some(node(1)))
+        .unwrap();
+    assert_eq!(moved.key(), lease.key());
+    assert_eq!(store.leases().len(), 2);
+    assert_eq!(store.lease(&lease.key()).0.unwrap().attrs, node(2));
+    // onto an address that has a lease: one is kept, one given back
+    store
+        .acquire(node(3), Previous::default(), Some(node(2)))
+        .unwrap();
+    let left = store.leases();
+    assert_eq!(left.len(), 1);
+    assert!([lease.key(), other.key()].contains(&left[0].key()));
+}
+
+#[test]
 fn a_node_must_have_an_address() {
     let place = Place::new();
     let store = place.open();
@@ -217,7 +241,7 @@ fn a_node_must_have_an_address() {
             public_ipv6: Some("fd00::1".parse().unwrap()),
             ..LeaseAttrs::default()
         };
-        let error = store.acquire(attrs, Previous::default()).unwrap_err();
+        let error = store.acquire(attrs, Previous::default(), None).unwrap_err();
         assert!(error.to_string().contains("PublicIP"), "{error}");
     }
 }
@@ -226,9 +250,9 @@ fn a_node_must_have_an_address() {
 fn news_since_a_revision() {
     let place = Place::new();
     let store = place.open();
-    store.acquire(node(1), Previous::default()).unwrap();
+    store.acquire(node(1), Previous::default(), None).unwrap();
     let (_, seen) = store.snapshot();
-    let lease = store.acquire(node(2), Previous::default()).unwrap();
+    let lease = store.acquire(node(2), Previous::default(), None).unwrap();
     store.revoke(lease.key()).unwrap();
     let (News::Events(events), _) = store.since(Some(seen)) else {
         panic!("too little history")
@@ -277,7 +301,10 @@ fn foreign_files_are_refused_with_the_way_out() {
     }
     // an empty file is no store: nothing is lost by making one
     fs::write(place.path(), b"").unwrap();
-    place.open().acquire(node(1), Previous::default()).unwrap();
+    place
+        .open()
+        .acquire(node(1), Previous::default(), None)
+        .unwrap();
     assert_eq!(place.open().leases().len(), 1);
     // a folder, and a place that cannot be made
     fs::remove_file(place.path()).unwrap();
@@ -303,7 +330,7 @@ fn damage_anywhere_is_an_error_or_harmless() {
     let place = Place::new();
     let store = place.open();
     for n in 0..50 {
-        store.acquire(node(n), Previous::default()).unwrap();
+        store.acquire(node(n), Previous::default(), None).unwrap();
     }
     drop(store);
     let good = fs::read(place.path()).unwrap();
@@ -333,10 +360,10 @@ fn damage_anywhere_is_an_error_or_harmless() {
 fn a_full_disk_refuses_and_recovers() {
     let place = Place::new();
     let store = place.open();
-    let first = store.acquire(node(1), Previous::default()).unwrap();
+    let first = store.acquire(node(1), Previous::default(), None).unwrap();
     // as after a failed write: the file is closed, and the next change opens it and writes everything
     lock(&store.file).close();
-    let second = store.acquire(node(2), Previous::default()).unwrap();
+    let second = store.acquire(node(2), Previous::default(), None).unwrap();
     store.revoke(first.key()).unwrap();
     drop(store);
     let keys: Vec<SubnetKey> = place.open().leases().iter().map(Lease::key).collect();
@@ -356,7 +383,7 @@ proptest! {
             let own = held.map_or(key("10.3.200.0-24"), |lease| lease.key());
             // refusals are part of it
             match what {
-                0 => drop(store.acquire(node(n), Previous::default())),
+                0 => drop(store.acquire(node(n), Previous::default(), None)),
                 1 => drop(store.revoke(own)),
                 2 => drop(store.renew(own, None)),
                 3 => drop(store.reserve(Reservation { key: own, attrs: node(n) })),
@@ -399,7 +426,7 @@ fn writer() {
             ..node(n)
         };
         say(format!("+? {n} {round}"));
-        let lease = store.acquire(attrs, Previous::default()).unwrap();
+        let lease = store.acquire(attrs, Previous::default(), None).unwrap();
         say(format!("+ {n} {round}"));
         if random().is_multiple_of(3) {
             say(format!("-? {n} {round}"));

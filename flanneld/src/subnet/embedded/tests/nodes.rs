@@ -1,0 +1,198 @@
+//! Nodes that come, go, and outlive their server.
+use super::*;
+
+#[tokio::test]
+async fn nodes_see_each_other_come_and_go() {
+    let site = Site::new().await;
+    let local = Arc::new(Local::new(site.store.clone().unwrap(), MARGIN));
+    assert_eq!(site.client().network_config().await.unwrap(), site.config);
+    let first = Node::join(local, node(1)).await;
+    let second = Node::join(site.client(), node(2)).await;
+    let third = Node::join(site.client(), node(3)).await;
+    for node in [&first, &second, &third] {
+        node.will_see(&[1, 2, 3]).await;
+    }
+    // a node that goes for good is revoked, and told
+    site.store().revoke(third.own.key()).unwrap();
+    let name = third.own.key().to_string();
+    assert!(matches!(third.end().await, Error::Revoked(key) if key == name));
+    first.will_see(&[1, 2]).await;
+    second.will_see(&[1, 2]).await;
+    // one that comes back with another MAC is seen with it
+    drop(second);
+    let changed = LeaseAttrs {
+        backend_data: Some(serde_json::json!({"VNI": 1, "VtepMAC": "02:ff:ff:ff:ff:ff"})),
+        ..node(2)
+    };
+    let second = Node::join(site.client(), changed.clone()).await;
+    eventually("the new MAC", || {
+        let leases = first.leases.borrow().clone().unwrap();
+        leases.iter().any(|lease| lease.attrs == changed)
+    })
+    .await;
+    // the node that keeps the store can be revoked too
+    site.store().revoke(first.own.key()).unwrap();
+    assert!(matches!(first.end().await, Error::Revoked(_)));
+    second.will_see(&[2]).await;
+}
+
+#[tokio::test]
+async fn a_changed_address_keeps_the_subnet() {
+    let site = Site::new().await;
+    let client = site.client();
+    let watcher = Node::join(site.client(), node(9)).await;
+    let node1 = Node::join(client.clone(), node(1)).await;
+    let own = node1.own.clone();
+    drop(node1);
+    let previous = Previous {
+        subnet: own.subnet,
+        ipv6_subnet: None,
+    };
+    let moved = Node::join_again(client, node(2), previous).await;
+    assert_eq!(moved.own.key(), own.key());
+    watcher.will_see(&[2, 9]).await;
+    let local = Arc::new(Local::new(site.store.clone().unwrap(), MARGIN));
+    let before = local.acquire(&node(5), Previous::default()).await.unwrap();
+    let after = local.acquire(&node(6), Previous::default()).await.unwrap();
+    assert_eq!(before.key(), after.key());
+}
+
+#[tokio::test]
+async fn an_outage_changes_nothing_and_is_caught_up_with() {
+    let mut site = Site::new().await;
+    let (a, b) = (
+        Node::join(site.client(), node(1)).await,
+        Node::join(site.client(), node(2)).await,
+    );
+    a.will_see(&[1, 2]).await;
+    site.stop().await;
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(a.sees(), [1, 2]);
+    // what happens meanwhile is seen when the server is back
+    let store = Store::open_with(&site.path(), site.config.clone(), site.ttl, site.ttl).unwrap();
+    store.acquire(node(3), Previous::default(), None).unwrap();
+    store.revoke(b.own.key()).unwrap();
+    drop(store);
+    site.start().await;
+    a.will_see(&[1, 3]).await;
+    assert!(matches!(b.end().await, Error::Revoked(_)));
+    assert!(!a.task.is_finished());
+}
+
+#[tokio::test]
+async fn a_lost_store_takes_no_node_down() {
+    let mut site = Site::new().await;
+    let nodes = [
+        Node::join(site.client(), node(1)).await,
+        Node::join(site.client(), node(2)).await,
+    ];
+    // a third one whose daemon is not running just now
+    site.store()
+        .acquire(node(3), Previous::default(), None)
+        .unwrap();
+    nodes[0].will_see(&[1, 2, 3]).await;
+    site.stop().await;
+    std::fs::remove_file(site.path()).unwrap();
+    site.start().await;
+    let store = site.store.clone().unwrap();
+    eventually("both have registered anew", || store.leases().len() == 2).await;
+    for node in &nodes {
+        assert_eq!(
+            store.lease(&node.own.key()).0.unwrap().attrs,
+            node.own.attrs
+        );
+        node.will_see(&[1, 2, 3]).await;
+        assert!(!node.task.is_finished());
+    }
+}
+
+#[tokio::test]
+async fn a_subnet_that_is_anothers_now_is_given_up() {
+    let mut site = Site::new().await;
+    let first = Node::join(site.client(), node(1)).await;
+    first.will_see(&[1]).await;
+    site.stop().await;
+    std::fs::remove_file(site.path()).unwrap();
+    let store = Store::open_with(&site.path(), site.config.clone(), site.ttl, site.ttl).unwrap();
+    let previous = Previous {
+        subnet: first.own.subnet,
+        ipv6_subnet: None,
+    };
+    let stranger = store.acquire(node(9), previous, None).unwrap();
+    assert_eq!(stranger.key(), first.own.key());
+    drop(store);
+    site.start().await;
+    let error = first.end().await;
+    assert!(
+        matches!(&error, Error::Taken { subnet, by } if *subnet == stranger.key().to_string() && by.contains("192.0.2.9")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn leases_are_renewed_in_time_or_end() {
+    let site = Site::with(r#"{"Network":"10.3.0.0/16"}"#, Duration::from_secs(2)).await;
+    let local = Arc::new(Local::new(
+        site.store.clone().unwrap(),
+        Duration::from_millis(1500),
+    ));
+    let here = Node::join(local, node(1)).await;
+    let there = Node::join(site.client_with(Duration::from_millis(1500)), node(2)).await;
+    let silent = site
+        .store()
+        .acquire(node(3), Previous::default(), None)
+        .unwrap();
+    here.will_see(&[1, 2, 3]).await;
+    here.will_see(&[1, 2]).await;
+    there.will_see(&[1, 2]).await;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(here.sees(), [1, 2]);
+    assert!(matches!(
+        site.store().renew(silent.key(), None),
+        Err(StoreError::Unknown(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_lease_that_ended_during_an_outage_is_taken_again() {
+    let ttl = Duration::from_secs(1);
+    let mut site = Site::with(r#"{"Network":"10.3.0.0/16"}"#, ttl).await;
+    let own = Node::join(site.client_with(Duration::from_millis(500)), node(1)).await;
+    own.will_see(&[1]).await;
+    site.stop().await;
+    let store = Store::open_with(&site.path(), site.config.clone(), ttl, Duration::ZERO).unwrap();
+    store.expire(Instant::now() + 3 * ttl).unwrap();
+    assert!(store.leases().is_empty());
+    drop(store);
+    site.start().await;
+    let store = site.store.clone().unwrap();
+    let key = own.own.key();
+    eventually("it has its lease again", || store.lease(&key).0.is_some()).await;
+    assert!(!own.task.is_finished());
+}
+
+#[tokio::test]
+async fn an_expired_own_lease_of_the_local_node_is_taken_again() {
+    let site = Site::new().await;
+    let local = Arc::new(Local::new(site.store.clone().unwrap(), MARGIN));
+    let own = Node::join(local, node(1)).await;
+    own.will_see(&[1]).await;
+    // the machine slept for two days
+    site.store().expire(Instant::now() + 2 * wire::TTL).unwrap();
+    let (store, key) = (site.store.clone().unwrap(), own.own.key());
+    eventually("it has its lease again", || store.lease(&key).0.is_some()).await;
+    assert!(!own.task.is_finished());
+}
+
+#[tokio::test]
+async fn many_nodes_at_once_get_subnets_of_their_own() {
+    let site = Site::with(r#"{"Network":"10.3.0.0/20","SubnetLen":26}"#, wire::TTL).await;
+    let mut joining = tokio::task::JoinSet::new();
+    for n in 1..=60 {
+        let client = site.client();
+        joining.spawn(async move { client.acquire(&node(n), Previous::default()).await.unwrap() });
+    }
+    let leases = joining.join_all().await;
+    let keys: std::collections::HashSet<SubnetKey> = leases.iter().map(Lease::key).collect();
+    assert_eq!(keys.len(), 60);
+}

@@ -1,0 +1,164 @@
+//! Mutual TLS.
+use std::{fs, path::Path};
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use super::*;
+
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Authority {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Authority {
+            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
+        }
+    }
+
+    /// Files of a machine at 127.0.0.1, that trusts `trusted`.
+    fn files(&self, folder: &Path, name: &str, trusted: &Authority) -> TlsFiles {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        let write = |end: &str, pem: String| {
+            let path = folder.join(format!("{name}.{end}"));
+            fs::write(&path, pem).unwrap();
+            path
+        };
+        TlsFiles {
+            key: write("key", key.serialize_pem()),
+            cert: write("crt", cert.pem()),
+            ca: write("ca", trusted.issuer.pem()),
+        }
+    }
+}
+
+async fn server(site: &Site, tls: Option<TlsFiles>, listen: &str) -> Result<Server, Error> {
+    let options = ServerOptions {
+        listen: listen.into(),
+        tls,
+        insecure: false,
+    };
+    Server::start(options, site.store.clone().unwrap()).await
+}
+
+fn client(remote: String, tls: Option<TlsFiles>) -> Arc<Client> {
+    let options = ClientOptions {
+        remote,
+        tls,
+        insecure: false,
+        renew_margin: MARGIN,
+    };
+    Arc::new(Client::new(options).unwrap())
+}
+
+#[tokio::test]
+async fn both_sides_must_prove_themselves() {
+    let site = Site::new().await;
+    let folder = site.folder.path();
+    let (ours, theirs) = (Authority::new(), Authority::new());
+    let server = server(
+        &site,
+        Some(ours.files(folder, "server", &ours)),
+        "0.0.0.0:0",
+    )
+    .await
+    .unwrap();
+    let remote = format!("127.0.0.1:{}", server.address().port());
+    let good = client(
+        format!("https://{remote}"),
+        Some(ours.files(folder, "good", &ours)),
+    );
+    let node1 = Node::join(good, node(1)).await;
+    node1.will_see(&[1]).await;
+    for (name, tls) in [
+        (
+            "a stranger's certificate",
+            Some(theirs.files(folder, "stranger", &ours)),
+        ),
+        (
+            "a client that trusts others",
+            Some(ours.files(folder, "trusts", &theirs)),
+        ),
+        ("no TLS", None),
+    ] {
+        let client = client(remote.clone(), tls);
+        let attrs = node(2);
+        let acquired = timeout(
+            Duration::from_millis(700),
+            client.acquire(&attrs, Previous::default()),
+        )
+        .await;
+        assert!(acquired.is_err(), "{name}: {acquired:?}");
+    }
+    assert_eq!(site.store().leases().len(), 1);
+    // a client without a certificate gets nothing either: the files come as three or not at all
+    assert!(TlsFiles::from_flags("", "", "ca.pem").is_err());
+    assert_eq!(TlsFiles::from_flags("", "", ""), Ok(None));
+}
+
+#[tokio::test]
+async fn off_loopback_without_tls_needs_the_word() {
+    let site = Site::new().await;
+    for listen in ["0.0.0.0:0", ":0"] {
+        let error = server(&site, None, listen).await.err().unwrap().to_string();
+        assert!(error.contains("-insecure"), "{error}");
+        let options = ServerOptions {
+            listen: listen.into(),
+            tls: None,
+            insecure: true,
+        };
+        let server = Server::start(options, site.store.clone().unwrap())
+            .await
+            .unwrap();
+        let address = ([127, 0, 0, 1], server.address().port()).into();
+        assert_eq!(ask(address, "GET", "/v1/", "").await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn options_that_cannot_work_are_named() {
+    let site = Site::new().await;
+    for listen in ["", "8888", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999"] {
+        let error = server(&site, None, listen).await.err().unwrap().to_string();
+        assert!(
+            error.contains("-listen") && error.contains("HOST:PORT"),
+            "{error}"
+        );
+    }
+    let error = server(&site, None, &site.address.to_string())
+        .await
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("in use"), "{error}");
+    let ours = Authority::new();
+    let files = ours.files(site.folder.path(), "server", &ours);
+    for (file, content) in [
+        (&files.key, "x"),
+        (&files.cert, ""),
+        (&files.ca, "x"),
+        (&files.ca, ""),
+    ] {
+        let before = fs::read(file).unwrap();
+        fs::write(file, content).unwrap();
+        let error = server(&site, Some(files.clone()), "127.0.0.1:0")
+            .await
+            .err()
+            .unwrap();
+        assert!(
+            error.to_string().contains(file.to_str().unwrap()),
+            "{error}"
+        );
+        fs::write(file, before).unwrap();
+    }
+    fs::remove_file(&files.key).unwrap();
+    let error = server(&site, Some(files.clone()), "127.0.0.1:0")
+        .await
+        .err()
+        .unwrap();
+    assert!(error.to_string().contains("server.key"), "{error}");
+}
