@@ -1,15 +1,16 @@
 //! Which of the kernel's notifications matter: those that contradict what is wanted. Our own changes come back as
 //! notifications too, and pods come and go all day; none of these is a reason to look at everything again.
 use crate::{
-    host_state::{DeviceName, HostState},
+    host_state::{DeviceName, HostRoute, HostState},
     observe::device_link,
     ours::{self, Indexes, Scope},
     rules,
     underlay::Underlay,
 };
+use ipnetwork::IpNetwork;
 use linux_net::monitor::Event;
 use packet_filter::Family;
-use std::sync::Arc;
+use std::{net::Ipv4Addr, sync::Arc};
 
 /// What is wanted, and what it takes to recognise it in a notification.
 #[derive(Debug, Clone, Default)]
@@ -64,8 +65,12 @@ impl View {
             Event::Route(route, added) => {
                 // a default route may lead to another underlay
                 let is_default = route.dst.prefix() == 0 && route.table == 254;
-                let ours = self.scope.route(route, |index| self.name_of(index));
-                is_default || ours.is_some_and(|ours| *added != self.wanted.routes.contains(&ours))
+                is_default
+                    || match self.scope.route(route, |index| self.name_of(index)) {
+                        Some(ours) => *added != self.wanted.routes.contains(&ours),
+                        // whoever replaces a route of ours is heard, not the end of ours
+                        None => *added && route.table == 254 && self.wants_route_to(route.dst),
+                    }
             }
             Event::Neighbour(entry, added) => {
                 let Some(device) = self.device(entry.index) else {
@@ -96,6 +101,17 @@ impl View {
                 .iter()
                 .any(|(family, name)| rules::TABLES.contains(&(*family, name.as_str())))
         })
+    }
+
+    fn wants_route_to(&self, dst: IpNetwork) -> bool {
+        let least = HostRoute {
+            dst,
+            gateway: Ipv4Addr::UNSPECIFIED.into(),
+            device: "".into(),
+            onlink: false,
+        };
+        let next = self.wanted.routes.range(least..).next();
+        next.is_some_and(|route| route.dst == dst)
     }
 
     fn device(&self, index: u32) -> Option<&crate::host_state::Device> {

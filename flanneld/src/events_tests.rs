@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    host_state::{Device, DeviceKind, DeviceLink, HostRoute},
+    host_state::{Device, DeviceKind, DeviceLink},
     peers::Ours,
 };
 use linux_net::{
@@ -138,6 +138,7 @@ fn pods_that_come_and_go_are_quiet() {
     let view = view();
     let mut pod_route = our_route();
     pod_route.oif = Some(9);
+    pod_route.dst = "10.244.1.0/24".parse().unwrap();
     for event in [
         Event::Link(link(9, "veth1234", Kind::Veth)),
         Event::LinkGone {
@@ -188,6 +189,14 @@ fn what_contradicts_is_heard() {
         Event::Route(
             Route {
                 gateway: Some(ip("10.244.9.9")),
+                ..our_route()
+            },
+            true,
+        ),
+        Event::Route(
+            Route {
+                oif: Some(2),
+                onlink: false,
                 ..our_route()
             },
             true,

@@ -203,3 +203,19 @@ pub fn get(host: &Host, path: &str) -> String {
         talked.map(|_| answer).unwrap_or_default()
     })
 }
+
+/// The answer to a POST.
+pub fn post(host: &Host, address: &str, path: &str, body: &str) -> String {
+    host.run(|| {
+        let mut answer = String::new();
+        let mut stream = TcpStream::connect(address).expect("connect");
+        write!(
+            stream,
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .expect("send");
+        stream.read_to_string(&mut answer).expect("answer");
+        answer
+    })
+}

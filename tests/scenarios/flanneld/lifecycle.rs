@@ -88,8 +88,7 @@ fn new_public_ip() {
     let mut cluster = Cluster::new(2, V4);
     cluster.stop(2);
     cluster.host(2).sh(
-        "ip addr add 172.31.0.77/24 dev eth0 && ip addr del 172.31.0.2/24 dev eth0 && ip addr add 172.31.0.77/24 dev eth0 2>/dev/null; \
-         ip route replace default via 172.31.0.254",
+        "ip addr del 172.31.0.2/24 dev eth0 && ip addr add 172.31.0.77/24 dev eth0 && ip route add default via 172.31.0.254",
     );
     cluster.start(2, &[]);
     cluster.wait_ready(2);
@@ -108,8 +107,7 @@ fn new_public_ip() {
 fn underlay_address_changes() {
     let mut cluster = Cluster::new(2, V4);
     cluster.host(2).sh(
-        "ip addr add 172.31.0.77/24 dev eth0 && ip addr del 172.31.0.2/24 dev eth0; \
-         ip addr replace 172.31.0.77/24 dev eth0; ip route replace default via 172.31.0.254",
+        "ip addr del 172.31.0.2/24 dev eth0 && ip addr add 172.31.0.77/24 dev eth0 && ip route add default via 172.31.0.254",
     );
     eventually_shows(
         &cluster,
@@ -278,7 +276,7 @@ fn settings_change() {
             .sh("ip -o link show flannel.1 | cut -d: -f1")
     };
     let first = index(&cluster);
-    let mut with = |backend: &str, cluster: &mut Cluster| {
+    let with = |backend: &str, cluster: &mut Cluster| {
         cluster.stop(1);
         cluster.host(1).sh(&format!(
             r#"echo '{{"Network":"10.244.0.0/16","Backend":{{"Type":"vxlan",{backend}}}}}' > /run/net-conf.json"#

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use tests::{Case, Host, case, process::eventually, underlay};
 
 use super::cluster::{Cluster, DUAL, V4};
@@ -24,14 +25,17 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Everything of ours that the host shows, as text.
+/// Everything of ours that the host shows, as text; what is missing shows as missing.
 pub fn snapshot(host: &Host) -> String {
-    host.sh("for d in flannel.1 flannel-v6.1; do \
+    let output = host.try_sh(
+        "for d in flannel.1 flannel-v6.1; do \
            ip -d link show $d | sed 's/^[0-9]*: //; s/ qlen [0-9]*//' | grep -v -e 'valid_lft' ; \
            ip -o addr show $d scope global | sed 's/^[0-9]*: //'; \
            ip neigh show dev $d nud permanent | sort; bridge fdb show dev $d | sort; \
            ip route show dev $d; ip -6 route show dev $d | grep -v fe80 | grep via; \
-         done; nft list table ip flannel-ipv4; nft list table ip6 flannel-ipv6")
+         done; nft list table ip flannel-ipv4; nft list table ip6 flannel-ipv6",
+    );
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 #[track_caller]
@@ -41,10 +45,7 @@ fn comes_back(host: &Host, what: &str) {
     eventually(
         &format!("all is back after `{what}`"),
         PROMISE + GRACE,
-        || {
-            let out = host.try_sh("ip link show flannel.1 && ip link show flannel-v6.1 && nft list table ip flannel-ipv4 && nft list table ip6 flannel-ipv6");
-            (out.status.success() && snapshot(host) == before).then_some(())
-        },
+        || (snapshot(host) == before).then_some(()),
     );
 }
 
@@ -90,7 +91,7 @@ fn entries() {
 }
 
 fn devices() {
-    let cluster = Cluster::new(3, DUAL);
+    let mut cluster = Cluster::new(3, DUAL);
     let host = cluster.host(1);
     for what in [
         "ip link del flannel.1",
@@ -99,10 +100,21 @@ fn devices() {
         "ip link set flannel-v6.1 down",
         "ip link set flannel.1 mtu 1300",
         "ip link set flannel.1 address 02:00:00:00:00:42",
-        "ip link del flannel.1 && ip link add flannel.1 type bridge",
-        "ip link del flannel.1 && ip link add flannel.1 type vxlan id 7 dstport 8472 dev eth0",
     ] {
         comes_back(host, what);
+    }
+    // another device takes the name, which needs the daemon to look away for a moment
+    let before = snapshot(host);
+    for other in ["bridge", "vxlan id 7 dstport 8472 dev eth0"] {
+        cluster.daemon(1).signal(Signal::SIGSTOP);
+        cluster.host(1).sh(&format!(
+            "ip link del flannel.1 && ip link add flannel.1 type {other}"
+        ));
+        cluster.daemon(1).signal(Signal::SIGCONT);
+        let host = cluster.host(1);
+        eventually(other, PROMISE + GRACE, || {
+            (snapshot(host) == before).then_some(())
+        });
     }
     let pods = [
         (1, cluster.pod(1)),
