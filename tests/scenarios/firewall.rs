@@ -1,9 +1,9 @@
 //! The `firewall` plugin: iptables' filter table, and firewalld where it is installed.
 
-use std::path::Path;
+use std::{path::Path, process::Command, time::Duration};
 
 use serde_json::{Value, json};
-use tests::{Case, Cni, Host, Outcome, binaries, case};
+use tests::{Case, Cni, Host, Outcome, binaries, case, process::eventually};
 
 const OURS: &str = "/opt/cni/bin";
 const GO: &str = "/usr/lib/cni";
@@ -12,6 +12,10 @@ const GO: &str = "/usr/lib/cni";
 pub fn cases() -> Vec<Case> {
     let no_go = (!Path::new(GO).join("firewall").exists())
         .then(|| "Debian's containernetworking-plugins are not installed".to_owned());
+    let no_firewalld = ["/usr/sbin/firewalld", "/usr/bin/dbus-daemon"]
+        .iter()
+        .find(|program| !Path::new(program).exists())
+        .map(|program| format!("{program} is not installed"));
     vec![
         case("firewall/same-as-go", same_as_go).unless(no_go.clone()),
         case("firewall/add-check-del", add_check_del),
@@ -23,6 +27,7 @@ pub fn cases() -> Vec<Case> {
         case("firewall/at-once", at_once),
         case("firewall/gc", gc),
         case("firewall/refusals", refusals),
+        case("firewall/firewalld", firewalld).unless(no_firewalld),
     ]
 }
 
@@ -352,4 +357,90 @@ fn refusals() {
     // none of them left anything
     assert_eq!(host.sh("ls /run/cni/firewall 2>/dev/null || true"), "");
     assert_eq!(host.sh("nft list tables"), "");
+}
+
+const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig><type>system</type><listen>unix:path=/run/dbus/system_bus_socket</listen><auth>EXTERNAL</auth>
+<policy context="default"><allow own="*"/><allow send_destination="*"/><allow receive_type="signal"/><allow receive_type="method_call"/>
+<allow receive_type="method_return"/><allow receive_type="error"/><allow user="*"/></policy></busconfig>"#;
+
+/// The real firewalld on a bus of the host's own.
+fn firewalld() {
+    let host = host();
+    host.run(|| {
+        std::fs::create_dir_all("/run/dbus").expect("folder");
+        std::fs::write("/run/bus.conf", BUS).expect("bus.conf");
+    });
+    let spawn = |line: &str| {
+        let mut words = line.split(' ');
+        let mut command = Command::new(words.next().expect("program"));
+        command.args(words);
+        host.spawn(command)
+    };
+    let query = |what: &str| {
+        host.try_sh(&format!(
+            "dbus-send --system --print-reply --dest=org.fedoraproject.FirewallD1 /org/fedoraproject/FirewallD1 \
+             org.fedoraproject.FirewallD1.zone.{what}"
+        ))
+    };
+    let _bus = spawn("dbus-daemon --config-file=/run/bus.conf --nofork --nopidfile");
+    let any = config(
+        "1.1.0",
+        &["10.0.0.2/24", "fd00::2/64"],
+        &json!({"backend": ""}),
+    );
+    // nobody there yet: iptables it is
+    call(&host, OURS, "ADD", "early", &any).ok();
+    assert!(rules(&host).contains("10.0.0.2"));
+    let _daemon = spawn("firewalld --nofork --nopid --log-target=console");
+    eventually("firewalld answers", Duration::from_secs(60), || {
+        query("getZones").status.success().then_some(())
+    });
+    let sources = || {
+        let shown = query("getSources string:trusted").stdout;
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        let quoted = shown.split('"').skip(1).step_by(2).map(str::to_owned);
+        quoted.collect::<Vec<_>>()
+    };
+    let both = ["10.0.0.2/32", "fd00::2/128"];
+    // what iptables was told before is taken back from there
+    call(&host, OURS, "DEL", "early", &any).ok();
+    assert!(!rules(&host).contains("10.0.0.2"));
+    for backend in ["", "firewalld"] {
+        let config = config(
+            "1.1.0",
+            &["10.0.0.2/24", "fd00::2/64"],
+            &json!({"backend": backend}),
+        );
+        call(&host, OURS, "STATUS", "c1", &config).ok();
+        call(&host, OURS, "ADD", "c1", &config).ok();
+        call(&host, OURS, "ADD", "c1", &config).ok();
+        assert_eq!(sources(), both);
+        call(&host, OURS, "CHECK", "c1", &config).ok();
+        call(
+            &host,
+            OURS,
+            "DEL",
+            "c1",
+            r#"{"cniVersion":"1.1.0","name":"net","type":"firewall"}"#,
+        )
+        .ok();
+        assert!(sources().is_empty());
+        assert_eq!(
+            call(&host, OURS, "CHECK", "c1", &config).error().1,
+            "failed to find the address 10.0.0.2/32 in trusted zone"
+        );
+        call(&host, OURS, "DEL", "c1", &config).ok();
+    }
+    let nowhere = config(
+        "1.1.0",
+        &["10.0.0.2/24"],
+        &json!({"backend": "firewalld", "firewalldZone": "nowhere"}),
+    );
+    let (_, msg) = call(&host, OURS, "ADD", "c1", &nowhere).error();
+    assert!(
+        msg.starts_with("failed to add the address 10.0.0.2/32 to nowhere zone: "),
+        "{msg}"
+    );
 }

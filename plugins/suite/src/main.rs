@@ -71,6 +71,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn those_who_link_have_the_same_list() {
+        let mut listed: Vec<_> = include_str!("../names").split_whitespace().collect();
+        listed.sort_unstable();
+        assert_eq!(names(), listed);
+    }
+
+    #[test]
     fn by_the_last_part_of_the_path() {
         let name = |path: &str| by_name(OsStr::new(path)).map(|plugin| plugin.name());
         assert_eq!(name("/opt/cni/bin/loopback"), Some("loopback"));
