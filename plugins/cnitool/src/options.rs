@@ -5,7 +5,7 @@ use sha2::{Digest, Sha512};
 use std::{
     ffi::{OsStr, OsString},
     fmt::Write,
-    path::PathBuf,
+    path::{Component, PathBuf},
 };
 
 const USAGE: &str =
@@ -128,9 +128,17 @@ fn take_valid(mut words: Vec<String>) -> Result<(Vec<String>, Option<Vec<Attachm
     Ok((words, Some(valid)))
 }
 
+/// Absolute and without `.` and `..`, word by word as Go cleans it: the container's id is made of this text.
 fn absolute(netns: &str) -> Result<String, Error> {
     let path = std::path::absolute(netns).map_err(|error| bad(format!("{netns:?}: {error}")))?;
-    as_text("the namespace", path.as_os_str())
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => drop(clean.pop()),
+            part => clean.push(part),
+        }
+    }
+    as_text("the namespace", clean.as_os_str())
 }
 
 fn path(path: Option<&OsStr>) -> Result<Vec<PathBuf>, Error> {
@@ -219,6 +227,18 @@ mod tests {
         );
         assert!(options.capability_args.contains_key("portMappings"));
         assert_eq!(options.ifname, "net1");
+    }
+
+    #[test]
+    fn one_namespace_is_one_container() {
+        for path in [
+            "/run/netns/a",
+            "/run//netns/./a/",
+            "/run/x/../netns/a",
+            "/../run/netns/a",
+        ] {
+            assert_eq!(absolute(path).unwrap(), "/run/netns/a");
+        }
     }
 
     #[test]
