@@ -97,7 +97,7 @@ pub fn retain(network: &str, valid: &[Owner]) -> Result<(), Error> {
 
 fn drop_from(iptables: Iptables, saved: &Saved, gone: impl Fn(&str) -> bool) -> Result<(), Error> {
     iptables
-        .restore(TABLE, &removals(saved, gone))
+        .restore(TABLE, &saved.removal(gone))
         .map_err(failed("failed to remove the masquerade rules"))
 }
 
@@ -162,21 +162,8 @@ fn additions(owner: &Owner, rules: &[String], saved: &Saved) -> Vec<String> {
     lines
 }
 
-/// What takes the chains and the jumps to them away.
-fn removals(saved: &Saved, gone: impl Fn(&str) -> bool) -> Vec<String> {
-    let jumps = jumps(saved)
-        .filter(|jump| gone(jump.chain))
-        .map(|jump| format!("-D {}", jump.rule));
-    let chains: Vec<_> = saved.chains.iter().filter(|chain| gone(chain)).collect();
-    let flushed = chains.iter().map(|chain| format!("-F {chain}"));
-    let deleted = chains.iter().map(|chain| format!("-X {chain}"));
-    jumps.chain(flushed).chain(deleted).collect()
-}
-
 /// A rule of POSTROUTING that jumps to a chain of ours.
 struct Jump<'a> {
-    /// everything after `-A `
-    rule: &'a str,
     chain: &'a str,
     /// unquoted
     comment: String,
@@ -189,7 +176,6 @@ fn jumps(saved: &Saved) -> impl Iterator<Item = Jump<'_>> {
         let (_, chain) = rule.rsplit_once(" -j ")?;
         let comment = rule.split_once("--comment \"").map_or("", |(_, rest)| rest);
         (chain.starts_with("CNI-")).then(|| Jump {
-            rule,
             chain,
             comment: comment.replace("\\\"", "\""),
         })
@@ -259,14 +245,14 @@ mod tests {
             .rules
             .push("-A POSTROUTING -s 10.1.0.6/32 -j CNI-other".into());
         assert_eq!(
-            removals(&saved, |chain| chain == CHAIN),
+            saved.removal(|chain| chain == CHAIN),
             [
                 format!("-D POSTROUTING -s 10.1.0.5/32 {} -j {CHAIN}", comment()),
                 format!("-F {CHAIN}"),
                 format!("-X {CHAIN}"),
             ]
         );
-        assert!(removals(&saved, |chain| chain == "CNI-nobody").is_empty());
+        assert!(saved.removal(|chain| chain == "CNI-nobody").is_empty());
     }
 
     #[test]

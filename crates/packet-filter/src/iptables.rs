@@ -28,6 +28,29 @@ pub struct Saved {
     pub rules: Vec<String>,
 }
 
+impl Saved {
+    /// What takes chains away, with every rule that leads to them.
+    pub fn removal(&self, gone: impl Fn(&str) -> bool) -> Vec<String> {
+        let chains: Vec<_> = self.chains.iter().filter(|chain| gone(chain)).collect();
+        let leads = |rule: &&str| {
+            let from = rule.split(' ').next().unwrap_or_default();
+            let target = [" -j ", " -g "]
+                .into_iter()
+                .find_map(|option| rule.rsplit_once(option))
+                .and_then(|(_, target)| target.split(' ').next());
+            target.is_some_and(&gone) && !gone(from)
+        };
+        let rules = self
+            .rules
+            .iter()
+            .filter_map(|line| line.strip_prefix("-A "));
+        let jumps = rules.filter(leads).map(|rule| format!("-D {rule}"));
+        let flushed = chains.iter().map(|chain| format!("-F {chain}"));
+        let deleted = chains.iter().map(|chain| format!("-X {chain}"));
+        jumps.chain(flushed).chain(deleted).collect()
+    }
+}
+
 impl Iptables {
     /// iptables, or ip6tables.
     pub fn of(ipv6: bool) -> Self {

@@ -1,5 +1,5 @@
 //! The plugin's own keys, checked as upstream does and with its messages.
-use cni_conf::{AddResult, Error, cidr};
+use cni_conf::{AddResult, Error, cidr, go_json};
 use plugin::Call;
 use serde::Deserialize;
 use std::net::IpAddr;
@@ -94,10 +94,14 @@ struct Mapping {
 impl Conf {
     /// The configuration of ADD and CHECK.
     pub(crate) fn read(call: &Call) -> Result<Conf, Error> {
-        let keys: Keys = call
-            .conf()
-            .map_err(|error| error.context("failed to parse config"))?;
-        Conf::check(&keys).map_err(|why| Error::internal(format!("failed to parse config: {why}")))
+        Conf::parse(&call.config)
+            .map_err(|why| Error::internal(format!("failed to parse config: {why}")))
+    }
+
+    pub(crate) fn parse(config: &[u8]) -> Result<Conf, String> {
+        let keys: Keys = go_json::from_slice(config)
+            .map_err(|error| format!("failed to parse network configuration: {error}"))?;
+        Conf::check(&keys)
     }
 
     fn check(keys: &Keys) -> Result<Conf, String> {
@@ -186,6 +190,12 @@ impl Conf {
         } else {
             &self.conditions_v4
         }
+    }
+
+    /// The host's ports of all mappings, those of the other family's addresses too.
+    pub(crate) fn host_ports(&self) -> impl Iterator<Item = (Protocol, u16)> {
+        let mappings = self.mappings.iter();
+        mappings.map(|mapping| (mapping.protocol, mapping.host_port))
     }
 
     /// What leads to `container`: mappings of host addresses of the other family are left out, of a key that is given twice

@@ -5,17 +5,20 @@ mod conf;
 mod connections;
 mod forward;
 mod go_rules;
+mod iptables;
+mod iptables_rules;
 mod layout;
 mod localnet;
 mod nftables;
 mod owner;
 
-use cni_conf::{Code, Error};
-use conf::{Conf, Hints};
+use cni_conf::{AddResult, Attachment, Code, Error};
+use conf::{Backend, Conf, Hints};
+use ipnetwork::IpNetwork;
 use nftables::Nftables;
 use owner::Owner;
+use packet_filter::Iptables;
 use plugin::{AddOutput, Call, Plugin};
-use std::collections::BTreeSet;
 
 /// The plugin.
 pub static PLUGIN: Portmap = Portmap;
@@ -33,14 +36,7 @@ impl Plugin for Portmap {
         let conf = Conf::read(call)?;
         let result = chained(call)?;
         if !conf.is_empty() {
-            let owner = Owner::of(call);
-            if let Err(error) = map(call, &conf, &owner) {
-                // DEL need not come after a failed ADD; what it could not take away either is found by GC
-                return Err(match unmap(&owner) {
-                    Ok(()) => error,
-                    Err(left) => error.details(format!("and not all could be undone: {left}")),
-                });
-            }
+            map(call, &conf, result)?;
         }
         Ok(AddOutput::Result(result.clone()))
     }
@@ -51,11 +47,24 @@ impl Plugin for Portmap {
         if conf.is_empty() {
             return Ok(());
         }
-        let mut nftables = Nftables::open().map_err(Error::internal)?;
-        for address in conf::container_addresses(result, &call.ifname) {
-            nftables.check(&Owner::of(call), &conf, address)?;
+        let (owner, addresses) = (Owner::of(call), addresses(call, result));
+        let by_nftables = || {
+            let mut nftables = Nftables::open().map_err(Error::internal)?;
+            addresses
+                .iter()
+                .try_for_each(|address| nftables.check(&owner, &conf, *address))
+        };
+        let by_iptables = || {
+            addresses
+                .iter()
+                .try_for_each(|address| iptables::check(&owner, &conf, *address))
+        };
+        match (backend(&conf, &addresses), conf.backend) {
+            (Backend::Nftables, _) => by_nftables(),
+            (Backend::Iptables, Some(_)) => by_iptables(),
+            // iptables may have been installed, or found not to work, since
+            (Backend::Iptables, None) => by_iptables().or_else(|why| by_nftables().or(Err(why))),
         }
-        Ok(())
     }
 
     fn del(&self, call: &Call) -> Result<(), Error> {
@@ -69,42 +78,107 @@ impl Plugin for Portmap {
         let Some(valid) = &call.net.valid_attachments else {
             return Ok(());
         };
-        let valid: BTreeSet<String> = valid
+        let network = &call.net.name;
+        let comments = valid
             .iter()
-            .map(|attachment| {
-                let owner = Owner {
-                    container_id: attachment.container_id.clone(),
-                    ifname: attachment.ifname.clone(),
-                    network: call.net.name.clone(),
-                };
-                owner.comment()
-            })
+            .map(|attachment| comment(attachment, network))
             .collect();
-        let mapped = Nftables::open()
-            .and_then(|mut nftables| nftables.gc(&call.net.name, &valid))
-            .map_err(Error::internal)?;
+        let ids = valid
+            .iter()
+            .map(|attachment| attachment.container_id.as_str())
+            .collect();
+        let mut nftables = Nftables::open().map_err(Error::internal)?;
+        let mapped = nftables.gc(network, &comments).map_err(Error::internal)?;
         connections::of_container_end(&mapped);
+        connections::of_container_end(&iptables::gc(nftables.socket(), network, &ids)?);
         Ok(())
     }
 
     fn status(&self, call: &Call) -> Result<(), Error> {
-        Conf::read(call)?;
-        Nftables::open()
-            .and_then(|mut nftables| nftables.probe())
-            .map_err(|error| Error::new(Code::NotAvailable, format!("nftables: {error}")))
+        let conf = Conf::read(call)?;
+        let unusable =
+            |why: &dyn std::fmt::Display| Err(Error::new(Code::NotAvailable, why.to_string()));
+        let installed = Iptables::of(false).is_installed();
+        if conf.backend == Some(Backend::Iptables) && !installed {
+            return unusable(&"backend iptables: iptables-restore is not installed");
+        }
+        if conf.backend == Some(Backend::Iptables) || (conf.backend.is_none() && installed) {
+            return Ok(());
+        }
+        match Nftables::open().and_then(|mut nftables| nftables.probe()) {
+            Ok(()) => Ok(()),
+            Err(error) => unusable(&format_args!("backend nftables: {error}")),
+        }
     }
 }
 
-fn chained(call: &Call) -> Result<&cni_conf::AddResult, Error> {
+fn comment(attachment: &Attachment, network: &str) -> String {
+    let owner = Owner {
+        container_id: attachment.container_id.clone(),
+        ifname: attachment.ifname.clone(),
+        network: network.to_owned(),
+    };
+    owner.comment()
+}
+
+fn chained(call: &Call) -> Result<&AddResult, Error> {
     let result = call.net.prev_result.as_ref();
     result.ok_or_else(|| Error::internal("must be called as chained plugin"))
 }
 
-fn map(call: &Call, conf: &Conf, owner: &Owner) -> Result<(), Error> {
-    let addresses = conf::container_addresses(chained(call)?, &call.ifname);
-    let mut nftables = Nftables::open().map_err(Error::internal)?;
+fn addresses(call: &Call, result: &AddResult) -> Vec<IpNetwork> {
+    conf::container_addresses(result, &call.ifname)
+}
+
+/// What is asked for; else iptables, as upstream, unless it is not installed.
+fn backend(conf: &Conf, addresses: &[IpNetwork]) -> Backend {
+    let installed = |address: &IpNetwork| Iptables::of(address.is_ipv6()).is_installed();
+    match conf.backend {
+        Some(backend) => backend,
+        None if addresses.iter().all(installed) => Backend::Iptables,
+        None => Backend::Nftables,
+    }
+}
+
+/// All mappings, or none.
+fn map(call: &Call, conf: &Conf, result: &AddResult) -> Result<(), Error> {
+    let (owner, addresses) = (Owner::of(call), addresses(call, result));
+    let chosen = backend(conf, &addresses);
+    let mut outcome = map_with(chosen, conf, &owner, &addresses);
+    if outcome.is_err() {
+        // DEL need not come after a failed ADD; what could not be taken away either is found by GC
+        if let Err(left) = unmap(&owner) {
+            plugin::warn(format_args!("not all could be undone: {left}"));
+        }
+    }
+    if let (Err(error), Backend::Iptables, None) = (&outcome, chosen, conf.backend) {
+        plugin::warn(format_args!(
+            "iptables is unusable here, nftables is tried: {error}"
+        ));
+        if map_with(Backend::Nftables, conf, &owner, &addresses).is_ok() {
+            outcome = Ok(());
+        } else {
+            unmap(&owner).ok();
+        }
+    }
+    outcome
+}
+
+fn map_with(
+    backend: Backend,
+    conf: &Conf,
+    owner: &Owner,
+    addresses: &[IpNetwork],
+) -> Result<(), Error> {
+    let mut nftables = match backend {
+        Backend::Nftables => Some(Nftables::open().map_err(Error::internal)?),
+        Backend::Iptables => None,
+    };
     for address in addresses {
-        nftables.add(owner, conf, address)?;
+        match &mut nftables {
+            Some(nftables) => nftables.add(owner, conf, *address)?,
+            None => iptables::add(owner, conf, *address)?,
+        }
         if conf.snat && address.is_ipv4() {
             localnet::route(address.ip())?;
         }
@@ -113,11 +187,15 @@ fn map(call: &Call, conf: &Conf, owner: &Owner) -> Result<(), Error> {
     Ok(())
 }
 
-/// By what the elements and rules themselves say, so that neither configuration, result nor namespace is needed.
+/// By what elements, rules and chains themselves say, so that neither configuration, result nor namespace is needed; of either
+/// back end, since the configuration may have been another at ADD.
 fn unmap(owner: &Owner) -> Result<(), Error> {
-    let mapped = Nftables::open()
-        .and_then(|mut nftables| nftables.del(owner))
-        .map_err(|error| Error::internal(format!("cannot remove port mappings: {error}")))?;
-    connections::of_container_end(&mapped);
-    Ok(())
+    let failed = |error| Error::internal(format!("cannot remove port mappings: {error}"));
+    let mut nftables = Nftables::open().map_err(failed)?;
+    let by_nftables = nftables.del(owner).map_err(failed);
+    let by_iptables = iptables::del(nftables.socket(), owner);
+    for mapped in [&by_nftables, &by_iptables].into_iter().flatten() {
+        connections::of_container_end(mapped);
+    }
+    by_nftables.and(by_iptables).map(drop)
 }

@@ -33,6 +33,11 @@ impl Nftables {
         Nft::open().map(|nft| Nftables { nft })
     }
 
+    /// To look for what else is there.
+    pub(crate) fn socket(&mut self) -> &mut Nft {
+        &mut self.nft
+    }
+
     /// Can a transaction be made here?
     pub(crate) fn probe(&mut self) -> Result<(), packet_filter::Error> {
         self.nft.generation().map(drop)

@@ -8,7 +8,6 @@ use super::stage::*;
 pub fn cases() -> Vec<Case> {
     vec![
         case("portmap/del-with-nothing-but-the-id", bare_del),
-        case("portmap/stale-owner-is-evicted", stale_owner),
         case("portmap/lost-rules-come-back", lost_rules),
         case("portmap/go-s-rules", go_rules),
         case("portmap/check", check),
@@ -24,68 +23,6 @@ fn bare(verb: &str, more: Value) -> Value {
     }
     assert_ne!(verb, "ADD", "needs more");
     config
-}
-
-/// Without runtimeConfig, prevResult, namespace; with keys that are broken by now; a second time.
-fn bare_del() {
-    let net = stage();
-    let node = &net.hosts[0];
-    let made = pod(node, 1);
-    let mappings = json!([port(8080, 80, "tcp"), port(5353, 53, "udp")]);
-    for broken in [
-        json!({}),
-        json!({"backend": "no such", "markMasqBit": 77}),
-        json!({"backend": "nftables", "snat": "maybe", "runtimeConfig": 3}),
-        json!({"runtimeConfig": {"portMappings": [{"hostPort": -1}]}}),
-        json!({"prevResult": {"cniVersion": "9.9.9"}}),
-        json!({"name": "renamed"}),
-    ] {
-        call(node, "ADD", 1, &config(1, mappings.clone(), json!({}))).ok();
-        let cni = Cni::new(BIN, "container1", "");
-        for _ in 0..2 {
-            let outcome = cni.call(
-                node,
-                "DEL",
-                "portmap",
-                &bare("DEL", broken.clone()).to_string(),
-            );
-            assert_eq!(outcome.ok().stdout, "");
-            nothing_left(node);
-        }
-    }
-    made.delete();
-    // on a host that never had a mapping
-    let fresh = &net.hosts[1];
-    fresh.run(|| tests::binaries::install_suite(BIN.as_ref()));
-    Cni::new(BIN, "container1", "")
-        .call(fresh, "DEL", "portmap", &bare("DEL", json!({})).to_string())
-        .ok();
-    assert_eq!(ruleset(fresh), "");
-}
-
-fn stale_owner() {
-    let net = stage();
-    let [node, client] = &net.hosts[..] else {
-        panic!("two hosts")
-    };
-    let (one, two) = (pod(node, 1), pod(node, 2));
-    serve_tcp(&one, 80, "one");
-    serve_tcp(&two, 80, "two");
-    let conf = |number| config(number, json!([port(8080, 80, "tcp")]), json!({}));
-    let ask = || client.run(|| ask_tcp("172.31.0.1:8080"));
-    call(node, "ADD", 1, &conf(1)).ok();
-    // the same again is no error and makes nothing twice
-    call(node, "ADD", 1, &conf(1)).ok();
-    assert_eq!(ask().as_deref(), Some("one"));
-    // DEL of the first was lost
-    call(node, "ADD", 2, &conf(2)).ok();
-    assert_eq!(ask().as_deref(), Some("two"));
-    // and comes late
-    call(node, "DEL", 1, &conf(1)).ok();
-    assert_eq!(ask().as_deref(), Some("two"));
-    call(node, "CHECK", 2, &conf(2)).ok();
-    call(node, "DEL", 2, &conf(2)).ok();
-    nothing_left(node);
 }
 
 /// Somebody flushed a chain, or everything.
@@ -357,4 +294,41 @@ fn bad_input() {
         assert!(message.starts_with("failed to parse config: "), "{message}");
     }
     assert_eq!(ruleset(node), "");
+}
+
+/// Without runtimeConfig, prevResult, namespace; with keys that are broken by now; a second time.
+fn bare_del() {
+    let net = stage();
+    let node = &net.hosts[0];
+    let made = pod(node, 1);
+    let mappings = json!([port(8080, 80, "tcp"), port(5353, 53, "udp")]);
+    for broken in [
+        json!({}),
+        json!({"backend": "no such", "markMasqBit": 77}),
+        json!({"backend": "nftables", "snat": "maybe", "runtimeConfig": 3}),
+        json!({"runtimeConfig": {"portMappings": [{"hostPort": -1}]}}),
+        json!({"prevResult": {"cniVersion": "9.9.9"}}),
+        json!({"name": "renamed"}),
+    ] {
+        call(node, "ADD", 1, &config(1, mappings.clone(), json!({}))).ok();
+        let cni = Cni::new(BIN, "container1", "");
+        for _ in 0..2 {
+            let outcome = cni.call(
+                node,
+                "DEL",
+                "portmap",
+                &bare("DEL", broken.clone()).to_string(),
+            );
+            assert_eq!(outcome.ok().stdout, "");
+            nothing_left(node);
+        }
+    }
+    made.delete();
+    // on a host that never had a mapping
+    let fresh = &net.hosts[1];
+    fresh.run(|| tests::binaries::install_suite(BIN.as_ref()));
+    Cni::new(BIN, "container1", "")
+        .call(fresh, "DEL", "portmap", &bare("DEL", json!({})).to_string())
+        .ok();
+    assert_eq!(ruleset(fresh), "");
 }

@@ -1,0 +1,265 @@
+//! The iptables back end: rules as upstream makes them, compared with those of the Go plugin where it is installed.
+
+use serde_json::{Value, json};
+use tests::{Case, Cni, Host, case};
+
+use super::stage::*;
+
+/// Debian's package containernetworking-plugins.
+const GO: &str = "/usr/lib/cni";
+
+pub fn cases() -> Vec<Case> {
+    let no_go = (!std::path::Path::new(GO).join("portmap").exists())
+        .then(|| format!("no Go plugins in {GO} (Debian package containernetworking-plugins)"));
+    vec![
+        case("portmap/iptables/rules-are-go-s", same_rules).unless(no_go.clone()),
+        case("portmap/iptables/go-and-ours-take-turns", turns).unless(no_go),
+        case("portmap/iptables/processes", processes),
+        case("portmap/iptables/check-and-gc", check_and_gc),
+        case("portmap/iptables/a-change-of-back-end", change_of_backend),
+        case("portmap/iptables/not-installed", not_installed),
+    ]
+}
+
+/// `config`, without the key `backend`, as the Go plugin of Debian 12 knows it.
+fn conf(number: u8, mappings: Value, more: Value) -> Value {
+    let mut conf = config(number, mappings, more);
+    conf.as_object_mut().expect("object").remove("backend");
+    conf["cniVersion"] = "1.0.0".into();
+    conf["prevResult"]["cniVersion"] = "1.0.0".into();
+    conf
+}
+
+fn go(host: &Host, verb: &str, number: u8, conf: &Value) {
+    Cni::new(
+        GO,
+        &format!("container{number}"),
+        &format!("/run/netns/pod{number}"),
+    )
+    .call(host, verb, "portmap", &conf.to_string())
+    .ok();
+}
+
+/// Both families' rules and chains, without counters and times.
+fn saved(host: &Host) -> Vec<String> {
+    let text = host.sh("iptables-save -t nat; ip6tables-save -t nat");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| line.split(" [").next().expect("a first part").to_owned())
+        .collect()
+}
+
+fn variants() -> Vec<Value> {
+    vec![
+        json!({}),
+        json!({"snat": false}),
+        json!({"markMasqBit": 20}),
+        json!({"externalSetMarkChain": "PREPARED"}),
+        json!({"conditionsV4": ["-s", "192.0.2.0/24"], "conditionsV6": ["!", "-s", "fd77::/64"]}),
+    ]
+}
+
+fn mappings() -> Value {
+    let mut with_ip = port(8443, 443, "tcp");
+    with_ip["hostIP"] = "172.31.0.1".into();
+    let mut unspecified = port(9000, 900, "udp");
+    unspecified["hostIP"] = "::".into();
+    json!([
+        port(8080, 80, "tcp"),
+        port(5353, 53, "udp"),
+        with_ip,
+        port(3868, 3868, "sctp"),
+        unspecified
+    ])
+}
+
+/// Line by line, but for masqAll, which Debian's does not know yet, what the Go plugin makes of the same configuration; and its DEL leaves as much as ours.
+fn same_rules() {
+    for more in variants() {
+        let net = stage();
+        let [ours, theirs] = &net.hosts[..] else {
+            panic!("two hosts")
+        };
+        let _pods = [pod(ours, 1), pod(theirs, 1)];
+        for host in [ours, theirs] {
+            host.sh("iptables -t nat -N PREPARED; ip6tables -t nat -N PREPARED");
+        }
+        let conf = conf(1, mappings(), more.clone());
+        call(ours, "ADD", 1, &conf).ok();
+        go(theirs, "ADD", 1, &conf);
+        assert_eq!(saved(ours), saved(theirs), "{more}");
+        call(ours, "CHECK", 1, &conf).ok();
+        call(theirs_with_ours(theirs), "CHECK", 1, &conf).ok();
+        call(ours, "DEL", 1, &conf).ok();
+        go(theirs, "DEL", 1, &conf);
+        assert_eq!(saved(ours), saved(theirs), "{more}");
+        nothing_left(ours);
+    }
+}
+
+fn theirs_with_ours(host: &Host) -> &Host {
+    host.run(|| tests::binaries::install_suite(BIN.as_ref()));
+    host
+}
+
+/// Each cleans up what the other made.
+fn turns() {
+    let net = stage();
+    let [node, client] = &net.hosts[..] else {
+        panic!("two hosts")
+    };
+    let (one, two) = (pod(node, 1), pod(node, 2));
+    serve_tcp(&one, 80, "one");
+    serve_tcp(&two, 80, "two");
+    let with_port = |number: u8| {
+        let mappings = json!([port(8080 + u16::from(number), 80, "tcp")]);
+        conf(number, mappings, json!({}))
+    };
+    let ask = |to: &str| client.run(|| ask_tcp(to));
+    go(node, "ADD", 1, &with_port(1));
+    call(node, "ADD", 2, &with_port(2)).ok();
+    assert_eq!(ask("172.31.0.1:8081").as_deref(), Some("one"));
+    assert_eq!(ask("172.31.0.1:8082").as_deref(), Some("two"));
+    let bare = json!({"name": "cbr0", "cniVersion": "1.0.0", "type": "portmap"});
+    Cni::new(BIN, "container1", "")
+        .call(node, "DEL", "portmap", &bare.to_string())
+        .ok();
+    go(node, "DEL", 2, &with_port(2));
+    assert_eq!(ask("172.31.0.1:8081"), None);
+    assert_eq!(ask("172.31.0.1:8082"), None);
+    nothing_left(node);
+}
+
+/// Two for each family of an ADD and of a DEL; none for a DEL that finds nothing.
+fn processes() {
+    let net = stage();
+    let node = &net.hosts[0];
+    let _pod = pod(node, 1);
+    let conf = conf(1, json!([port(8080, 80, "tcp")]), json!({}));
+    let count = |verb: &str| {
+        let trace = node.sh(&format!(
+            "cat > /run/conf <<'END'\n{conf}\nEND\n\
+             CNI_COMMAND={verb} CNI_CONTAINERID=container1 CNI_NETNS=/run/netns/pod1 CNI_IFNAME=eth0 \
+             CNI_PATH={BIN} strace -f -o /run/trace -e trace=execve {BIN}/portmap < /run/conf > /run/result; \
+             grep -c '= 0' /run/trace"
+        ));
+        trace.trim().parse::<u32>().expect("number") - 1
+    };
+    assert_eq!(count("DEL"), 0);
+    assert_eq!(count("ADD"), 4);
+    assert_eq!(count("DEL"), 4);
+    assert_eq!(count("DEL"), 0);
+}
+
+fn check_and_gc() {
+    let net = stage();
+    let node = &net.hosts[0];
+    let _pods = [pod(node, 1), pod(node, 2), pod(node, 3)];
+    let with_port = |number: u8, more: Value| {
+        let mappings = json!([port(8080 + u16::from(number), 80, "tcp")]);
+        config(number, mappings, more)
+    };
+    let more = json!({"backend": "iptables", "conditionsV4": ["-s", "192.0.2.0/24"]});
+    let first = with_port(1, more);
+    call(node, "ADD", 1, &first).ok();
+    call(node, "CHECK", 1, &first).ok();
+    for damage in [
+        "iptables -t nat -D PREROUTING 1",
+        "iptables -t nat -D CNI-HOSTPORT-DNAT 1",
+        "iptables -t nat -F CNI-HOSTPORT-MASQ",
+        "ip6tables -t nat -D POSTROUTING 1",
+    ] {
+        node.sh(damage);
+        let (code, message) = call(node, "CHECK", 1, &first).error();
+        assert_eq!(code, 999);
+        assert!(
+            message.contains("is missing in iptables' table nat"),
+            "{damage}: {message}"
+        );
+        call(node, "ADD", 1, &first).ok();
+        call(node, "CHECK", 1, &first).ok();
+    }
+    call(
+        node,
+        "ADD",
+        2,
+        &with_port(2, json!({"backend": "iptables"})),
+    )
+    .ok();
+    call(
+        node,
+        "ADD",
+        3,
+        &with_port(3, json!({"backend": "iptables", "name": "other"})),
+    )
+    .ok();
+    let collect = |valid: Value| {
+        let conf = json!({"name": "cbr0", "cniVersion": "1.1.0", "type": "portmap", "cni.dev/valid-attachments": valid});
+        Cni::new(BIN, "", "")
+            .call(node, "GC", "portmap", &conf.to_string())
+            .ok();
+    };
+    collect(json!([{"containerID": "container1", "ifname": "eth0"}]));
+    let rules = saved(node).join("\n");
+    assert!(
+        !rules.contains("10.9.2.2") && !rules.contains("container2"),
+        "{rules}"
+    );
+    assert!(
+        rules.contains("10.9.3.2"),
+        "another network's stays: {rules}"
+    );
+    call(node, "CHECK", 1, &first).ok();
+    collect(json!([]));
+    let rules = saved(node).join("\n");
+    assert!(
+        !rules.contains("10.9.1.2") && rules.contains("container3"),
+        "{rules}"
+    );
+}
+
+/// The configuration names another back end at DEL, or at the next ADD of the same container, than at ADD.
+fn change_of_backend() {
+    let net = stage();
+    let node = &net.hosts[0];
+    let _pod = pod(node, 1);
+    let with = |backend: &str| {
+        config(
+            1,
+            json!([port(8080, 80, "udp")]),
+            json!({"backend": backend}),
+        )
+    };
+    for (made, deleted) in [("iptables", "nftables"), ("nftables", "iptables")] {
+        call(node, "ADD", 1, &with(made)).ok();
+        call(node, "DEL", 1, &with(deleted)).ok();
+        nothing_left(node);
+    }
+}
+
+/// Without a wish nftables is taken; with one the way out is told.
+fn not_installed() {
+    let net = stage();
+    let node = &net.hosts[0];
+    let _pod = pod(node, 1);
+    node.sh("mount -t tmpfs none /usr/sbin");
+    let conf = |more: Value| conf(1, json!([port(8080, 80, "tcp")]), more);
+    call(node, "ADD", 1, &conf(json!({}))).ok();
+    call(node, "CHECK", 1, &conf(json!({}))).ok();
+    let mut asked = conf(json!({}));
+    asked["backend"] = "iptables".into();
+    let (_, message) = call(node, "ADD", 1, &asked).error();
+    assert!(
+        message.contains("iptables-save: not found") && message.contains("install iptables"),
+        "{message}"
+    );
+    call(node, "ADD", 1, &conf(json!({}))).ok();
+    call(node, "DEL", 1, &asked).ok();
+    asked["cniVersion"] = "1.1.0".into();
+    let (code, message) = Cni::new(BIN, "", "")
+        .call(node, "STATUS", "portmap", &asked.to_string())
+        .error();
+    assert_eq!(code, 50, "{message}");
+    node.sh("umount /usr/sbin");
+    nothing_left(node);
+}
