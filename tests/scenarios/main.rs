@@ -13,6 +13,7 @@ mod frame;
 mod host_local;
 mod hosts;
 mod install;
+mod lease_store;
 mod linux_net;
 mod loopback;
 mod packet_filter;
@@ -36,6 +37,7 @@ fn main() {
     cases.extend(frame::cases());
     cases.extend(host_local::cases());
     cases.extend(hosts::cases());
+    cases.extend(lease_store::cases());
     cases.extend(linux_net::cases());
     cases.extend(install::cases());
     cases.extend(packet_filter::cases());
