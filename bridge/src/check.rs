@@ -133,11 +133,7 @@ fn bridge_is_right(
 
 fn container_is_right(link: Option<Link>, claimed: &Interface) -> Result<Link, Error> {
     let name = &claimed.name;
-    let link = link.ok_or_else(|| {
-        wrong(format!(
-            "CNI created interface in container {name} not found"
-        ))
-    })?;
+    let link = link.ok_or_else(|| wrong(format!("Interface name {name} not found")))?;
     if claimed.sandbox.is_empty() {
         return Err(wrong(format!(
             "Interface {name} is expected to be in a sandbox"

@@ -17,6 +17,7 @@ mod lease_store;
 mod linux_net;
 mod loopback;
 mod packet_filter;
+mod parity;
 mod portmap;
 mod replay;
 mod static_ipam;
@@ -42,6 +43,7 @@ fn main() {
     cases.extend(install::cases());
     cases.extend(packet_filter::cases());
     cases.extend(loopback::cases());
+    cases.extend(parity::cases());
     cases.extend(portmap::cases());
     cases.extend(replay::cases());
     cases.extend(static_ipam::cases());

@@ -37,7 +37,10 @@ pub(crate) fn host_end(
                 "interface {ifname} is not a veth interface"
             )));
         }
-        Ok(None) => return Err(no_peer(&"Link not found")),
+        Ok(None) => {
+            let why = format!("could not look up {ifname:?}: Link not found");
+            return Err(no_peer(&why));
+        }
         Err(error) => return Err(no_peer(&error)),
     };
     let link = host

@@ -1,0 +1,177 @@
+//! The differences that there are. Those that are ours have a name, which `docs/differences.md` explains; the others are the age of
+//! Debian's plugins (1.1.1, of 2022): what upstream says today is what ours says.
+
+/// What Go's text says at some steps, and what ours says in its place.
+struct Known {
+    /// the heading in the document; None where only Debian's version is older
+    name: Option<&'static str>,
+    /// a beginning of the life's name
+    life: &'static str,
+    /// a part of the step's label; `^` before its beginning
+    step: &'static str,
+    /// what to replace in Go's text; all of it if this is empty
+    go: &'static str,
+    ours: &'static str,
+}
+
+const fn older(step: &'static str, go: &'static str, ours: &'static str) -> Known {
+    Known {
+        name: None,
+        life: "",
+        step,
+        go,
+        ours,
+    }
+}
+
+const fn named(
+    name: &'static str,
+    life: &'static str,
+    step: &'static str,
+    go: &'static str,
+    ours: &'static str,
+) -> Known {
+    Known {
+        name: Some(name),
+        life,
+        step,
+        go,
+        ours,
+    }
+}
+
+const AT_ONCE: &str = "IPv6 addresses are usable at once";
+const KERNEL_S_WORDS: &str = "An error says what was being done, and the kernel's own reason";
+const WRONG_TYPE: &str = "A value of the wrong type is told by its key";
+const DEL_ARGS: &str = "DEL depends on nothing but the container";
+const LAYER_2: &str = "CHECK of a bridge without addresses";
+const ROUTES: &str = "CHECK finds a route that was given without a next hop";
+const SHAPES: &str = "loopback has each version's shape";
+const PREV_RESULT: &str = "A prevResult that cannot be read is refused";
+
+const KNOWN: &[Known] = &[
+    older(
+        "pod's links",
+        "group default \\ ",
+        "group default qlen 1000\\ ",
+    ),
+    older(
+        "ADD again: bridge",
+        "container veth name provided (eth0) already exists",
+        r#"container veth name (\"eth0\") peer provided (\"VETH\") already exists"#,
+    ),
+    older("\"hairpinMode\":true", "same time.", "same time"),
+    older("kernel.hostname", "kernel.hostname", "kernel/hostname"),
+    // each is given its own folder
+    older("nowhere", "/usr/lib/cni", "/opt/cni/bin"),
+    named(
+        AT_ONCE,
+        "",
+        ": pod's addresses",
+        "/64 scope global \\",
+        "/64 scope global nodad \\",
+    ),
+    named(
+        AT_ONCE,
+        "",
+        ": host's bridge",
+        "/64 scope global \\",
+        "/64 scope global nodad \\",
+    ),
+    named(
+        KERNEL_S_WORDS,
+        "refusals",
+        "\"mtu\":10",
+        "invalid argument",
+        "create bridge cni0: invalid argument (mtu less than device minimum)",
+    ),
+    named(
+        KERNEL_S_WORDS,
+        "refusals",
+        "a-name-that-is-too-long",
+        "numerical result out of range",
+        "create bridge a-name-that-is-too-long: numerical result out of range (Attribute failed policy validation)",
+    ),
+    named(
+        KERNEL_S_WORDS,
+        "refusals",
+        "../../../x",
+        "open /proc/sys/net/ipv4/x:",
+        "write sysctl net/ipv4/x=1:",
+    ),
+    named(
+        KERNEL_S_WORDS,
+        "tuning",
+        "CHECK after DEL: tuning",
+        "open /proc/sys/",
+        "read sysctl ",
+    ),
+    named(
+        WRONG_TYPE,
+        "refusals",
+        "\"ingressRate\":-1",
+        "Go struct field PluginConf.ingressRate of type uint64",
+        "field ingressRate of type u64",
+    ),
+    named(
+        PREV_RESULT,
+        "refusals",
+        "\"cniVersion\":\"0.2.0\"",
+        "accepted",
+        "999 could not parse prevResult: result type supports [1.0.0 1.1.0] but unmarshalled CNIVersion is \"0.2.0\"",
+    ),
+    named(DEL_ARGS, "bridge-args", "^DEL", "", "0 "),
+    named(LAYER_2, "bridge-layer2", "CHECK: bridge", "", "0 "),
+    named(
+        LAYER_2,
+        "bridge-layer2",
+        "CHECK after DEL",
+        "no plugin name provided",
+        "Interface name eth0 not found",
+    ),
+    named(ROUTES, "bridge-static", "CHECK: bridge", "", "0 "),
+    named(
+        SHAPES,
+        "loopback-0.4.0",
+        "ADD",
+        "\"interface\": 0,\n            \"address\": \"127",
+        "\"version\": \"4\",\n            \"interface\": 0,\n            \"address\": \"127",
+    ),
+    named(
+        SHAPES,
+        "loopback-0.4.0",
+        "ADD",
+        "\"interface\": 0,\n            \"address\": \"::1",
+        "\"version\": \"6\",\n            \"interface\": 0,\n            \"address\": \"::1",
+    ),
+];
+
+impl Known {
+    fn is_at(&self, life: &str, step: &str) -> bool {
+        let at_step = match self.step.strip_prefix('^') {
+            Some(beginning) => step.starts_with(beginning),
+            None => step.contains(self.step),
+        };
+        at_step && life.starts_with(self.life)
+    }
+}
+
+/// Go's text of one step with our words in the places where they are known to differ.
+pub fn in_our_words(life: &str, step: &str, go: &str) -> String {
+    let known = KNOWN.iter().filter(|known| known.is_at(life, step));
+    known.fold(go.to_owned(), |text, known| match known.go {
+        "" => known.ours.to_owned(),
+        go => text.replace(go, known.ours),
+    })
+}
+
+/// Every name is a heading of the document.
+pub fn are_explained() {
+    let document = include_str!("../../../docs/differences.md");
+    for name in KNOWN.iter().filter_map(|known| known.name) {
+        assert!(
+            document.contains(&format!("\n### {name}\n")),
+            "{name:?} is not explained in docs/differences.md"
+        );
+    }
+}

@@ -1,0 +1,157 @@
+//! The lives that are compared.
+
+use serde_json::{Value, json};
+
+use super::life::Life;
+
+/// All of them.
+pub fn all() -> Vec<Life> {
+    let mut lives = bridges();
+    lives.extend(chains());
+    lives
+}
+
+const V4: &str = "10.88.1.0/24";
+const V6: &str = "fd00:88:1::/64";
+
+fn ipam(subnets: &[&str]) -> Value {
+    let ranges: Vec<_> = subnets
+        .iter()
+        .map(|subnet| json!([{"subnet": subnet}]))
+        .collect();
+    json!({"type": "host-local", "ranges": ranges})
+}
+
+fn bridge(subnets: &[&str], more: Value) -> (&'static str, Value) {
+    let mut keys = json!({"bridge": "cni0", "isGateway": true, "ipam": ipam(subnets)});
+    for (key, value) in more.as_object().expect("object") {
+        keys[key] = value.clone();
+    }
+    ("bridge", keys)
+}
+
+fn life(name: &'static str, version: &'static str, plugins: Vec<(&'static str, Value)>) -> Life {
+    Life {
+        name,
+        version,
+        plugins,
+        args: "",
+    }
+}
+
+fn bridges() -> Vec<Life> {
+    let plain = || vec![bridge(&[V4], json!({}))];
+    let args = |args, life| Life { args, ..life };
+    vec![
+        life("bridge-0.1.0", "0.1.0", plain()),
+        life(
+            "bridge-0.2.0",
+            "0.2.0",
+            vec![bridge(&[V4, V6], json!({"isDefaultGateway": true}))],
+        ),
+        life("bridge-0.3.0", "0.3.0", plain()),
+        life(
+            "bridge-0.3.1",
+            "0.3.1",
+            vec![bridge(
+                &[V4],
+                json!({"isDefaultGateway": true, "hairpinMode": true, "mtu": 1400}),
+            )],
+        ),
+        life(
+            "bridge-0.4.0",
+            "0.4.0",
+            vec![bridge(&[V4, V6], json!({"isDefaultGateway": true}))],
+        ),
+        life(
+            "bridge-1.0.0",
+            "1.0.0",
+            vec![bridge(&[V6], json!({"isDefaultGateway": true}))],
+        ),
+        life(
+            "bridge-no-gateway",
+            "0.4.0",
+            vec![bridge(&[V4], json!({"isGateway": false}))],
+        ),
+        life(
+            "bridge-promiscuous",
+            "0.4.0",
+            vec![bridge(&[V4], json!({"promiscMode": true}))],
+        ),
+        life(
+            "bridge-masquerade",
+            "0.4.0",
+            vec![bridge(
+                &[V4, V6],
+                json!({"ipMasq": true, "ipMasqBackend": "iptables"}),
+            )],
+        ),
+        life(
+            "bridge-dns",
+            "0.4.0",
+            vec![bridge(
+                &[V4],
+                json!({"dns": {"nameservers": ["10.9.9.9"], "search": ["a", "b"]}}),
+            )],
+        ),
+        args(
+            "MAC=02:00:00:aa:bb:cc;IgnoreUnknown=1",
+            life("bridge-mac", "0.4.0", plain()),
+        ),
+        args(
+            "IP=10.88.1.77;IgnoreUnknown=1",
+            life("bridge-ip", "0.4.0", plain()),
+        ),
+        args("IP=10.88.1.77", life("bridge-args", "0.4.0", plain())),
+        life(
+            "bridge-static",
+            "0.4.0",
+            vec![bridge(
+                &[],
+                json!({"ipam": {"type": "static", "addresses": [
+            {"address": "10.88.1.5/24", "gateway": "10.88.1.1"}], "routes": [{"dst": "10.99.0.0/16"}, {"dst": "0.0.0.0/0", "gw": "10.88.1.1"}]}}),
+            )],
+        ),
+        life(
+            "bridge-layer2",
+            "0.4.0",
+            vec![bridge(&[], json!({"isGateway": false, "ipam": {}}))],
+        ),
+        life(
+            "bridge-routes",
+            "1.0.0",
+            vec![bridge(
+                &[],
+                json!({"ipam": {"type": "host-local", "subnet": V4,
+            "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.99.0.0/16", "gw": "10.88.1.9"}]}}),
+            )],
+        ),
+    ]
+}
+
+fn chains() -> Vec<Life> {
+    let base = || bridge(&[V4, V6], json!({"isDefaultGateway": true}));
+    let chained = |name, version, plugin, keys| life(name, version, vec![base(), (plugin, keys)]);
+    vec![
+        life("loopback-0.4.0", "0.4.0", vec![("loopback", json!({}))]),
+        life("loopback-1.0.0", "1.0.0", vec![("loopback", json!({}))]),
+        chained(
+            "portmap-nothing",
+            "0.4.0",
+            "portmap",
+            json!({"capabilities": {"portMappings": true}}),
+        ),
+        chained(
+            "tuning",
+            "0.4.0",
+            "tuning",
+            json!({"sysctl": {"net.ipv4.conf.eth0.arp_filter": "1"}, "mtu": 1300, "promisc": true, "dataDir": "/run/cni/tuning"}),
+        ),
+        chained(
+            "bandwidth",
+            "0.4.0",
+            "bandwidth",
+            json!({"ingressRate": 1_000_000, "ingressBurst": 500_000, "egressRate": 2_000_000, "egressBurst": 600_000}),
+        ),
+    ]
+}
