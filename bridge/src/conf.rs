@@ -142,11 +142,6 @@ impl Settings {
         let arg = call.args(&["MAC"])?.into_iter().next().flatten();
         keys.check(arg.unwrap_or_default(), !call.net.ipam_type.is_empty())
     }
-
-    /// For DEL and GC, which must work whatever became of the configuration.
-    pub fn bridge_name(call: &Call) -> String {
-        call.conf::<Keys>().unwrap_or_default().bridge
-    }
 }
 
 impl Keys {

@@ -1,32 +1,28 @@
 //! `ipMasq`: which back end writes the rules, and both of them when they are to go.
 use crate::{Error, conf::Backend, masquerade_iptables, masquerade_nft, names::Owner};
 use cni_conf::IpConfig;
-use packet_filter::{Iptables, Nft};
+use packet_filter::Nft;
 
-/// Masquerades what these addresses send out of their subnets.
+/// Masquerades what these addresses send out of their subnets. Where the configuration does not say by what: by iptables, and
+/// by nftables where iptables cannot be used.
 pub fn add(backend: Backend, owner: &Owner, ips: &[IpConfig]) -> Result<(), Error> {
-    match uses_nftables(backend, ips) {
-        true => masquerade_nft::add(owner, ips),
-        false => masquerade_iptables::add(owner, ips),
-    }
-}
-
-/// The rules of these addresses are in place.
-pub fn is_complete(backend: Backend, owner: &Owner, ips: &[IpConfig]) -> Result<bool, Error> {
-    match uses_nftables(backend, ips) {
-        true => masquerade_nft::is_complete(owner, ips),
-        false => masquerade_iptables::is_complete(owner, ips),
-    }
-}
-
-/// Where the configuration does not say: iptables, unless its programs are missing for a family in use.
-fn uses_nftables(backend: Backend, ips: &[IpConfig]) -> bool {
     match backend {
-        Backend::Nftables => true,
-        Backend::Iptables => false,
-        Backend::Unset => ips
-            .iter()
-            .any(|ip| !Iptables::of(ip.address.is_ipv6()).is_installed()),
+        Backend::Nftables => masquerade_nft::add(owner, ips),
+        Backend::Iptables => masquerade_iptables::add(owner, ips),
+        Backend::Unset => masquerade_iptables::add(owner, ips)
+            .or_else(|error| masquerade_nft::add(owner, ips).map_err(|_| error)),
+    }
+}
+
+/// The rules of these addresses are in place. Where the configuration does not say, either back end may have made them.
+pub fn is_complete(backend: Backend, owner: &Owner, ips: &[IpConfig]) -> Result<bool, Error> {
+    match backend {
+        Backend::Nftables => masquerade_nft::is_complete(owner, ips),
+        Backend::Iptables => masquerade_iptables::is_complete(owner, ips),
+        Backend::Unset => {
+            let nftables = masquerade_nft::is_complete(owner, ips);
+            Ok(matches!(nftables, Ok(true)) || masquerade_iptables::is_complete(owner, ips)?)
+        }
     }
 }
 

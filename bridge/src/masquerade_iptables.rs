@@ -185,6 +185,7 @@ fn jumps(saved: &Saved) -> impl Iterator<Item = Jump<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const CHAIN: &str = "CNI-2bbe0c48b91a7d1b8a6753a8";
 
@@ -265,5 +266,20 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert!(found[0].starts_with(&masquerade_network_prefix("test")));
         assert!(!found[0].starts_with(&masquerade_network_prefix("tes")));
+    }
+
+    const RULE: &str = "-A (POSTROUTING|CNI-x|OTHER)( -s [0-9.]{1,9})?( --comment \"[a-z\\\\\" ]{0,9}\")?( -j (CNI-x|CNI-y|OTHER))?";
+
+    proptest! {
+        /// Whatever a table holds: only lines about chains of ours are ever written.
+        #[test]
+        fn strangers_rules_are_left_alone(rules in prop::collection::vec(RULE, 0..8)) {
+            let chains = ["CNI-x", "CNI-y", "OTHER"].map(str::to_owned).into();
+            let saved = Saved { chains, rules };
+            for line in removals(&saved, |chain| chain == "CNI-x") {
+                let jump = line.starts_with("-D POSTROUTING") && line.ends_with(" -j CNI-x");
+                prop_assert!(jump || line == "-F CNI-x" || line == "-X CNI-x", "{}", line);
+            }
+        }
     }
 }

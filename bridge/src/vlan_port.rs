@@ -133,6 +133,7 @@ pub fn gateway(
     Ok(Some(link.into()))
 }
 
+/// Coming up is the last step, so that a gateway that is not up is an unfinished one.
 fn connect(
     host: &mut Netlink,
     gateway: &Link,
@@ -141,6 +142,7 @@ fn connect(
     vlan: u16,
     settings: &Settings,
 ) -> Result<(), Error> {
+    let failed = format!("failed to up {:?}", gateway.name);
     let up = Change {
         up: Some(true),
         ..Change::default()
@@ -149,22 +151,21 @@ fn connect(
         master: Some(bridge.index),
         ..up.clone()
     };
-    let requests = [
-        link::change(port.index, &enslave),
-        link::change(gateway.index, &up),
-    ];
-    send(host, &requests).step(format!("failed to up {:?}", gateway.name))?;
+    host.request(&link::change(port.index, &enslave))
+        .step(failed.as_str())?;
     let vlans = Vlans {
         access: Some(vlan),
         trunk: Vec::new(),
         preserve_default: settings.vlans.preserve_default,
     };
-    configure(host, &port.into(), &vlans)
+    configure(host, &port.into(), &vlans)?;
+    host.request(&link::change(gateway.index, &up)).step(failed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn vlans(access: Option<u16>, trunk: &[u16], preserve_default: bool) -> Vlans {
         Vlans {
@@ -211,5 +212,25 @@ mod tests {
         assert!(matches(&present, &vlans(Some(100), &[5, 6], true)));
         assert!(!matches(&present, &vlans(Some(100), &[5, 8], true)));
         assert!(!matches(&present, &vlans(Some(5), &[], true)));
+    }
+
+    proptest! {
+        /// Ranges say exactly the ids that were asked for.
+        #[test]
+        fn nothing_is_lost_in_ranges(
+            access in prop::option::of(1u16..=4094),
+            ids in prop::collection::btree_set(1u16..=4094, 0..60),
+        ) {
+            let trunk: Vec<u16> = ids.iter().copied().collect();
+            let vlans = vlans(access, &trunk, false);
+            let tagged = ids.iter().map(|&id| (id, (false, false)));
+            let mut expected: BTreeMap<u16, (bool, bool)> = tagged.collect();
+            match access {
+                Some(id) => drop(expected.entry(id).or_insert((true, true))),
+                None if !ids.is_empty() => drop(expected.insert(DEFAULT, (true, true))),
+                None => {}
+            }
+            prop_assert_eq!(by_id(&wanted(&vlans)), expected);
+        }
     }
 }

@@ -22,6 +22,7 @@ pub fn cases() -> Vec<Case> {
         ),
         case("bridge/masquerade/iptables-two-interfaces", two_interfaces),
         case("bridge/masquerade/iptables-check-gc", iptables_check_gc),
+        case("bridge/masquerade/without-iptables", without_iptables),
         case("bridge/masquerade/rules", masquerade_rules),
         case("bridge/masquerade/del-without-anything", masquerade_del),
         case("bridge/spoof-check/drops", spoof_check),
@@ -170,6 +171,35 @@ fn iptables_check_gc() {
         node.call("CHECK", "a", &checked).error().1,
         "masquerade rules of container a are missing or changed"
     );
+}
+
+/// Where the configuration does not say and iptables does not work, nftables does it.
+fn without_iptables() {
+    let node = Node::ours();
+    outside(&node);
+    node.host.sh(
+        "cp -a /etc/alternatives /run/alternatives && ln -sf /bin/false /run/alternatives/iptables-restore \
+         && mount --bind /run/alternatives /etc/alternatives",
+    );
+    let unset = conf(&[V4], json!({ "ipMasq": true }));
+    let (pod, result) = node.attach("a", &unset);
+    pod.sh("ping -c1 -W2 192.0.2.2");
+    let mut checked = unset.clone();
+    checked["prevResult"] = result;
+    node.call("CHECK", "a", &checked).ok();
+    node.call("DEL", "a", &unset).ok();
+    assert!(!node.host.sh("nft list ruleset").contains("id: a"));
+
+    let asked = conf(
+        &[V4],
+        json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
+    );
+    let (_, message) = node.call("ADD", "a", &asked).error();
+    assert!(
+        message.starts_with("failed to set up the masquerade rules: iptables-restore failed"),
+        "{message}"
+    );
+    node.assert_clean();
 }
 
 /// The table as upstream makes it, one rule per address; what somebody took out of the shared part comes back.
