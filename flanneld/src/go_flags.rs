@@ -13,7 +13,10 @@ pub fn rewrite(command: &Command, args: impl IntoIterator<Item = String>) -> Vec
             rewritten.push(arg);
             continue;
         };
-        let flag = flag.strip_prefix('-').unwrap_or(flag);
+        let flag = match flag.strip_prefix('-').unwrap_or(flag) {
+            "h" => "help",
+            flag => flag,
+        };
         let (name, value) = match flag.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
             None => (flag, None),

@@ -180,13 +180,11 @@ async fn pass(
     .map_err(|error| format!("a pass over the host ended early: {error}"))
 }
 
+/// Waits until subnet.env is not as it should be any more; if it could not be written, until it may be tried again.
 async fn file_changed(path: &std::path::Path, text: Option<&str>) {
-    let Some(text) = text else {
-        return std::future::pending().await;
-    };
     loop {
         sleep(FILE).await;
-        if !subnet_env::is_current(path, text) {
+        if !text.is_some_and(|text| subnet_env::is_current(path, text)) {
             return;
         }
     }

@@ -56,6 +56,11 @@ impl Cluster {
 
     /// Starts flanneld with further arguments.
     pub fn start(&mut self, node: usize, more: &[&str]) {
+        self.start_with(node, more, &[]);
+    }
+
+    /// Starts it with further arguments and variables.
+    pub fn start_with(&mut self, node: usize, more: &[&str], env: &[(&str, &str)]) {
         let store = format!("{}:8888", underlay::ip(1));
         let mut command = Command::new(program("flanneld"));
         if node == 1 {
@@ -69,7 +74,7 @@ impl Cluster {
             "-healthz-ip=127.0.0.1",
             "-healthz-port=8081",
         ]);
-        command.args(more);
+        command.args(more).envs(env.iter().copied());
         self.daemons[node - 1] = Some(self.host(node).spawn(command));
     }
 
@@ -206,12 +211,21 @@ pub fn get(host: &Host, path: &str) -> String {
 
 /// The answer to a POST.
 pub fn post(host: &Host, address: &str, path: &str, body: &str) -> String {
+    talk(host, address, "POST", path, body)
+}
+
+/// The answer to a DELETE.
+pub fn delete(host: &Host, address: &str, path: &str) -> String {
+    talk(host, address, "DELETE", path, "")
+}
+
+fn talk(host: &Host, address: &str, method: &str, path: &str, body: &str) -> String {
     host.run(|| {
         let mut answer = String::new();
         let mut stream = TcpStream::connect(address).expect("connect");
         write!(
             stream,
-            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         )
         .expect("send");

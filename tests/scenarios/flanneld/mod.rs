@@ -5,6 +5,8 @@ mod garbage;
 mod join;
 mod lifecycle;
 mod repair;
+mod scale;
+mod start;
 
 use tests::Case;
 
@@ -15,5 +17,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(join::cases());
     cases.extend(lifecycle::cases());
     cases.extend(repair::cases());
+    cases.extend(scale::cases());
+    cases.extend(start::cases());
     cases
 }

@@ -1,0 +1,94 @@
+//! Thousands of peers: how soon they are programmed, and at what cost in memory.
+
+use std::time::{Duration, Instant};
+
+use tests::{Case, Host, case, process::eventually};
+
+use super::cluster::{Cluster, V4, post};
+
+/// What design.md allows flanneld at that many peers, in KiB.
+const MEMORY: u64 = 30 * 1024;
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    vec![case("flanneld/scale/peers", peers)]
+}
+
+fn peers() {
+    // an unoptimised flanneld is ten times slower: then fewer will do
+    let optimised = !tests::binaries::folder().ends_with("debug");
+    let peers = if optimised { 5_000 } else { 500 };
+    let net_conf = V4.replace("10.244.0.0/16", "10.0.0.0/8");
+    let mut cluster = Cluster::new(2, &net_conf);
+    for number in 0..peers {
+        let (high, low) = (number >> 8, number & 0xff);
+        let body = format!(
+            r#"{{"PublicIP":"192.168.{high}.{low}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"02:00:00:01:{high:02x}:{low:02x}"}}}}"#
+        );
+        // 192.168.x.0 is an address like any other
+        let answer = post(cluster.host(1), "172.31.0.1:8888", "/v1/_/leases", &body);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    eventually(
+        "all peers are programmed as they come",
+        Duration::from_secs(60),
+        || (routes(cluster.host(2)) == peers + 1).then_some(()),
+    );
+    // from nothing: as after a reboot
+    cluster.kill(2);
+    cluster.host(2).sh("ip link del flannel.1");
+    let start = Instant::now();
+    cluster.start(2, &[]);
+    cluster.wait_ready(2);
+    let took = start.elapsed();
+    assert_eq!(
+        routes(cluster.host(2)),
+        peers + 1,
+        "ready means that every peer known is programmed"
+    );
+    let peak = memory(cluster.daemon(2).pid());
+    println!("{peers} peers: ready {took:?} after the start, peak memory {peak} KiB");
+    assert!(peak <= MEMORY, "peak memory {peak} KiB");
+    // one deleted among thousands
+    let host = cluster.host(2);
+    let route = host
+        .sh("ip route show dev flannel.1 | tail -n1 | cut -d' ' -f1")
+        .trim()
+        .to_owned();
+    host.sh(&format!("ip route del {route}"));
+    eventually(
+        "one route among thousands is back",
+        Duration::from_secs(2),
+        || (routes(host) == peers + 1).then_some(()),
+    );
+}
+
+fn routes(host: &Host) -> usize {
+    host.run(|| {
+        let mut netlink = linux_net::Netlink::open().expect("netlink");
+        let filter = linux_net::route::Filter {
+            table: Some(254),
+            ..Default::default()
+        };
+        netlink
+            .routes(filter)
+            .expect("routes")
+            .iter()
+            .filter(|route| route.onlink)
+            .count()
+    })
+}
+
+/// VmHWM in KiB.
+fn memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .expect("VmHWM");
+    line.trim()
+        .trim_end_matches(" kB")
+        .trim()
+        .parse()
+        .expect("a number")
+}

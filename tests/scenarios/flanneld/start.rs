@@ -1,0 +1,290 @@
+//! How it starts and how it refuses to: options, what it adopts, what systemd hears, how a lost lease ends it.
+
+use std::{
+    os::unix::net::UnixDatagram,
+    process::{Command, Output},
+    time::Duration,
+};
+
+use tests::{Case, Host, Underlay, binaries::program, case, process::eventually};
+
+use super::cluster::{Cluster, DUAL, V4, delete};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    vec![
+        case("flanneld/start/refuses", refuses),
+        case("flanneld/start/port_in_use", port_in_use),
+        case("flanneld/start/adopts", adopts),
+        case("flanneld/start/family_off", family_off),
+        case("flanneld/start/direct_routing", direct_routing),
+        case("flanneld/start/notify", notify),
+        case("flanneld/start/revoked", revoked),
+        case("flanneld/start/unwritable", unwritable),
+    ]
+}
+
+fn run(host: &Host, args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
+    let mut command = Command::new(program("flanneld"));
+    command.args(args).envs(env.iter().copied());
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = host.run(|| command.output().expect("flanneld"));
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (status.code().unwrap_or(-1), text(stdout), text(stderr))
+}
+
+/// Each refusal names the thing and the way out.
+fn refuses() {
+    let underlay = Underlay::new(1);
+    let host = &underlay.hosts[0];
+    host.sh(&format!(
+        "echo '{V4}' > /run/good.json; echo '{{' > /run/broken.json"
+    ));
+    host.sh(r#"echo '{"Network":"10.244.0.0/16","Backend":{"Type":"carrier-pigeon"}}' > /run/unknown.json"#);
+    host.sh(r#"echo '{"EnableIPv4":false}' > /run/none.json"#);
+    let listen = ["-listen=127.0.0.1:8888"].as_slice();
+    let with = |more: &[&'static str]| [listen, more].concat();
+    for (args, text) in [
+        (vec![], "-listen HOST:PORT keeps the leases on this machine"),
+        (
+            vec!["-kube-subnet-mgr"],
+            "-kube-subnet-mgr: this build cannot take leases from Kubernetes",
+        ),
+        (
+            vec!["-listen=127.0.0.1:1", "-remote=127.0.0.1:2"],
+            "-listen and -remote are both given",
+        ),
+        (with(&[]), "/etc/kube-flannel/net-conf.json"),
+        (
+            with(&["-net-config-path=/run/broken.json"]),
+            "/run/broken.json",
+        ),
+        (
+            with(&["-net-config-path=/run/unknown.json"]),
+            "unknown backend type: carrier-pigeon",
+        ),
+        (with(&["-net-config-path=/run/none.json"]), "/run/none.json"),
+        (
+            with(&["-net-config-path=/run/good.json", "-iface=nope"]),
+            "-iface=nope",
+        ),
+        (
+            with(&["-net-config-path=/run/good.json", "-iface-regex=("]),
+            "-iface-regex=( is not a regular expression",
+        ),
+        (
+            with(&["-net-config-path=/run/good.json", "-public-ip=1.2.3"]),
+            "invalid public IP address: 1.2.3",
+        ),
+        (
+            vec!["-listen=172.31.0.1:8888", "-net-config-path=/run/good.json"],
+            "-insecure",
+        ),
+        (vec!["-remote=172.31.0.1:8888"], "-insecure"),
+        (vec!["-no-such-flag"], "no-such-flag"),
+        (
+            vec!["-subnet-lease-renew-margin=0"],
+            "Invalid subnet-lease-renew-margin option, out of acceptable range",
+        ),
+    ] {
+        let (code, _, stderr) = run(host, &args, &[]);
+        assert!(
+            code > 0 && stderr.contains(text),
+            "{args:?}: {code}, expected {text}:\n{stderr}"
+        );
+        assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+    let (code, stdout, stderr) = run(host, &["-version"], &[]);
+    assert_eq!((code, stdout.as_str()), (0, ""));
+    assert!(stderr.starts_with('v'), "{stderr}");
+    for help in ["help", "-help", "-h"] {
+        let (code, stdout, _) = run(host, &[help], &[]);
+        assert!(
+            code == 0 && stdout.contains("--listen <HOST:PORT>"),
+            "{help}: {code} {stdout}"
+        );
+    }
+    let env = [
+        ("FLANNELD_KUBE_SUBNET_MGR", "true"),
+        ("FLANNELD_HEALTHZ_PORT", "x"),
+        ("FLANNELD_ETCD_PASSWORD", "hunter2"),
+    ];
+    let (code, _, stderr) = run(host, &[], &env);
+    assert!(code > 0 && stderr.contains("-kube-subnet-mgr:"), "{stderr}");
+    assert!(
+        stderr.contains("Failed to set flag FLANNELD from env"),
+        "{stderr}"
+    );
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
+fn port_in_use() {
+    let mut cluster = Cluster::idle(1, V4);
+    let taken = cluster
+        .host(1)
+        .run(|| std::net::TcpListener::bind("127.0.0.1:8081").expect("bind"));
+    cluster.start(1, &[]);
+    let status = cluster.daemon(1).wait(LIMIT);
+    let said = cluster.daemon(1).output();
+    assert!(
+        !status.success() && said.contains("127.0.0.1:8081") && said.contains("-healthz-port"),
+        "{said}"
+    );
+    drop(taken);
+}
+
+/// A device that Go flannel (or an earlier run) made is taken as it is, with its MAC.
+fn adopts() {
+    let mut cluster = Cluster::idle(1, V4);
+    let host = cluster.host(1);
+    host.sh(
+        "ip link add flannel.1 address 02:00:00:00:ab:cd mtu 1450 type vxlan id 1 local 172.31.0.1 dev eth0 dstport 8472 nolearning \
+         && ip addr add 10.244.77.0/32 dev flannel.1 && ip link set flannel.1 up \
+         && ip route add 10.244.200.0/24 via 10.244.200.0 dev flannel.1 onlink",
+    );
+    let index = host.sh("ip -o link show flannel.1 | cut -d: -f1");
+    cluster.start(1, &[]);
+    cluster.wait_ready(1);
+    let host = cluster.host(1);
+    assert_eq!(host.sh("ip -o link show flannel.1 | cut -d: -f1"), index);
+    assert_eq!(cluster.mac(1, "flannel.1"), "02:00:00:00:ab:cd");
+    assert_eq!(host.sh("ip route show dev flannel.1"), "", "a stale route");
+    let addresses = host.sh("ip -o -4 addr show flannel.1");
+    assert!(
+        addresses.contains(&cluster.subnet(1).replace("/24", "/32")),
+        "{addresses}"
+    );
+    assert_eq!(
+        addresses.lines().count(),
+        1,
+        "that of an earlier lease is gone: {addresses}"
+    );
+}
+
+/// A family that is no longer wanted leaves no device behind.
+fn family_off() {
+    let mut cluster = Cluster::new(1, DUAL);
+    cluster.stop(1);
+    cluster.host(1).sh(&format!(
+        "rm /var/lib/flannel/leases.redb; echo '{V4}' > /run/net-conf.json"
+    ));
+    cluster.start(1, &[]);
+    cluster.wait_ready(1);
+    let host = cluster.host(1);
+    assert!(!host.try_sh("ip link show flannel-v6.1").status.success());
+    assert!(!host.sh("cat /run/flannel/subnet.env").contains("IPV6"));
+    assert!(!host.sh("nft list table ip6 flannel-ipv6").contains("chain"));
+}
+
+/// Between neighbours on the underlay packets go without a wrapping; switched off again, its routes go.
+fn direct_routing() {
+    let direct = V4.replace(
+        r#""Type":"vxlan""#,
+        r#""Type":"vxlan","DirectRouting":true"#,
+    );
+    let mut cluster = Cluster::new(2, &direct);
+    let peer = cluster.subnet(2);
+    let routes = cluster.host(1).sh("ip route");
+    assert!(
+        routes.contains(&format!("{peer} via 172.31.0.2 dev eth0")),
+        "{routes}"
+    );
+    assert_eq!(cluster.host(1).sh("bridge fdb show dev flannel.1"), "");
+    let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
+    cluster.ping_all(&pods);
+    cluster.host(1).sh(&format!("ip route del {peer}"));
+    eventually("the direct route is back", LIMIT, || {
+        cluster
+            .host(1)
+            .sh("ip route")
+            .contains(&format!("{peer} via 172.31.0.2"))
+            .then_some(())
+    });
+    cluster.stop(1);
+    cluster.host(1).sh(&format!(
+        "ip route add 10.244.200.0/24 via 172.31.0.9; echo '{V4}' > /run/net-conf.json"
+    ));
+    cluster.start(1, &[]);
+    cluster.wait_ready(1);
+    let routes = cluster.host(1).sh("ip route");
+    assert!(
+        routes.contains(&format!(
+            "{peer} via {} dev flannel.1 onlink",
+            peer.replace("/24", "")
+        )),
+        "{routes}"
+    );
+    assert!(!routes.contains("10.244.200.0/24"), "{routes}");
+}
+
+fn notify() {
+    let mut cluster = Cluster::idle(1, V4);
+    let socket = cluster
+        .host(1)
+        .run(|| UnixDatagram::bind("/run/notify").expect("socket"));
+    socket.set_nonblocking(true).expect("non-blocking");
+    cluster.start_with(1, &[], &[("NOTIFY_SOCKET", "/run/notify")]);
+    let mut heard = String::new();
+    let mut hear = |text: &str| {
+        eventually(&format!("systemd hears {text}"), LIMIT, || {
+            let mut buffer = [0; 4096];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                heard.push_str(&String::from_utf8_lossy(&buffer[..length]));
+                heard.push('\n');
+            }
+            heard.contains(text).then_some(())
+        });
+    };
+    hear("READY=1");
+    hear("STATUS=10.244.");
+    cluster.stop(1);
+    hear("STOPPING=1");
+}
+
+/// A lease that is taken away ends the daemon, with failure; the others let go of the node.
+fn revoked() {
+    let mut cluster = Cluster::new(2, V4);
+    let subnet = cluster.subnet(2);
+    delete(
+        cluster.host(1),
+        "172.31.0.1:8888",
+        &format!("/v1/_/leases/{}", subnet.replace('/', "-")),
+    );
+    let status = cluster.daemon(2).wait(LIMIT);
+    let said = cluster.daemon(2).output();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("Lease has been revoked. Shutting down daemon."),
+        "{said}"
+    );
+    eventually("the others let go", LIMIT, || {
+        let left = cluster.host(1).sh("ip route show dev flannel.1; bridge fdb show dev flannel.1; ip neigh show dev flannel.1 nud permanent");
+        left.is_empty().then_some(())
+    });
+}
+
+/// What cannot be written is told, and holds up only what depends on it.
+fn unwritable() {
+    let mut cluster = Cluster::idle(1, V4);
+    cluster
+        .host(1)
+        .sh("mkdir -p /run/flannel/subnet.env /var/lib/flannel/node.json");
+    cluster.start(1, &[]);
+    eventually("it says so", LIMIT, || {
+        let said = cluster.daemon(1).output();
+        (said.contains("failed to write /run/flannel/subnet.env")
+            && said.contains("cannot write /var/lib/flannel/node.json"))
+        .then_some(())
+    });
+    assert!(
+        !cluster.is_ready(1),
+        "pods cannot be made without subnet.env"
+    );
+    cluster.host(1).sh("rmdir /run/flannel/subnet.env");
+    cluster.wait_ready(1);
+}
