@@ -43,6 +43,15 @@ pub fn cases() -> Vec<Case> {
         case("fault_points/iptables-gc", || {
             every_step(IPTABLES, Cleaning::Gc)
         }),
+        case("fault_points/companions-del", || {
+            every_step(COMPANIONS, Cleaning::Del)
+        }),
+        case("fault_points/companions-del-without-namespace", || {
+            every_step(COMPANIONS, Cleaning::DelWithoutNamespace)
+        }),
+        case("fault_points/companions-gc", || {
+            every_step(COMPANIONS, Cleaning::Gc)
+        }),
     ];
     let reason = cannot_trace();
     cases.map(|case| case.unless(reason.clone())).into()
@@ -62,9 +71,33 @@ fn cannot_trace() -> Option<String> {
     }
 }
 
-const NFTABLES: &str = "nftables";
+/// Which plugins, and what holds their rules.
+#[derive(Clone, Copy)]
+struct Chain {
+    plugins: &'static [&'static str],
+    /// those of them that are killed in this chain
+    killed: &'static [&'static str],
+    /// the packet filter of masquerade and of host ports
+    filter: &'static str,
+}
+
+const NFTABLES: Chain = Chain {
+    plugins: &["flannel", "portmap"],
+    killed: &["flannel", "portmap"],
+    filter: "nftables",
+};
 /// With processes of their own, any of which is killed in its turn.
-const IPTABLES: &str = "iptables";
+const IPTABLES: Chain = Chain {
+    plugins: &["flannel", "portmap"],
+    killed: &["flannel", "portmap"],
+    filter: "iptables",
+};
+/// What clusters chain besides.
+const COMPANIONS: Chain = Chain {
+    plugins: &["flannel", "tuning", "bandwidth", "firewall"],
+    killed: &["tuning", "bandwidth", "firewall"],
+    filter: "nftables",
+};
 
 /// What is done after the kill.
 #[derive(Clone, Copy, PartialEq)]
@@ -82,15 +115,15 @@ enum Cleaning {
 /// A plugin of the chain, and the system call of its ADD that kills it: the how-manieth of that name in one process.
 type Step = (&'static str, String, usize);
 
-fn every_step(filter: &'static str, cleaning: Cleaning) {
-    let steps = Arc::new(steps(filter, cleaning));
+fn every_step(chain: Chain, cleaning: Cleaning) {
+    let steps = Arc::new(steps(chain, cleaning));
     let (next, killed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let workers: Vec<_> = (0..3)
         .map(|_| {
             let (steps, next, killed) =
                 (Arc::clone(&steps), Arc::clone(&next), Arc::clone(&killed));
             thread::spawn(move || {
-                let node = Node::new(filter);
+                let node = Node::new(chain);
                 if cleaning != Cleaning::FirstAdd {
                     node.add("stays");
                 }
@@ -117,15 +150,15 @@ fn every_step(filter: &'static str, cleaning: Cleaning) {
 }
 
 /// Every step of an ADD that nobody disturbs.
-fn steps(filter: &'static str, cleaning: Cleaning) -> Vec<Step> {
-    let node = Node::new(filter);
+fn steps(chain: Chain, cleaning: Cleaning) -> Vec<Step> {
+    let node = Node::new(chain);
     if cleaning != Cleaning::FirstAdd {
         node.add("stays");
     }
     node.host.pod("dies");
     let mut steps = Vec::new();
     let mut previous = None;
-    for plugin in CHAIN {
+    for plugin in chain.plugins.iter().copied() {
         let result = node.traced(plugin, "dies", previous.as_ref(), "").ok();
         let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         let trace = node.host.sh("cat /run/trace");
@@ -141,7 +174,7 @@ fn steps(filter: &'static str, cleaning: Cleaning) -> Vec<Step> {
             let count = counts.entry((pid, name)).or_default();
             *count += 1;
             let step = (plugin, name.to_owned(), *count);
-            if !reads_only && !steps.contains(&step) {
+            if !reads_only && chain.killed.contains(&plugin) && !steps.contains(&step) {
                 steps.push(step);
             }
         }
@@ -155,16 +188,13 @@ fn steps(filter: &'static str, cleaning: Cleaning) -> Vec<Step> {
     steps
 }
 
-const CHAIN: [&str; 2] = ["flannel", "portmap"];
-
 struct Node {
     host: Host,
-    /// the packet filter of masquerade and of host ports
-    filter: &'static str,
+    chain: Chain,
 }
 
 impl Node {
-    fn new(filter: &'static str) -> Node {
+    fn new(chain: Chain) -> Node {
         let host = Host::new("node");
         host.run(|| {
             binaries::install_suite(BIN.as_ref());
@@ -172,14 +202,14 @@ impl Node {
             std::fs::write("/run/flannel/subnet.env", SUBNET_ENV).expect("subnet.env");
         });
         host.sh(&format!("mkdir {TRACED}"));
-        for plugin in CHAIN {
+        for plugin in chain.plugins {
             // the dynamic linker's and the shell's calls are not the plugin's: they change nothing
             host.sh(&format!(
                 "printf '#!/bin/sh\\nexec strace -f -o /run/trace -e trace={CHANGING} $INJECT {BIN}/{plugin}\\n' > {TRACED}/{plugin} \
                  && chmod +x {TRACED}/{plugin}"
             ));
         }
-        Node { host, filter }
+        Node { host, chain }
     }
 
     fn config(
@@ -191,10 +221,17 @@ impl Node {
     ) -> String {
         let mut config = match plugin {
             "flannel" => {
-                json!({"delegate": {"hairpinMode": true, "isDefaultGateway": true, "ipMasqBackend": self.filter}})
+                json!({"delegate": {"hairpinMode": true, "isDefaultGateway": true, "ipMasqBackend": self.chain.filter}})
             }
+            "tuning" => {
+                json!({"mtu": 1400, "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}})
+            }
+            "bandwidth" => {
+                json!({"ingressRate": 8_000_000, "ingressBurst": 80_000, "egressRate": 8_000_000, "egressBurst": 80_000})
+            }
+            "firewall" => json!({"backend": "iptables", "ingressPolicy": "same-bridge"}),
             _ => {
-                json!({"backend": self.filter, "capabilities": {"portMappings": true}, "runtimeConfig": {"portMappings": [
+                json!({"backend": self.chain.filter, "capabilities": {"portMappings": true}, "runtimeConfig": {"portMappings": [
                 {"hostPort": if id == "stays" { 8080 } else { 8081 }, "containerPort": 80, "protocol": "tcp"}]}})
             }
         };
@@ -223,7 +260,7 @@ impl Node {
     fn add(&self, id: &str) {
         self.host.pod(id);
         let mut previous = None;
-        for plugin in CHAIN {
+        for plugin in self.chain.plugins {
             previous = Some(self.call("ADD", plugin, id, previous.as_ref()).ok().json());
         }
     }
@@ -245,7 +282,12 @@ impl Node {
         let before = self.snapshot();
         self.host.sh("ip netns add dies");
         let mut previous = None;
-        for earlier in CHAIN.iter().take_while(|earlier| *earlier != plugin) {
+        for earlier in self
+            .chain
+            .plugins
+            .iter()
+            .take_while(|earlier| *earlier != plugin)
+        {
             previous = Some(
                 self.call("ADD", earlier, "dies", previous.as_ref())
                     .ok()
@@ -268,7 +310,7 @@ impl Node {
                 self.host.sh("ip netns del dies");
             }
             Cleaning::Gc => {
-                for plugin in CHAIN.iter().rev() {
+                for plugin in self.chain.plugins.iter().rev() {
                     let valid = json!([{"containerID": "stays", "ifname": "eth0"}]);
                     Cni::new(BIN, "", "")
                         .call(
@@ -285,7 +327,7 @@ impl Node {
         if cleaning == Cleaning::FirstAdd {
             self.add("next");
             self.host.sh("ip netns exec next ping -c1 -W2 10.244.3.1");
-            for plugin in CHAIN.iter().rev() {
+            for plugin in self.chain.plugins.iter().rev() {
                 self.call("DEL", plugin, "next", None).ok();
             }
             self.host
@@ -307,7 +349,7 @@ impl Node {
     }
 
     fn del(&self) {
-        for plugin in CHAIN.iter().rev() {
+        for plugin in self.chain.plugins.iter().rev() {
             self.call("DEL", plugin, "dies", None).ok();
         }
     }
@@ -316,8 +358,8 @@ impl Node {
     /// and host-local's own notes.
     fn snapshot(&self) -> String {
         self.host.sh(
-            "ip -br link | sed 's/ .*//' | sort; ip -br address show up; ip route; ip -6 route; nft list ruleset; \
-             find /var/lib/cni -type f ! -path '*/.host-local/*' ! -name 'last_reserved_ip.*' -printf '%p %s\n' | sort",
+            "ip -br link | sed 's/ .*//' | sort; ip -br address show up; ip route; ip -6 route; nft -s list ruleset; \
+             tc qdisc show; find /run/cni -type f 2>/dev/null; find /var/lib/cni -type f ! -path '*/.host-local/*' ! -name 'last_reserved_ip.*' -printf '%p %s\n' | sort",
         )
     }
 }

@@ -1,12 +1,20 @@
 //! What a plugin has to remember of an attachment until its DEL: one small JSON file each, `<folder>/<container>_<ifname>.json`.
 //! The folder lies in /run: what a reboot makes meaningless goes with it.
 use cni_conf::{Attachment, Code, Error, go_json};
+use nix::{
+    fcntl::{AT_FDCWD, AtFlags},
+    libc::O_TMPFILE,
+    unistd::linkat,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt::Display,
     fs::{self, DirBuilder, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
 };
 
@@ -25,7 +33,7 @@ impl StateFolder {
         self.0.join(format!("{container_id}_{ifname}.json"))
     }
 
-    /// Writes a file whole: beside its place, and renamed into it. Indented by one space, as Go plugins do it.
+    /// Writes a file whole, whenever the process is killed. Indented by one space, as Go plugins do it.
     pub fn write(&self, file: &Path, content: &impl Serialize) -> Result<(), Error> {
         let failed = |error: &dyn Display| io_error("write", file, error);
         let mut text = Vec::new();
@@ -34,15 +42,11 @@ impl StateFolder {
         content
             .serialize(&mut serializer)
             .map_err(|error| failed(&error))?;
-        let new = file.with_extension("new");
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&self.0)
-            .and_then(|()| options.open(&new)?.write_all(&text))
-            .and_then(|()| fs::rename(&new, file))
+            .and_then(|()| link_whole(&self.0, file, &text).or_else(|_| rename_whole(file, &text)))
             .map_err(|error| failed(&error))
     }
 
@@ -55,14 +59,17 @@ impl StateFolder {
         }
     }
 
-    /// Forgets an attachment; one that is forgotten already is no error.
+    /// Forgets an attachment, and what a killed write left of it; one that is forgotten already is no error.
     pub fn remove(&self, file: &Path) -> Result<(), Error> {
-        match fs::remove_file(file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(io_error("remove", file, &error))
+        for file in [&unfinished(file), file] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("remove", file, &error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Every file that can be read as a `T`.
@@ -97,6 +104,32 @@ impl StateFolder {
     }
 }
 
+/// A file without a name, which gets one when it is complete. Not where there is one of that name already, nor on every kind of
+/// file system.
+fn link_whole(folder: &Path, file: &Path, text: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600).custom_flags(O_TMPFILE);
+    let mut nameless = options.open(folder)?;
+    nameless.write_all(text)?;
+    let descriptor = format!("/proc/self/fd/{}", nameless.as_raw_fd());
+    let follow = AtFlags::AT_SYMLINK_FOLLOW;
+    linkat(AT_FDCWD, descriptor.as_str(), AT_FDCWD, file, follow)?;
+    Ok(())
+}
+
+/// Beside its place, and renamed into it.
+fn rename_whole(file: &Path, text: &[u8]) -> io::Result<()> {
+    let new = unfinished(file);
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(&new)?.write_all(text)?;
+    fs::rename(&new, file)
+}
+
+fn unfinished(file: &Path) -> PathBuf {
+    file.with_extension("new")
+}
+
 fn io_error(what: &str, file: &Path, error: &dyn Display) -> Error {
     Error::new(
         Code::Io,
@@ -126,6 +159,10 @@ mod tests {
             "{\n \"mtu\": 1500\n}"
         );
         assert_eq!(folder.read(&at("c1")), Ok(Some(content.clone())));
+        // over another one
+        folder.write(&at("c2"), &Content::new()).unwrap();
+        assert_eq!(folder.read(&at("c2")), Ok(Some(Content::new())));
+        folder.write(&at("c2"), &content).unwrap();
         fs::write(at("c3"), "{").unwrap();
         assert_eq!(folder.read::<Content>(&at("c3")), Ok(None));
         let valid = [Attachment {
@@ -133,6 +170,7 @@ mod tests {
             ifname: "eth0".into(),
         }];
         assert_eq!(folder.without_owner(&valid), Ok(vec![(at("c2"), content)]));
+        fs::write(unfinished(&at("c1")), "{").unwrap();
         folder.remove(&at("c1")).unwrap();
         folder.remove(&at("c1")).unwrap();
         assert_eq!(folder.read::<Content>(&at("c1")), Ok(None));
