@@ -49,6 +49,9 @@ const ROUTES: &str = "CHECK finds a route that was given without a next hop";
 const SHAPES: &str = "loopback has each version's shape";
 const PREV_RESULT: &str = "A prevResult that cannot be read is refused";
 
+const BOTH_FAMILIES: &str = "CHECK of host ports works for pods with two families";
+const MISSING: &str = "CHECK names the rule that is missing, and the way out";
+
 const KNOWN: &[Known] = &[
     older(
         "pod's links",
@@ -143,6 +146,45 @@ const KNOWN: &[Known] = &[
         "ADD",
         "\"interface\": 0,\n            \"address\": \"::1",
         "\"version\": \"6\",\n            \"interface\": 0,\n            \"address\": \"::1",
+    ),
+    named(BOTH_FAMILIES, "portmap-snat", "^CHECK: portmap", "", "0 "),
+    named(
+        BOTH_FAMILIES,
+        "portmap-no-snat",
+        "^CHECK: portmap",
+        "",
+        "0 ",
+    ),
+    named(
+        MISSING,
+        "portmap",
+        "^CHECK after DEL: portmap",
+        "could not check ipv4 dnat: chain CNI-DN-623e1c388032b20529218 not found in iptables table nat",
+        "port mapping of container c1: RULE is missing in iptables' table nat; delete the container and start it again",
+    ),
+    // IPv4's rules are looked at first
+    named(
+        MISSING,
+        "firewall",
+        "^CHECK after DEL: firewall",
+        "fd00:88:1::2/128",
+        "10.88.1.2/32",
+    ),
+    // since `isolated` was added, the rules that both policies need say so; those of one policy are told apart here by their target
+    older(
+        "host's iptables",
+        "FORWARD -m comment --comment \"CNI firewall plugin rules (ingressPolicy: same-bridge)",
+        "FORWARD -m comment --comment \"CNI firewall plugin rules (ingressPolicy: same-bridge|isolated)",
+    ),
+    older(
+        "host's iptables",
+        "same-bridge)\" -j RETURN",
+        "same-bridge|isolated)\" -j RETURN",
+    ),
+    older(
+        "host's iptables",
+        "same-bridge)\" -j DROP",
+        "same-bridge|isolated)\" -j DROP",
     ),
 ];
 

@@ -132,6 +132,15 @@ fn bridges() -> Vec<Life> {
 fn chains() -> Vec<Life> {
     let base = || bridge(&[V4, V6], json!({"isDefaultGateway": true}));
     let chained = |name, version, plugin, keys| life(name, version, vec![base(), (plugin, keys)]);
+    let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+        {"hostPort": 8053, "containerPort": 53, "protocol": "udp", "hostIP": "127.0.0.1"}]);
+    let port_map = |more: Value| {
+        let mut keys = json!({"capabilities": {"portMappings": true}, "backend": "iptables", "runtimeConfig": {"portMappings": ports}});
+        for (key, value) in more.as_object().expect("object") {
+            keys[key] = value.clone();
+        }
+        keys
+    };
     vec![
         life("loopback-0.4.0", "0.4.0", vec![("loopback", json!({}))]),
         life("loopback-1.0.0", "1.0.0", vec![("loopback", json!({}))]),
@@ -140,6 +149,21 @@ fn chains() -> Vec<Life> {
             "0.4.0",
             "portmap",
             json!({"capabilities": {"portMappings": true}}),
+        ),
+        chained("portmap-snat", "0.4.0", "portmap", port_map(json!({}))),
+        chained(
+            "portmap-no-snat",
+            "1.0.0",
+            "portmap",
+            port_map(json!({"snat": false})),
+        ),
+        chained(
+            "portmap-conditions",
+            "0.3.1",
+            "portmap",
+            port_map(
+                json!({"conditionsV4": ["-s", "10.0.0.0/8"], "conditionsV6": ["!", "-s", "fd00::/8"], "markMasqBit": 9}),
+            ),
         ),
         chained(
             "tuning",
@@ -152,6 +176,18 @@ fn chains() -> Vec<Life> {
             "0.4.0",
             "bandwidth",
             json!({"ingressRate": 1_000_000, "ingressBurst": 500_000, "egressRate": 2_000_000, "egressBurst": 600_000}),
+        ),
+        chained(
+            "firewall",
+            "0.4.0",
+            "firewall",
+            json!({"backend": "iptables"}),
+        ),
+        chained(
+            "firewall-1.0.0",
+            "1.0.0",
+            "firewall",
+            json!({"backend": "iptables", "ingressPolicy": "same-bridge"}),
         ),
     ]
 }

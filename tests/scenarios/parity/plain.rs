@@ -2,8 +2,17 @@
 
 /// Each such thing becomes a word that says what it was.
 pub fn plain(text: &str) -> String {
-    let lines = text.lines().filter(|line| !line.starts_with('#')).map(line);
-    lines.collect::<Vec<_>>().join("\n")
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let lines: Vec<_> = lines.map(|text| line(&without_quoted_rule(text))).collect();
+    lines.join("\n")
+}
+
+/// A rule that a message quotes depends on which one was looked at first.
+fn without_quoted_rule(text: &str) -> String {
+    match (text.find("rule `"), text.rfind('`')) {
+        (Some(start), Some(end)) => format!("{}RULE{}", &text[..start], &text[end + 1..]),
+        _ => text.to_owned(),
+    }
 }
 
 fn line(text: &str) -> String {
