@@ -1,6 +1,11 @@
 //! Mutual TLS: both sides show a certificate of an authority that both name. Anybody with such a certificate may do
 //! anything in the store: the authority should be for this alone.
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
 
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
@@ -48,7 +53,7 @@ impl TlsFiles {
     }
 
     /// Reads the files for a server.
-    pub(super) fn acceptor(&self) -> Result<TlsAcceptor, String> {
+    fn acceptor(&self) -> Result<TlsAcceptor, String> {
         let provider = Arc::new(ring::default_provider());
         let verifier =
             WebPkiClientVerifier::builder_with_provider(self.roots()?.into(), provider.clone())
@@ -74,6 +79,10 @@ impl TlsFiles {
         Ok(TlsConnector::from(Arc::new(config)))
     }
 
+    fn times(&self) -> Times {
+        [&self.key, &self.cert, &self.ca].map(|file| fs::metadata(file).ok()?.modified().ok())
+    }
+
     fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         pem_certificates(&self.cert)
     }
@@ -91,6 +100,44 @@ impl TlsFiles {
                 .map_err(|error| format!("authority {}: {error}", self.ca.display()))?;
         }
         Ok(roots)
+    }
+}
+
+/// The server's side, read again when one of the files changes: rotated certificates need no restart.
+pub(super) struct Acceptors {
+    files: TlsFiles,
+    current: Mutex<(TlsAcceptor, Times)>,
+}
+
+/// When each file was written last.
+type Times = [Option<SystemTime>; 3];
+
+impl Acceptors {
+    /// Reads the files.
+    pub(super) fn new(files: &TlsFiles) -> Result<Acceptors, String> {
+        Ok(Acceptors {
+            files: files.clone(),
+            current: Mutex::new((files.acceptor()?, files.times())),
+        })
+    }
+
+    /// For the next connection. Files that cannot be used leave the ones of before in use.
+    pub(super) fn get(&self) -> TlsAcceptor {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = self.files.times();
+        if times != current.1 {
+            current.1 = times;
+            match self.files.acceptor() {
+                Ok(acceptor) => {
+                    current.0 = acceptor;
+                    tracing::info!("new certificates: {}", self.files.cert.display());
+                }
+                Err(error) => {
+                    tracing::error!("the certificates of before stay in use: {error}");
+                }
+            }
+        }
+        current.0.clone()
     }
 }
 

@@ -10,7 +10,8 @@
 //! {"cursor":"18"}                                                        a heartbeat, every 10 s
 //! ```
 //!
-//! `?watch=true&store=ID&next=CURSOR` resumes: the server leaves the picture out if it still knows what came since.
+//! Each watch begins with `{"store":"6f1c...","ttl":86400}`. `?watch=true&store=ID&next=CURSOR` resumes: the server leaves the
+//! picture out if it still knows what came since.
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 

@@ -20,6 +20,9 @@ use crate::{
     },
 };
 
+/// More leases than any network of this kind has; a bound for what a server can make a client hold.
+const MOST: usize = 200_000;
+
 type Map = BTreeMap<SubnetKey, Lease>;
 
 /// All that is known.
@@ -115,6 +118,9 @@ impl Picture {
                     pieces.insert(lease.key(), lease);
                 }
             }
+            if pieces.len() > MOST {
+                return Err(format!("more than {MOST} leases"));
+            }
             match (cursor, line.store) {
                 (Some(cursor), Some(store)) => {
                     effect.changed |= self.replace(store, cursor, pieces, now);
@@ -138,6 +144,9 @@ impl Picture {
             } else {
                 effect.changed |= self.put(lease);
             }
+        }
+        if self.leases.len() > MOST {
+            return Err(format!("more than {MOST} leases"));
         }
         if let Some(cursor) = cursor.filter(|_| self.store.is_some()) {
             self.cursor = cursor;
@@ -218,166 +227,4 @@ pub fn normalise(attrs: &mut LeaseAttrs) {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn lease(n: u8) -> Value {
-        json!({"Subnet": format!("10.3.{n}.0/24"), "Attrs": {"PublicIP": format!("192.0.2.{n}")}})
-    }
-
-    fn snapshot(store: &str, cursor: u64, leases: &[Value]) -> Line {
-        serde_json::from_value(
-            json!({"store": store, "ttl": 100, "snapshot": leases, "cursor": cursor.to_string()}),
-        )
-        .unwrap()
-    }
-
-    fn event(kind: &str, reason: &str, lease: Value, cursor: u64) -> Line {
-        serde_json::from_value(json!({
-            "events": [{"type": kind, "reason": reason, "lease": lease}], "cursor": cursor.to_string()
-        }))
-        .unwrap()
-    }
-
-    fn known(picture: &Picture) -> Vec<String> {
-        let mut keys: Vec<String> = picture
-            .leases()
-            .iter()
-            .map(|lease| lease.key().to_string())
-            .collect();
-        keys.sort();
-        keys
-    }
-
-    fn started(leases: &[Value]) -> (Picture, Instant) {
-        let (mut picture, now) = (Picture::default(), Instant::now());
-        let effect = picture.apply(snapshot("a", 5, leases), now).unwrap();
-        assert!(effect.changed && effect.whole);
-        (picture, now)
-    }
-
-    #[test]
-    fn snapshot_then_events() {
-        let (mut picture, now) = started(&[lease(1), lease(2)]);
-        assert!(
-            picture
-                .apply(event("added", "", lease(3), 6), now)
-                .unwrap()
-                .changed
-        );
-        let effect = picture
-            .apply(event("removed", "revoked", lease(1), 7), now)
-            .unwrap();
-        assert_eq!(effect.revoked, ["10.3.1.0-24".parse().unwrap()]);
-        assert_eq!(known(&picture), ["10.3.2.0-24", "10.3.3.0-24"]);
-        assert_eq!(picture.resume(), Some(("a", 7)));
-        // the same picture again changes nothing
-        let again = snapshot("a", 9, &[lease(2), lease(3)]);
-        assert!(!picture.apply(again, now).unwrap().changed);
-    }
-
-    #[test]
-    fn an_empty_first_picture_is_one() {
-        let (picture, _) = started(&[]);
-        assert_eq!(known(&picture), [] as [&str; 0]);
-    }
-
-    #[test]
-    fn pieces_count_only_when_all_are_there() {
-        let (mut picture, now) = started(&[lease(1)]);
-        let piece = |more: bool, leases: Value| -> Line {
-            let mut line = json!({"store": "a", "snapshot": leases});
-            line[if more { "more" } else { "cursor" }] =
-                if more { json!(true) } else { json!("8") };
-            serde_json::from_value(line).unwrap()
-        };
-        let effect = picture.apply(piece(true, json!([lease(4)])), now).unwrap();
-        assert_eq!(effect, Effect::default());
-        assert_eq!(known(&picture), ["10.3.1.0-24"]);
-        // the connection breaks: pieces are forgotten
-        picture.resume();
-        picture.apply(piece(true, json!([lease(5)])), now).unwrap();
-        let effect = picture.apply(piece(false, json!([lease(6)])), now).unwrap();
-        assert!(effect.changed && effect.whole);
-        assert_eq!(known(&picture), ["10.3.5.0-24", "10.3.6.0-24"]);
-    }
-
-    #[test]
-    fn garbage_in_one_lease_hides_no_other() {
-        let bad = [
-            json!(7),
-            json!({"Subnet": "10.3.9.7/24"}),
-            json!({"Subnet": "10.3.9.0/24", "Attrs": {"PublicIP": "x"}}),
-            json!({"Subnet": "10.3.9.0/24", "Attrs": {"BackendType": []}}),
-            json!({"Subnet": "10.3.9.0/24", "Attrs": "x"}),
-            json!({"Subnet": "10.3.9.0/24", "Expiration": "never"}),
-            json!({}),
-        ];
-        let mut all = vec![lease(1)];
-        all.extend(bad.iter().cloned());
-        all.push(lease(2));
-        let (mut picture, now) = started(&all);
-        assert_eq!(known(&picture), ["10.3.1.0-24", "10.3.2.0-24"]);
-        assert_eq!(picture.skipped(), bad.len() as u64);
-        // a peer that turns bad keeps what is known of it
-        let broken = json!({"Subnet": "10.3.1.0/24", "Attrs": {"PublicIP": "x"}});
-        assert!(
-            !picture
-                .apply(event("added", "", broken, 6), now)
-                .unwrap()
-                .changed
-        );
-        assert_eq!(known(&picture), ["10.3.1.0-24", "10.3.2.0-24"]);
-    }
-
-    #[test]
-    fn a_store_begun_anew_takes_nobody_down() {
-        let (mut picture, now) = started(&[lease(1), lease(2), lease(3), lease(4)]);
-        assert!(!picture.apply(snapshot("b", 0, &[]), now).unwrap().changed);
-        assert_eq!(known(&picture).len(), 4);
-        assert_eq!(picture.get(&"10.3.1.0-24".parse().unwrap()), None);
-        // nodes register anew: one the same, one elsewhere, one subnet goes to a stranger
-        picture.apply(event("added", "", lease(1), 1), now).unwrap();
-        let moved = json!({"Subnet": "10.3.20.0/24", "Attrs": {"PublicIP": "192.0.2.2"}});
-        picture.apply(event("added", "", moved, 2), now).unwrap();
-        let stranger = json!({"Subnet": "10.3.3.0/24", "Attrs": {"PublicIP": "192.0.2.99"}});
-        picture.apply(event("added", "", stranger, 3), now).unwrap();
-        assert_eq!(
-            known(&picture),
-            ["10.3.1.0-24", "10.3.20.0-24", "10.3.3.0-24", "10.3.4.0-24"]
-        );
-        // the one that never came back ends when its lease would have
-        let later = now + Duration::from_secs(101);
-        let heartbeat = serde_json::from_value(json!({"cursor": "3"})).unwrap();
-        assert!(picture.apply(heartbeat, later).unwrap().changed);
-        assert_eq!(known(&picture).len(), 3);
-    }
-
-    #[test]
-    fn an_old_backup_is_a_lost_store() {
-        let (mut picture, now) = started(&[lease(1), lease(2)]);
-        let backup = snapshot("a", 3, &[lease(1)]);
-        assert!(!picture.apply(backup, now).unwrap().changed);
-        assert_eq!(known(&picture).len(), 2);
-        // while a normal one takes away what is gone
-        let (mut picture, now) = started(&[lease(1), lease(2)]);
-        assert!(
-            picture
-                .apply(snapshot("a", 6, &[lease(1)]), now)
-                .unwrap()
-                .changed
-        );
-        assert_eq!(known(&picture).len(), 1);
-    }
-
-    #[test]
-    fn a_bad_cursor_changes_nothing() {
-        let (mut picture, now) = started(&[lease(1)]);
-        let mut line = snapshot("a", 6, &[]);
-        line.cursor = Some("-1".into());
-        assert!(picture.apply(line, now).is_err());
-        assert_eq!(known(&picture), ["10.3.1.0-24"]);
-    }
-}
+mod tests;

@@ -53,7 +53,7 @@ impl Server {
     pub async fn start(options: ServerOptions, store: Arc<Store>) -> Result<Server, Error> {
         let fail = |reason: String| Error::Other(format!("-listen {}: {reason}", options.listen));
         let acceptor = match &options.tls {
-            Some(files) => Some(files.acceptor().map_err(&fail)?),
+            Some(files) => Some(Arc::new(tls::Acceptors::new(files).map_err(&fail)?)),
             None => None,
         };
         let listener = bind(&options, acceptor.is_some()).await.map_err(&fail)?;
@@ -130,13 +130,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(1024)
 }
 
-async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, store: Arc<Store>) {
+async fn accept(listener: TcpListener, acceptors: Option<Arc<tls::Acceptors>>, store: Arc<Store>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) if connections.len() < CONNECTIONS => {
-                    connections.spawn(connection(stream, peer, acceptor.clone(), store.clone()));
+                    let acceptor = acceptors.as_ref().map(|acceptors| acceptors.get());
+                    connections.spawn(connection(stream, peer, acceptor, store.clone()));
                 }
                 Ok((_, peer)) => {
                     tracing::warn!("{peer} refused: {CONNECTIONS} connections are open");

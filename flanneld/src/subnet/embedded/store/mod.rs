@@ -6,6 +6,7 @@
 //! Leases end by the monotonic clock, not by the time of day: a clock that is set (a board without battery, NTP at boot)
 //! ends none. After a start a lease that ended meanwhile gets [`GRACE`], since its node had nobody to renew it with.
 mod careful;
+mod decide;
 mod file;
 mod state;
 

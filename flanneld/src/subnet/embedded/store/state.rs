@@ -5,23 +5,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::StoreError;
 use crate::{
     lease::{Lease, LeaseAttrs},
-    network_config::NetworkConfig,
-    subnet::{
-        Previous, SubnetKey,
-        alloc::{self, Reservation, Taken},
-        embedded::wire::json,
-    },
+    subnet::{SubnetKey, alloc::Reservation, embedded::wire::json},
 };
 
 /// Changes that a watcher may miss without needing the whole picture again.
 const HISTORY: usize = 1024;
-/// More leases than any network of this kind has; a bound for what a client can make the store hold.
-const LEASES: usize = 100_000;
-/// Revoked leases that are remembered.
-const REVOKED: usize = 10_000;
 
 /// Why a lease went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +52,8 @@ pub enum Change {
 }
 
 /// A lease and its JSON, made once for all watchers.
-struct Held {
-    lease: Lease,
+pub(super) struct Held {
+    pub(super) lease: Lease,
     json: Arc<str>,
     /// None: it does not end. Monotonic: a clock that is set changes no lease.
     deadline: Option<Instant>,
@@ -71,13 +61,13 @@ struct Held {
 
 /// Everything.
 pub struct State {
-    leases: BTreeMap<SubnetKey, Held>,
-    reservations: BTreeMap<SubnetKey, Reservation>,
-    revoked: BTreeMap<SubnetKey, LeaseAttrs>,
+    pub(super) leases: BTreeMap<SubnetKey, Held>,
+    pub(super) reservations: BTreeMap<SubnetKey, Reservation>,
+    pub(super) revoked: BTreeMap<SubnetKey, LeaseAttrs>,
     revision: u64,
     history: VecDeque<(u64, Arc<str>)>,
     snapshot: Option<Arc<[Arc<str>]>>,
-    ttl: Duration,
+    pub(super) ttl: Duration,
 }
 
 /// What a watcher needs to be up to date.
@@ -256,169 +246,6 @@ impl State {
         self.reservations.values()
     }
 
-    fn expiration(&self, key: &SubnetKey, attrs: &LeaseAttrs) -> Option<SystemTime> {
-        let reserved = self
-            .reservations
-            .get(key)
-            .is_some_and(|reservation| reservation.attrs.same_node(attrs));
-        (!reserved).then(|| SystemTime::now() + self.ttl)
-    }
-
-    /// A lease for the node: see [`alloc::choose`].
-    pub fn acquire(
-        &self,
-        config: &NetworkConfig,
-        attrs: LeaseAttrs,
-        previous: Previous,
-        formerly: Option<&LeaseAttrs>,
-        random: impl FnMut(usize) -> usize,
-    ) -> Result<(Vec<Change>, Lease), StoreError> {
-        check_attrs(config, &attrs)?;
-        let is_mine = |lease: &Lease| {
-            lease.attrs.same_node(&attrs)
-                || formerly.is_some_and(|formerly| lease.attrs.same_node(formerly))
-        };
-        // what the node holds under a former address counts as held under this one
-        let mine: Vec<Lease> = self
-            .leases
-            .values()
-            .filter(|held| is_mine(&held.lease))
-            .map(|held| Lease {
-                attrs: attrs.clone(),
-                ..held.lease.clone()
-            })
-            .collect();
-        let others = self.leases.values().map(|held| &held.lease);
-        let leases: Vec<&Lease> = mine
-            .iter()
-            .chain(others.filter(|lease| !is_mine(lease)))
-            .collect();
-        let reservations: Vec<&Reservation> = self.reservations.values().collect();
-        let taken = Taken {
-            leases: &leases,
-            reservations: &reservations,
-        };
-        let key = alloc::choose(config, &attrs, previous, &taken, random)?.key;
-        // one node, one lease
-        let mut changes: Vec<Change> = mine
-            .iter()
-            .filter(|lease| lease.key() != key)
-            .map(|lease| Change::Remove(lease.key(), Reason::Replaced))
-            .collect();
-        if leases.len() - changes.len() >= LEASES && self.lease(&key).is_none() {
-            return Err(StoreError::Full(LEASES));
-        }
-        let lease = Lease {
-            subnet: key.v4,
-            ipv6_subnet: key.v6,
-            expiration: self.expiration(&key, &attrs),
-            attrs,
-        };
-        let overlapping = self.revoked.keys().filter(|old| alloc::overlap(old, &key));
-        changes.extend(overlapping.map(|old| Change::Forget(*old)));
-        changes.push(Change::Put(lease.clone()));
-        Ok((changes, lease))
-    }
-
-    /// The lease anew, for its node, with these attributes or else as it was.
-    pub fn renew(
-        &self,
-        config: &NetworkConfig,
-        key: SubnetKey,
-        attrs: Option<LeaseAttrs>,
-    ) -> Result<(Vec<Change>, Lease), StoreError> {
-        let Some(held) = self.lease(&key) else {
-            return Err(match self.revoked.get(&key) {
-                Some(node) if attrs.as_ref().is_none_or(|attrs| attrs.same_node(node)) => {
-                    StoreError::Revoked(key)
-                }
-                _ => StoreError::Unknown(key),
-            });
-        };
-        let attrs = attrs.unwrap_or_else(|| held.attrs.clone());
-        check_attrs(config, &attrs)?;
-        if !attrs.same_node(&held.attrs) {
-            return Err(StoreError::HeldBy(key, held.attrs.node()));
-        }
-        let lease = Lease {
-            expiration: self.expiration(&key, &attrs),
-            attrs,
-            ..held.clone()
-        };
-        Ok((vec![Change::Put(lease.clone())], lease))
-    }
-
-    /// Takes a lease away.
-    pub fn revoke(&self, key: SubnetKey) -> Result<Vec<Change>, StoreError> {
-        let held = self.lease(&key).ok_or(StoreError::Unknown(key))?;
-        let mut changes = vec![Change::Remove(key, Reason::Revoked)];
-        if self.revoked.len() < REVOKED {
-            changes.push(Change::Revoked(key, held.attrs.clone()));
-        }
-        Ok(changes)
-    }
-
-    /// Keeps a subnet for a node.
-    pub fn reserve(
-        &self,
-        config: &NetworkConfig,
-        reservation: Reservation,
-    ) -> Result<Vec<Change>, StoreError> {
-        let (key, attrs) = (reservation.key, &reservation.attrs);
-        check_attrs(config, attrs)?;
-        alloc::fits(config, &key).map_err(StoreError::Invalid)?;
-        if self.reservations.len() >= LEASES {
-            return Err(StoreError::Full(LEASES));
-        }
-        let reserved = self.reservations.values().map(|old| (old.key, &old.attrs));
-        let leased = self
-            .leases
-            .values()
-            .map(|held| (held.lease.key(), &held.lease.attrs));
-        let mut others = reserved
-            .chain(leased)
-            .filter(|(_, owner)| !owner.same_node(attrs));
-        if let Some((other, owner)) = others.find(|(other, _)| alloc::overlap(other, &key)) {
-            return Err(StoreError::HeldBy(other, owner.node()));
-        }
-        let mine = self
-            .reservations
-            .values()
-            .find(|old| old.attrs.same_node(attrs));
-        if let Some(old) = mine.filter(|old| old.key != key) {
-            return Err(StoreError::Invalid(format!(
-                "{} has the reservation {} already: delete that first",
-                attrs.node(),
-                old.key
-            )));
-        }
-        let mut changes = Vec::new();
-        // the lease that the node has there no longer ends
-        changes.extend(self.lease(&key).map(|lease| {
-            Change::Put(Lease {
-                expiration: None,
-                ..lease.clone()
-            })
-        }));
-        changes.push(Change::Reserve(reservation));
-        Ok(changes)
-    }
-
-    /// Gives up a reservation; a lease on it now ends as others do.
-    pub fn unreserve(&self, key: SubnetKey) -> Result<Vec<Change>, StoreError> {
-        if !self.reservations.contains_key(&key) {
-            return Err(StoreError::Unknown(key));
-        }
-        let mut changes = vec![Change::Unreserve(key)];
-        changes.extend(self.lease(&key).map(|lease| {
-            Change::Put(Lease {
-                expiration: Some(SystemTime::now() + self.ttl),
-                ..lease.clone()
-            })
-        }));
-        Ok(changes)
-    }
-
     /// What has ended by `now`.
     pub fn expire(&self, now: Instant) -> Vec<Change> {
         self.leases
@@ -431,23 +258,5 @@ impl State {
     /// When the next lease ends.
     pub fn next_deadline(&self) -> Option<Instant> {
         self.leases.values().filter_map(|held| held.deadline).min()
-    }
-}
-
-/// A node must say by which address it is reached.
-fn check_attrs(config: &NetworkConfig, attrs: &LeaseAttrs) -> Result<(), StoreError> {
-    let bad = |text: String| Err(StoreError::Invalid(text));
-    match (attrs.public_ip, attrs.public_ipv6) {
-        (None, _) if config.enable_ipv4 => {
-            bad("PublicIP is missing: it names the node and is where its peers send to".into())
-        }
-        (_, None) if !config.enable_ipv4 => {
-            bad("PublicIPv6 is missing: it names the node and is where its peers send to".into())
-        }
-        (Some(ip), _) if ip.is_multicast() || ip.is_broadcast() => {
-            bad(format!("PublicIP: {ip} is no node's address"))
-        }
-        (_, Some(ip)) if ip.is_multicast() => bad(format!("PublicIPv6: {ip} is no node's address")),
-        _ => Ok(()),
     }
 }

@@ -102,6 +102,34 @@ async fn both_sides_must_prove_themselves() {
 }
 
 #[tokio::test]
+async fn rotated_certificates_need_no_restart() {
+    let site = Site::new().await;
+    let folder = site.folder.path();
+    let (old, new) = (Authority::new(), Authority::new());
+    let server = server(
+        &site,
+        Some(old.files(folder, "server", &old)),
+        "127.0.0.1:0",
+    )
+    .await
+    .unwrap();
+    let remote = server.address().to_string();
+    let files = old.files(folder, "client", &old);
+    let client = client(remote, Some(files.clone()));
+    client.acquire(&node(1), Previous::default()).await.unwrap();
+    // half a rotation breaks nothing
+    let before = fs::read(folder.join("server.crt")).unwrap();
+    fs::write(folder.join("server.crt"), "half a cert").unwrap();
+    client.acquire(&node(1), Previous::default()).await.unwrap();
+    fs::write(folder.join("server.crt"), before).unwrap();
+    client.acquire(&node(1), Previous::default()).await.unwrap();
+    new.files(folder, "server", &new);
+    new.files(folder, "client", &new);
+    client.acquire(&node(1), Previous::default()).await.unwrap();
+    assert_eq!(fs::read(&files.ca).unwrap(), new.issuer.pem().into_bytes());
+}
+
+#[tokio::test]
 async fn off_loopback_without_tls_needs_the_word() {
     let site = Site::new().await;
     for listen in ["0.0.0.0:0", ":0"] {
