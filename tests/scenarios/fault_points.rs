@@ -181,7 +181,7 @@ fn steps(chain: Chain, cleaning: Cleaning) -> Vec<Step> {
         previous = Some(result.json());
     }
     assert!(
-        steps.len() > 50,
+        steps.len() > 30,
         "{} steps are too few to be true",
         steps.len()
     );
