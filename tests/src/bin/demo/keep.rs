@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{Read, Write},
+    io::{BufRead, BufReader},
     os::{fd::AsFd, unix::process::CommandExt},
     path::PathBuf,
     process::{Command, Stdio, exit},
@@ -16,6 +16,8 @@ use crate::{
 };
 
 const READY: &str = "POD_NETWORK_DEMO_READY";
+/// The line by which the demo in the background tells that all is up.
+const UP: &str = "-- up --";
 
 /// True if the stage is to stay.
 pub fn asked() -> bool {
@@ -27,28 +29,26 @@ pub fn detach_if_asked() {
     if !asked() || env::var_os(READY).is_some() {
         return;
     }
-    let exe = env::current_exe().expect("own path");
-    let mut child = Command::new(&exe)
+    let (output, input) = std::io::pipe().expect("pipe");
+    let mut child = Command::new(env::current_exe().expect("own path"))
         .env(READY, "1")
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stderr(input.try_clone().expect("pipe"))
+        .stdout(input)
         .process_group(0)
         .spawn()
         .expect("start the demo");
-    let mut output = child.stdout.take().expect("piped");
-    let mut text = Vec::new();
-    let mut chunk = [0; 4096];
-    // the stage closes its stdout when it is up
-    while let Ok(n @ 1..) = output.read(&mut chunk) {
-        text.extend_from_slice(&chunk[..n]);
-        std::io::stdout().write_all(&chunk[..n]).expect("stdout");
+    for line in BufReader::new(output).lines() {
+        match line.expect("the demo's output") {
+            line if line == UP => {
+                print_ways_in(child.id());
+                exit(0);
+            }
+            line => println!("{line}"),
+        }
     }
-    thread::sleep(Duration::from_millis(50));
-    if let Some(status) = child.try_wait().expect("wait") {
-        exit(status.code().unwrap_or(1));
-    }
-    print_ways_in(child.id());
-    exit(0);
+    let status = child.wait().expect("wait");
+    exit(status.code().unwrap_or(1));
 }
 
 fn print_ways_in(sandbox: u32) {
@@ -83,7 +83,7 @@ fn way_in_script() -> PathBuf {
     target.parent().unwrap_or(&target).join("enter")
 }
 
-/// Inside: makes the hosts enterable, says so by closing stdout, and waits to be ended.
+/// Inside: makes the hosts enterable, says so by that line, and waits to be ended.
 pub fn stay(stage: &Stage) -> ! {
     fs::create_dir_all("/run/hosts").expect("/run/hosts");
     for host in &stage.underlay.hosts {
@@ -104,12 +104,15 @@ pub fn stay(stage: &Stage) -> ! {
             .expect("bind");
         }
     }
-    // the parent reads until end of file: hand our stdout to /dev/null
-    let null = fs::File::options()
-        .write(true)
-        .open("/dev/null")
-        .expect("/dev/null");
-    nix::unistd::dup2_stdout(null).expect("close stdout");
+    println!("{UP}");
+    let null = || {
+        fs::File::options()
+            .write(true)
+            .open("/dev/null")
+            .expect("/dev/null")
+    };
+    nix::unistd::dup2_stdout(null()).expect("stdout");
+    nix::unistd::dup2_stderr(null()).expect("stderr");
     loop {
         thread::sleep(Duration::from_secs(3600));
     }
