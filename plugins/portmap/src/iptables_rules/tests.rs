@@ -1,0 +1,216 @@
+//! Rules as text.
+
+use super::*;
+use std::net::IpAddr;
+
+fn owner(id: &str) -> Owner {
+    Owner {
+        container_id: id.into(),
+        ifname: "eth0".into(),
+        network: "test".into(),
+    }
+}
+
+fn saved(lines: &[String]) -> Saved {
+    let mut saved = Saved::default();
+    for line in lines {
+        if let Some(chain) = line.strip_prefix("-N ") {
+            saved.chains.push(chain.to_owned());
+        } else if let Some(rule) = line.strip_prefix("-A ").or(line.strip_prefix("-I ")) {
+            saved.rules.push(format!("-A {rule}"));
+        }
+    }
+    saved
+}
+
+fn conf(keys: &str) -> Conf {
+    Conf::parse(keys.as_bytes()).unwrap()
+}
+
+const TWO: &str = r#"{"runtimeConfig":{"portMappings":[
+    {"hostPort":8080,"containerPort":80,"protocol":"tcp"},
+    {"hostPort":8081,"containerPort":81,"protocol":"TCP","hostIP":"192.0.2.1"}]}}"#;
+
+fn plan(owner: &Owner, keys: &str, address: &str, saved: &Saved) -> Vec<String> {
+    let (conf, address) = (conf(keys), address.parse::<IpNetwork>().unwrap());
+    additions(owner, &conf, &conf.forwards(address.ip()), address, saved)
+}
+
+#[test]
+fn rules_are_upstreams() {
+    let owner = owner(
+        "icee6giejonei6sohng6ahngee7laquohquee9shiGo7fohferakah3Feiyoolu2pei7ciPhoh7shaoX6vai3vuf0ahfaeng8yohb9ceu0daez5hashee8ooYai5wa3y",
+    );
+    let lines = plan(&owner, TWO, "10.9.1.2/24", &Saved::default());
+    let chain = chain(&owner);
+    assert_eq!(chain.len(), 28);
+    let comment = format!(r#""dnat name: \"test\" id: \"{}\"""#, owner.container_id);
+    assert_eq!(
+        lines,
+        [
+            "-N CNI-HOSTPORT-DNAT".to_owned(),
+            "-N CNI-HOSTPORT-SETMARK".to_owned(),
+            "-N CNI-HOSTPORT-MASQ".to_owned(),
+            "-A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT".to_owned(),
+            "-A OUTPUT -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT".to_owned(),
+            "-I POSTROUTING -m comment --comment \"CNI portfwd requiring masquerade\" -j CNI-HOSTPORT-MASQ".to_owned(),
+            "-A CNI-HOSTPORT-SETMARK -m comment --comment \"CNI portfwd masquerade mark\" -j MARK --set-xmark 0x2000/0x2000".to_owned(),
+            "-A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE".to_owned(),
+            format!("-N {chain}"),
+            format!("-A {chain} -s 10.9.1.0/24 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK"),
+            format!("-A {chain} -s 127.0.0.1/32 -p tcp -m tcp --dport 8080 -j CNI-HOSTPORT-SETMARK"),
+            format!("-A {chain} -p tcp -m tcp --dport 8080 -j DNAT --to-destination 10.9.1.2:80"),
+            format!("-A {chain} -s 10.9.1.0/24 -d 192.0.2.1/32 -p tcp -m tcp --dport 8081 -j CNI-HOSTPORT-SETMARK"),
+            format!("-A {chain} -s 127.0.0.1/32 -d 192.0.2.1/32 -p tcp -m tcp --dport 8081 -j CNI-HOSTPORT-SETMARK"),
+            format!("-A {chain} -d 192.0.2.1/32 -p tcp -m tcp --dport 8081 -j DNAT --to-destination 10.9.1.2:81"),
+            format!("-A CNI-HOSTPORT-DNAT -p tcp -m comment --comment {comment} -m multiport --dports 8080,8081 -j {chain}"),
+        ]
+    );
+}
+
+#[test]
+fn ipv6_has_brackets_and_no_localhost() {
+    let lines = plan(&owner("a"), TWO, "fd09:1::2/64", &Saved::default());
+    let chain = chain(&owner("a"));
+    assert!(lines.contains(&format!(
+        "-A {chain} -p tcp -m tcp --dport 8080 -j DNAT --to-destination [fd09:1::2]:80"
+    )));
+    assert!(!lines.iter().any(|line| line.contains("127.0.0.1")));
+    let with_8081 = lines.iter().filter(|line| line.contains("8081"));
+    assert_eq!(with_8081.count(), 1, "another family's address");
+}
+
+#[test]
+fn options() {
+    let plan = |more: &str| {
+        let keys = TWO.replacen('{', &format!("{{{more},"), 1);
+        plan(&owner("a"), &keys, "10.9.1.2/24", &Saved::default()).join("\n")
+    };
+    let no_snat = plan(r#""snat":false"#);
+    assert!(
+        !no_snat.contains("MASQ") && !no_snat.contains("SETMARK"),
+        "{no_snat}"
+    );
+    let all = plan(r#""masqAll":true,"markMasqBit":4"#);
+    assert!(
+        all.contains("--set-xmark 0x10/0x10") && !all.contains("-s "),
+        "{all}"
+    );
+    let external = plan(r#""externalSetMarkChain":"KUBE-MARK-MASQ""#);
+    assert!(
+        external.contains("--dport 8080 -j KUBE-MARK-MASQ"),
+        "{external}"
+    );
+    assert!(!external.contains("-N CNI-HOSTPORT-MASQ"), "{external}");
+    let conditions = plan(r#""conditionsV4":["!","-s","192.0.2.0/24"]"#);
+    assert!(
+        conditions.contains("--dports 8080,8081 ! -s 192.0.2.0/24 -j CNI-DN-"),
+        "{conditions}"
+    );
+}
+
+#[test]
+fn many_ports_are_split() {
+    let mappings: Vec<_> = (1..=31)
+        .map(|port| format!(r#"{{"hostPort":{port},"containerPort":80,"protocol":"udp"}}"#))
+        .collect();
+    let keys = format!(
+        r#"{{"runtimeConfig":{{"portMappings":[{}]}}}}"#,
+        mappings.join(",")
+    );
+    let lines = plan(&owner("a"), &keys, "10.9.1.2/24", &Saved::default());
+    let entries = lines.iter().filter(|line| line.contains("multiport"));
+    let counts: Vec<_> = entries.map(|line| line.matches(',').count() + 1).collect();
+    assert_eq!(counts, [15, 15, 1]);
+}
+
+#[test]
+fn again_and_evicted() {
+    let first = saved(&plan(&owner("a"), TWO, "10.9.1.2/24", &Saved::default()));
+    assert_eq!(first.rules.len(), 12);
+    let again = plan(&owner("a"), TWO, "10.9.1.2/24", &first);
+    let chain = chain(&owner("a"));
+    assert!(again.contains(&format!("-F {chain}")) && again.contains(&format!("-X {chain}")));
+    assert!(!again.iter().any(|line| line.contains("PREROUTING")));
+
+    let other = plan(&owner("b"), TWO, "10.9.2.2/24", &first);
+    let evicted: Vec<_> = other.iter().filter(|line| line.starts_with("-D")).collect();
+    assert_eq!(evicted.len(), 6, "{evicted:?}");
+    assert!(
+        evicted
+            .iter()
+            .all(|line| line.starts_with(&format!("-D {chain} ")))
+    );
+    // another port is nobody's business
+    let apart = TWO.replace("8080", "9080").replace("8081", "9081");
+    let apart = plan(&owner("b"), &apart, "10.9.2.2/24", &first);
+    assert!(!apart.iter().any(|line| line.starts_with("-D")));
+}
+
+#[test]
+fn what_is_there_is_found() {
+    let (owner, address) = (owner("a"), "10.9.1.2/24");
+    let mut found = saved(&plan(&owner, TWO, address, &Saved::default()));
+    let (conf, net) = (conf(TWO), address.parse::<IpNetwork>().unwrap());
+    let wanted = conf.forwards(net.ip());
+    assert_eq!(missing(&owner, &conf, &wanted, net, &found), None);
+    assert_eq!(forwards(&found, |name| name == chain(&owner)), wanted);
+    assert_eq!(
+        containers(&found, "test"),
+        [("a".to_owned(), chain(&owner).as_str())]
+    );
+    assert!(containers(&found, "tes").is_empty());
+    for position in 0..found.rules.len() {
+        let rule = found.rules.remove(position);
+        let gone = missing(&owner, &conf, &wanted, net, &found);
+        assert_eq!(gone.as_ref(), Some(&rule));
+        found.rules.insert(position, rule);
+    }
+}
+
+#[test]
+fn old_chains_go_when_they_are_empty() {
+    let (mine, other) = (&chains_of(&owner("a"))[1], &chains_of(&owner("b"))[1]);
+    let mut found = Saved {
+        chains: vec![OLD_SNAT.into(), mine.clone(), other.clone()],
+        rules: vec![
+            format!("-A POSTROUTING -s 127.0.0.1/32 ! -d 127.0.0.1/32 -j {OLD_SNAT}"),
+            format!("-A {OLD_SNAT} -m comment --comment x -j {mine}"),
+            format!("-A {OLD_SNAT} -m comment --comment x -j {other}"),
+        ],
+    };
+    let gone = |chain: &str| chains_of(&owner("a")).iter().any(|own| own == chain);
+    assert_eq!(
+        removals(&found, gone),
+        [
+            format!("-D {OLD_SNAT} -m comment --comment x -j {mine}"),
+            format!("-F {mine}"),
+            format!("-X {mine}"),
+        ]
+    );
+    found.rules.pop();
+    found.chains.pop();
+    let all = removals(&found, gone);
+    assert!(all.contains(&format!("-X {OLD_SNAT}")), "{all:?}");
+    assert!(all[0].starts_with("-D POSTROUTING"), "{all:?}");
+}
+
+#[test]
+fn garbage_is_nobody_s() {
+    let found = Saved {
+        chains: vec![],
+        rules: [
+            "-A CNI-DN-x",
+            "-A CNI-DN-x -p tcp --dport",
+            "-A",
+            "",
+            "-A CNI-HOSTPORT-DNAT -j",
+        ]
+        .map(String::from)
+        .to_vec(),
+    };
+    assert!(forwards(&found, |_| true).is_empty());
+    assert!(containers(&found, "test").is_empty());
+    let ip: IpAddr = "10.9.1.2".parse().unwrap();
+    assert!(evictions(&conf(TWO).forwards(ip), "own", &found).is_empty());
+}

@@ -1,0 +1,116 @@
+//! The rules and tables that the cases put in.
+
+use ipnetwork::IpNetwork;
+use packet_filter::{BaseChain, Chain, ChainType, Family, Hook, Rule, Statement, Table};
+
+pub fn net(text: &str) -> IpNetwork {
+    text.parse().expect("network")
+}
+
+pub fn saddr(text: &str) -> Statement {
+    Statement::Saddr {
+        net: net(text),
+        negated: false,
+    }
+}
+
+pub fn daddr(text: &str) -> Statement {
+    Statement::Daddr {
+        net: net(text),
+        negated: false,
+    }
+}
+
+pub fn not(statement: Statement) -> Statement {
+    match statement {
+        Statement::Saddr { net, negated } => Statement::Saddr {
+            net,
+            negated: !negated,
+        },
+        Statement::Daddr { net, negated } => Statement::Daddr {
+            net,
+            negated: !negated,
+        },
+        other => panic!("{other:?} cannot be negated"),
+    }
+}
+
+pub fn rule(statements: impl IntoIterator<Item = Statement>) -> Rule {
+    Rule {
+        statements: statements.into_iter().collect(),
+        comment: None,
+    }
+}
+
+pub fn base(chain_type: ChainType, hook: Hook, priority: i32) -> Option<BaseChain> {
+    Some(BaseChain {
+        chain_type,
+        hook,
+        priority,
+        accept: true,
+    })
+}
+
+pub fn chain(name: &str, base: Option<BaseChain>, rules: Vec<Rule>) -> Chain {
+    Chain {
+        name: name.into(),
+        comment: None,
+        base,
+        rules,
+    }
+}
+
+/// The table of flanneld, in both families.
+pub fn flannel(family: Family) -> Table {
+    let (name, mine, cluster, multicast) = match family {
+        Family::Ip => (
+            "flannel-ipv4",
+            "10.244.1.0/24",
+            "10.244.0.0/16",
+            "224.0.0.0/4",
+        ),
+        _ => (
+            "flannel-ipv6",
+            "fd00:10:244:1::/64",
+            "fd00:10:244::/48",
+            "ff00::/8",
+        ),
+    };
+    let masquerade = || Statement::Masquerade { fully_random: true };
+    let postrtg = vec![
+        rule([
+            Statement::Mark {
+                value: 0x4000,
+                mask: u32::MAX,
+            },
+            Statement::Return,
+        ]),
+        rule([saddr(mine), daddr(cluster), Statement::Return]),
+        rule([saddr(cluster), daddr(mine), Statement::Return]),
+        rule([not(saddr(mine)), daddr(cluster), Statement::Return]),
+        rule([saddr(cluster), not(daddr(multicast)), masquerade()]),
+        rule([not(saddr(cluster)), daddr(cluster), masquerade()]),
+    ];
+    let forward = vec![
+        rule([saddr(cluster), Statement::Accept]),
+        rule([daddr(cluster), Statement::Accept]),
+    ];
+    let mut postrtg = chain(
+        "postrtg",
+        base(ChainType::Nat, Hook::Postrouting, 100),
+        postrtg,
+    );
+    postrtg.comment = Some("chain to manage traffic masquerading by flannel".into());
+    let mut forward = chain(
+        "forward",
+        base(ChainType::Filter, Hook::Forward, 0),
+        forward,
+    );
+    forward.comment = Some("chain to accept flannel traffic".into());
+    Table {
+        family,
+        name: name.into(),
+        comment: Some(format!("rules for {name}")),
+        chains: vec![postrtg, forward],
+    }
+}

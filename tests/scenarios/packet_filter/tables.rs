@@ -1,0 +1,193 @@
+//! Whole tables: set, read back, put right; all or nothing; others' left alone; changes told.
+
+use std::os::fd::AsFd;
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use packet_filter::{Family, Nft, NftMonitor, Statement, Table, Transaction};
+use tests::Host;
+
+use super::fixtures::*;
+
+pub fn flannel_table() {
+    let host = Host::new("node");
+    for _ in 0..2 {
+        host.run(|| {
+            let mut transaction = Transaction::new();
+            for family in [Family::Ip, Family::Ip6] {
+                transaction.set_table(&flannel(family));
+            }
+            let mut nft = Nft::open().expect("open");
+            nft.commit(&transaction).expect("commit");
+            for family in [Family::Ip, Family::Ip6] {
+                let wanted = flannel(family);
+                assert_eq!(nft.table(family, &wanted.name).expect("read"), Some(wanted));
+            }
+            assert_eq!(nft.table(Family::Ip, "flannel-ipv6").expect("read"), None);
+        });
+    }
+    assert_eq!(
+        host.sh("nft list table ip flannel-ipv4"),
+        r#"table ip flannel-ipv4 {
+	comment "rules for flannel-ipv4"
+	chain postrtg {
+		comment "chain to manage traffic masquerading by flannel"
+		type nat hook postrouting priority srcnat; policy accept;
+		meta mark 0x00004000 return
+		ip saddr 10.244.1.0/24 ip daddr 10.244.0.0/16 return
+		ip saddr 10.244.0.0/16 ip daddr 10.244.1.0/24 return
+		ip saddr != 10.244.1.0/24 ip daddr 10.244.0.0/16 return
+		ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random
+		ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade fully-random
+	}
+
+	chain forward {
+		comment "chain to accept flannel traffic"
+		type filter hook forward priority filter; policy accept;
+		ip saddr 10.244.0.0/16 accept
+		ip daddr 10.244.0.0/16 accept
+	}
+}
+"#
+    );
+    let ipv6 = host.sh("nft list table ip6 flannel-ipv6");
+    assert!(
+        ipv6.contains("ip6 saddr != fd00:10:244:1::/64 ip6 daddr fd00:10:244::/48 return"),
+        "{ipv6}"
+    );
+    assert!(
+        ipv6.contains("ip6 daddr != ff00::/8 masquerade fully-random"),
+        "{ipv6}"
+    );
+
+    // somebody's hand: seen as different, and put right again
+    host.sh(
+        "nft delete chain ip flannel-ipv4 forward; nft insert rule ip flannel-ipv4 postrtg counter",
+    );
+    host.run(|| {
+        let mut nft = Nft::open().expect("open");
+        let wanted = flannel(Family::Ip);
+        let found = nft.table(Family::Ip, &wanted.name).expect("read");
+        assert_ne!(found.as_ref(), Some(&wanted));
+        let postrtg = &found.expect("table").chains[0];
+        assert_eq!(
+            postrtg.rules[0].statements,
+            [Statement::Unknown("counter".into())]
+        );
+        assert_eq!(postrtg.rules[1..], wanted.chains[0].rules);
+        let mut transaction = Transaction::new();
+        nft.commit(transaction.set_table(&wanted)).expect("repair");
+        assert_eq!(
+            nft.table(Family::Ip, &wanted.name).expect("read"),
+            Some(wanted)
+        );
+    });
+}
+
+pub fn all_or_nothing() {
+    let host = Host::new("node");
+    host.run(|| {
+        let mut nft = Nft::open().expect("open");
+        let before = nft.generation().expect("generation");
+        let mut transaction = Transaction::new();
+        transaction.set_table(&flannel(Family::Ip));
+        transaction.append(
+            Family::Ip,
+            "flannel-ipv4",
+            "forward",
+            &rule([Statement::Jump("nowhere".into())]),
+        );
+        let error = nft.commit(&transaction).expect_err("no such chain");
+        assert_eq!(error.errno(), Some(Errno::ENOENT));
+        assert!(
+            error
+                .to_string()
+                .starts_with("add rule ip flannel-ipv4 forward: "),
+            "{error}"
+        );
+        assert_eq!(nft.table(Family::Ip, "flannel-ipv4").expect("read"), None);
+        assert_eq!(nft.generation().expect("generation"), before);
+
+        // what we cannot read is not written as something else
+        let unknown = rule([Statement::Unknown("no such expression".into())]);
+        let mut transaction = Transaction::new();
+        transaction.set_table(&Table {
+            chains: vec![chain("c", None, vec![unknown])],
+            ..flannel(Family::Ip)
+        });
+        assert!(nft.commit(&transaction).is_err());
+
+        // only if nobody was faster
+        let mut transaction = Transaction::new();
+        transaction.only_if(before).set_table(&flannel(Family::Ip));
+        nft.commit(&transaction).expect("nobody was");
+        let error = nft.commit(&transaction).expect_err("we were");
+        assert_eq!(error.errno(), Some(Errno::ERESTART), "{error}");
+        assert!(nft.commit(&Transaction::new()).is_ok());
+    });
+}
+
+pub fn foreign() {
+    let host = Host::new("node");
+    host.sh("nft -f - <<'END'
+table ip strangers { chain c { type filter hook input priority 0; policy accept; tcp dport { 1, 2 } counter drop; }
+}
+table netdev edge { chain c { type filter hook ingress device lo priority 0; policy accept; }
+}
+END");
+    let strangers = || host.sh("nft list table ip strangers; nft list table netdev edge");
+    let before = strangers();
+    host.run(|| {
+        let mut nft = Nft::open().expect("open");
+        let mut transaction = Transaction::new();
+        nft.commit(transaction.set_table(&flannel(Family::Ip)))
+            .expect("commit");
+        assert_eq!(
+            nft.tables().expect("tables"),
+            [
+                (Family::Ip, "strangers".to_owned()),
+                (Family::Ip, "flannel-ipv4".to_owned())
+            ]
+        );
+        nft.commit(Transaction::new().delete_table(Family::Ip, "flannel-ipv4"))
+            .expect("delete");
+    });
+    assert_eq!(strangers(), before);
+    assert!(!host.sh("nft list ruleset").contains("flannel"));
+}
+
+pub fn monitor() {
+    let host = Host::new("node");
+    host.run(|| {
+        let mut monitor = NftMonitor::open().expect("open");
+        assert_eq!(monitor.changed().expect("read"), Some(Vec::new()));
+        let mut nft = Nft::open().expect("open");
+        let mut transaction = Transaction::new();
+        for family in [Family::Ip, Family::Ip6] {
+            transaction.set_table(&flannel(family));
+        }
+        nft.commit(&transaction).expect("commit");
+        let wait = |monitor: &NftMonitor| {
+            let mut fds = [PollFd::new(monitor.as_fd(), PollFlags::POLLIN)];
+            poll(&mut fds, PollTimeout::from(2000u16)).expect("poll")
+        };
+        assert_eq!(wait(&monitor), 1, "woken by a change");
+        assert_eq!(
+            monitor.changed().expect("read"),
+            Some(vec![
+                (Family::Ip, "flannel-ipv4".to_owned()),
+                (Family::Ip6, "flannel-ipv6".to_owned())
+            ])
+        );
+        assert_eq!(monitor.changed().expect("read"), Some(Vec::new()));
+        nft.commit(Transaction::new().flush_chain(Family::Ip6, "flannel-ipv6", "forward"))
+            .expect("flush");
+        assert_eq!(wait(&monitor), 1);
+        assert_eq!(
+            monitor.changed().expect("read"),
+            Some(vec![(Family::Ip6, "flannel-ipv6".to_owned())])
+        );
+    });
+}
