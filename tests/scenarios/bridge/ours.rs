@@ -5,13 +5,14 @@ use std::{collections::BTreeSet, thread};
 use serde_json::{Value, json};
 use tests::{Case, Outcome, case};
 
-use super::node::{Node, V4, V6, address, conf, ip_in};
+use super::node::{Node, V4, V6, Whose, address, conf, ip_in};
 
 pub fn cases() -> Vec<Case> {
     vec![
         case("bridge/two-ipv4-gateways", two_ipv4_gateways),
         case("bridge/parallel", parallel),
         case("bridge/parallel/with-rules", parallel_rules),
+        case("bridge/changeover", changeover),
         case("bridge/leftover", leftover),
         case("bridge/long-id", long_id),
         case("bridge/route-keys", route_keys),
@@ -155,6 +156,38 @@ fn route_keys() {
     assert_eq!(route.trim(), "192.0.2.0/24 via 10.244.7.1 dev eth0");
     conf["prevResult"] = result;
     node.call("CHECK", "a", &conf).ok();
+}
+
+/// A node goes from the Go plugins to ours and back with pods running: they talk, and each side checks and removes what the other
+/// made.
+fn changeover() {
+    let node = Node::new(Whose::Debian);
+    let conf = conf(&[V4, V6], json!({ "hairpinMode": true, "ipMasq": true }));
+    let checked = |result: &Value| {
+        let mut conf = conf.clone();
+        conf["prevResult"] = result.clone();
+        conf
+    };
+    let (_, old) = node.attach("old", &conf);
+    let node = node.with_plugins_of(Whose::Ours);
+    let (pod, new) = node.attach("new", &conf);
+    for family in 0..2 {
+        pod.sh(&format!("ping -c1 -W2 {}", address(&old, family)));
+    }
+    node.call("CHECK", "old", &checked(&old)).ok();
+    node.call("CHECK", "new", &checked(&new)).ok();
+    node.call("DEL", "old", &checked(&old)).ok();
+    let node = node.with_plugins_of(Whose::Debian);
+    node.call("CHECK", "new", &checked(&new)).ok();
+    node.attach("newer", &conf);
+    for id in ["new", "newer"] {
+        node.call("DEL", id, &conf).ok();
+    }
+    node.assert_clean();
+    let rules = node
+        .host
+        .sh("nft list ruleset; iptables-save -t nat; ip6tables-save -t nat");
+    assert!(!rules.contains("CNI-"), "{rules}");
 }
 
 /// An ADD that was killed leaves an interface that is not up: the next ADD of the same container replaces it.
