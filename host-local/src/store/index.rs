@@ -31,15 +31,17 @@ const PAST: Duration = Duration::from_secs(10);
 pub struct Index {
     folder: PathBuf,
     boot: Boot,
+    /// without a lock, others may be changing store and index right now
+    locked: bool,
     current: bool,
 }
 
 impl Index {
-    /// Looks at the folder. Where it cannot be made or read, the index is never current.
-    pub fn open(folder: PathBuf, store: &File, boot: Boot) -> Index {
+    /// Looks at the folder. Where it cannot be made or read, the index is never current; nor where the store is not `locked`.
+    pub fn open(folder: PathBuf, store: &File, locked: bool, boot: Boot) -> Index {
         let stamp = fs::read_to_string(folder.join("stamp")).ok();
         let current = match stamp {
-            Some(stamp) => moment(store, &boot).is_some_and(|moment| moment == stamp),
+            Some(stamp) => locked && moment(store, &boot).is_some_and(|moment| moment == stamp),
             None => {
                 // ADD goes on without it
                 DirBuilder::new()
@@ -53,6 +55,7 @@ impl Index {
         Index {
             folder,
             boot,
+            locked,
             current,
         }
     }
@@ -131,7 +134,7 @@ impl Index {
             }
             Ok::<_, io::Error>(())
         };
-        self.current = rewrite().is_ok();
+        self.current = self.locked && rewrite().is_ok();
     }
 
     /// Binds the index to the store as it is now. Called under the lock when everything else is done.

@@ -106,7 +106,7 @@ impl Disk {
         };
         let boot = Boot::current();
         Ok(Some(Disk {
-            index: Index::open(side, &folder, boot.clone()),
+            index: Index::open(side, &folder, locked, boot.clone()),
             path: path.to_owned(),
             folder,
             _lock: locked.then_some(lock),

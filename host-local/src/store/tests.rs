@@ -119,6 +119,18 @@ fn the_index_is_current_until_somebody_else_was_there() {
 }
 
 #[test]
+fn without_a_lock_the_index_is_not_believed() {
+    let folder = Folder::new();
+    folder.disk("c1").scan().unwrap();
+    assert!(folder.is_current());
+    let store = File::open(folder.store()).unwrap();
+    let mut index = Index::open(folder.side(), &store, false, Boot::current());
+    assert!(!index.is_current());
+    index.replace(&[]);
+    assert!(!index.is_current());
+}
+
+#[test]
 fn a_file_that_was_rewritten_is_noticed_by_its_former_owner() {
     let folder = Folder::new();
     folder.disk("c1").scan().unwrap();
