@@ -54,22 +54,27 @@ pub fn say(text: &str) -> ExitCode {
 }
 
 /// Runs; success means that nothing of ours is left but what is named as left.
-pub fn run(options: &NodeOptions) -> ExitCode {
+pub fn run(options: &NodeOptions, store: &Path) -> ExitCode {
     let mut report = Report::default();
     let node = NodeState::load(&options.state_file);
     let env = fs::read(&options.subnet_file).unwrap_or_default();
     let env = subnet_env::previous(&String::from_utf8_lossy(&env));
     match Kernel::open() {
         Ok(mut kernel) => {
-            take_down(&mut kernel, &env, node.host_routes(), &mut report);
-            remove_file(&options.subnet_file, &mut report);
+            if take_down(&mut kernel, &env, node.host_routes(), &mut report) {
+                remove_file(&options.subnet_file, &mut report);
+            } else {
+                let file = options.subnet_file.display();
+                report
+                    .left
+                    .push(format!("{file}: it tells that {BRIDGE} is flannel's"));
+            }
             remove_file(&options.state_file, &mut report);
             thread::sleep(REPAIR);
             check(&mut kernel, &mut report);
         }
         Err(error) => report.failed.push(error.to_string()),
     }
-    let store = Path::new(crate::subnet::embedded::DEFAULT_STORE);
     if store.exists() {
         report.left.push(format!(
             "{}: the leases of the whole cluster; delete it by hand if no node needs them",
@@ -99,11 +104,16 @@ fn show(report: &Report) -> ExitCode {
     }
 }
 
-fn take_down(kernel: &mut Kernel, env: &Previous, host_routes: bool, report: &mut Report) {
+/// False if a bridge of ours is left, because pods still use it.
+fn take_down(kernel: &mut Kernel, env: &Previous, host_routes: bool, report: &mut Report) -> bool {
     let seen = match kernel.host(None) {
         Ok(seen) => seen,
-        Err(error) => return report.failed.push(error.to_string()),
+        Err(error) => {
+            report.failed.push(error.to_string());
+            return true;
+        }
     };
+    let mut bridge_done = true;
     if host_routes {
         for route in seen.routes.iter().filter(|route| is_host_route(route, env)) {
             let gateway = route.gateway.map(|ip| ip.to_string()).unwrap_or_default();
@@ -125,9 +135,15 @@ fn take_down(kernel: &mut Kernel, env: &Previous, host_routes: bool, report: &mu
     }
     if let Some(bridge) = seen.links.iter().find(|link| link.name == BRIDGE) {
         match judge_bridge(bridge, &seen.links, &seen.addresses, env) {
-            Ok(()) => {
+            Ok(0) => {
                 let result = kernel.netlink.request(&link::delete(bridge.index));
                 report.note(format!("bridge {BRIDGE}"), result);
+            }
+            Ok(pods) => {
+                bridge_done = false;
+                report.left.push(format!(
+                    "bridge {BRIDGE}: {pods} interfaces are still attached to it; run this again when the pods are gone"
+                ));
             }
             Err(reason) => report.left.push(format!("bridge {BRIDGE}: {reason}")),
         }
@@ -135,6 +151,7 @@ fn take_down(kernel: &mut Kernel, env: &Previous, host_routes: bool, report: &mu
     if let Ok(nft) = kernel.nft() {
         take_down_tables(nft, report);
     }
+    bridge_done
 }
 
 fn take_down_tables(nft: &mut Nft, report: &mut Report) {
@@ -195,39 +212,33 @@ fn is_host_route(route: &Route, env: &Previous) -> bool {
     scope.route(route, |_| Some("underlay".into())).is_some()
 }
 
-/// The plugins' bridge goes if it has this node's address and no pod.
+/// Whether the bridge is the plugins', by this node's address on it; how many interfaces are attached to it.
 fn judge_bridge(
     bridge: &Link,
     links: &[Link],
     addresses: &[Address],
     env: &Previous,
-) -> Result<(), String> {
+) -> Result<usize, String> {
     if !matches!(bridge.kind, Kind::Bridge { .. }) {
         return Err("it is no bridge".to_owned());
     }
-    let pods = links
-        .iter()
-        .filter(|link| link.master == Some(bridge.index))
-        .count();
-    if pods > 0 {
-        return Err(format!(
-            "{pods} interfaces are still attached to it; run this again when the pods are gone"
-        ));
-    }
     let subnets = [env.subnet, env.ipv6_subnet];
     let is_gateway = |address: &&Address| {
-        address.index == bridge.index
-            && subnets.iter().flatten().any(|subnet| {
-                address.net.prefix() == subnet.prefix() && subnet.contains(address.net.ip())
-            })
+        let net = address.net;
+        let is_in =
+            |subnet: &IpNetwork| net.prefix() == subnet.prefix() && subnet.contains(net.ip());
+        address.index == bridge.index && subnets.iter().flatten().any(is_in)
     };
-    match addresses.iter().find(is_gateway) {
-        Some(_) => Ok(()),
-        None => Err(
+    if addresses.iter().find(is_gateway).is_none() {
+        return Err(
             "it has no address of the subnet in subnet.env, so it may be somebody else's"
                 .to_owned(),
-        ),
+        );
     }
+    Ok(links
+        .iter()
+        .filter(|link| link.master == Some(bridge.index))
+        .count())
 }
 
 fn remove_file(path: &Path, report: &mut Report) {

@@ -14,7 +14,7 @@ use crate::{
     reach::Reach,
     rules::{self, Switches},
     subnet_env,
-    underlay::{self, Underlay, Wish},
+    underlay::{Follow, Sight, Underlay, Wish},
 };
 use std::{path::PathBuf, sync::Arc, time::Instant};
 use tracing::{info, warn};
@@ -43,8 +43,7 @@ pub struct Settings {
 pub struct Engine {
     settings: Settings,
     kernel: Kernel,
-    underlay: Underlay,
-    underlay_present: bool,
+    underlay: Follow,
     backoff: Backoff,
     skipped: Vec<Skipped>,
     env_error: Option<String>,
@@ -84,8 +83,7 @@ impl Engine {
         Engine {
             settings,
             kernel,
-            underlay,
-            underlay_present: true,
+            underlay: Follow::new(underlay),
             backoff: Backoff::default(),
             skipped: Vec::new(),
             env_error: None,
@@ -103,7 +101,7 @@ impl Engine {
     pub fn pass(&mut self, own: &Lease, leases: Option<&Leases>) -> linux_net::Result<Outcome> {
         let names = self.settings.backend.device_names().to_vec();
         let dump = self.kernel.dump(&names, self.settings.wish.can_reach)?;
-        self.follow_underlay(&dump);
+        let look_again = self.follow_underlay(&dump);
         let scope = self.scope(own);
         let seen = dump.interpret(&scope);
         let mut plan = self.plan(own, leases, &dump, &scope);
@@ -118,7 +116,8 @@ impl Engine {
             .into_iter()
             .map(|(index, name)| (name, index))
             .collect();
-        by_name.insert(self.underlay.name.as_str().into(), self.underlay.index);
+        let underlay = &self.underlay.current;
+        by_name.insert(underlay.name.as_str().into(), underlay.index);
         drop(dump);
         let applied = apply::apply(
             &mut self.kernel,
@@ -131,9 +130,10 @@ impl Engine {
         self.log_peers(leases.is_some(), plan.peers);
         let tied = |change: &Change| is_foundation(change);
         let failing_foundation = self.backoff.failing().any(|(change, _)| tied(change));
+        let present = self.underlay.gone_since.is_none();
         let subnet_env = self.keep_subnet_env(own, !failing_foundation);
         Ok(Outcome {
-            foundation: !failing_foundation && subnet_env.is_some() && self.underlay_present,
+            foundation: !failing_foundation && subnet_env.is_some() && present,
             converged: self
                 .backoff
                 .failing()
@@ -143,8 +143,8 @@ impl Engine {
             skipped: self.skipped.len(),
             failing: self.backoff.failing().count(),
             changed: !applied.done.is_empty(),
-            retry: self.backoff.next(),
-            underlay: self.underlay.clone(),
+            retry: self.backoff.next().into_iter().chain(look_again).min(),
+            underlay: self.underlay.current.clone(),
             view: View {
                 wanted: Arc::new(plan.state),
                 indexes: by_name
@@ -153,32 +153,32 @@ impl Engine {
                     .map(|(name, index)| (index, name))
                     .collect(),
                 scope,
-                underlay: self.underlay_present.then(|| self.underlay.clone()),
+                underlay: present.then(|| self.underlay.current.clone()),
             },
             subnet_env,
         })
     }
 
-    /// Chooses again among what the host has now. While nothing can be chosen the last choice stands: the data path is
-    /// left as it is.
-    fn follow_underlay(&mut self, dump: &Dump) {
-        match underlay::select(&self.settings.wish, &dump.host) {
-            Ok(underlay) => {
-                if underlay != self.underlay || !self.underlay_present {
-                    info!("the underlay is now {underlay}");
-                    self.backoff.forget();
-                }
-                self.underlay = underlay;
-                self.underlay_present = true;
+    /// When to look again, if the underlay is gone. Until then the data path is left as it is.
+    fn follow_underlay(&mut self, dump: &Dump) -> Option<Instant> {
+        match self
+            .underlay
+            .look(&self.settings.wish, &dump.host, Instant::now())
+        {
+            Sight::Same => None,
+            Sight::Changed => {
+                info!("the underlay is now {}", self.underlay.current);
+                self.backoff.forget();
+                None
             }
-            Err(error) => {
-                if self.underlay_present {
+            Sight::Gone { first, until } => {
+                if first {
                     warn!(
-                        "the underlay {} is gone; waiting for it: {error}",
-                        self.underlay.name
+                        "the underlay {} is gone; waiting for it",
+                        self.underlay.current
                     );
                 }
-                self.underlay_present = false;
+                Some(until).filter(|until| *until > Instant::now())
             }
         }
     }
@@ -186,11 +186,11 @@ impl Engine {
     fn scope(&self, own: &Lease) -> Scope {
         Scope {
             names: self.settings.backend.device_names().to_vec(),
-            families: backend::families(&self.settings.config, &self.underlay, own),
+            families: backend::families(&self.settings.config, &self.underlay.current, own),
             host_routes_over: self
                 .settings
                 .host_routes
-                .then(|| self.underlay.name.as_str().into()),
+                .then(|| self.underlay.current.name.as_str().into()),
         }
     }
 
@@ -212,7 +212,7 @@ impl Engine {
         };
         let mut plan = self.settings.backend.plan(&Input {
             config: &self.settings.config,
-            underlay: &self.underlay,
+            underlay: &self.underlay.current,
             own,
             leases: leases.map(|leases| leases.as_slice()).unwrap_or_default(),
             reach: &reach,
@@ -244,7 +244,7 @@ impl Engine {
 
     /// Writes subnet.env once the foundation stands, and again if it is gone; its text if it is there.
     fn keep_subnet_env(&mut self, own: &Lease, foundation: bool) -> Option<String> {
-        let mtu = self.settings.backend.pod_mtu(&self.underlay);
+        let mtu = self.settings.backend.pod_mtu(&self.underlay.current);
         let text = subnet_env::content(
             &self.settings.config,
             own,

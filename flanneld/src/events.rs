@@ -63,9 +63,9 @@ impl View {
                     .is_none_or(|underlay| underlay.index == address.index),
             },
             Event::Route(route, added) => {
-                // a default route may lead to another underlay
+                // without an underlay, a default route may lead to one
                 let is_default = route.dst.prefix() == 0 && route.table == 254;
-                is_default
+                is_default && self.underlay.is_none()
                     || match self.scope.route(route, |index| self.name_of(index)) {
                         Some(ours) => *added != self.wanted.routes.contains(&ours),
                         // whoever replaces a route of ours is heard, not the end of ours

@@ -201,7 +201,6 @@ fn what_contradicts_is_heard() {
             },
             true,
         ),
-        Event::Route(Route::new("0.0.0.0/0".parse().unwrap()), true),
         Event::Neighbour(Neighbour::permanent(3, ip("10.244.2.0"), PEER), false),
         Event::Neighbour(Neighbour::permanent(3, ip("10.244.2.0"), MAC), true),
         Event::Neighbour(unresolved, true),
@@ -220,6 +219,10 @@ fn without_an_underlay_any_link_or_address_may_bring_it_back() {
     };
     assert!(view.contradicts(&Event::Link(link(12, "eth0", Kind::Veth))));
     assert!(view.contradicts(&Event::Address(address(12, "172.31.0.1/24"), true)));
+    assert!(view.contradicts(&Event::Route(
+        Route::new("0.0.0.0/0".parse().unwrap()),
+        true
+    )));
 }
 
 #[test]

@@ -141,6 +141,11 @@ impl Reconciler {
                 Ok(outcome) => outcome,
                 Err(error) => {
                     warn!("cannot look at the host; trying again: {error}");
+                    outcomes.send_modify(|outcome| {
+                        if let Some(outcome) = outcome {
+                            outcome.foundation = false;
+                        }
+                    });
                     sleep(Duration::from_secs(1)).await;
                     continue;
                 }

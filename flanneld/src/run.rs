@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
     }
     match options.action {
         Some(Action::Help) => cleanup::say(&options::help()),
-        Some(Action::Cleanup) => cleanup::run(&options.node),
+        Some(Action::Cleanup) => cleanup::run(&options.node, &options.leases.store),
         None => start(&options),
     }
 }

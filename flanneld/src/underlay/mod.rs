@@ -1,8 +1,10 @@
 //! The underlay: the interface and addresses by which other nodes reach this one (upstream: pkg/ipmatch). `select` decides
 //! over what was seen; nothing here talks to the kernel, so the daemon can decide again whenever the host's network changed.
+mod follow;
 mod pick;
 mod select;
 
+pub use follow::{Follow, Sight};
 pub use select::select;
 
 use linux_net::{address::Address, link::Link, route::Route};

@@ -220,4 +220,4 @@ fn owns(seen: &Seen, link: &Link, ip: Ipv6Addr) -> bool {
 
 #[cfg(test)]
 #[path = "select_tests.rs"]
-mod tests;
+pub(super) mod tests;

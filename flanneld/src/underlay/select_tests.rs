@@ -1,7 +1,7 @@
 use super::*;
 use linux_net::{address::Address, link::Kind};
 
-fn link(index: u32, name: &str) -> Link {
+pub fn link(index: u32, name: &str) -> Link {
     Link {
         index,
         name: name.to_owned(),
@@ -22,7 +22,7 @@ fn link(index: u32, name: &str) -> Link {
     }
 }
 
-fn address(index: u32, net: &str, flags: u32) -> Address {
+pub fn address(index: u32, net: &str, flags: u32) -> Address {
     Address {
         index,
         net: net.parse().unwrap(),
@@ -32,14 +32,14 @@ fn address(index: u32, net: &str, flags: u32) -> Address {
     }
 }
 
-fn default_route(ipv6: bool, oif: Option<u32>) -> Route {
+pub fn default_route(ipv6: bool, oif: Option<u32>) -> Route {
     let mut route = Route::new(if ipv6 { "::/0" } else { "0.0.0.0/0" }.parse().unwrap());
     route.oif = oif;
     route
 }
 
 /// lo, eth0 (default route) and eth1.
-fn seen() -> Seen {
+pub fn seen() -> Seen {
     Seen {
         links: vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1")],
         addresses: vec![
@@ -66,14 +66,14 @@ fn both() -> Wish {
     }
 }
 
-fn v4_only() -> Wish {
+pub fn v4_only() -> Wish {
     Wish {
         ipv4: true,
         ..Wish::default()
     }
 }
 
-fn iface(wish: Wish, names: &[&str]) -> Wish {
+pub fn iface(wish: Wish, names: &[&str]) -> Wish {
     Wish {
         interfaces: names.iter().map(|name| name.to_string()).collect(),
         ..wish

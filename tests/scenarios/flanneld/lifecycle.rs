@@ -314,8 +314,8 @@ fn cleanup() {
     for line in [
         "removed device flannel.1",
         "removed device flannel-v6.1",
-        "removed nftables table flannel-ipv4",
-        "removed nftables table flannel-ipv6",
+        "removed nftables table ip flannel-ipv4",
+        "removed nftables table ip6 flannel-ipv6",
         "removed /run/flannel/subnet.env",
         "removed /var/lib/flannel/node.json",
         "left /var/lib/flannel/leases.redb",
@@ -352,15 +352,19 @@ fn cleanup_refuses() {
         said.contains("left bridge cni0: 1 interfaces are still attached"),
         "{said}"
     );
-    host.sh("ip link del veth0");
+    assert!(said.contains("left /run/flannel/subnet.env"), "{said}");
+    host.sh("ip link del veth0 && ip link add flannel.3 type vxlan id 4 dstport 4790 dev eth0");
+    let said = host.sh(&command);
+    assert!(
+        said.contains("removed bridge cni0") && said.contains("removed /run/flannel/subnet.env"),
+        "{said}"
+    );
+    host.sh("ip link show flannel.3 && ip link add cni0 type bridge");
     let said = host.sh(&command);
     assert!(
         said.contains("left bridge cni0: it has no address of the subnet in subnet.env"),
         "{said}"
     );
-    host.sh("ip link show cni0 && ip link add flannel.3 type vxlan id 4 dstport 4790 dev eth0");
-    host.sh(&command);
-    host.sh("ip link show flannel.3");
 }
 
 /// SIGTERM and SIGINT end it within a second at any moment, with success, and the data path stays.
