@@ -283,7 +283,10 @@ fn spoof_check() {
     pod.sh("ip link set eth0 address 02:00:00:00:00:66");
     assert!(!pod.try_sh(ping).status.success());
     let mac = result["interfaces"][2]["mac"].as_str().expect("mac");
-    pod.sh(&format!("ip link set eth0 address {mac} && {ping}"));
+    // the neighbour is being asked for once a second, so the answer may take that long
+    pod.sh(&format!(
+        "ip link set eth0 address {mac} && ping -c1 -W5 10.244.7.1"
+    ));
     node.call("DEL", "a", &checked).ok();
     let rules = node.host.sh("nft list ruleset");
     assert!(!rules.contains("cni-br-iface"), "{rules}");

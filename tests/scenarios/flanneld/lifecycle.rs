@@ -9,7 +9,7 @@ use std::{
 };
 
 use nix::sys::signal::Signal;
-use tests::{Case, case, process::eventually, underlay};
+use tests::{Case, Host, case, process::eventually, underlay};
 
 use super::{
     cluster::{Cluster, DUAL, V4, get},
@@ -40,6 +40,10 @@ pub fn cases() -> Vec<Case> {
         case("flanneld/lifecycle/settings_change", settings_change),
         case("flanneld/lifecycle/cleanup", cleanup),
         case("flanneld/lifecycle/cleanup_refuses", cleanup_refuses),
+        case(
+            "flanneld/lifecycle/cleanup_plugin_tables",
+            cleanup_plugin_tables,
+        ),
         case("flanneld/lifecycle/signals", signals),
     ]
 }
@@ -365,6 +369,25 @@ fn cleanup_refuses() {
         said.contains("left bridge cni0: it has no address of the subnet in subnet.env"),
         "{said}"
     );
+}
+
+/// The plugins' shared tables go with the last pod's rule, not before.
+fn cleanup_plugin_tables() {
+    let host = Host::new("node");
+    let command = format!("{} cleanup", tests::binaries::program("flanneld").display());
+    host.sh("nft add table ip cni_hostport && nft add map ip cni_hostport hostports \
+        '{ type inet_proto . inet_service : ipv4_addr . inet_service; }' \
+        && nft add element ip cni_hostport hostports '{ tcp . 80 : 10.0.0.2 . 80 }' \
+        && nft add table inet cni_plugins_masquerade && nft add chain inet cni_plugins_masquerade masq_checks \
+        && nft add rule inet cni_plugins_masquerade masq_checks ip saddr 10.0.0.2 masquerade comment pod");
+    let said = host.sh(&command);
+    for table in ["cni_hostport", "cni_plugins_masquerade"] {
+        let left = format!("left nftables table {table}: 1 rules of pods are still in it");
+        assert!(said.contains(&left), "{said}");
+    }
+    host.sh("nft delete element ip cni_hostport hostports '{ tcp . 80 }' && nft flush table inet cni_plugins_masquerade");
+    host.sh(&command);
+    assert_eq!(host.sh("nft list ruleset"), "");
 }
 
 /// SIGTERM and SIGINT end it within a second at any moment, with success, and the data path stays.
