@@ -43,8 +43,8 @@ pub struct Lease {
     pub expiration: Option<SystemTime>,
 }
 
-/// The whole current picture: every lease of the network, our own too, in no order.
-pub type Leases = Arc<Vec<Lease>>;
+/// The whole current picture: every lease of the network, our own too, in no order. A new picture shares what did not change.
+pub type Leases = Arc<Vec<Arc<Lease>>>;
 
 impl Lease {
     /// The name under which etcd and the lease API keep it.

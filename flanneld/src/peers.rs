@@ -3,7 +3,7 @@
 use crate::lease::Lease;
 use ipnetwork::IpNetwork;
 use serde_json::Value;
-use std::{cmp::Reverse, collections::BTreeMap, fmt, net::IpAddr, time::SystemTime};
+use std::{cmp::Reverse, collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::SystemTime};
 
 /// One address family of this node and its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl fmt::Display for Skipped {
 pub fn peers<'a>(
     ours: &Ours,
     backend_type: &str,
-    leases: &'a [Lease],
+    leases: &'a [Arc<Lease>],
     skipped: &mut Vec<Skipped>,
 ) -> Vec<Peer<'a>> {
     let mut candidates: Vec<_> = leases

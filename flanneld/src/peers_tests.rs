@@ -25,7 +25,8 @@ fn lease(subnet: &str, public_ip: &str, age: u64) -> Lease {
 
 fn usable(leases: &[Lease]) -> (Vec<String>, Vec<String>) {
     let mut skipped = Vec::new();
-    let peers = peers(&ours(), "vxlan", leases, &mut skipped);
+    let leases: Vec<_> = leases.iter().cloned().map(std::sync::Arc::new).collect();
+    let peers = peers(&ours(), "vxlan", &leases, &mut skipped);
     (
         peers
             .iter()

@@ -23,7 +23,7 @@ pub struct Input<'a> {
     /// our lease
     pub own: &'a Lease,
     /// all leases, our own too
-    pub leases: &'a [Lease],
+    pub leases: &'a [Arc<Lease>],
     /// which addresses are neighbours on the underlay
     pub reach: &'a Reach,
 }

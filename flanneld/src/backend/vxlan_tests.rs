@@ -49,13 +49,14 @@ fn mac(number: u8) -> Value {
 
 fn plan(backend: &str, leases: &[Lease], reach: &Reach) -> Plan {
     let config = config(backend);
+    let leases: Vec<_> = leases.iter().cloned().map(std::sync::Arc::new).collect();
     Vxlan::from_config(&config, |_| Ok(OWN))
         .unwrap()
         .plan(&Input {
             config: &config,
             underlay: &underlay(),
             own: &lease(1, mac(1)),
-            leases,
+            leases: &leases,
             reach,
         })
 }

@@ -23,7 +23,7 @@ use crate::{
 /// More leases than any network of this kind has; a bound for what a server can make a client hold.
 const MOST: usize = 200_000;
 
-type Map = BTreeMap<SubnetKey, Lease>;
+type Map = BTreeMap<SubnetKey, Arc<Lease>>;
 
 /// All that is known.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct Picture {
     ttl: Duration,
     leases: Map,
     /// of a store that is no more: until when
-    carried: BTreeMap<SubnetKey, (Lease, Instant)>,
+    carried: BTreeMap<SubnetKey, (Arc<Lease>, Instant)>,
     /// pieces of a picture that is not whole yet
     pieces: Option<Map>,
     skipped: u64,
@@ -88,7 +88,7 @@ impl Picture {
 
     /// The store's lease with that name.
     pub fn get(&self, key: &SubnetKey) -> Option<&Lease> {
-        self.leases.get(key)
+        self.leases.get(key).map(Arc::as_ref)
     }
 
     /// Everything, for the backends.
@@ -185,7 +185,7 @@ impl Picture {
     }
 
     /// Adds or changes a lease of the store's; what it contradicts is no longer carried.
-    fn put(&mut self, lease: Lease) -> bool {
+    fn put(&mut self, lease: Arc<Lease>) -> bool {
         let key = lease.key();
         self.carried.retain(|old, (carried, _)| {
             !overlap(old, &key) && !carried.attrs.same_node(&lease.attrs)
@@ -202,11 +202,11 @@ impl Picture {
     }
 
     /// A lease, or None, counted and told, if it cannot be understood: it must not hide the others.
-    fn read(&mut self, lease: Value) -> Option<Lease> {
+    fn read(&mut self, lease: Value) -> Option<Arc<Lease>> {
         match cni_conf::go_json::from_value::<Lease>(lease) {
             Ok(mut lease) => {
                 normalise(&mut lease.attrs);
-                Some(lease)
+                Some(Arc::new(lease))
             }
             Err(error) => {
                 self.skipped += 1;

@@ -49,10 +49,10 @@ impl State {
             .filter(|held| is_mine(&held.lease))
             .map(|held| Lease {
                 attrs: attrs.clone(),
-                ..held.lease.clone()
+                ..Lease::clone(&held.lease)
             })
             .collect();
-        let others = self.leases.values().map(|held| &held.lease);
+        let others = self.leases.values().map(|held| held.lease.as_ref());
         let leases: Vec<&Lease> = mine
             .iter()
             .chain(others.filter(|lease| !is_mine(lease)))

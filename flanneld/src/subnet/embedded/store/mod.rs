@@ -181,7 +181,7 @@ impl Store {
     }
 
     /// All leases.
-    pub fn leases(&self) -> Vec<Lease> {
+    pub fn leases(&self) -> Vec<Arc<Lease>> {
         self.state().leases()
     }
 

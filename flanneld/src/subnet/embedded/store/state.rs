@@ -53,7 +53,7 @@ pub enum Change {
 
 /// A lease and its JSON, made once for all watchers.
 pub(super) struct Held {
-    pub(super) lease: Lease,
+    pub(super) lease: Arc<Lease>,
     json: Arc<str>,
     /// None: it does not end. Monotonic: a clock that is set changes no lease.
     deadline: Option<Instant>,
@@ -122,7 +122,7 @@ impl State {
         let leases = self
             .leases
             .values()
-            .map(|held| Change::Put(held.lease.clone()));
+            .map(|held| Change::Put(Lease::clone(&held.lease)));
         let reservations = self.reservations.values().cloned().map(Change::Reserve);
         let revoked = self.revoked.iter();
         let revoked = revoked.map(|(key, attrs)| Change::Revoked(*key, attrs.clone()));
@@ -192,7 +192,7 @@ impl State {
         }
         let deadline = lease.expiration.map(|_| Instant::now() + self.ttl);
         let held = Held {
-            lease,
+            lease: Arc::new(lease),
             json,
             deadline,
         };
@@ -229,7 +229,7 @@ impl State {
     }
 
     /// All leases.
-    pub fn leases(&self) -> Vec<Lease> {
+    pub fn leases(&self) -> Vec<Arc<Lease>> {
         self.leases
             .values()
             .map(|held| held.lease.clone())
@@ -238,7 +238,7 @@ impl State {
 
     /// One lease.
     pub fn lease(&self, key: &SubnetKey) -> Option<&Lease> {
-        self.leases.get(key).map(|held| &held.lease)
+        self.leases.get(key).map(|held| held.lease.as_ref())
     }
 
     /// All reservations.

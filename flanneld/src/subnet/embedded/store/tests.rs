@@ -366,7 +366,12 @@ fn a_full_disk_refuses_and_recovers() {
     let second = store.acquire(node(2), Previous::default(), None).unwrap();
     store.revoke(first.key()).unwrap();
     drop(store);
-    let keys: Vec<SubnetKey> = place.open().leases().iter().map(Lease::key).collect();
+    let keys: Vec<SubnetKey> = place
+        .open()
+        .leases()
+        .iter()
+        .map(|lease| lease.key())
+        .collect();
     assert_eq!(keys, [second.key()]);
 }
 
@@ -394,7 +399,7 @@ proptest! {
             revision = now;
         }
         let without_end = |store: &Store| -> HashMap<SubnetKey, LeaseAttrs> {
-            store.leases().into_iter().map(|lease| (lease.key(), lease.attrs)).collect()
+            store.leases().into_iter().map(|lease| (lease.key(), lease.attrs.clone())).collect()
         };
         let (leases, reservations) = (without_end(&store), store.reservations());
         drop(store);
@@ -497,7 +502,9 @@ fn kill_nine_at_any_moment() {
                 let n = lease.attrs.public_ip.unwrap().octets()[3];
                 (
                     n,
-                    lease.attrs.backend_data.unwrap()["round"].as_u64().unwrap(),
+                    lease.attrs.backend_data.as_ref().unwrap()["round"]
+                        .as_u64()
+                        .unwrap(),
                 )
             })
             .collect();

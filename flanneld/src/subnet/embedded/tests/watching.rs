@@ -35,7 +35,7 @@ async fn a_slow_reader_is_dropped_and_holds_nobody_up() {
     }
     eventually("the last round", || {
         let leases = watcher.leases.borrow().clone().unwrap_or_default();
-        let last = |lease: &&Lease| {
+        let last = |lease: &&Arc<Lease>| {
             lease
                 .attrs
                 .backend_data
