@@ -78,10 +78,10 @@ fn family(whose: Whose, subnets: &[&str]) {
 
 /// Ours at once; the Go plugin leaves the bridge's IPv6 address tentative for a second or two.
 fn ping(whose: Whose, pod: &Pod<'_>, address: &str) {
-    let command = format!("ping -c1 -W1 {address}");
+    let command = format!("ping -c1 -W3 {address}");
     match whose {
         Whose::Ours => drop(pod.sh(&command)),
-        Whose::Debian => eventually(&command, Duration::from_secs(5), || {
+        Whose::Debian => eventually(&command, Duration::from_secs(9), || {
             pod.try_sh(&command).status.success().then_some(())
         }),
     }
@@ -105,7 +105,7 @@ fn interface_in_use(whose: Whose) {
     assert!(message.contains("already exists"), "{message}");
     // the living attachment has lost nothing
     assert_eq!(node.reservations(), [address(&result, 0)]);
-    pod.sh("ip link show eth0 && ping -c1 -W2 10.244.7.1");
+    pod.sh("ip link show eth0 && ping -c1 -W3 10.244.7.1");
 }
 
 fn not_a_bridge(whose: Whose) {

@@ -39,7 +39,7 @@ fn two_ipv4_gateways() {
     let conf = conf(&[V4, "10.9.0.0/24"], json!({}));
     for id in ["a", "b"] {
         let (pod, _) = node.attach(id, &conf);
-        pod.sh("ping -c1 -W2 10.244.7.1 && ping -c1 -W2 10.9.0.1");
+        pod.sh("ping -c1 -W3 10.244.7.1 && ping -c1 -W3 10.9.0.1");
     }
 }
 
@@ -132,7 +132,7 @@ fn long_id() {
         )
     };
     call("ADD").ok();
-    pod.sh("ping -c1 -W2 10.244.7.1");
+    pod.sh("ping -c1 -W3 10.244.7.1");
     call("DEL").ok();
     node.assert_clean();
     assert!(!node.host.sh("nft list ruleset").contains("aaaa"));
@@ -172,7 +172,7 @@ fn changeover() {
     let node = node.with_plugins_of(Whose::Ours);
     let (pod, new) = node.attach("new", &conf);
     for family in 0..2 {
-        pod.sh(&format!("ping -c1 -W2 {}", address(&old, family)));
+        pod.sh(&format!("ping -c1 -W3 {}", address(&old, family)));
     }
     node.call("CHECK", "old", &checked(&old)).ok();
     node.call("CHECK", "new", &checked(&new)).ok();
@@ -197,7 +197,7 @@ fn leftover() {
     let (pod, _) = node.attach("a", &conf);
     pod.sh("ip link set eth0 down && ip addr flush dev eth0");
     node.call("ADD", "a", &conf).ok();
-    pod.sh("ping -c1 -W2 10.244.7.1");
+    pod.sh("ping -c1 -W3 10.244.7.1");
     assert_eq!((node.reservations().len(), node.veths().len()), (1, 1));
 
     // a stranger's interface of that name is not touched
@@ -268,7 +268,7 @@ fn port() {
     let bridge = &node.ip("-d link show cni0")[0];
     assert_eq!(bridge["mtu"], 1400);
     assert!(bridge["promiscuity"].as_u64().expect("promiscuity") > 0);
-    a.sh("ping -c1 -W2 10.244.7.1");
+    a.sh("ping -c1 -W3 10.244.7.1");
     let ping = a.try_sh(&format!("ping -c1 -W1 {}", address(&other, 0)));
     assert!(!ping.status.success(), "isolated ports talk");
 }
@@ -298,7 +298,7 @@ fn dad() {
         "{text}"
     );
     assert!(text.trim().ends_with('1'), "{text}");
-    pod.sh("ping -c1 -W2 fd00:7::1");
+    pod.sh("ping -c1 -W3 fd00:7::1");
 
     let (stranger, _) = node.attach("b", &conf(&[V6], json!({})));
     stranger.sh("ip addr add fd00:7::4/64 dev eth0 nodad");

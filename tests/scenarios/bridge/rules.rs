@@ -69,7 +69,7 @@ fn masquerade(node: &Node, backend: &str) {
     let (without, _) = node.attach("without", &conf(&[V4, V6], json!({})));
     let (pod, _) = node.attach("with", &with);
     for address in ["192.0.2.2", "fd02::2"] {
-        pod.sh(&format!("ping -c1 -W2 {address}"));
+        pod.sh(&format!("ping -c1 -W3 {address}"));
         let unanswered = without.try_sh(&format!("ping -c1 -W1 {address}"));
         assert!(!unanswered.status.success());
     }
@@ -124,8 +124,8 @@ fn two_interfaces() {
         .with("CNI_IFNAME", "eth1")
         .call(&node.host, "ADD", "bridge", &second.to_string())
         .ok();
-    pod.sh("ping -c1 -W2 192.0.2.2");
-    pod.sh("ip route replace default via 10.9.0.1 && ping -c1 -W2 192.0.2.2");
+    pod.sh("ping -c1 -W3 192.0.2.2");
+    pod.sh("ip route replace default via 10.9.0.1 && ping -c1 -W3 192.0.2.2");
     let saved = node.host.sh("iptables-save -t nat");
     let accepted = saved.find("10.9.0.0/24").expect("second subnet");
     assert!(
@@ -183,7 +183,7 @@ fn without_iptables() {
     );
     let unset = conf(&[V4], json!({ "ipMasq": true }));
     let (pod, result) = node.attach("a", &unset);
-    pod.sh("ping -c1 -W2 192.0.2.2");
+    pod.sh("ping -c1 -W3 192.0.2.2");
     let mut checked = unset.clone();
     checked["prevResult"] = result;
     node.call("CHECK", "a", &checked).ok();
@@ -278,7 +278,7 @@ fn spoof_check() {
     let node = Node::ours();
     let checked = conf(&[V4], json!({ "macspoofchk": true }));
     let (pod, result) = node.attach("a", &checked);
-    let ping = "ping -c1 -W1 10.244.7.1";
+    let ping = "ping -c1 -W3 10.244.7.1";
     pod.sh(ping);
     pod.sh("ip link set eth0 address 02:00:00:00:00:66");
     assert!(!pod.try_sh(ping).status.success());

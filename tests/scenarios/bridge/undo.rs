@@ -72,7 +72,7 @@ fn other_address_replaced() {
         text.contains("10.244.7.1/24") && !text.contains("10.244.3.1"),
         "{text}"
     );
-    pod.sh("ping -c1 -W2 10.244.7.1");
+    pod.sh("ping -c1 -W3 10.244.7.1");
 }
 
 /// With a pod of the earlier lease there: an error that tells the ways out, and each of them works.

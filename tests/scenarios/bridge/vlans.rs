@@ -54,7 +54,7 @@ fn apart() {
     let (_b, same) = node.attach("b", &in_vlan(json!({ "vlan": 100 })));
     let (_c, other) = node.attach("c", &in_vlan(json!({ "vlan": 200 })));
     assert_eq!(vlans(&node, &result), [(100, own())]);
-    a.sh(&format!("ping -c1 -W2 {}", address(&same, 0)));
+    a.sh(&format!("ping -c1 -W3 {}", address(&same, 0)));
     let ping = a.try_sh(&format!("ping -c1 -W1 {}", address(&other, 0)));
     assert!(!ping.status.success());
 
@@ -94,16 +94,16 @@ fn gateway() {
     let node = Node::ours();
     let (a, result) = node.attach("a", &conf(&[V4], json!({ "vlan": 100 })));
     assert_eq!(result["interfaces"][3]["name"], "cni0.100");
-    a.sh("ping -c1 -W2 10.244.7.1");
+    a.sh("ping -c1 -W3 10.244.7.1");
     let other = conf(&["10.9.0.0/24"], json!({ "vlan": 200 }));
     let (b, _) = node.attach("b", &other);
-    b.sh("ping -c1 -W2 10.9.0.1");
+    b.sh("ping -c1 -W3 10.9.0.1");
     let addresses = node.host.sh("ip -4 -o addr show");
     assert!(!addresses.contains(" cni0 "), "{addresses}");
     // a second pod uses the same interface
     let (c, result) = node.attach("c", &conf(&[V4], json!({ "vlan": 100 })));
     assert_eq!(result["interfaces"][3]["name"], "cni0.100");
-    c.sh("ping -c1 -W2 10.244.7.1");
+    c.sh("ping -c1 -W3 10.244.7.1");
 }
 
 /// An error that names the reason, and nothing left.
