@@ -1,16 +1,29 @@
 //! Connections that the kernel tracks: those that were translated by rules which are no longer there are forgotten, so that
 //! the next packet is translated anew (ctnetlink, linux/netfilter/nfnetlink_conntrack.h).
-use crate::{Error, socket::NetfilterSocket};
-use netlink_packet_core::{DefaultNla, Nla};
+use crate::{Error, attributes::Attributes, socket::NetfilterSocket};
+use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
 use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-    conntrack::{ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Tuple},
+    NetfilterHeader, NetfilterMessage, NetfilterProtoFamily, conntrack::ConntrackMessage,
 };
 use nix::errno::Errno;
 use std::net::IpAddr;
 
-/// CTA_ZONE: the tuple is unique only within it
-const ZONE: u16 = 18;
+/// IPCTNL_MSG_CT_NEW with NFNL_SUBSYS_CTNETLINK
+const NEW: u16 = 0x0100;
+/// IPCTNL_MSG_CT_DELETE
+const DELETE: u8 = 2;
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+/// The tuple is unique only within it.
+const CTA_ZONE: u16 = 18;
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_DST_PORT: u16 = 3;
 
 /// A tracked connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,16 +60,20 @@ impl Conntrack {
     ) -> Result<usize, Error> {
         let question = message(ipv6, ConntrackMessage::Get(Vec::new()));
         let found = self.socket.dump(&question, "list connections", |object| {
-            Ok(match object.inner {
-                NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) => {
-                    let wanted = read(&attributes).is_some_and(|found| which(&found));
-                    wanted.then(|| key(attributes))
-                }
-                _ => None,
-            })
+            // whatever cannot be read is not ours to forget
+            let attributes = object.of(NEW);
+            let key = attributes.and_then(|attributes| {
+                let connection = read(&attributes)?;
+                which(&connection).then(|| key(&attributes))
+            });
+            Ok(key)
         })?;
         for attributes in &found {
-            let request = message(ipv6, ConntrackMessage::Delete(attributes.clone()));
+            let request = ConntrackMessage::Other {
+                message_type: DELETE,
+                attributes: attributes.clone(),
+            };
+            let request = message(ipv6, request);
             let what = "delete connection";
             let refused = self.socket.exchange([(request, 0)], what)?;
             for refusal in refused {
@@ -79,58 +96,35 @@ fn message(ipv6: bool, inner: ConntrackMessage) -> NetfilterMessage {
 }
 
 /// What names it in a request.
-fn key(attributes: Vec<ConntrackAttribute>) -> Vec<ConntrackAttribute> {
-    attributes
+fn key(attributes: &Attributes) -> Vec<DefaultNla> {
+    [(CTA_TUPLE_ORIG, NLA_F_NESTED), (CTA_ZONE, 0)]
         .into_iter()
-        .filter(|attribute| match attribute {
-            ConntrackAttribute::CtaTupleOrig(_) => true,
-            ConntrackAttribute::Other(other) => DefaultNla::kind(other) == ZONE,
-            _ => false,
+        .filter_map(|(kind, flag)| {
+            let value = attributes.get(kind)?.to_vec();
+            Some(DefaultNla::new(kind | flag, value))
         })
         .collect()
 }
 
-fn read(attributes: &[ConntrackAttribute]) -> Option<Connection> {
-    let (mut original, mut reply) = (None, None);
-    for attribute in attributes {
-        match attribute {
-            ConntrackAttribute::CtaTupleOrig(tuple) => original = Some(tuple),
-            ConntrackAttribute::CtaTupleReply(tuple) => reply = Some(tuple),
-            _ => {}
-        }
-    }
-    let (original, reply) = (original?, reply?);
-    let mut connection = Connection {
-        protocol: 0,
-        destination: addresses(original).1?,
-        destination_port: 0,
-        answered_by: addresses(reply).0?,
-    };
-    for part in original {
-        let Tuple::Proto(parts) = part else { continue };
-        for part in parts {
-            match part {
-                ProtoTuple::Protocol(protocol) => connection.protocol = u8::from(*protocol),
-                ProtoTuple::DestinationPort(port) => connection.destination_port = *port,
-                _ => {}
-            }
-        }
-    }
-    Some(connection)
+fn read(attributes: &Attributes) -> Option<Connection> {
+    let original = attributes.nested(CTA_TUPLE_ORIG);
+    let reply = attributes.nested(CTA_TUPLE_REPLY);
+    let protocol = original.nested(CTA_TUPLE_PROTO);
+    let port = protocol.get(CTA_PROTO_DST_PORT);
+    let port = port.and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?)));
+    Some(Connection {
+        protocol: *protocol.get(CTA_PROTO_NUM)?.first()?,
+        destination: address(&original, CTA_IP_V4_DST, CTA_IP_V6_DST)?,
+        destination_port: port.unwrap_or(0),
+        answered_by: address(&reply, CTA_IP_V4_SRC, CTA_IP_V6_SRC)?,
+    })
 }
 
-/// Source and destination.
-fn addresses(tuple: &[Tuple]) -> (Option<IpAddr>, Option<IpAddr>) {
-    let (mut source, mut destination) = (None, None);
-    for part in tuple {
-        let Tuple::Ip(parts) = part else { continue };
-        for part in parts {
-            match part {
-                IPTuple::SourceAddress(ip) => source = Some(*ip),
-                IPTuple::DestinationAddress(ip) => destination = Some(*ip),
-                _ => {}
-            }
-        }
+fn address(tuple: &Attributes, v4: u16, v6: u16) -> Option<IpAddr> {
+    let addresses = tuple.nested(CTA_TUPLE_IP);
+    match (addresses.get(v4), addresses.get(v6)) {
+        (Some(bytes), _) => Some(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?)),
+        (None, Some(bytes)) => Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)),
+        (None, None) => None,
     }
-    (source, destination)
 }

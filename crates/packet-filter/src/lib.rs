@@ -1,7 +1,9 @@
 //! nftables by netlink: tables as plain data, whole transactions, and reading back, without an `nft` process; and iptables by
 //! its own programs. Knows nothing of CNI.
+mod attributes;
 mod compile;
 pub mod conntrack;
+mod decode;
 mod decompile;
 pub mod error;
 mod expression;
@@ -9,6 +11,7 @@ pub mod iptables;
 mod message;
 pub mod monitor;
 pub mod nft;
+mod reply;
 pub mod rule;
 pub mod set;
 mod socket;

@@ -1,8 +1,7 @@
-//! The messages of NFNL_SUBSYS_NFTABLES, built from tables, chains, rules and sets and read back into them.
+//! The messages of NFNL_SUBSYS_NFTABLES, built from tables, chains, rules and sets.
 use crate::{
-    BaseChain, Chain, ChainType, Family, Hook, Installed, Rule,
+    Chain, ChainType, Family, Hook, Rule,
     compile::compile,
-    decompile::decompile,
     expression::Expression,
     set::{Element, Set, ValueType, type_len, type_number},
     user_data,
@@ -10,10 +9,9 @@ use crate::{
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterProtoFamily,
     nftables::{
-        self, ChainAttribute, ChainMessage, HookNumber, InetHookNumber, ListAttribute,
-        NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute,
-        SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute, TableFlags,
-        TableMessage,
+        self, ChainAttribute, ChainMessage, HookNumber, InetHookNumber, NfTablesMessage,
+        RuleAttribute, RuleMessage, SetAttribute, SetElementList, SetElementMessage, SetFlags,
+        SetMessage, TableAttribute, TableFlags, TableMessage,
     },
 };
 
@@ -28,17 +26,6 @@ impl From<Family> for NetfilterProtoFamily {
             Family::Inet => NetfilterProtoFamily::Inet,
             Family::Bridge => NetfilterProtoFamily::Bridge,
         }
-    }
-}
-
-/// None for a family that we do not use (arp, netdev).
-pub(crate) fn family(family: NetfilterProtoFamily) -> Option<Family> {
-    match family {
-        NetfilterProtoFamily::IPv4 => Some(Family::Ip),
-        NetfilterProtoFamily::IPv6 => Some(Family::Ip6),
-        NetfilterProtoFamily::Inet => Some(Family::Inet),
-        NetfilterProtoFamily::Bridge => Some(Family::Bridge),
-        _ => None,
     }
 }
 
@@ -63,19 +50,6 @@ pub(crate) fn new_table(name: &str, comment: Option<&str>) -> TableMessage {
         .attributes
         .extend(comment.map(|text| TableAttribute::UserData(user_data::comment(text))));
     message
-}
-
-/// Name and comment.
-pub(crate) fn read_table(message: &TableMessage) -> (String, Option<String>) {
-    let (mut name, mut comment) = (String::new(), None);
-    for attribute in &message.attributes {
-        match attribute {
-            TableAttribute::Name(text) => name.clone_from(text),
-            TableAttribute::UserData(data) => comment = user_data::read_comment(data),
-            _ => {}
-        }
-    }
-    (name, comment)
 }
 
 /// All tables.
@@ -121,47 +95,7 @@ pub(crate) fn new_chain(table: &str, new: &Chain) -> ChainMessage {
     message
 }
 
-/// The chain with the name of its table; without rules. A base chain of a kind that we do not make is given as a regular one.
-pub(crate) fn read_chain(message: &ChainMessage) -> (String, Chain) {
-    let mut table = String::new();
-    let mut chain = Chain {
-        name: String::new(),
-        comment: None,
-        base: None,
-        rules: Vec::new(),
-    };
-    let (mut kind, mut hook, mut priority, mut policy) = (None, None, None, None);
-    for attribute in &message.attributes {
-        match attribute {
-            ChainAttribute::Table(text) => table.clone_from(text),
-            ChainAttribute::Name(text) => chain.name.clone_from(text),
-            ChainAttribute::UserData(data) => chain.comment = user_data::read_comment(data),
-            ChainAttribute::Policy(number) => policy = Some(*number),
-            ChainAttribute::Type(text) => kind = read_type(text),
-            ChainAttribute::Hook(attributes) => {
-                for attribute in attributes {
-                    match attribute {
-                        nftables::Hook::Number(number) => hook = read_hook(u32::from(*number)),
-                        nftables::Hook::Priority(number) => priority = Some(*number as i32),
-                        _ => {}
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    if let (Some(chain_type), Some(hook), Some(priority)) = (kind, hook, priority) {
-        chain.base = Some(BaseChain {
-            chain_type,
-            hook,
-            priority,
-            accept: policy != Some(0),
-        });
-    }
-    (table, chain)
-}
-
-fn type_name(kind: ChainType) -> &'static str {
+pub(crate) fn type_name(kind: ChainType) -> &'static str {
     match kind {
         ChainType::Filter => "filter",
         ChainType::Nat => "nat",
@@ -169,14 +103,8 @@ fn type_name(kind: ChainType) -> &'static str {
     }
 }
 
-fn read_type(name: &str) -> Option<ChainType> {
-    [ChainType::Filter, ChainType::Nat, ChainType::Route]
-        .into_iter()
-        .find(|kind| type_name(*kind) == name)
-}
-
 /// The numbers of NF_INET_* and NF_BR_* are the same.
-fn hook_number(hook: Hook) -> InetHookNumber {
+pub(crate) fn hook_number(hook: Hook) -> InetHookNumber {
     match hook {
         Hook::Prerouting => InetHookNumber::PreRouting,
         Hook::Input => InetHookNumber::LocalIn,
@@ -184,18 +112,6 @@ fn hook_number(hook: Hook) -> InetHookNumber {
         Hook::Output => InetHookNumber::LocalOut,
         Hook::Postrouting => InetHookNumber::PostRouting,
     }
-}
-
-fn read_hook(number: u32) -> Option<Hook> {
-    [
-        Hook::Prerouting,
-        Hook::Input,
-        Hook::Forward,
-        Hook::Output,
-        Hook::Postrouting,
-    ]
-    .into_iter()
-    .find(|hook| u32::from(hook_number(*hook)) == number)
 }
 
 /// All rules of a table, of a chain, or one of them.
@@ -218,40 +134,6 @@ pub(crate) fn new_rule(family: Family, table: &str, chain: &str, rule: &Rule) ->
             .push(RuleAttribute::UserData(user_data::comment(text)));
     }
     message
-}
-
-/// The table that a rule is in.
-pub(crate) fn rule_table(message: &RuleMessage) -> Option<&str> {
-    message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            RuleAttribute::Table(name) => Some(name.as_str()),
-            _ => None,
-        })
-}
-
-pub(crate) fn read_rule(family: Family, message: &RuleMessage) -> Installed {
-    let mut installed = Installed {
-        handle: 0,
-        chain: String::new(),
-        rule: Rule::default(),
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            RuleAttribute::Chain(name) => installed.chain.clone_from(name),
-            RuleAttribute::Handle(number) => installed.handle = *number,
-            RuleAttribute::UserData(data) => {
-                installed.rule.comment = user_data::read_comment(data);
-            }
-            RuleAttribute::Expressions(list) => {
-                let expressions: Vec<_> = list.iter().map(Expression::decode).collect();
-                installed.rule.statements = decompile(family, &expressions);
-            }
-            _ => {}
-        }
-    }
-    installed
 }
 
 pub(crate) fn set(table: &str, name: &str) -> SetMessage {
@@ -310,17 +192,4 @@ pub(crate) fn elements(
         ));
     }
     SetElementMessage { attributes }
-}
-
-pub(crate) fn read_elements(
-    message: &SetElementMessage,
-) -> impl Iterator<Item = &ListAttribute<SetElementAttribute>> {
-    message
-        .attributes
-        .iter()
-        .filter_map(|attribute| match attribute {
-            SetElementList::Elements(list) => Some(list),
-            _ => None,
-        })
-        .flatten()
 }

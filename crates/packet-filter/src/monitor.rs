@@ -1,6 +1,6 @@
 //! Who changed which table: NFNLGRP_NFTABLES.
-use crate::{Error, Family, error::errno_of, message};
-use netlink_packet_core::{NetlinkBuffer, NlasIterator};
+use crate::{Error, Family, attributes::Attributes, error::errno_of, reply};
+use netlink_packet_core::NetlinkBuffer;
 use netlink_packet_netfilter::NetfilterHeader;
 use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
 use nix::{errno::Errno, libc::MSG_DONTWAIT};
@@ -75,10 +75,10 @@ fn named(mut packet: &[u8]) -> Vec<(Family, String)> {
         let header = NetfilterHeader::parse(payload);
         if message.message_type() & 0xff != NEWGEN
             && let Ok(header) = header
-            && let Some(family) = message::family(header.family)
-            && let Some(name) = table_name(&payload[FAMILY_HEADER..])
+            && let Some(family) = reply::family(header.family)
+            && let Some(name) = Attributes::read(&payload[FAMILY_HEADER..]).text(TABLE)
         {
-            tables.push((family, name));
+            tables.push((family, name.to_owned()));
         }
         let len = (message.length() as usize).next_multiple_of(4);
         match packet.get(len..) {
@@ -87,14 +87,6 @@ fn named(mut packet: &[u8]) -> Vec<(Family, String)> {
         }
     }
     tables
-}
-
-fn table_name(attributes: &[u8]) -> Option<String> {
-    let name = NlasIterator::new(attributes)
-        .filter_map(Result::ok)
-        .find(|attribute| attribute.kind() == TABLE)?;
-    let text = std::str::from_utf8(name.value()).ok()?;
-    Some(text.trim_end_matches('\0').to_owned())
 }
 
 impl AsFd for NftMonitor {

@@ -1,11 +1,13 @@
 //! nftables over the socket: transactions, and reading back.
 use crate::{
-    Chain, Element, Error, Family, Rule, Set, Table, Transaction, message, socket::NetfilterSocket,
+    Chain, Element, Error, Family, Rule, Set, Table, Transaction, message,
+    reply::{self, NEW_CHAIN, NEW_ELEMENT, NEW_GENERATION, NEW_RULE, NEW_TABLE},
+    socket::NetfilterSocket,
 };
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-    nftables::{GenAttribute, GenMessage, NfTablesMessage},
+    NetfilterHeader, NetfilterMessage, NetfilterProtoFamily,
+    nftables::{GenMessage, NfTablesMessage},
     none::ControlMessage,
 };
 
@@ -85,17 +87,11 @@ impl Nft {
             attributes: Vec::new(),
         });
         let answer = self.socket.get(message::message(None, question), WHAT)?;
-        match answer.map(|answer| answer.inner) {
-            Some(NetfilterMessageInner::NfTables(NfTablesMessage::NewGen(answer))) => answer
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    GenAttribute::Id(number) => Some(*number),
-                    _ => None,
-                })
-                .ok_or_else(|| Error::decode(WHAT, "no number")),
-            _ => Err(Error::decode(WHAT, "no generation")),
-        }
+        answer
+            .as_ref()
+            .and_then(|answer| answer.of(NEW_GENERATION))
+            .and_then(|attributes| reply::generation(&attributes))
+            .ok_or_else(|| Error::decode(WHAT, "no number"))
     }
 
     /// A whole table as it is in the kernel; None if there is none. Equal to the `Table` that `set_table` was given if nobody touched it.
@@ -122,13 +118,13 @@ impl Nft {
         let answer = self
             .socket
             .get(message::message(Some(family), question), &what)?;
-        let comment = match answer.map(|answer| answer.inner) {
-            Some(NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(answer))) => {
-                message::read_table(&answer).1
-            }
-            Some(_) => return Err(Error::decode(&what, "no table")),
-            None => return Ok(None),
+        let Some(answer) = answer else {
+            return Ok(None);
         };
+        let (_, comment) = answer
+            .of(NEW_TABLE)
+            .and_then(|attributes| reply::table(&attributes))
+            .ok_or_else(|| Error::decode(&what, "no table"))?;
         let mut chains = self.chains(family, name)?;
         for installed in self.rules(family, name, None)? {
             if let Some(chain) = chains
@@ -152,13 +148,8 @@ impl Nft {
         let question = NfTablesMessage::GetChain(message::chains());
         let question = message::message(Some(family), question);
         self.socket.dump(&question, &what, |object| {
-            Ok(match object.inner {
-                NetfilterMessageInner::NfTables(NfTablesMessage::NewChain(chain)) => {
-                    let (of, chain) = message::read_chain(&chain);
-                    (of == table).then_some(chain)
-                }
-                _ => None,
-            })
+            let chain = object.of(NEW_CHAIN);
+            Ok(chain.and_then(|attributes| reply::chain(&attributes, table)))
         })
     }
 
@@ -177,13 +168,8 @@ impl Nft {
         let question = NfTablesMessage::GetRule(message::rules(table, chain, None));
         let question = message::message(Some(family), question);
         self.socket.dump(&question, &what, |object| {
-            Ok(match object.inner {
-                NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) => {
-                    let in_table = message::rule_table(&rule) == Some(table);
-                    in_table.then(|| message::read_rule(family, &rule))
-                }
-                _ => None,
-            })
+            let rule = object.of(NEW_RULE);
+            Ok(rule.and_then(|attributes| reply::rule(family, &attributes, table)))
         })
     }
 
@@ -198,17 +184,14 @@ impl Nft {
         let question =
             NfTablesMessage::GetSetElement(message::elements(table, &set.name, &[], false));
         let question = message::message(Some(family), question);
-        let parts = self
-            .socket
-            .dump(&question, &what, |object| match object.inner {
-                NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(part)) => {
-                    let elements: Result<Vec<_>, Error> = message::read_elements(&part)
-                        .map(|element| set.read(element))
-                        .collect();
-                    elements.map(Some)
-                }
-                _ => Ok(None),
-            })?;
+        let parts = self.socket.dump(&question, &what, |object| {
+            let Some(attributes) = object.of(NEW_ELEMENT) else {
+                return Ok(None);
+            };
+            let elements = reply::elements(&attributes);
+            let elements: Result<Vec<_>, _> = elements.map(|element| set.read(&element)).collect();
+            elements.map(Some)
+        })?;
         Ok(parts.into_iter().flatten().collect())
     }
 
@@ -222,14 +205,10 @@ impl Nft {
         let what = format!("list set {} {table} {set}", family.as_str());
         let question = NfTablesMessage::GetSetElement(message::elements(table, set, &[], false));
         let question = message::message(Some(family), question);
-        let parts = self
-            .socket
-            .dump(&question, &what, |object| match object.inner {
-                NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(part)) => {
-                    Ok(Some(message::read_elements(&part).count()))
-                }
-                _ => Ok(None),
-            })?;
+        let parts = self.socket.dump(&question, &what, |object| {
+            let part = object.of(NEW_ELEMENT);
+            Ok(part.map(|attributes| reply::elements(&attributes).count()))
+        })?;
         Ok(parts.into_iter().sum())
     }
 
@@ -238,14 +217,8 @@ impl Nft {
         let question = NfTablesMessage::GetTable(message::tables());
         let question = message::message(None, question);
         self.socket.dump(&question, "list tables", |object| {
-            let family = message::family(object.header.family);
-            Ok(match (family, object.inner) {
-                (
-                    Some(family),
-                    NetfilterMessageInner::NfTables(NfTablesMessage::NewTable(table)),
-                ) => Some((family, message::read_table(&table).0)),
-                _ => None,
-            })
+            let table = object.of(NEW_TABLE).and_then(|table| reply::table(&table));
+            Ok(reply::family(object.family).zip(table.map(|(name, _)| name)))
         })
     }
 }

@@ -2,11 +2,17 @@
 //! there are, and its removal needs no waiting as a rule's does.
 use crate::{
     Error,
-    expression::{ACCEPT, DROP, GOTO, JUMP, RETURN, read_verdict, verdict},
+    attributes::Attributes,
+    decode::{self, Data},
+    expression::{ACCEPT, DROP, GOTO, JUMP, RETURN, verdict},
     user_data::{self, Order},
 };
 use netlink_packet_netfilter::nftables::{DataAttribute, ListAttribute, SetElementAttribute};
 use std::net::IpAddr;
+
+const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_DATA: u16 = 2;
+const NFTA_SET_ELEM_USERDATA: u16 = 6;
 
 /// Types of keys and values, by the names that `nft` gives them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,45 +210,26 @@ impl Set {
     }
 
     /// Reads an element of this set.
-    pub(crate) fn read(
-        &self,
-        element: &ListAttribute<SetElementAttribute>,
-    ) -> Result<Element, Error> {
-        self.try_read(element).ok_or_else(|| Error::Decode {
-            what: format!("list set {}", self.name),
-            reason: format!("an element is not of its types: {element:?}"),
+    pub(crate) fn read(&self, element: &Attributes) -> Result<Element, Error> {
+        self.try_read(element).ok_or_else(|| {
+            let what = format!("list set {}", self.name);
+            Error::decode(&what, "an element is not of its types")
         })
     }
 
-    fn try_read(&self, element: &ListAttribute<SetElementAttribute>) -> Option<Element> {
-        let ListAttribute::Element(attributes) = element else {
-            return None;
+    fn try_read(&self, element: &Attributes) -> Option<Element> {
+        let value = |kind| decode::data(&element.nested(kind));
+        let key = match value(NFTA_SET_ELEM_KEY)? {
+            Data::Value(bytes) => unpack(&self.key, &bytes)?,
+            Data::Verdict { .. } => return None,
         };
-        let (mut key, mut value, mut comment) = (None, None, None);
-        for attribute in attributes {
-            match attribute {
-                SetElementAttribute::Key(DataAttribute::Value(bytes)) => {
-                    key = Some(unpack(&self.key, bytes)?);
-                }
-                SetElementAttribute::Data(data) => value = Some(self.read_value(data)?),
-                SetElementAttribute::UserData(data) => comment = user_data::read_comment(data),
-                _ => {}
+        let value = match (&self.value, value(NFTA_SET_ELEM_DATA)) {
+            (None, None) => None,
+            (Some(ValueType::Data(types)), Some(Data::Value(bytes))) => {
+                Some(Value::Data(unpack(types, &bytes)?))
             }
-        }
-        Some(Element {
-            key: key?,
-            value,
-            comment,
-        })
-    }
-
-    fn read_value(&self, data: &DataAttribute) -> Option<Value> {
-        match (data, &self.value) {
-            (DataAttribute::Value(bytes), Some(ValueType::Data(types))) => {
-                Some(Value::Data(unpack(types, bytes)?))
-            }
-            (DataAttribute::Verdict(attributes), Some(ValueType::Verdict)) => {
-                Some(match read_verdict(attributes)? {
+            (Some(ValueType::Verdict), Some(Data::Verdict { code, chain })) => {
+                Some(match (code, chain) {
                     (ACCEPT, None) => Value::Accept,
                     (DROP, None) => Value::Drop,
                     (RETURN, None) => Value::Return,
@@ -251,8 +238,14 @@ impl Set {
                     _ => return None,
                 })
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        let comment = element.get(NFTA_SET_ELEM_USERDATA);
+        Some(Element {
+            key,
+            value,
+            comment: comment.and_then(user_data::read_comment),
+        })
     }
 }
 
@@ -300,6 +293,13 @@ mod tests {
         );
     }
 
+    fn bytes(element: &ListAttribute<SetElementAttribute>) -> Vec<u8> {
+        use netlink_packet_core::Emitable;
+        let mut bytes = vec![0; element.buffer_len()];
+        element.emit(&mut bytes);
+        bytes
+    }
+
     fn part() -> impl Strategy<Value = (DataType, Part)> {
         prop_oneof![
             any::<[u8; 4]>().prop_map(|ip| (DataType::Ipv4Addr, Part::Ip(ip.into()))),
@@ -326,7 +326,9 @@ mod tests {
                 comment: None,
             };
             let element = Element { key, value: Some(Value::Data(value)), comment };
-            prop_assert_eq!(set.read(&element.encode(true)).unwrap(), element);
+            let bytes = bytes(&element.encode(true));
+            let list = Attributes::read(&bytes);
+            prop_assert_eq!(set.read(&list.nested(1)).unwrap(), element);
         }
 
         #[test]
@@ -340,7 +342,8 @@ mod tests {
             let element = ListAttribute::Element(vec![SetElementAttribute::Key(
                 DataAttribute::Value(bytes),
             )]);
-            prop_assert!(set.read(&element).is_err());
+            let bytes = self::bytes(&element);
+            prop_assert!(set.read(&Attributes::read(&bytes).nested(1)).is_err());
         }
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! The kernel works a request off while it is being sent, so what it has to say is there when `sendto` returns. Nothing
 //! here waits: a batch that was not refused by then is done, and any other answer that is missing is an error.
-use crate::{Error, error::errno_of};
+use crate::{Error, error::errno_of, reply::Object};
 use netlink_packet_core::{
     ErrorMessage, NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST,
     NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator,
@@ -50,7 +50,7 @@ impl Refusal {
 
 /// What a dump or question gives: `None` at its end.
 enum Reply {
-    Object(NetfilterMessage),
+    Object(Object),
     Refused(Refusal),
     Done { interrupted: bool },
 }
@@ -95,7 +95,7 @@ impl NetfilterSocket {
         &mut self,
         question: NetfilterMessage,
         what: &str,
-    ) -> Result<Option<NetfilterMessage>, Error> {
+    ) -> Result<Option<Object>, Error> {
         let first = self.sequence.wrapping_add(1);
         self.send([(question, 0)], what)?;
         let mut found = None;
@@ -117,7 +117,7 @@ impl NetfilterSocket {
         &mut self,
         question: &NetfilterMessage,
         what: &str,
-        mut read: impl FnMut(NetfilterMessage) -> Result<Option<T>, Error>,
+        mut read: impl FnMut(Object) -> Result<Option<T>, Error>,
     ) -> Result<Vec<T>, Error> {
         for _ in 0..DUMPS {
             let mut found = Vec::new();
@@ -140,7 +140,7 @@ impl NetfilterSocket {
         &mut self,
         question: &NetfilterMessage,
         what: &str,
-        mut each: impl FnMut(NetfilterMessage) -> Result<(), Error>,
+        mut each: impl FnMut(Object) -> Result<(), Error>,
     ) -> Result<bool, Error> {
         let first = self.sequence.wrapping_add(1);
         self.send([(question.clone(), NLM_F_DUMP)], what)?;
@@ -225,7 +225,7 @@ impl NetfilterSocket {
             .ok_or_else(|| Error::decode(what, "it is longer than any message of netfilter"))?;
         let mut replies = Vec::new();
         while !rest.is_empty() {
-            let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
+            let message = NetlinkMessage::<Object>::deserialize(rest)
                 .map_err(|error| Error::decode(what, &error.to_string()))?;
             let len = (message.header.length as usize).next_multiple_of(4);
             rest = rest.get(len.max(HEADER_LEN)..).unwrap_or_default();
@@ -236,7 +236,7 @@ impl NetfilterSocket {
 }
 
 /// None for what answers something earlier that was given up.
-fn reply(message: NetlinkMessage<NetfilterMessage>, first: u32) -> Option<Reply> {
+fn reply(message: NetlinkMessage<Object>, first: u32) -> Option<Reply> {
     let (header, payload) = message.into_parts();
     let position = header.sequence_number.wrapping_sub(first) as usize;
     if position > u16::MAX.into() {

@@ -1,7 +1,8 @@
 //! What is compiled, encoded, decoded and decompiled is what it was.
 
 use super::*;
-use crate::{Rule, compile::compile};
+use crate::{Rule, attributes::Attributes, compile::compile};
+use netlink_packet_core::Emitable;
 use proptest::prelude::*;
 
 fn net(ipv6: bool) -> BoxedStrategy<IpNetwork> {
@@ -75,7 +76,12 @@ fn comes_back(family: Family, statements: Vec<Statement>) -> Result<(), TestCase
     // through the attributes too
     let decoded: Vec<_> = compiled
         .iter()
-        .map(|expression| Expression::decode(&expression.encode()))
+        .map(|expression| {
+            let element = expression.encode();
+            let mut bytes = vec![0; element.buffer_len()];
+            element.emit(&mut bytes);
+            Expression::decode(&Attributes::read(&bytes).nested(1))
+        })
         .collect();
     prop_assert_eq!(&decoded, &compiled);
     prop_assert_eq!(decompile(family, &decoded), rule.statements);
