@@ -207,7 +207,7 @@ async fn expire(store: Arc<Store>) {
             Ok(Ok(Some(end))) => end.saturating_duration_since(std::time::Instant::now()),
             Ok(Ok(None)) => super::wire::TTL,
             Ok(Err(error)) => {
-                tracing::error!("leases that have ended stay for now: {error}");
+                tracing::error!("leases that have ended cannot be taken away: {error}");
                 Duration::from_secs(60)
             }
             Err(_) => return,

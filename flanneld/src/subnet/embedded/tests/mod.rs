@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Long enough for anything that should happen.
-const SOON: Duration = Duration::from_secs(8);
+const SOON: Duration = Duration::from_secs(20);
 const MARGIN: Duration = Duration::from_secs(3600);
 
 fn config(json: &str) -> NetworkConfig {
