@@ -66,34 +66,40 @@ impl State {
         Ok(Delegate::from_saved(bytes).map_or(Saved::Damaged, Saved::Delegate))
     }
 
-    /// Writes it whole, and gives it upstream's name too unless that is another attachment's.
+    /// Writes it whole, and gives it upstream's name too unless that is another attachment's. Leaves nothing behind when it fails.
     pub fn save(&self, delegate: &Delegate) -> Result<(), Error> {
         let unfinished = self.write_aside(&delegate.config)?;
-        let upstream = stat(&self.upstream)?;
-        let is_first = match (&upstream, stat(&self.own)?) {
+        let (upstream, own) = (stat(&self.upstream)?, stat(&self.own)?);
+        let is_first = match (&upstream, &own) {
             (None, _) => true,
-            (Some(upstream), Some(own)) => same(upstream, &own),
+            (Some(upstream), Some(own)) => same(upstream, own),
             (Some(_), None) => false,
         };
-        fs::rename(&unfinished, &self.own)
-            .map_err(|error| Error::state("write", &self.own, &error))?;
-        if is_first {
-            if upstream.is_some() {
-                unlink(&self.upstream)?;
-            }
-            self.name_as_upstream(&delegate.config)?;
+        if let Err(error) = fs::rename(&unfinished, &self.own) {
+            fs::remove_file(&unfinished).ok();
+            return Err(Error::state("write", &self.own, &error));
         }
-        Ok(())
+        let named = match is_first {
+            true => self.name_as_upstream(upstream.is_some(), &delegate.config),
+            false => Ok(()),
+        };
+        if named.is_err() && own.is_none() {
+            // what went wrong with the other name is the error to tell
+            fs::remove_file(&self.own).ok();
+        }
+        named
     }
 
     /// A hard link; a copy where the file system has none. DEL then works as well, only a second one may take the copy for a lone file.
-    fn name_as_upstream(&self, bytes: &[u8]) -> Result<(), Error> {
+    fn name_as_upstream(&self, replace: bool, bytes: &[u8]) -> Result<(), Error> {
+        if replace {
+            unlink(&self.upstream)?;
+        }
         match fs::hard_link(&self.own, &self.upstream) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                write_new(&self.upstream, bytes)
-                    .map_err(|error| Error::state("write", &self.upstream, &error))
-            }
-            _ => Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if has_no_links(&error) => write_new(&self.upstream, bytes)
+                .map_err(|error| Error::state("write", &self.upstream, &error)),
+            linked => linked.map_err(|error| Error::state("link", &self.upstream, &error)),
         }
     }
 
@@ -230,6 +236,14 @@ fn stat(path: &Path) -> Result<Option<Metadata>, Error> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::state("stat", path, &error)),
     }
+}
+
+/// link(2): what a file system says that knows no hard links.
+fn has_no_links(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::Unsupported
+    )
 }
 
 fn same(a: &Metadata, b: &Metadata) -> bool {

@@ -135,7 +135,14 @@ fn create(host: &mut Netlink, owner: &Owner<'_>, mtu: u32) -> Result<Link, Error
         },
     ];
     run(host, steps)?;
-    let made = host.link_by_name(&name).map_err(Error::internal)?;
+    let made = match host.link_by_name(&name) {
+        Ok(made) => made,
+        Err(error) => {
+            // the first failure is the one to tell
+            remove(host, &name).ok();
+            return Err(Error::internal(error));
+        }
+    };
     made.ok_or_else(|| Error::internal(format!("get ifb device: {name} is gone again")))
 }
 

@@ -46,16 +46,14 @@ impl Plugin for Firewall {
         // first, so that whatever is cut short from here on can be taken back
         let record = Record::new(&call.net.name, &conf.zone, &ips);
         Owned::default().write(&call.container_id, &call.ifname, &record)?;
-        match backend {
-            Backend::Firewalld(mut firewalld) => firewalld.add(&conf.zone, &ips)?,
-            Backend::Iptables => {
-                Filter::each(&ips, |filter, ips| filter.allow(&conf.admin_chain, ips))?
-            }
+        let let_through = let_through(backend, &conf, &ips, bridge);
+        if let_through.is_err()
+            && let Err(error) = self.del(call)
+        {
+            // a DEL that follows tries again
+            plugin::warn(format_args!("firewall: {error}"));
         }
-        if let Some(bridge) = bridge {
-            Filter::each(&ips, |filter, _| filter.isolate(bridge, conf.policy))?;
-        }
-        Ok(AddOutput::Result(result.clone()))
+        let_through.map(|()| AddOutput::Result(result.clone()))
     }
 
     fn check(&self, call: &Call) -> Result<(), Error> {
@@ -126,6 +124,24 @@ impl Backend {
                 None => Backend::Iptables,
             }),
         }
+    }
+}
+
+fn let_through(
+    backend: Backend,
+    conf: &Conf,
+    ips: &[IpAddr],
+    bridge: Option<&str>,
+) -> Result<(), Error> {
+    match backend {
+        Backend::Firewalld(mut firewalld) => firewalld.add(&conf.zone, ips)?,
+        Backend::Iptables => {
+            Filter::each(ips, |filter, ips| filter.allow(&conf.admin_chain, ips))?;
+        }
+    }
+    match bridge {
+        Some(bridge) => Filter::each(ips, |filter, _| filter.isolate(bridge, conf.policy)),
+        None => Ok(()),
     }
 }
 

@@ -121,11 +121,18 @@ fn tune(call: &Call, conf: &Conf, netns: &NetNs) -> Result<(), Error> {
     let change = conf.link.change()?;
     let file = conf.state.file(&call.container_id, &call.ifname);
     // a second ADD finds what the first one made of the interface, so the first one's backup stays
-    if !file.exists() {
+    let is_first = !file.exists();
+    if is_first {
         (conf.state).write(&file, &Backup::of(&call.net.name, &conf.link, &link))?;
     }
-    net.request(&link::change(link.index, &change))
-        .map_err(Error::internal)
+    let tuned = net.request(&link::change(link.index, &change));
+    if tuned.is_err() && is_first {
+        // the kernel may have come half-way; DEL does the same once more if this fails too
+        if let Err(error) = PLUGIN.del(call) {
+            plugin::warn(format_args!("tuning: {error}"));
+        }
+    }
+    tuned.map_err(Error::internal)
 }
 
 fn restore(call: &Call, backup: &Backup) -> Result<(), Error> {
