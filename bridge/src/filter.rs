@@ -16,21 +16,9 @@ pub(crate) fn chain_rules(
     chain: &str,
 ) -> Result<Vec<Installed>, Error> {
     match nft.rules(family, table, Some(chain)) {
-        Err(error) if error.is_absent() || is_unusable(&error) => Ok(Vec::new()),
+        Err(error) if error.is_absent() || error.is_unsupported() => Ok(Vec::new()),
+        // nothing can have so long a name
+        Err(error) if error.errno() == Some(Errno::ERANGE) => Ok(Vec::new()),
         other => other.map_err(failed("failed to read the rules of the packet filter")),
     }
-}
-
-/// The kernel lacks nftables or the family, or nothing can have so long a name.
-fn is_unusable(error: &packet_filter::Error) -> bool {
-    matches!(
-        error.errno(),
-        Some(
-            Errno::EINVAL
-                | Errno::EOPNOTSUPP
-                | Errno::EAFNOSUPPORT
-                | Errno::EPROTONOSUPPORT
-                | Errno::ERANGE
-        )
-    )
 }

@@ -76,6 +76,14 @@ impl Error {
         self.errno() == Some(Errno::ERESTART)
     }
 
+    /// The kernel has no nftables, or not of that family: then there is nothing in them either.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(
+            self.errno(),
+            Some(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::EPROTONOSUPPORT)
+        )
+    }
+
     /// An element with that key is there already.
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(Errno::EEXIST)

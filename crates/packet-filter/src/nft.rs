@@ -21,8 +21,8 @@ const READS: u32 = 10;
 
 /// The socket, in the calling thread's network namespace at `open`.
 ///
-/// Closing it after a deletion, or after a base chain was declared again, waits 8 to 12 ms for the kernel's clean-up: where
-/// that counts, keep what comes and goes in elements and declare base chains only when they are missing.
+/// Closing it after a deletion (of elements too), or after a base chain was declared again, waits 8 to 15 ms for the kernel's
+/// clean-up, once for all that it did: so use one socket, and declare base chains only when they are missing.
 #[derive(Debug)]
 pub struct Nft {
     socket: NetfilterSocket,

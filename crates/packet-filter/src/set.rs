@@ -1,5 +1,5 @@
 //! Sets and maps: where state that comes and goes with each pod is kept, since an element costs the same however many
-//! there are, and its removal needs no waiting as a rule's does.
+//! there are.
 use crate::{
     Error,
     attributes::Attributes,

@@ -69,7 +69,7 @@ pub(crate) fn check(owner: &Owner, conf: &Conf, address: IpNetwork) -> Result<()
 }
 
 /// Takes the container's chains away, in both families; the mappings that it had.
-pub(crate) fn del(nft: &mut Nft, owner: &Owner) -> Result<Vec<Forward>, Error> {
+pub(crate) fn del(nft: Option<&mut Nft>, owner: &Owner) -> Result<Vec<Forward>, Error> {
     let own = rules::chains_of(owner);
     let gone = |chain: &str| own.iter().any(|own| own == chain);
     remove(nft, &rules::chain(owner), |_| gone)
@@ -77,7 +77,7 @@ pub(crate) fn del(nft: &mut Nft, owner: &Owner) -> Result<Vec<Forward>, Error> {
 
 /// Takes the chains of this network's containers away that are not among these.
 pub(crate) fn gc(
-    nft: &mut Nft,
+    nft: Option<&mut Nft>,
     network: &str,
     valid: &BTreeSet<&str>,
 ) -> Result<Vec<Forward>, Error> {
@@ -93,7 +93,7 @@ pub(crate) fn gc(
 
 /// Where there is a chain `only_with`: removes those that `which` picks.
 fn remove<Gone: Fn(&str) -> bool>(
-    nft: &mut Nft,
+    mut nft: Option<&mut Nft>,
     only_with: &str,
     which: impl Fn(&Saved) -> Gone,
 ) -> Result<Vec<Forward>, Error> {
@@ -101,7 +101,9 @@ fn remove<Gone: Fn(&str) -> bool>(
     let mut mapped = Vec::new();
     for ipv6 in [false, true] {
         let iptables = Iptables::of(ipv6);
-        if !iptables.may_have_chain(Some(nft), TABLE, only_with) || !iptables.is_installed() {
+        if !iptables.may_have_chain(nft.as_deref_mut(), TABLE, only_with)
+            || !iptables.is_installed()
+        {
             continue;
         }
         let saved =

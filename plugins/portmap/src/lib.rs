@@ -14,10 +14,11 @@ mod owner;
 
 use cni_conf::{AddResult, Attachment, Code, Error};
 use conf::{Backend, Conf, Hints};
+use forward::Forward;
 use ipnetwork::IpNetwork;
 use nftables::Nftables;
 use owner::Owner;
-use packet_filter::Iptables;
+use packet_filter::{Iptables, Nft};
 use plugin::{AddOutput, Call, Plugin};
 
 /// The plugin.
@@ -87,11 +88,10 @@ impl Plugin for Portmap {
             .iter()
             .map(|attachment| attachment.container_id.as_str())
             .collect();
-        let mut nftables = Nftables::open().map_err(Error::internal)?;
-        let mapped = nftables.gc(network, &comments).map_err(Error::internal)?;
-        connections::of_container_end(&mapped);
-        connections::of_container_end(&iptables::gc(nftables.socket(), network, &ids)?);
-        Ok(())
+        remove(
+            |nftables| nftables.gc(network, &comments),
+            |nft| iptables::gc(nft, network, &ids),
+        )
     }
 
     fn status(&self, call: &Call) -> Result<(), Error> {
@@ -187,13 +187,33 @@ fn map_with(
     Ok(())
 }
 
-/// By what elements, rules and chains themselves say, so that neither configuration, result nor namespace is needed; of either
-/// back end, since the configuration may have been another at ADD.
+/// By what elements, rules and chains themselves say, so that neither configuration, result nor namespace is needed.
 fn unmap(owner: &Owner) -> Result<(), Error> {
+    remove(
+        |nftables| nftables.del(owner),
+        |nft| iptables::del(nft, owner),
+    )
+}
+
+/// From either back end, since the configuration may have been another at ADD. In a kernel without nftables there is nothing.
+fn remove(
+    from_nftables: impl FnOnce(&mut Nftables) -> Result<Vec<Forward>, packet_filter::Error>,
+    from_iptables: impl FnOnce(Option<&mut Nft>) -> Result<Vec<Forward>, Error>,
+) -> Result<(), Error> {
     let failed = |error| Error::internal(format!("cannot remove port mappings: {error}"));
-    let mut nftables = Nftables::open().map_err(failed)?;
-    let by_nftables = nftables.del(owner).map_err(failed);
-    let by_iptables = iptables::del(nftables.socket(), owner);
+    let unless_unsupported = |error: packet_filter::Error| match error.is_unsupported() {
+        true => Ok(Vec::new()),
+        false => Err(failed(error)),
+    };
+    let mut nftables = match Nftables::open() {
+        Ok(nftables) => Some(nftables),
+        Err(error) => unless_unsupported(error).map(|_| None)?,
+    };
+    let by_nftables = match &mut nftables {
+        Some(nftables) => from_nftables(nftables).or_else(unless_unsupported),
+        None => Ok(Vec::new()),
+    };
+    let by_iptables = from_iptables(nftables.as_mut().map(Nftables::socket));
     for mapped in [&by_nftables, &by_iptables].into_iter().flatten() {
         connections::of_container_end(mapped);
     }

@@ -10,6 +10,7 @@ pub fn cases() -> Vec<Case> {
         case("portmap/del-with-nothing-but-the-id", bare_del),
         case("portmap/lost-rules-come-back", lost_rules),
         case("portmap/go-s-rules", go_rules),
+        case("portmap/del-on-a-kernel-without-nftables", without_nftables),
         case("portmap/check", check),
         case("portmap/gc", gc),
         case("portmap/bad-input", bad_input),
@@ -23,6 +24,25 @@ fn bare(verb: &str, more: Value) -> Value {
     }
     assert_ne!(verb, "ADD", "needs more");
     config
+}
+
+/// DEL and GC have nothing to find there, which is no error.
+fn without_nftables() {
+    let net = stage();
+    let node = &net.hosts[0];
+    let conf = bare("DEL", json!({"cni.dev/valid-attachments": []}));
+    for (verb, errno) in [
+        ("DEL", "EPROTONOSUPPORT"),
+        ("GC", "EPROTONOSUPPORT"),
+        ("DEL", "EAFNOSUPPORT"),
+    ] {
+        node.sh(&format!(
+            "cat > /run/conf <<'END'\n{conf}\nEND\n\
+             CNI_COMMAND={verb} CNI_CONTAINERID=container1 CNI_NETNS= CNI_IFNAME=eth0 CNI_PATH={BIN} \
+             strace -o /run/trace -e trace=socket -e inject=socket:error={errno} {BIN}/portmap < /run/conf; \
+             code=$?; grep -q INJECTED /run/trace && exit $code"
+        ));
+    }
 }
 
 /// Somebody flushed a chain, or everything.
