@@ -1,8 +1,13 @@
 //! `flanneld cleanup`: everything of ours off the node. It goes by what it finds, so it may run twice, or after another
 //! version or Go flannel; what cannot be proved ours stays, and it says so.
 use crate::{
-    node_state::NodeState, observe::Kernel, options::NodeOptions, ours::Scope, peers::Ours,
-    plugin_tables, rules,
+    node_state::NodeState,
+    observe::Kernel,
+    options::NodeOptions,
+    ours::Scope,
+    peers::Ours,
+    plugin_rules::{self, Chains},
+    rules,
 };
 use cni_conf::subnet_env::{self, Previous};
 use ipnetwork::IpNetwork;
@@ -150,13 +155,14 @@ fn take_down(kernel: &mut Kernel, env: &Previous, host_routes: bool, report: &mu
     }
     if let Ok(nft) = kernel.nft() {
         take_down_tables(nft, report);
+        take_down_chains(nft, report);
     }
     bridge_done
 }
 
 fn take_down_tables(nft: &mut Nft, report: &mut Report) {
     let mut tables = rules::TABLES.to_vec();
-    for table in plugin_tables::ALL {
+    for table in plugin_rules::ALL {
         match table.pods(nft) {
             Ok(0) => tables.push((table.family, table.name)),
             Ok(rules) => report.left.push(format!(
@@ -174,6 +180,23 @@ fn take_down_tables(nft: &mut Nft, report: &mut Report) {
                 format!("nftables table {} {name}", family.as_str()),
                 nft.commit(&transaction),
             );
+        }
+    }
+}
+
+fn take_down_chains(nft: &mut Nft, report: &mut Report) {
+    for ipv6 in [false, true] {
+        let what = format!(
+            "portmap's {} chains",
+            if ipv6 { "ip6tables" } else { "iptables" }
+        );
+        match plugin_rules::remove_host_port_chains(ipv6, nft) {
+            Ok(Chains::Absent) => {}
+            Ok(Chains::Removed) => report.removed.push(what),
+            Ok(Chains::InUse(pods)) => report.left.push(format!(
+                "{what}: {pods} pods still have host ports; run this again when they are gone"
+            )),
+            Err(error) => report.failed.push(format!("{what}: {error}")),
         }
     }
 }

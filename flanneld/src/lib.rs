@@ -20,7 +20,7 @@ pub mod options;
 pub mod ours;
 pub mod pace;
 pub mod peers;
-pub mod plugin_tables;
+pub mod plugin_rules;
 pub mod reach;
 pub mod reconciler;
 mod rfc3339;

@@ -44,6 +44,10 @@ pub fn cases() -> Vec<Case> {
             "flanneld/lifecycle/cleanup_plugin_tables",
             cleanup_plugin_tables,
         ),
+        case(
+            "flanneld/lifecycle/cleanup_plugin_chains",
+            cleanup_plugin_chains,
+        ),
         case("flanneld/lifecycle/signals", signals),
     ]
 }
@@ -388,6 +392,26 @@ fn cleanup_plugin_tables() {
     host.sh("nft delete element ip cni_hostport hostports '{ tcp . 80 }' && nft flush table inet cni_plugins_masquerade");
     host.sh(&command);
     assert_eq!(host.sh("nft list ruleset"), "");
+}
+
+/// So do the chains that portmap shares among pods in iptables.
+fn cleanup_plugin_chains() {
+    let host = Host::new("node");
+    let command = format!("{} cleanup", tests::binaries::program("flanneld").display());
+    host.sh("iptables -t nat -N CNI-HOSTPORT-DNAT && iptables -t nat -N CNI-HOSTPORT-MASQ \
+        && iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT \
+        && iptables -t nat -I POSTROUTING -m comment --comment 'CNI portfwd requiring masquerade' -j CNI-HOSTPORT-MASQ \
+        && iptables -t nat -A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE \
+        && iptables -t nat -A CNI-HOSTPORT-DNAT -p tcp --dport 80 -j ACCEPT");
+    let said = host.sh(&command);
+    assert!(
+        said.contains("left portmap's iptables chains: 1 pods still have host ports"),
+        "{said}"
+    );
+    host.sh("iptables -t nat -F CNI-HOSTPORT-DNAT");
+    let said = host.sh(&command);
+    assert!(said.contains("removed portmap's iptables chains"), "{said}");
+    assert_eq!(host.sh("iptables-save -t nat | grep CNI || true"), "");
 }
 
 /// SIGTERM and SIGINT end it within a second at any moment, with success, and the data path stays.

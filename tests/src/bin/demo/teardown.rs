@@ -66,7 +66,10 @@ pub fn cleanup(stage: &Stage) {
         let links = host.sh("ip -o link | cut -d: -f2 | cut -d@ -f1 | tr -d ' ' | sort | xargs");
         assert_eq!(links, "eth0 lo\n", "{}: links left", host.name);
         for (what, command) in [
-            ("rules", "nft list ruleset"),
+            (
+                "rules",
+                "nft list ruleset | grep -i -e cni -e flannel -e 10.244 || true",
+            ),
             ("routes", "ip route | grep -F 10.244 || true"),
             ("IPv6 routes", "ip -6 route | grep -F fd00:10:244 || true"),
             ("files", "ls /run/flannel 2>/dev/null || true"),
