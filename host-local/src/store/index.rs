@@ -137,6 +137,13 @@ impl Index {
         self.current = self.locked && rewrite().is_ok();
     }
 
+    /// Gives up the index until it is made anew.
+    pub fn discard(&mut self) {
+        self.current = false;
+        // the stamp that stays where this fails is as good as the index was when it was written
+        self.distrust().ok();
+    }
+
     /// Binds the index to the store as it is now. Called under the lock when everything else is done.
     pub fn seal(&mut self, store: &File) {
         if !self.current {

@@ -7,6 +7,7 @@
 mod boot;
 mod index;
 mod liveness;
+mod place;
 mod reclaim;
 mod record;
 mod reservation;
@@ -34,7 +35,7 @@ use std::{
 };
 
 /// No reservation is longer: an id of 255 bytes at most in practice, CR, LF, and 15 bytes.
-const LONGEST: u64 = 4096;
+const LONGEST: usize = 4096;
 
 /// One network's reservations, locked as long as the value lives.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ pub struct Disk {
     path: PathBuf,
     folder: File,
     /// None where the file system knows no locks; upstream goes on then too
-    _lock: Option<File>,
+    lock: Option<File>,
     index: Index,
     boot: Boot,
     /// whose reservations the calls are about, and in which namespace
@@ -109,7 +110,7 @@ impl Disk {
             index: Index::open(side, &folder, locked, boot.clone()),
             path: path.to_owned(),
             folder,
-            _lock: locked.then_some(lock),
+            lock: locked.then_some(lock),
             boot,
             owner,
             netns: netns.to_owned(),
@@ -176,11 +177,16 @@ impl Disk {
             .map(|record| (record.name.clone(), record))
             .collect();
         let mut contents = Contents::default();
+        let mut unreadable = false;
         for name in self.names()? {
-            let path = self.path.join(&name);
-            let Some((content, file)) = self.read(&name).map_err(FileError::of("read", &path))?
-            else {
-                continue;
+            let (content, file) = match self.read(&name) {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                Err(_) => {
+                    // somebody has the address; whoever it is, the others' addresses are not to suffer from it
+                    unreadable = true;
+                    continue;
+                }
             };
             match content {
                 Content::Nothing => contents.broken.push(name),
@@ -202,7 +208,11 @@ impl Disk {
                 }
             }
         }
-        self.index.replace(&contents.records);
+        if unreadable {
+            self.index.discard();
+        } else {
+            self.index.replace(&contents.records);
+        }
         self.changed = true;
         Ok(contents)
     }
@@ -227,7 +237,7 @@ impl Disk {
             .read(true)
             .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())
             .open(self.path.join(name));
-        let file = match opened {
+        let mut file = match opened {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
@@ -235,65 +245,16 @@ impl Disk {
         if !metadata.is_file() {
             return Ok(None);
         }
-        let mut bytes = Vec::new();
-        file.take(LONGEST).read_to_end(&mut bytes)?;
-        Ok(Some((Content::parse(&bytes), FileId::of(&metadata))))
+        // a file gives all it has to one read that is large enough
+        let mut bytes = [0; LONGEST];
+        let length = file.read(&mut bytes)?;
+        let content = Content::parse(bytes.get(..length).unwrap_or_default());
+        Ok(Some((content, FileId::of(&metadata))))
     }
 
     /// True if an address is taken.
     pub fn is_taken(&self, ip: IpAddr) -> bool {
         self.path.join(ip.to_string()).symlink_metadata().is_ok()
-    }
-
-    /// The reservation, written whole but not yet in the store.
-    fn draft(&mut self) -> io::Result<PathBuf> {
-        let draft = self.index.draft();
-        if self.drafted {
-            return Ok(draft);
-        }
-        // What is left of a call that was killed may be a second name of a reservation that is in force: it must not be written to.
-        match fs::remove_file(&draft) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        self.write_new(&draft)?;
-        self.drafted = true;
-        Ok(draft)
-    }
-
-    fn write_new(&self, path: &Path) -> io::Result<()> {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        let written = file.write_all(self.owner.content().as_bytes());
-        if written.is_err() {
-            // nothing better can be done about it; an empty file is known for what it is
-            fs::remove_file(path).ok();
-        }
-        written
-    }
-
-    fn discard_draft(&mut self) {
-        if std::mem::take(&mut self.drafted) {
-            // the next call does it otherwise
-            fs::remove_file(self.index.draft()).ok();
-        }
-    }
-
-    /// Puts the owner's reservation at `path`; false if somebody has it.
-    fn place(&mut self, path: &Path) -> io::Result<bool> {
-        let linked = self.draft().and_then(|draft| fs::hard_link(draft, path));
-        let placed = match linked {
-            // a side folder that cannot be written to, or a file system without links
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => self.write_new(path),
-            linked => linked,
-        };
-        match placed {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
-            placed => placed.map(|()| true),
-        }
     }
 }
 

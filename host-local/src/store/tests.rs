@@ -141,6 +141,18 @@ fn a_file_that_was_rewritten_is_noticed_by_its_former_owner() {
 }
 
 #[test]
+fn what_cannot_be_read_hinders_nobody_else() {
+    let folder = Folder::new();
+    folder.disk("c1").reserve(ip("10.0.0.2")).unwrap();
+    std::os::unix::fs::symlink("10.0.0.9", folder.store().join("10.0.0.9")).unwrap();
+    assert_eq!(folder.owned("c1"), ["10.0.0.2"]);
+    assert!(!folder.is_current(), "it may be anybody's");
+    let mut disk = folder.disk("c2");
+    assert!(!disk.reserve(ip("10.0.0.9")).unwrap());
+    assert!(!disk.reclaim(&|_| true).unwrap());
+}
+
+#[test]
 fn a_torn_or_missing_index_costs_nothing_but_time() {
     let folder = Folder::new();
     folder.disk("c1").scan().unwrap();
