@@ -51,7 +51,10 @@ impl Disk {
 
     /// Puts the owner's reservation at `path`; false if somebody has it.
     pub(super) fn place(&mut self, path: &Path) -> io::Result<bool> {
-        let linked = self.draft().and_then(|draft| fs::hard_link(draft, path));
+        let linked = match self.draft() {
+            Ok(draft) => fs::hard_link(draft, path),
+            Err(error) => Err(io::Error::other(error)),
+        };
         let placed = match linked {
             // a side folder that cannot be written to, or a file system without links
             Err(error) if error.kind() != ErrorKind::AlreadyExists => self.write_new(path),

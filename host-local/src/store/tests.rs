@@ -131,6 +131,22 @@ fn without_a_lock_the_index_is_not_believed() {
 }
 
 #[test]
+fn without_a_lock_nothing_is_shared() {
+    let folder = Folder::new();
+    let mut disk = folder.disk("c1");
+    disk.lock = None;
+    // another call's
+    fs::write(folder.side().join("draft"), "c2\r\neth0").unwrap();
+    assert!(disk.reserve(ip("10.0.0.2")).unwrap());
+    assert!(!disk.reserve(ip("10.0.0.2")).unwrap());
+    assert_eq!(
+        fs::read(folder.store().join("10.0.0.2")).unwrap(),
+        b"c1\r\neth0"
+    );
+    assert!(folder.side().join("draft").exists());
+}
+
+#[test]
 fn a_file_that_was_rewritten_is_noticed_by_its_former_owner() {
     let folder = Folder::new();
     folder.disk("c1").scan().unwrap();
