@@ -8,7 +8,7 @@ use std::{
 
 use tests::Host;
 
-use super::chain::BRIDGE;
+use super::{bare, chain::BRIDGE};
 use crate::{
     contender::{Contender, hosts, pods},
     measure::{Measure, Unit},
@@ -23,25 +23,41 @@ pub fn run(contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
     let mut del = Measure::new(format!("DEL, {AT_ONCE} at a time"), Unit::PerSecond);
     let hosts = hosts(contenders);
     let paths: Vec<_> = hosts.iter().map(|(_, host)| pods(host, PODS)).collect();
+    let bare_host = Host::new("bare");
+    let bridge = bare_host.run(bare::bridge);
+    let bare_paths = pods(&bare_host, PODS);
     for _ in 0..3 {
         for ((contender, host), paths) in hosts.iter().zip(&paths) {
             add.add(&contender.name, rate(contender, host, "ADD", paths));
             del.add(&contender.name, rate(contender, host, "DEL", paths));
         }
+        let attach = |path: &str, number| drop(bare::attach(bridge, path, number));
+        add.add("bare requests", at_once(&bare_host, &bare_paths, attach));
+        let detach = |path: &str, _| drop(bare::detach(path));
+        del.add("bare requests", at_once(&bare_host, &bare_paths, detach));
     }
     vec![add, del]
 }
 
 fn rate(contender: &Contender, host: &Host, verb: &str, paths: &[String]) -> f64 {
+    at_once(host, paths, |path, _| {
+        let id = path.rsplit('/').next().expect("name");
+        contender.call(verb, "bridge", id, path, BRIDGE).timed();
+    })
+}
+
+/// How many namespaces a second `f` gets done, called from that many threads on the host.
+fn at_once(host: &Host, paths: &[String], f: impl Fn(&str, usize) + Sync) -> f64 {
     let next = AtomicUsize::new(0);
     let start = Instant::now();
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 host.run(|| {
-                    while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let id = path.rsplit('/').next().expect("name");
-                        contender.call(verb, "bridge", id, path, BRIDGE).timed();
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(path) = paths.get(number) else { break };
+                        f(path, number);
                     }
                 });
             });
