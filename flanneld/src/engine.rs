@@ -17,7 +17,7 @@ use crate::{
     underlay::{Follow, Sight, Underlay, Wish},
 };
 use std::{path::PathBuf, sync::Arc, time::Instant};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// Attempts after which an entry that the kernel refuses no longer counts against readiness: one bad peer must not take a
 /// node out of service.
@@ -99,6 +99,7 @@ impl Engine {
     /// Makes the host what it should be. Without a picture of the leases it lays the foundation and leaves every peer's
     /// entries as they are. The error is that of a host that cannot even be looked at.
     pub fn pass(&mut self, own: &Lease, leases: Option<&Leases>) -> linux_net::Result<Outcome> {
+        let start = Instant::now();
         let names = self.settings.backend.device_names().to_vec();
         let dump = self.kernel.dump(&names, self.settings.wish.can_reach)?;
         let look_again = self.follow_underlay(&dump);
@@ -111,6 +112,7 @@ impl Engine {
         self.report_skipped(leases.is_some(), &mut plan);
         let changes = diff(&plan.state, &seen);
         drop(seen);
+        let (looked, count) = (start.elapsed(), changes.len());
         let mut by_name: Names = dump
             .indexes(&scope)
             .into_iter()
@@ -127,6 +129,10 @@ impl Engine {
             &mut self.backoff,
         );
         log(&applied);
+        debug!(
+            "a pass: {looked:?} to look and plan, {:?} for {count} changes",
+            start.elapsed() - looked
+        );
         self.log_peers(leases.is_some(), plan.peers);
         let tied = |change: &Change| is_foundation(change);
         let failing_foundation = self.backoff.failing().any(|(change, _)| tied(change));
