@@ -3,7 +3,7 @@
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tests::Host;
@@ -31,9 +31,9 @@ pub fn run(contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
             add.add(&contender.name, rate(contender, host, "ADD", paths));
             del.add(&contender.name, rate(contender, host, "DEL", paths));
         }
-        let attach = |path: &str, number| drop(bare::attach(bridge, path, number));
+        let attach = |path: &str, number| bare::attach(bridge, path, number);
         add.add("bare requests", at_once(&bare_host, &bare_paths, attach));
-        let detach = |path: &str, _| drop(bare::detach(path));
+        let detach = |path: &str, _| bare::detach(path);
         del.add("bare requests", at_once(&bare_host, &bare_paths, detach));
     }
     vec![add, del]
@@ -42,12 +42,12 @@ pub fn run(contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
 fn rate(contender: &Contender, host: &Host, verb: &str, paths: &[String]) -> f64 {
     at_once(host, paths, |path, _| {
         let id = path.rsplit('/').next().expect("name");
-        contender.call(verb, "bridge", id, path, BRIDGE).timed();
+        contender.call(verb, "bridge", id, path, BRIDGE).timed()
     })
 }
 
 /// How many namespaces a second `f` gets done, called from that many threads on the host.
-fn at_once(host: &Host, paths: &[String], f: impl Fn(&str, usize) + Sync) -> f64 {
+fn at_once(host: &Host, paths: &[String], f: impl Fn(&str, usize) -> Duration + Sync) -> f64 {
     let next = AtomicUsize::new(0);
     let start = Instant::now();
     thread::scope(|scope| {
