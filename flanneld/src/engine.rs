@@ -6,6 +6,7 @@ use crate::{
     backoff::Backoff,
     diff::{Change, diff},
     events::View,
+    host_state::HostState,
     lease::{Lease, Leases},
     network_config::NetworkConfig,
     observe::{Dump, Kernel},
@@ -134,8 +135,10 @@ impl Engine {
             start.elapsed() - looked
         );
         self.log_peers(leases.is_some(), plan.peers);
-        let tied = |change: &Change| is_foundation(change);
-        let failing_foundation = self.backoff.failing().any(|(change, _)| tied(change));
+        let failing_foundation = self
+            .backoff
+            .failing()
+            .any(|(change, _)| is_foundation(change, &plan.state));
         let present = self.underlay.gone_since.is_none();
         let subnet_env = self.keep_subnet_env(own, !failing_foundation);
         Ok(Outcome {
@@ -281,16 +284,17 @@ impl Engine {
     }
 }
 
-/// What every pod of the node depends on, as opposed to what leads to one peer.
-fn is_foundation(change: &Change) -> bool {
-    matches!(
-        change,
-        Change::DeleteLink(_)
-            | Change::CreateLink(_)
-            | Change::AlterLink(_)
-            | Change::AddAddress(..)
-            | Change::SetTable(..)
-    )
+/// What every pod of the node depends on, as opposed to what leads to one peer. The empty table of a family that the network
+/// has not is nothing that anybody depends on, and a kernel without that family cannot make it.
+fn is_foundation(change: &Change, wanted: &HostState) -> bool {
+    match change {
+        Change::DeleteLink(_) | Change::CreateLink(_) | Change::AlterLink(_) => true,
+        Change::AddAddress(..) => true,
+        Change::SetTable(family, name) => wanted.tables.iter().any(|table| {
+            table.family == *family && table.name == *name && !table.chains.is_empty()
+        }),
+        _ => false,
+    }
 }
 
 /// One line for what was done, one for each thing that newly fails.
@@ -329,5 +333,37 @@ fn kind(change: &Change) -> &'static str {
         Change::PutFdb(..) | Change::DeleteFdb(..) => "forwarding entry",
         Change::PutRoute(_) | Change::DeleteRoute(_) => "route",
         Change::SetTable(..) | Change::DeleteTable(..) => "rules",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::subnet::SubnetKey;
+    use packet_filter::Family;
+
+    #[test]
+    fn a_table_that_nobody_needs_holds_nobody_up() {
+        let config = NetworkConfig::parse(r#"{"Network":"10.244.0.0/16"}"#).unwrap();
+        let own: SubnetKey = "10.244.1.0-24".parse().unwrap();
+        let own = Lease {
+            subnet: own.v4,
+            ipv6_subnet: None,
+            attrs: Default::default(),
+            expiration: None,
+        };
+        let switches = Switches {
+            masquerade: true,
+            fully_random: true,
+            forward: true,
+        };
+        let wanted = HostState {
+            tables: rules::tables(&config, &own, switches),
+            ..HostState::default()
+        };
+        let set =
+            |family, name: &str| is_foundation(&Change::SetTable(family, name.to_owned()), &wanted);
+        assert!(set(Family::Ip, "flannel-ipv4"));
+        assert!(!set(Family::Ip6, "flannel-ipv6"));
     }
 }

@@ -283,3 +283,16 @@ fn addresses_are_of_their_family() {
         );
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn no_command_line_panics(
+        args in proptest::collection::vec("-{0,3}(iface|v|ip-masq|h|=|[a-z]{0,3})(=?[-=a-zA-Z0-9 \\PC]{0,4})?", 0..4),
+        value in "\\PC{0,8}",
+    ) {
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let (_, _) = read_with(&args, &[("FLANNELD_IFACE", &value), ("FLANNELD_V", &value), ("FLANNELD_IP_MASQ", &value)]);
+    }
+}
