@@ -17,6 +17,8 @@ musl := $(subst -gnu,-musl,$(host))
 # plugins are static: on musl where its standard library is installed, else on glibc's static libraries
 target := $(if $(wildcard $(shell rustc --print target-libdir --target $(musl))),$(musl),$(host))
 static := CARGO_TARGET_$(shell echo $(target) | tr a-z- A-Z_)_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
+# what `flannel` says of itself
+export GIT_COMMIT := $(shell git rev-parse --short=8 HEAD 2>/dev/null || echo unknown)
 bin := target/bin
 cargo_release := $(CARGO) build --release --locked --target
 

@@ -161,7 +161,7 @@ impl Picture {
         };
         if lost {
             tracing::warn!(
-                "the lease server has another store than before: leases that it does not know are kept meanwhile"
+                "the lease server has another store than before: leases that it does not know are kept until their nodes register"
             );
         }
         let before = self.leases.len() + self.carried.len();
