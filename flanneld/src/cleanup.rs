@@ -1,13 +1,13 @@
 //! `flanneld cleanup`: everything of ours off the node. It goes by what it finds, so it may run twice, or after another
 //! version or Go flannel; what cannot be proved ours stays, and it says so.
 use crate::{
+    iptables_chains::{self, Fate},
     node_state::NodeState,
     observe::Kernel,
     options::NodeOptions,
     ours::Scope,
     peers::Ours,
-    plugin_rules::{self, Chains},
-    rules,
+    plugin_tables, rules,
 };
 use cni_conf::subnet_env::{self, Previous};
 use ipnetwork::IpNetwork;
@@ -162,7 +162,7 @@ fn take_down(kernel: &mut Kernel, env: &Previous, host_routes: bool, report: &mu
 
 fn take_down_tables(nft: &mut Nft, report: &mut Report) {
     let mut tables = rules::TABLES.to_vec();
-    for table in plugin_rules::ALL {
+    for table in plugin_tables::ALL {
         match table.pods(nft) {
             Ok(0) => tables.push((table.family, table.name)),
             Ok(rules) => report.left.push(format!(
@@ -185,18 +185,24 @@ fn take_down_tables(nft: &mut Nft, report: &mut Report) {
 }
 
 fn take_down_chains(nft: &mut Nft, report: &mut Report) {
-    for ipv6 in [false, true] {
-        let what = format!(
-            "portmap's {} chains",
-            if ipv6 { "ip6tables" } else { "iptables" }
-        );
-        match plugin_rules::remove_host_port_chains(ipv6, nft) {
-            Ok(Chains::Absent) => {}
-            Ok(Chains::Removed) => report.removed.push(what),
-            Ok(Chains::InUse(pods)) => report.left.push(format!(
-                "{what}: {pods} pods still have host ports; run this again when they are gone"
-            )),
-            Err(error) => report.failed.push(format!("{what}: {error}")),
+    for chains in iptables_chains::OF_GO_FLANNELD
+        .into_iter()
+        .chain([iptables_chains::OF_PORTMAP])
+    {
+        for ipv6 in [false, true] {
+            let what = if ipv6 {
+                format!("{} (IPv6)", chains.what)
+            } else {
+                chains.what.to_owned()
+            };
+            match chains.remove(ipv6, nft) {
+                Ok(Fate::Absent) => {}
+                Ok(Fate::Removed) => report.removed.push(what),
+                Ok(Fate::InUse(pods)) => report.left.push(format!(
+                    "{what}: {pods} pods still have host ports; run this again when they are gone"
+                )),
+                Err(error) => report.failed.push(format!("{what}: {error}")),
+            }
         }
     }
 }

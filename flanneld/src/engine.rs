@@ -7,6 +7,7 @@ use crate::{
     diff::{Change, diff},
     events::View,
     host_state::HostState,
+    iptables_chains::{self, Fate},
     lease::{Lease, Leases},
     network_config::NetworkConfig,
     observe::{Dump, Kernel},
@@ -49,6 +50,8 @@ pub struct Engine {
     skipped: Vec<Skipped>,
     env_error: Option<String>,
     last_peers: Option<usize>,
+    /// Go flanneld's iptables rules have been looked for
+    predecessor_gone: bool,
 }
 
 /// What came of a pass.
@@ -89,6 +92,7 @@ impl Engine {
             skipped: Vec::new(),
             env_error: None,
             last_peers: None,
+            predecessor_gone: false,
         }
     }
 
@@ -139,6 +143,9 @@ impl Engine {
             .backoff
             .failing()
             .any(|(change, _)| is_foundation(change, &plan.state));
+        if !failing_foundation && !self.predecessor_gone {
+            self.remove_predecessor();
+        }
         let present = self.underlay.gone_since.is_none();
         let subnet_env = self.keep_subnet_env(own, !failing_foundation);
         Ok(Outcome {
@@ -166,6 +173,21 @@ impl Engine {
             },
             subnet_env,
         })
+    }
+
+    /// Our rules stand: those that Go flanneld left in iptables are no longer needed, and would outlive its subnet.
+    fn remove_predecessor(&mut self) {
+        self.predecessor_gone = true;
+        let Ok(nft) = self.kernel.nft() else { return };
+        for chains in iptables_chains::OF_GO_FLANNELD {
+            for ipv6 in [false, true] {
+                match chains.remove(ipv6, nft) {
+                    Ok(Fate::Removed) => info!("removed the {}", chains.what),
+                    Ok(Fate::Absent | Fate::InUse(_)) => {}
+                    Err(error) => warn!("the {} stay: {error}", chains.what),
+                }
+            }
+        }
     }
 
     /// When to look again, if the underlay is gone. Until then the data path is left as it is.

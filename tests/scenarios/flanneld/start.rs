@@ -18,6 +18,10 @@ pub fn cases() -> Vec<Case> {
         case("flanneld/start/refuses", refuses),
         case("flanneld/start/port_in_use", port_in_use),
         case("flanneld/start/adopts", adopts),
+        case(
+            "flanneld/start/replaces_iptables_rules",
+            replaces_iptables_rules,
+        ),
         case("flanneld/start/family_off", family_off),
         case("flanneld/start/direct_routing", direct_routing),
         case("flanneld/start/notify", notify),
@@ -163,6 +167,36 @@ fn adopts() {
         addresses.lines().count(),
         1,
         "that of an earlier lease is gone: {addresses}"
+    );
+}
+
+/// The rules that Go flanneld made in iptables go once ours stand; everybody else's stay.
+fn replaces_iptables_rules() {
+    let mut cluster = Cluster::idle(1, V4);
+    let host = cluster.host(1);
+    host.sh("iptables -t nat -N FLANNEL-POSTRTG && iptables -N FLANNEL-FWD \
+        && iptables -t nat -A POSTROUTING -m comment --comment 'flanneld masq' -j FLANNEL-POSTRTG \
+        && iptables -t nat -A FLANNEL-POSTRTG -s 10.244.0.0/16 ! -d 224.0.0.0/4 -m comment --comment 'flanneld masq' -j MASQUERADE --random-fully \
+        && iptables -A FORWARD -m comment --comment 'flanneld forward' -j FLANNEL-FWD \
+        && iptables -A FLANNEL-FWD -s 10.244.0.0/16 -m comment --comment 'flanneld forward' -j ACCEPT \
+        && iptables -A FORWARD -s 192.0.2.7 -j DROP && iptables -t nat -A POSTROUTING -s 192.0.2.7 -j ACCEPT");
+    cluster.start(1, &[]);
+    cluster.wait_ready(1);
+    let rules = cluster.host(1).sh("iptables-save | grep '^-A'");
+    assert_eq!(
+        rules,
+        "-A FORWARD -s 192.0.2.7/32 -j DROP\n-A POSTROUTING -s 192.0.2.7/32 -j ACCEPT\n"
+    );
+    assert!(
+        cluster
+            .host(1)
+            .sh("nft list table ip flannel-ipv4")
+            .contains("masquerade")
+    );
+    let said = cluster.stop(1);
+    assert!(
+        said.contains("removed the iptables masquerade rules of an earlier flanneld"),
+        "{said}"
     );
 }
 
