@@ -6,6 +6,8 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, exit},
+    thread,
+    time::Duration,
 };
 
 use tests::sandbox;
@@ -56,16 +58,7 @@ pub fn enter() {
             .unwrap_or_else(|error| {
                 panic!("cannot run unshare (Debian package util-linux): {error}")
             });
-        for group in control_groups()
-            .iter()
-            .rev()
-            .filter(|group| !before.contains(group))
-        {
-            // one that somebody else has taken into use meanwhile stays
-            if let Err(error) = fs::remove_dir(group) {
-                eprintln!("{}: {error}", group.display());
-            }
-        }
+        remove_control_groups(&before);
         exit(status.code().unwrap_or(1));
     }
     sandbox::private_folders();
@@ -80,6 +73,26 @@ pub fn enter() {
             .expect("ip")
             .success()
     );
+}
+
+/// Removes the groups that were not there before. A process that was just killed keeps its group busy for a moment; one that
+/// somebody else has taken into use stays.
+fn remove_control_groups(before: &[PathBuf]) {
+    for _ in 0..40 {
+        let left: Vec<_> = control_groups()
+            .into_iter()
+            .filter(|group| !before.contains(group))
+            .collect();
+        let failed = left
+            .iter()
+            .rev()
+            .filter_map(|group| fs::remove_dir(group).err().map(|error| (group, error)));
+        match failed.last() {
+            None => return,
+            Some((group, error)) => eprintln!("{}: {error}; trying again", group.display()),
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// The groups that containerd and podman make, in each hierarchy, parents first.

@@ -15,7 +15,11 @@ const CONF_LIST: &str = r#"{"name":"pods","cniVersion":"0.4.0","plugins":[
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    vec![case("podman/run-publish-remove", run_publish_remove)]
+    vec![
+        case("podman/run-publish-remove", run_publish_remove),
+        case("podman/sixteen-at-once", sixteen_at_once),
+        case("podman/restart", restart),
+    ]
 }
 
 fn configure() {
@@ -59,6 +63,12 @@ fn run_publish_remove() {
     ));
     assert_eq!(page_by_port, page);
     podman("rm -f -t 0 web");
+    nothing_left();
+}
+
+/// Nothing of a container is left on the node.
+#[track_caller]
+fn nothing_left() {
     assert_eq!(run("ip -o link show master cni1 || true"), "");
     assert_eq!(
         run("ls /var/lib/cni/networks/pods | grep '^[0-9]' || true"),
@@ -66,4 +76,57 @@ fn run_publish_remove() {
     );
     let rules = run("iptables-save -t nat; nft list ruleset 2>/dev/null || true");
     assert!(!rules.contains("10.89.0."), "{rules}");
+}
+
+fn sixteen_at_once() {
+    configure();
+    podman(&format!("load -q -i {}", image::ARCHIVE));
+    let ips: Vec<String> = std::thread::scope(|scope| {
+        let started: Vec<_> = (0..16)
+            .map(|number| {
+                scope.spawn(move || {
+                    podman(&format!(
+                        "run -d --name many{number} --network pods {} sleep 1000",
+                        image::NAME
+                    ));
+                    podman(&format!(
+                        "inspect -f '{{{{.NetworkSettings.Networks.pods.IPAddress}}}}' many{number}"
+                    ))
+                })
+            })
+            .collect();
+        started
+            .into_iter()
+            .map(|thread| thread.join().expect("thread"))
+            .collect()
+    });
+    let mut distinct = ips.clone();
+    distinct.sort();
+    distinct.dedup();
+    assert_eq!(distinct.len(), 16, "{ips:?}");
+    podman(&format!("exec many0 ping -c1 -W3 {}", ips[15].trim()));
+    std::thread::scope(|scope| {
+        for number in 0..16 {
+            scope.spawn(move || podman(&format!("rm -f -t 0 many{number}")));
+        }
+    });
+    nothing_left();
+}
+
+/// A container that stops and starts gets a network again, and the host port with it.
+fn restart() {
+    configure();
+    podman(&format!("load -q -i {}", image::ARCHIVE));
+    podman(&format!(
+        "run -d --name again --network pods -p 8091:80 {} sh -c 'hostname > /www/index.html; httpd -f -p 80 -h /www'",
+        image::NAME
+    ));
+    podman("restart -t 0 again");
+    let page = podman(&format!(
+        "run --rm --network pods {} sh -c 'sleep 0.3; timeout 3 wget -q -O - http://10.89.0.1:8091/'",
+        image::NAME
+    ));
+    assert!(!page.trim().is_empty());
+    podman("rm -f -t 0 again");
+    nothing_left();
 }
