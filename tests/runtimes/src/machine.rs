@@ -83,11 +83,13 @@ fn remove_control_groups(before: &[PathBuf]) {
             .into_iter()
             .filter(|group| !before.contains(group))
             .collect();
-        let failed = left
-            .iter()
-            .rev()
-            .filter_map(|group| fs::remove_dir(group).err().map(|error| (group, error)));
-        match failed.last() {
+        let remove = |group: &PathBuf| {
+            fs::remove_dir(group)
+                .err()
+                .map(|error| (group.clone(), error))
+        };
+        let failed: Vec<_> = left.iter().rev().filter_map(remove).collect();
+        match failed.first() {
             None => return,
             Some((group, error)) => eprintln!("{}: {error}; trying again", group.display()),
         }
