@@ -53,7 +53,7 @@ demo: need-demo build
 	@BIN_DIR=$(CURDIR)/$(bin) KEEP=$(KEEP) target/$(host)/release/demo
 
 test: need-test build
-	RUST_BACKTRACE=0 BIN_DIR=$(CURDIR)/$(bin) $(CARGO) test --workspace --locked --no-fail-fast
+	BIN_DIR=$(CURDIR)/$(bin) scripts/test $(CARGO) test --workspace --locked --no-fail-fast
 
 bench: need-test build
 	$(cargo_release) $(host) -p tests --bin bench
