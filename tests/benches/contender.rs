@@ -140,6 +140,11 @@ impl Call {
     }
 }
 
+/// The numbers below `count`, each round from another one on: whoever runs first finds colder caches.
+pub fn turn(round: usize, count: usize) -> impl Iterator<Item = usize> {
+    (0..count).map(move |step| (round + step) % count)
+}
+
 /// A host for each contender, so that nobody sees another's bridge or store.
 pub fn hosts(contenders: &[Contender]) -> Vec<(&Contender, Host)> {
     contenders

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::contender::OURS;
+
 /// What a number counts; smaller is better unless it is a rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
@@ -33,7 +35,7 @@ pub struct Measure {
     pub title: String,
     /// of the samples
     pub unit: Unit,
-    /// contender's name and its samples, ours first
+    /// contender's name and its samples, in order of their first sample
     pub series: Vec<(String, Samples)>,
 }
 
@@ -60,9 +62,9 @@ impl Measure {
         self.add(name, time.as_secs_f64() * 1e3);
     }
 
-    /// How many times better the first contender's median is than the others' (for a rate: higher).
+    /// How many times better our median is than the others' (for a rate: higher).
     pub fn ratios(&self) -> Vec<(String, f64)> {
-        let Some((_, ours)) = self.series.first() else {
+        let Some((_, ours)) = self.series.iter().find(|(name, _)| name == OURS) else {
             return Vec::new();
         };
         let ours = ours.median();
@@ -75,7 +77,7 @@ impl Measure {
         };
         self.series
             .iter()
-            .skip(1)
+            .filter(|(name, _)| name != OURS)
             .map(|(name, samples)| (name.clone(), better(samples.median())))
             .collect()
     }

@@ -4,7 +4,7 @@ use tests::Host;
 
 use super::bare;
 use crate::{
-    contender::{Contender, OURS, hosts, pods},
+    contender::{Contender, OURS, hosts, pods, turn},
     measure::{Measure, Unit},
 };
 
@@ -51,7 +51,8 @@ pub fn plain(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     let bare_pods = pods(&bare_host, rounds);
     let paths: Vec<_> = runs.iter().map(|run| pods(&run.1, rounds)).collect();
     for round in 0..rounds {
-        for ((contender, host, name, plugin, config), paths) in runs.iter().zip(&paths) {
+        for index in turn(round, runs.len()) {
+            let ((contender, host, name, plugin, config), paths) = (&runs[index], &paths[index]);
             let id = format!("c{round}");
             let time = |verb| {
                 host.run(|| {
@@ -101,7 +102,8 @@ fn masquerade_by(backend: &str, contenders: &[Contender], rounds: usize) -> Vec<
     }
     let paths: Vec<_> = runs.iter().map(|(_, host)| pods(host, rounds)).collect();
     for round in 0..rounds {
-        for ((contender, host), paths) in runs.iter().zip(&paths) {
+        for index in turn(round, runs.len()) {
+            let ((contender, host), paths) = (runs[index], &paths[index]);
             let id = format!("c{round}");
             let time = |verb| {
                 host.run(|| {

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use tests::Host;
 
 use crate::{
-    contender::{Contender, hosts},
+    contender::{Contender, hosts, turn},
     measure::{Measure, Unit},
 };
 
@@ -41,7 +41,8 @@ fn with_reservations(size: usize, contenders: &[Contender], rounds: usize) -> Ve
         rounds.min(20)
     };
     for round in 0..rounds {
-        for (contender, host) in &hosts {
+        for index in turn(round, hosts.len()) {
+            let (contender, host) = &hosts[index];
             let id = format!("c{round}");
             let time = |verb| {
                 host.run(|| {

@@ -3,7 +3,7 @@
 use tests::Host;
 
 use crate::{
-    contender::{Contender, hosts},
+    contender::{Contender, hosts, turn},
     measure::{Measure, Unit},
 };
 
@@ -46,7 +46,8 @@ fn one(
     let mut add = Measure::new(format!("portmap ADD, {with}"), Unit::Ms);
     let mut del = Measure::new(format!("portmap DEL, {with}"), Unit::Ms);
     for round in 0..rounds {
-        for (contender, host) in hosts {
+        for index in turn(round, hosts.len()) {
+            let (contender, host) = &hosts[index];
             let config = config(backend, 60_000 + round, 30_000, ports);
             let time = |verb| {
                 host.run(|| {

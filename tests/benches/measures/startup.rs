@@ -1,7 +1,7 @@
 //! How long a plugin takes to say its versions: process start and end.
 
 use crate::{
-    contender::{Call, Contender, hosts},
+    contender::{Call, Contender, hosts, turn},
     measure::{Measure, Unit},
 };
 
@@ -9,8 +9,9 @@ use crate::{
 pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     let mut measure = Measure::new("start-up: VERSION of bridge", Unit::Ms);
     let hosts = hosts(contenders);
-    for _ in 0..rounds * 5 {
-        for (contender, host) in &hosts {
+    for round in 0..rounds * 5 {
+        for index in turn(round, hosts.len()) {
+            let (contender, host) = &hosts[index];
             let call = contender.call("VERSION", "bridge", "", "", "");
             measure.add_time(&contender.name, host.run(|| call.timed()));
         }
