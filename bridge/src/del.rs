@@ -13,6 +13,7 @@ use std::{path::Path, thread};
 /// iptables' processes run meanwhile. The spoof check stays until the device is gone.
 pub fn del(call: &Call) -> Result<(), Error> {
     let owner = Owner::of_call(call);
+    // a kernel without nf_tables holds no rules of ours
     let mut nft = Nft::open().ok();
     let families = masquerade_iptables::families(nft.as_mut(), &owner);
     let masquerade = match &mut nft {

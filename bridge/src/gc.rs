@@ -30,6 +30,7 @@ pub fn gc(call: &Call) -> Result<(), Error> {
     } else {
         Ok(())
     };
+    // a kernel without nf_tables holds no rules of ours
     let mut nft = Nft::open().ok();
     let masquerade = masquerade::retain(nft.as_mut(), network, &valid);
     let spoof_check = match (&devices, &mut nft) {

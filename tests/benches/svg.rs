@@ -31,25 +31,21 @@ pub fn bars(measure: &Measure) -> String {
         .enumerate()
     {
         let y = 40.0 + ROW * row as f64;
-        let (median, p99) = (samples.median() * scale, samples.quantile(0.99) * scale);
-        let middle = y + 10.0;
+        let (median, end) = (
+            samples.median() * scale,
+            LEFT + samples.quantile(0.99) * scale,
+        );
+        let (label, middle, top, bottom, baseline) =
+            (LEFT - 8.0, y + 10.0, y + 5.0, y + 15.0, y + 15.0);
+        let value = end.max(LEFT + median) + 6.0;
+        let (name, unit, number) = (escaped(name), measure.unit.label(), samples.median());
+        let from = LEFT + median;
         let _ = write!(
             text,
-            "<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\
+            "<text x=\"{label}\" y=\"{baseline}\" text-anchor=\"end\">{name}</text>\
              <rect x=\"{LEFT}\" y=\"{y}\" width=\"{median:.1}\" height=\"20\" fill=\"{colour}\"/>\
-             <path d=\"M{:.1} {middle}H{:.1}M{1:.1} {}V{}\" stroke=\"black\" fill=\"none\"/>\
-             <text x=\"{:.1}\" y=\"{}\">{:.2} {}</text>",
-            LEFT - 8.0,
-            y + 15.0,
-            escaped(name),
-            LEFT + median,
-            LEFT + p99,
-            y + 5.0,
-            y + 15.0,
-            LEFT + p99.max(median) + 6.0,
-            y + 15.0,
-            samples.median(),
-            measure.unit.label()
+             <path d=\"M{from:.1} {middle}H{end:.1}M{end:.1} {top}V{bottom}\" stroke=\"black\" fill=\"none\"/>\
+             <text x=\"{value:.1}\" y=\"{baseline}\">{number:.2} {unit}</text>"
         );
     }
     text.push_str("</svg>\n");
