@@ -16,6 +16,8 @@ pub struct Kernel {
     pub version: String,
 }
 
+const DOWNLOAD: &str = "apt-get download -qq $(apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/ { print $2; exit }')";
+
 /// What the scenarios need of it, each with what it depends on.
 const MODULES: &[&str] = &[
     "bridge",
@@ -46,28 +48,30 @@ const MODULES: &[&str] = &[
 ];
 
 impl Kernel {
-    /// Downloads and unpacks it unless `folder` has it already.
-    pub fn fetch(folder: &Path) -> Kernel {
+    /// Downloads and unpacks it unless `folder` has it already. The error says why it cannot be had.
+    pub fn fetch(folder: &Path) -> Result<Kernel, String> {
         if !folder.join("boot").exists() {
             let new = folder.with_extension("new");
-            fs::create_dir_all(&new).expect("folder");
-            shell(
+            let failed = |error: std::io::Error| format!("{}: {error}", new.display());
+            fs::create_dir_all(&new).map_err(failed)?;
+            // package lists may be absent, or older than what the archive still has
+            try_shell(
                 &new,
-                "apt-get download -q $(apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/ { print $2; exit }')",
-            );
-            shell(&new, "dpkg -x *.deb . && rm *.deb");
-            fs::rename(&new, folder).expect("kernel in place");
+                &format!("{DOWNLOAD} || {{ apt-get -qq update && {DOWNLOAD}; }}"),
+            )?;
+            try_shell(&new, "dpkg -x *.deb . && rm *.deb")?;
+            fs::rename(&new, folder).map_err(failed)?;
         }
         let version = shell(folder, "ls lib/modules").trim().to_owned();
         let modules = folder.join("lib/modules").join(&version);
         if !modules.join("modules.dep").exists() {
             shell(folder, &format!("depmod -b . {version}"));
         }
-        Kernel {
+        Ok(Kernel {
             image: folder.join(format!("boot/vmlinuz-{version}")),
             modules,
             version,
-        }
+        })
     }
 
     /// The modules' files in an order that they can be loaded in.
@@ -96,16 +100,21 @@ impl Kernel {
 /// Runs a command in a folder; its stdout. Panics if it fails.
 #[track_caller]
 pub fn shell(folder: &Path, command: &str) -> String {
+    try_shell(folder, command).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn try_shell(folder: &Path, command: &str) -> Result<String, String> {
     let output = Command::new("sh")
         .args(["-c", command])
         .current_dir(folder)
-        .output()
-        .expect("sh");
+        .output();
+    let output = output.map_err(|error| format!("sh: {error}"))?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "`{command}`: {stdout}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    stdout
+    match output.status.success() {
+        true => Ok(stdout),
+        false => Err(format!(
+            "`{command}`: {stdout}{}",
+            String::from_utf8_lossy(&output.stderr)
+        )),
+    }
 }

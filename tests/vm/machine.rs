@@ -21,12 +21,21 @@ pub fn missing() -> Option<String> {
         ("/usr/sbin/modprobe", "kmod"),
     ];
     let lacking = needed.iter().find(|(file, _)| !Path::new(file).exists());
-    lacking.map(|(file, package)| format!("{file} is missing: apt-get install {package}"))
+    if let Some((file, package)) = lacking {
+        return Some(format!("{file} is missing: apt-get install {package}"));
+    }
+    kernel()
+        .err()
+        .map(|error| format!("Debian's cloud kernel cannot be had: {error}"))
+}
+
+fn kernel() -> Result<Kernel, String> {
+    Kernel::fetch(&tests::binaries::folder().join("../vm-kernel"))
 }
 
 /// Runs a command inside; what it said. Panics unless it succeeded.
 pub fn run(command: &str) -> String {
-    let kernel = Kernel::fetch(&tests::binaries::folder().join("../vm-kernel"));
+    let kernel = kernel().unwrap_or_else(|error| panic!("{error}"));
     let folder = tempfile::tempdir().expect("folder");
     let initrd = initramfs::build(folder.path(), &kernel, command);
     let arguments = "-nodefaults -no-reboot -display none -serial stdio -m 2048 -accel tcg,thread=multi -cpu max -smp 2";
