@@ -8,7 +8,10 @@ use crate::{
 use cni_conf::Error;
 use ipnetwork::IpNetwork;
 use packet_filter::{Iptables, Nft, iptables::Saved};
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs::File};
+
+/// Held by the one that looks and adds.
+const LOCK: &str = "/run/cni-portmap.lock";
 
 fn failed(what: &str) -> impl Fn(packet_filter::Error) -> Error {
     move |error| Error::internal(format!("{what}: {error}"))
@@ -20,12 +23,26 @@ pub(crate) fn add(owner: &Owner, conf: &Conf, address: IpNetwork) -> Result<(), 
     if forwards.is_empty() {
         return Ok(());
     }
+    let turn = take_turn()?;
     let iptables = Iptables::of(address.is_ipv6());
-    change(iptables, |saved| {
+    let change = change(iptables, |saved| {
         rules::additions(owner, conf, &forwards, address, saved)
-    })
-    .map(drop)
-    .map_err(failed("cannot map host ports"))
+    });
+    drop(turn);
+    change.map(drop).map_err(failed("cannot map host ports"))
+}
+
+/// One process at a time looks and adds. iptables does not refuse a chain that somebody else made a moment ago, so two that see
+/// no shared chain would both make the jumps to it.
+fn take_turn() -> Result<File, Error> {
+    let failed = |error| Error::internal(format!("cannot map host ports: lock {LOCK}: {error}"));
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .open(LOCK)
+        .map_err(failed)?;
+    file.lock().map_err(failed)?;
+    Ok(file)
 }
 
 /// Changes what was just looked at, and looks again if somebody else was faster: then a chain is there that was not, or a rule
