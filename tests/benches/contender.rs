@@ -59,6 +59,15 @@ impl Contender {
         self.path.join(plugin)
     }
 
+    /// Whether one of its plugins has a word in it: the name of a key or table that older versions do not know.
+    pub fn knows(&self, plugin: &str, word: &str) -> bool {
+        let program = std::fs::read(self.program(plugin)).expect("read plugin");
+        self.name == OURS
+            || program
+                .windows(word.len())
+                .any(|window| window == word.as_bytes())
+    }
+
     /// A call of one of its plugins, ready to run.
     pub fn call(&self, verb: &str, plugin: &str, id: &str, netns: &str, config: &str) -> Call {
         let mut command = Command::new(self.program(plugin));

@@ -93,9 +93,12 @@ fn masquerade_by(backend: &str, contenders: &[Contender], rounds: usize) -> Vec<
         1,
     );
     let hosts = hosts(contenders);
+    // Go plugins before 1.6 ignore ipMasqBackend and use iptables; their numbers would be another thing's
     let runs: Vec<_> = hosts
         .iter()
-        .filter(|(contender, _)| backend == "iptables" || knows_nftables(contender))
+        .filter(|(contender, _)| {
+            backend == "iptables" || contender.knows("bridge", "ipMasqBackend")
+        })
         .collect();
     for (contender, host) in &runs {
         warm(contender, host, "bridge", &config);
@@ -117,10 +120,4 @@ fn masquerade_by(backend: &str, contenders: &[Contender], rounds: usize) -> Vec<
         }
     }
     vec![add, del]
-}
-
-/// Go plugins before 1.6 ignore ipMasqBackend and use iptables; their numbers would be another thing's.
-fn knows_nftables(contender: &Contender) -> bool {
-    let program = std::fs::read(contender.program("bridge")).expect("read plugin");
-    contender.name == OURS || program.windows(13).any(|window| window == b"ipMasqBackend")
 }

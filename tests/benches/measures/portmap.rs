@@ -13,7 +13,7 @@ pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     for backend in ["iptables", "nftables"] {
         let able: Vec<_> = contenders
             .iter()
-            .filter(|contender| backend == "iptables" || knows_nftables(contender))
+            .filter(|contender| backend == "iptables" || contender.knows("portmap", "cni_hostport"))
             .cloned()
             .collect();
         for others in [0, 500] {
@@ -27,12 +27,6 @@ pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
         }
     }
     measures
-}
-
-fn knows_nftables(contender: &Contender) -> bool {
-    let program = std::fs::read(contender.program("portmap")).expect("read plugin");
-    contender.name == crate::contender::OURS
-        || program.windows(12).any(|window| window == b"cni_hostport")
 }
 
 fn one(
