@@ -6,7 +6,8 @@ use crate::{
     plan::Plan,
     pod::{self, Sandbox},
 };
-use cni_conf::{AddResult, cidr};
+use cni_conf::AddResult;
+use go_compat::cidr;
 use linux_net::{address::Address, link::Link, route};
 
 /// Looks into the container and compares with the result.

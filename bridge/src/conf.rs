@@ -198,10 +198,10 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cni_conf::go_json;
+    use go_compat::json;
 
     fn read(json: &str) -> Result<Settings, Error> {
-        let keys: Keys = go_json::from_slice(json.as_bytes()).unwrap();
+        let keys: Keys = json::from_slice(json.as_bytes()).unwrap();
         keys.check(String::new(), true)
     }
 
@@ -258,7 +258,7 @@ mod tests {
             )
         };
         let mac = |text: String, arg: &str| {
-            let keys: Keys = go_json::from_slice(text.as_bytes()).unwrap();
+            let keys: Keys = json::from_slice(text.as_bytes()).unwrap();
             keys.check(arg.into(), true)
                 .map(|settings| settings.mac.map(|mac| mac.to_string()))
         };

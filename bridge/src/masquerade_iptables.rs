@@ -5,7 +5,8 @@ use crate::{
     filter::failed,
     names::{Owner, masquerade_network_prefix},
 };
-use cni_conf::{IpConfig, cidr};
+use cni_conf::IpConfig;
+use go_compat::cidr;
 use packet_filter::{Iptables, Nft, iptables::Saved};
 use std::collections::HashSet;
 

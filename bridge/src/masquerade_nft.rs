@@ -5,7 +5,8 @@ use crate::{
     filter::{chain_rules, failed},
     names::{Owner, nft_network_prefix},
 };
-use cni_conf::{IpConfig, cidr};
+use cni_conf::IpConfig;
+use go_compat::cidr;
 use ipnetwork::IpNetwork;
 use packet_filter::{
     BaseChain, Chain, ChainType, Family, Hook, Nft, Rule, Statement, Transaction, nft::Installed,

@@ -109,10 +109,10 @@ fn first_address(address: IpNetwork) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cni_conf::go_json;
+    use go_compat::json;
 
     fn settings(json: &str) -> Settings {
-        go_json::from_slice::<crate::conf::Keys>(json.as_bytes())
+        json::from_slice::<crate::conf::Keys>(json.as_bytes())
             .unwrap()
             .check(String::new(), true)
             .unwrap()

@@ -7,7 +7,7 @@ use crate::{
     names::Owner,
     plan::Plan,
 };
-use cni_conf::cidr;
+use go_compat::cidr;
 use linux_net::{
     Mac, NetNs, Netlink, Request, address,
     link::{self, BridgePort, Change, Kind, Link, VethPeer},

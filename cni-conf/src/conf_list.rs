@@ -1,6 +1,7 @@
 //! Conf lists: what a runtime reads from /etc/cni/net.d (CNI spec section 1), and one plugin's configuration derived from it.
-//! Keys of a list are matched exactly, as upstream's libcni does; the plugins match theirs by the rules of [`go_json`](crate::go_json).
-use crate::{Code, Error, Version, go_json};
+//! Keys of a list are matched exactly, as upstream's libcni does; the plugins match theirs by the rules of [`go_json`](go_compat::json).
+use crate::{Code, Error, Version};
+use go_compat::json;
 use serde_json::{Map, Value};
 
 /// A conf list; unknown keys are kept in `plugins`.
@@ -53,7 +54,7 @@ impl ConfList {
         if !runtime_config.is_empty() {
             config.insert("runtimeConfig".into(), runtime_config.into());
         }
-        go_json::marshal(&config).into_bytes()
+        json::marshal(&config).into_bytes()
     }
 }
 

@@ -1,5 +1,5 @@
 //! The error that a plugin prints (CNI spec section 5 "Error").
-use crate::go_json;
+use go_compat::json;
 
 /// Well-known error codes (CNI spec 1.1, section 5; 8 is the Go library's own; 999 is "internal").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,11 +76,11 @@ impl Error {
     }
     /// The JSON for stdout: 4-space indentation, keys code, msg, details (omitted if empty), no newline at the end.
     pub fn to_json(&self) -> String {
-        go_json::marshal_indent(self)
+        json::marshal_indent(self)
     }
     /// Reads what a plugin printed on failure; None if it is not an error object: an object with a code or a message.
     pub fn from_json(bytes: &[u8]) -> Option<Error> {
-        let error: Error = go_json::from_slice(bytes).ok()?;
+        let error: Error = json::from_slice(bytes).ok()?;
         (error != Error::default()).then_some(error)
     }
 }

@@ -2,14 +2,11 @@
 //! Pure data and parsing; nothing here knows of Linux.
 
 pub mod args;
-pub mod cidr;
 pub mod conf_list;
 pub mod error;
-pub mod go_json;
 pub mod ids;
 pub mod net_conf;
 pub mod result;
-pub mod subnet_env;
 pub mod version;
 
 pub use error::{Code, Error};

@@ -1,5 +1,6 @@
 //! One plugin's network configuration: the part that is common to all plugins (CNI spec section 1).
-use crate::{AddResult, Code, Dns, Error, Version, go_json, ids, version};
+use crate::{AddResult, Code, Dns, Error, Version, ids, version};
+use go_compat::json;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -26,7 +27,7 @@ pub struct Attachment {
     pub ifname: String,
 }
 
-/// The common keys. Plugins read their own keys from the same bytes with `go_json::from_slice`.
+/// The common keys. Plugins read their own keys from the same bytes with `json::from_slice`.
 #[derive(Debug, Clone)]
 pub struct NetConf {
     /// The config's version, already negotiated.
@@ -80,7 +81,7 @@ impl NetConf {
         supported: &[Version],
         prev_result_needed: bool,
     ) -> Result<NetConf, Error> {
-        let raw: Raw = go_json::from_slice(bytes).map_err(|error| {
+        let raw: Raw = json::from_slice(bytes).map_err(|error| {
             Error::new(
                 Code::Decode,
                 format!("error unmarshall network config: {error}"),
@@ -118,7 +119,7 @@ fn prev_result(value: &Value, config: Version) -> Result<AddResult, Error> {
         #[serde(rename = "cniVersion")]
         cni_version: String,
     }
-    let Versioned { cni_version } = go_json::from_value(value.clone()).map_err(Error::internal)?;
+    let Versioned { cni_version } = json::from_value(value.clone()).map_err(Error::internal)?;
     let family = config.family();
     if !cni_version.is_empty() && !family.iter().any(|v| v.as_str() == cni_version) {
         let family: Vec<_> = family.iter().map(|v| v.as_str()).collect();

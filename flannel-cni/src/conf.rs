@@ -62,11 +62,11 @@ impl Conf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cni_conf::go_json;
+    use go_compat::json;
 
     #[test]
     fn defaults_and_explicit_paths() {
-        let read = |text: &str| go_json::from_slice::<Conf>(text.as_bytes()).unwrap();
+        let read = |text: &str| json::from_slice::<Conf>(text.as_bytes()).unwrap();
         let conf = read(r#"{"name":"n","subnetFile":null,"delegate":null}"#);
         assert_eq!(conf.subnet_file, "/run/flannel/subnet.env");
         assert_eq!(conf.data_dir(), Path::new("/var/lib/cni/flannel"));
@@ -82,7 +82,7 @@ mod tests {
     fn wrong_types_name_the_key() {
         for key in ["subnetFile", "dataDir", "delegate", "ipam", "runtimeConfig"] {
             let text = format!("{{\"{key}\":5}}");
-            let error = go_json::from_slice::<Conf>(text.as_bytes()).unwrap_err();
+            let error = json::from_slice::<Conf>(text.as_bytes()).unwrap_err();
             assert!(error.to_string().contains(key), "{error}");
         }
     }

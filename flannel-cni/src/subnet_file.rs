@@ -1,12 +1,12 @@
 //! Reading subnet.env, and waiting for it a little: a node's first pods often start in the very second in which flanneld does.
 use crate::Error;
-use cni_conf::subnet_env::SubnetEnv;
 use std::{
     fs::File,
     io::{self, Read},
     thread::sleep,
     time::{Duration, Instant},
 };
+use subnet_env::SubnetEnv;
 
 /// How long ADD waits for a file that is not there or does not read well. Longer would keep a runtime's sandbox half made.
 const PATIENCE: Duration = Duration::from_millis(1500);

@@ -2,5 +2,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    flanneld::run::main()
+    flanneld::daemon::main()
 }

@@ -4,7 +4,8 @@ use crate::{
     range::{ParsedSpec, RangeSpec},
     range_set::RangeSet,
 };
-use cni_conf::{AddResult, Route, Version, cidr};
+use cni_conf::{AddResult, Route, Version};
+use go_compat::cidr;
 use plugin::Call;
 use serde::Deserialize;
 use serde_json::{Value, json};

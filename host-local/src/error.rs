@@ -1,8 +1,7 @@
 //! What can go wrong, in upstream's words where upstream has them.
+use crate::range::RangeError;
 use nix::errno::Errno;
 use std::{fmt, io, net::IpAddr, path::Path};
-
-use crate::range::RangeError;
 
 /// Why a verb fails. All of them are code 999 for the runtime, as upstream's plain errors are.
 #[derive(Debug, thiserror::Error)]

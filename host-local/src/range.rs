@@ -1,5 +1,5 @@
 //! One range of addresses inside a subnet (reference: host-local's `Range`). Pure arithmetic.
-use cni_conf::cidr;
+use go_compat::cidr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use std::{

@@ -7,7 +7,6 @@ use std::{
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-
 use tests::{Host, binaries};
 
 /// Debian's package containernetworking-plugins.

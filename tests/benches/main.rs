@@ -9,9 +9,8 @@ mod measures;
 mod report;
 mod svg;
 
-use std::{env, fs, path::PathBuf, time::Instant};
-
 use contender::Contender;
+use std::{env, fs, path::PathBuf, time::Instant};
 
 fn main() {
     let out = PathBuf::from(env::var_os("BENCH_OUT").unwrap_or_else(|| "target/bench".into()));

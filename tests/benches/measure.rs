@@ -1,8 +1,7 @@
 //! Samples and what is said of them.
 
-use std::time::Duration;
-
 use crate::contender::OURS;
+use std::time::Duration;
 
 /// What a number counts; smaller is better unless it is a rate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,10 +1,8 @@
 //! The table for people, the JSON for programs, the plots.
 
-use std::{fmt::Write, fs, io, path::Path};
-
-use serde_json::json;
-
 use crate::{measure::Measure, svg};
+use serde_json::json;
+use std::{fmt::Write, fs, io, path::Path};
 
 /// Every measure of a run.
 #[derive(Default)]

@@ -1,8 +1,7 @@
 //! One measure as a bar chart: a bar to the median, a whisker to p99.
 
-use std::fmt::Write;
-
 use crate::measure::Measure;
+use std::fmt::Write;
 
 const WIDTH: f64 = 760.0;
 const LEFT: f64 = 190.0;

@@ -1,5 +1,6 @@
 //! The `bandwidth` plugin on a veth that a test made by hand.
 
+use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
@@ -7,8 +8,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-
-use serde_json::{Value, json};
 use tests::{Case, Cni, Host, Pod, binaries, case};
 
 const OURS: &str = "/opt/cni/bin";

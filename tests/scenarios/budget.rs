@@ -2,7 +2,6 @@
 //! has a reason, which goes with the new number, or is a mistake.
 
 use std::{collections::BTreeMap, process::Command};
-
 use tests::{Case, Cni, Host, binaries, case};
 
 const BIN: &str = "/opt/cni/bin";

@@ -1,8 +1,7 @@
 //! A delegate called in process and one that is executed give the same bytes, exit codes and kernel state.
 
-use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
-
 use serde_json::{Value, json};
+use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
 use tests::{Case, Cni, Host, Outcome, binaries, case};
 
 /// Links to the suite: whoever delegates finds itself.

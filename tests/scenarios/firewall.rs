@@ -1,8 +1,7 @@
 //! The `firewall` plugin: iptables' filter table, and firewalld where it is installed.
 
-use std::{path::Path, process::Command, time::Duration};
-
 use serde_json::{Value, json};
+use std::{path::Path, process::Command, time::Duration};
 use tests::{Case, Cni, Host, Outcome, binaries, case, process::eventually};
 
 const OURS: &str = "/opt/cni/bin";

@@ -4,7 +4,6 @@ use std::{
     process::{Command, Stdio},
     time::Duration,
 };
-
 use tests::{Case, Cni, Host, Outcome, Process, binaries, case, process::eventually};
 
 const BIN: &str = "/opt/cni/bin";

@@ -6,7 +6,6 @@ use std::{
     path::Path,
     process::{Command, Output},
 };
-
 use tests::{Case, binaries, case};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");

@@ -1,5 +1,6 @@
 //! The file of the embedded lease store under a real daemon: killed, on a full disk, damaged, opened twice.
 
+use nix::sys::signal::Signal;
 use std::{
     collections::BTreeMap,
     io::{Read, Write},
@@ -9,8 +10,6 @@ use std::{
     thread,
     time::Duration,
 };
-
-use nix::sys::signal::Signal;
 use tests::{Case, Host, Process, Underlay, binaries::program, case, process::eventually};
 
 const SERVER: &str = "127.0.0.1:8888";

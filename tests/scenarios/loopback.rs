@@ -1,8 +1,7 @@
 //! The `loopback` plugin: `lo` goes up and down, and the result has its version's shape.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
+use std::path::Path;
 use tests::{Case, Cni, Host, binaries, case};
 
 const OURS: &str = "/opt/cni/bin";

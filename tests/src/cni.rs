@@ -1,12 +1,11 @@
 //! Executes one plugin exactly as a runtime does: environment, stdin, stdout.
 
+use crate::Host;
 use std::{
     collections::BTreeMap,
     io::Write,
     process::{Command, Stdio},
 };
-
-use crate::Host;
 
 /// One call; change a field to make it a bad one.
 #[derive(Clone, Debug)]

@@ -1,15 +1,13 @@
 //! A host: a network and a mount namespace. A pod: a network namespace of a host, at /run/netns/NAME as people know it.
 
+use crate::{Process, sandbox};
+use nix::sched::{CloneFlags, setns, unshare};
 use std::{
     fs::File,
     os::fd::OwnedFd,
     process::{Command, Output},
     thread,
 };
-
-use nix::sched::{CloneFlags, setns, unshare};
-
-use crate::{Process, sandbox};
 
 /// A machine of the test's. It lives as long as this value or a process in it does.
 pub struct Host {

@@ -1,16 +1,15 @@
 //! A program in the background that ends with the test.
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use std::{
     fs::File,
     io::Read,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
-};
-
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
 };
 
 /// A running program; stdout and stderr go to a file that [`Process::output`] reads.

@@ -1,8 +1,7 @@
 //! The namespaces that keep a test run away from the machine.
 
-use std::{env, os::unix::process::CommandExt, process::Command};
-
 use nix::mount::{MsFlags, mount};
+use std::{env, os::unix::process::CommandExt, process::Command};
 
 const MARK: &str = "POD_NETWORK_SANDBOX";
 

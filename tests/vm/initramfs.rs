@@ -1,15 +1,13 @@
 //! The machine's whole disk: this machine's own tools with their libraries, the kernel's modules, our programs.
 
+use crate::kernel::{Kernel, shell};
 use std::{
     env, fs,
     os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     time::SystemTime,
 };
-
 use tests::binaries;
-
-use crate::kernel::{Kernel, shell};
 
 const TOOLS: &[&str] = &[
     "dash",

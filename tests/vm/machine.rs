@@ -1,11 +1,10 @@
 //! Boots, runs one command, and ends.
 
+use crate::{initramfs, kernel::Kernel};
 use std::{
     path::Path,
     process::{Command, Stdio},
 };
-
-use crate::{initramfs, kernel::Kernel};
 
 /// Why no machine can be had here, if none can.
 pub fn missing() -> Option<String> {

@@ -1,6 +1,7 @@
 //! Reading a result of any version into the newest shape.
 use super::{AddResult, Dns, Interface, IpConfig, Route};
-use crate::{Code, Error, Version, cidr};
+use crate::{Code, Error, Version};
+use go_compat::cidr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use std::net::IpAddr;

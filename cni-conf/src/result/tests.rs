@@ -3,8 +3,8 @@ use proptest::prelude::*;
 use serde_json::json;
 
 fn dual_stack() -> AddResult {
-    let net = |text| crate::cidr::parse(text).unwrap();
-    let ip = |text| Some(crate::cidr::parse_ip(text).unwrap());
+    let net = |text| go_compat::cidr::parse(text).unwrap();
+    let ip = |text| Some(go_compat::cidr::parse_ip(text).unwrap());
     AddResult {
         interfaces: vec![
             Interface {

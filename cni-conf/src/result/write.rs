@@ -1,7 +1,8 @@
 //! Writing a result in the shape of a version. Up to 0.4.0 keys come in the order of the structs below and an empty `dns` is there;
 //! from 1.0.0 on they are sorted and it is not.
 use super::{AddResult, Dns, Interface, IpConfig, Route};
-use crate::{Error, Version, cidr, go_json};
+use crate::{Error, Version};
+use go_compat::{cidr, json};
 use ipnetwork::IpNetwork;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use serde_json::Value;
@@ -82,13 +83,13 @@ fn no_routes(routes: &[Route]) -> bool {
 
 pub(super) fn to_json(result: &AddResult, version: Version) -> Result<String, Error> {
     if version < Version::V0_3_0 {
-        return Ok(go_json::marshal_indent(&families(result, version)?));
+        return Ok(json::marshal_indent(&families(result, version)?));
     }
     if version < Version::V1_0_0 {
-        return Ok(go_json::marshal_indent(&lists(result, version)));
+        return Ok(json::marshal_indent(&lists(result, version)));
     }
     // by way of a map, which sorts the keys
-    Ok(go_json::marshal_indent(&to_value(result, version)?))
+    Ok(json::marshal_indent(&to_value(result, version)?))
 }
 
 pub(super) fn to_value(result: &AddResult, version: Version) -> Result<Value, Error> {

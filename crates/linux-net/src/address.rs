@@ -1,18 +1,16 @@
 //! Addresses (rtnetlink(7) RTM_NEWADDR).
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use ipnetwork::IpNetwork;
-use netlink_packet_route::{
-    AddressFamily,
-    address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
-};
-
 use crate::{
     Netlink, Request, Result,
     attributes::{Malformed, Read, attributes, header},
     request::Mode,
 };
+use ipnetwork::IpNetwork;
+use netlink_packet_route::{
+    AddressFamily,
+    address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
+};
+use std::net::{IpAddr, Ipv4Addr};
 
 pub(crate) const RTM_NEWADDR: u16 = 20;
 pub(crate) const RTM_DELADDR: u16 = 21;

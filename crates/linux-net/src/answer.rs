@@ -1,10 +1,9 @@
 //! The kernel's answers as they come out of the socket: a run of messages, each with a header (`struct nlmsghdr`); errors
 //! and acknowledgements (`struct nlmsgerr`) with the extended ACK attributes behind them (linux/netlink.h NLMSGERR_ATTR_*).
 
+use crate::attributes::{Malformed, Read, attributes, header};
 use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NetlinkBuffer};
 use nix::errno::Errno;
-
-use crate::attributes::{Malformed, Read, attributes, header};
 
 const NLMSG_NOOP: u16 = 1;
 const NLMSG_ERROR: u16 = 2;
@@ -130,9 +129,8 @@ fn errno(code: i32) -> Errno {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     /// A 6.18 kernel's answer to an MTU below the minimum (EINVAL and a text), without and with the request's payload.
     const REFUSED: &[u8] = include_bytes!("../testdata/refused-capped.bin");

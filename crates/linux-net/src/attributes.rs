@@ -3,13 +3,11 @@
 //! Requests are written with the typed messages of `netlink-packet-route`. Answers are not read with them: those parsers
 //! decode every attribute of a link, and one that a newer kernel made longer would turn the whole answer into an error.
 
-use std::net::IpAddr;
-
+use crate::Mac;
 use netlink_packet_core::{
     NLA_HEADER_SIZE, NlaBuffer, NlasIterator, parse_i32, parse_ip, parse_u8, parse_u16, parse_u32,
 };
-
-use crate::Mac;
+use std::net::IpAddr;
 
 /// Why an answer could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,9 +107,8 @@ pub(crate) fn header<const N: usize>(payload: &[u8]) -> Read<([u8; N], &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn reads_values_and_skips_padding() {

@@ -1,19 +1,18 @@
 //! VLANs of a bridge's ports: RTM_SETLINK and RTM_DELLINK with AF_BRIDGE and `struct bridge_vlan_info` (linux/if_bridge.h).
 //! A kernel without CONFIG_BRIDGE_VLAN_FILTERING refuses them with EOPNOTSUPP.
 
+use crate::{
+    Netlink, Request, Result,
+    attributes::{Malformed, Read, attributes, header},
+    link::{RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK},
+    request::Mode,
+};
 use netlink_packet_route::{
     AddressFamily,
     link::{
         AfSpecBridge, BridgeFlag, BridgeVlanInfo, BridgeVlanInfoFlags, LinkAttribute,
         LinkExtentMask, LinkMessage,
     },
-};
-
-use crate::{
-    Netlink, Request, Result,
-    attributes::{Malformed, Read, attributes, header},
-    link::{RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK},
-    request::Mode,
 };
 
 const IFLA_AF_SPEC: u16 = 26;
@@ -169,9 +168,8 @@ fn range(begin: &mut Option<u16>, info: BridgeVlanInfo) -> Read<Option<PortVlan>
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     const PORT: [u8; 16] = [7, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 

@@ -1,7 +1,5 @@
 //! Messages of a 6.18 kernel as they came out of its socket, whole, cut short and damaged.
 
-use proptest::prelude::*;
-
 use crate::{
     Mac,
     address::{self, Address},
@@ -11,6 +9,7 @@ use crate::{
     neighbour::{Entry, Neighbour},
     route::{self, Route},
 };
+use proptest::prelude::*;
 
 const VXLAN: &[u8] = include_bytes!("../testdata/link-vxlan.bin");
 const PORT: &[u8] = include_bytes!("../testdata/link-port.bin");

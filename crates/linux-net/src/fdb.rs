@@ -1,17 +1,15 @@
 //! Forwarding entries of a vxlan device (RTM_NEWNEIGH with AF_BRIDGE and NTF_SELF).
 
-use std::net::IpAddr;
-
-use netlink_packet_route::{
-    AddressFamily,
-    neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage},
-};
-
 use crate::{
     Mac, Netlink, Request, Result,
     neighbour::{Entry, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH},
     request::Mode,
 };
+use netlink_packet_route::{
+    AddressFamily,
+    neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage},
+};
+use std::net::IpAddr;
 
 const AF_BRIDGE: u8 = 7;
 const NTF_SELF: u8 = 0x02;

@@ -55,9 +55,8 @@ fn parse(text: &str) -> Option<Mac> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn forms() {

@@ -1,16 +1,14 @@
 //! Change notifications: a socket in the rtnetlink multicast groups.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::{errno::Errno, libc, sys::socket::setsockopt, sys::socket::sockopt};
-
 use crate::{
     Error, Result, address,
     answer::{Answer, messages},
     attributes::Read,
     link, neighbour, route,
 };
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::{errno::Errno, libc, sys::socket::setsockopt, sys::socket::sockopt};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE.
 const GROUPS: u32 = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400;

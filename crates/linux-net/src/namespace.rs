@@ -1,12 +1,6 @@
 //! Network namespaces, with an entry that cannot leave a thread in the wrong one.
 
-use std::{
-    fs::File,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
-    sync::Arc,
-};
-
+use crate::{Error, Result};
 use nix::{
     sched::{CloneFlags, setns},
     sys::{
@@ -14,8 +8,12 @@ use nix::{
         statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, statfs},
     },
 };
-
-use crate::{Error, Result};
+use std::{
+    fs::File,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+    sync::Arc,
+};
 
 /// The calling thread's own.
 const OWN: &str = "/proc/thread-self/ns/net";

@@ -1,18 +1,16 @@
 //! Neighbours: ARP and NDP entries (rtnetlink(7) RTM_NEWNEIGH).
 
-use std::net::IpAddr;
-
-use netlink_packet_route::{
-    AddressFamily,
-    neighbour::{NeighbourAttribute, NeighbourMessage},
-    route::RouteType,
-};
-
 use crate::{
     Mac, Netlink, Request, Result,
     attributes::{Read, attributes, header},
     request::Mode,
 };
+use netlink_packet_route::{
+    AddressFamily,
+    neighbour::{NeighbourAttribute, NeighbourMessage},
+    route::RouteType,
+};
+use std::net::IpAddr;
 
 pub(crate) const RTM_NEWNEIGH: u16 = 28;
 pub(crate) const RTM_DELNEIGH: u16 = 29;

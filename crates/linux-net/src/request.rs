@@ -1,13 +1,11 @@
 //! A request that is ready to be sent, and how requests are laid out for the kernel.
 
-use std::{os::fd::OwnedFd, sync::Arc};
-
+use crate::answer::HEADER;
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE,
     NLM_F_REQUEST,
 };
-
-use crate::answer::HEADER;
+use std::{os::fd::OwnedFd, sync::Arc};
 
 /// A request that is ready to be sent: built by `link::`, `address::`, `route::`, `neighbour::`, `fdb::`, `bridge_vlan::`,
 /// `tc::`.

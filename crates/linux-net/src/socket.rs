@@ -1,15 +1,13 @@
 //! The NETLINK_ROUTE socket: extended ACKs, and strict checking of dump requests, so that the kernel filters.
 
-use std::io;
-
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::{errno::Errno, libc};
-
 use crate::{
     Error, NetNs, Request, Result,
     attributes::Read,
     exchange::{Channel, Exchange},
 };
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use nix::{errno::Errno, libc};
+use std::io;
 
 /// The socket. It stays in the namespace it was opened in, whatever its thread does later.
 #[derive(Debug)]

@@ -1,12 +1,11 @@
 //! `/proc/sys`, of the calling thread's network namespace.
 
+use crate::{Error, Result};
 use std::{
     fs,
     io::{self, Read, Write},
     path::PathBuf,
 };
-
-use crate::{Error, Result};
 
 /// proc(5): values are at most a page.
 const LARGEST: usize = 4096;

@@ -1,20 +1,18 @@
 //! Traffic control, as far as shaping a pod needs it: token buckets, the ingress hook, and a filter there that sends all
 //! traffic through another device (linux/pkt_sched.h, linux/pkt_cls.h, tc_act/tc_mirred.h).
 
-use std::time::Duration;
-
+use crate::{
+    Netlink, Request, Result,
+    attributes::{Read, attributes, header},
+    request::Mode,
+};
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::tc::{
     TcAction, TcActionAttribute, TcActionGeneric, TcActionMirror, TcActionMirrorOption,
     TcActionOption, TcActionType, TcAttribute, TcFilterU32, TcFilterU32Option, TcHandle, TcMessage,
     TcMirror, TcMirrorActionType, TcOption, TcU32Key, TcU32Selector, TcU32SelectorFlags,
 };
-
-use crate::{
-    Netlink, Request, Result,
-    attributes::{Read, attributes, header},
-    request::Mode,
-};
+use std::time::Duration;
 
 const RTM_NEWQDISC: u16 = 36;
 const RTM_DELQDISC: u16 = 37;
@@ -258,9 +256,8 @@ fn read(payload: &[u8]) -> Read<Qdisc> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
+    use proptest::prelude::*;
 
     const LATENCY: Duration = Duration::from_millis(25);
 

@@ -1,6 +1,7 @@
 //! One call of a plugin: its environment and its configuration, checked.
 use crate::{Verb, delegate::Registry, environment::Environment, version_gate};
-use cni_conf::{AddResult, Code, Error, NetConf, Version, args, go_json};
+use cni_conf::{AddResult, Code, Error, NetConf, Version, args};
+use go_compat::json;
 use std::path::PathBuf;
 
 /// A checked call.
@@ -66,7 +67,7 @@ impl Call {
 
     /// The plugin's own keys, as Go reads them. Err: code 6 in upstream's wording `failed to load netconf: ...`.
     pub fn conf<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
-        go_json::from_slice(&self.config)
+        json::from_slice(&self.config)
             .map_err(|error| Error::new(Code::Decode, format!("failed to load netconf: {error}")))
     }
 

@@ -135,7 +135,7 @@ impl Environment {
     }
 
     /// Name and value of each, for a plugin that is executed. Empty ones are given too, so that none is inherited by mistake.
-    pub(crate) fn variables(&self) -> [(&'static str, &OsStr); 7] {
+    pub fn variables(&self) -> [(&'static str, &OsStr); 7] {
         [
             ("CNI_COMMAND", OsStr::new(&self.command)),
             ("CNI_CONTAINERID", OsStr::new(&self.container_id)),

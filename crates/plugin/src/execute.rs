@@ -17,7 +17,7 @@ const BUSY_WAITS: [u64; 9] = [5, 10, 20, 50, 100, 300, 500, 1500, 2500];
 
 /// Runs `program` with this process's environment and `variables` over it, and `config` on stdin. Gives its stdout; its stderr is
 /// passed on. Errors: what the program printed as its error, or upstream's `netplugin failed ...` with code 0.
-pub(crate) fn execute(
+pub fn execute(
     program: &Path,
     variables: &[(&str, &OsStr)],
     config: &[u8],

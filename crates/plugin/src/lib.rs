@@ -2,11 +2,10 @@
 pub mod call;
 pub mod delegate;
 pub mod environment;
-mod execute;
+pub mod execute;
 pub mod frame;
 mod identity;
-pub mod runtime;
-mod search;
+pub mod search;
 pub mod state;
 mod version_gate;
 

@@ -1,6 +1,7 @@
 //! What a plugin has to remember of an attachment until its DEL: one small JSON file each, `<folder>/<container>_<ifname>.json`.
 //! The folder lies in /run: what a reboot makes meaningless goes with it.
-use cni_conf::{Attachment, Code, Error, go_json};
+use cni_conf::{Attachment, Code, Error};
+use go_compat::json;
 use nix::{
     fcntl::{AT_FDCWD, AtFlags},
     libc::O_TMPFILE,
@@ -53,7 +54,7 @@ impl StateFolder {
     /// None where there is none. One that makes no sense is as good as none.
     pub fn read<T: DeserializeOwned>(&self, file: &Path) -> Result<Option<T>, Error> {
         match fs::read(file) {
-            Ok(bytes) => Ok(go_json::from_slice(&bytes).ok()),
+            Ok(bytes) => Ok(json::from_slice(&bytes).ok()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(io_error("read", file, &error)),
         }

@@ -1,6 +1,7 @@
 //! Which verbs a configuration's version allows (CNI spec 1.1, section 1; upstream: skel's pluginMain).
 use crate::Verb;
-use cni_conf::{Code, Error, Version, go_json, ids};
+use cni_conf::{Code, Error, Version, ids};
+use go_compat::json;
 
 #[derive(serde::Deserialize, Default)]
 #[serde(default)]
@@ -18,7 +19,7 @@ pub(crate) fn check(verb: Verb, config: &[u8], supported: &[Version]) -> Result<
         Verb::Gc | Verb::Status => (1, 1, 0),
         Verb::Add | Verb::Del | Verb::Version => return Ok(()),
     };
-    let Ok(Versioned { name, cni_version }) = go_json::from_slice(config) else {
+    let Ok(Versioned { name, cni_version }) = json::from_slice(config) else {
         return Ok(());
     };
     ids::check_network_name(&name)?;

@@ -6,7 +6,7 @@ const V4: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nF
 const V6: &str = "FLANNEL_IPV6_NETWORK=fc00::/48\nFLANNEL_IPV6_SUBNET=fc00::1/64\nFLANNEL_MTU=1430\nFLANNEL_IPMASQ=false\n";
 
 fn conf(text: &str) -> Conf {
-    go_json::from_slice(text.as_bytes()).unwrap()
+    json::from_slice(text.as_bytes()).unwrap()
 }
 fn derived(text: &str, env: &str) -> String {
     let env = SubnetEnv::parse(env, "subnet.env").unwrap();

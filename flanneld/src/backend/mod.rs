@@ -1,14 +1,15 @@
 //! Backends: how packets get to the other nodes. A backend is a pure function from configuration, underlay and leases to
 //! the state that this host should have; the reconciler does the rest.
+pub mod peers;
 pub mod vxlan;
 
 use crate::{
-    host_state::{DeviceName, HostState},
-    lease::{Lease, LeaseAttrs},
-    network_config::NetworkConfig,
-    peers::{Ours, Skipped},
-    reach::Reach,
+    backend::peers::{Ours, Skipped},
+    model::host_state::{DeviceName, HostState},
+    model::lease::{Lease, LeaseAttrs},
+    model::network_config::NetworkConfig,
     underlay::Underlay,
+    underlay::direct_routes::Reach,
 };
 use linux_net::Mac;
 use std::sync::Arc;

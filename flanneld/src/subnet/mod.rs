@@ -1,13 +1,12 @@
 //! Subnet managers: where leases come from. Each publishes the whole current picture; the newest replaces the one not yet handled.
 pub mod alloc;
 pub mod embedded;
-mod key;
 
-pub use key::SubnetKey;
+pub use crate::model::SubnetKey;
 
 use crate::{
-    lease::{Lease, LeaseAttrs, Leases},
-    network_config::NetworkConfig,
+    model::lease::{Lease, LeaseAttrs, Leases},
+    model::network_config::NetworkConfig,
 };
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use std::{future::Future, pin::Pin};

@@ -1,11 +1,12 @@
 //! The underlay: the interface and addresses by which other nodes reach this one (upstream: pkg/ipmatch). `select` decides
 //! over what was seen; nothing here talks to the kernel, so the daemon can decide again whenever the host's network changed.
-mod follow;
-mod pick;
+mod addresses;
+pub mod direct_routes;
 mod select;
+mod tracker;
 
-pub use follow::{Follow, Sight};
 pub use select::select;
+pub use tracker::{Follow, Sight};
 
 use linux_net::{address::Address, link::Link, route::Route};
 use regex::Regex;

@@ -43,7 +43,7 @@ pub(crate) struct Bandwidth {
 
 impl Bandwidth {
     pub(crate) fn read(call: &Call) -> Result<Bandwidth, Error> {
-        let keys: Keys = cni_conf::go_json::from_slice(&call.config).map_err(|error| {
+        let keys: Keys = go_compat::json::from_slice(&call.config).map_err(|error| {
             Error::internal(format!("failed to parse network configuration: {error}"))
         })?;
         keys.buckets()
@@ -98,10 +98,10 @@ fn bucket(rate: u64, burst: u64) -> Result<Option<Tbf>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cni_conf::go_json;
+    use go_compat::json;
 
     fn read(json: &str) -> Result<Bandwidth, String> {
-        let keys: Keys = go_json::from_slice(json.as_bytes()).map_err(|error| error.to_string())?;
+        let keys: Keys = json::from_slice(json.as_bytes()).map_err(|error| error.to_string())?;
         keys.buckets().map_err(|error| error.msg)
     }
 

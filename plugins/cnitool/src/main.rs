@@ -3,7 +3,7 @@ mod options;
 
 use cni_conf::{Error, Version};
 use options::{Options, Verb};
-use plugin::runtime::{Runtime, RuntimeConf};
+use runtime::{Runtime, RuntimeConf};
 use std::{
     env,
     ffi::OsString,

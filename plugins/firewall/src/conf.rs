@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Conf, String> {
-        let keys = cni_conf::go_json::from_slice(json.as_bytes()).unwrap();
+        let keys = go_compat::json::from_slice(json.as_bytes()).unwrap();
         Conf::of(keys).map_err(|error| error.msg)
     }
 

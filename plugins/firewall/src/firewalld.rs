@@ -156,7 +156,7 @@ impl Firewalld {
 }
 
 fn source(ip: IpAddr) -> String {
-    cni_conf::cidr::host(ip).to_string()
+    go_compat::cidr::host(ip).to_string()
 }
 
 /// The first path of DBUS_SYSTEM_BUS_ADDRESS, or the usual one.

@@ -143,7 +143,7 @@ fn wanted(admin_chain: &str, ips: &[IpAddr]) -> Vec<Placed> {
 }
 
 fn of_address(ip: IpAddr) -> [Placed; 2] {
-    let host = cni_conf::cidr::host(ip);
+    let host = go_compat::cidr::host(ip);
     [
         format!("-d {host} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"),
         format!("-s {host} -j ACCEPT"),

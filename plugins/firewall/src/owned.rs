@@ -35,7 +35,7 @@ impl Record {
     pub(crate) fn addresses(&self) -> Vec<IpAddr> {
         self.ips
             .iter()
-            .filter_map(|ip| cni_conf::cidr::parse_ip(ip).ok())
+            .filter_map(|ip| go_compat::cidr::parse_ip(ip).ok())
             .collect()
     }
 }

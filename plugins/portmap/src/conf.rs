@@ -1,10 +1,10 @@
 //! The plugin's own keys, checked as upstream does and with its messages.
-use cni_conf::{AddResult, Error, cidr, go_json};
+use crate::forward::{Forward, Protocol};
+use cni_conf::{AddResult, Error};
+use go_compat::{cidr, json};
 use plugin::Call;
 use serde::Deserialize;
 use std::net::IpAddr;
-
-use crate::forward::{Forward, Protocol};
 
 /// The keys as they stand in the configuration.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -99,7 +99,7 @@ impl Conf {
     }
 
     pub(crate) fn parse(config: &[u8]) -> Result<Conf, String> {
-        let keys: Keys = go_json::from_slice(config)
+        let keys: Keys = json::from_slice(config)
             .map_err(|error| format!("failed to parse network configuration: {error}"))?;
         Conf::check(&keys)
     }

@@ -1,12 +1,12 @@
 //! The plugin's keys. Addresses of `args.cni.ips`, or else of `runtimeConfig.ips`, replace those of `ipam.addresses`; then
 //! `IP=` and `GATEWAY=` of CNI_ARGS add to them.
 
-use std::net::IpAddr;
-
-use cni_conf::{Dns, Error, Route, cidr};
+use cni_conf::{Dns, Error, Route};
+use go_compat::cidr;
 use ipnetwork::IpNetwork;
 use plugin::Call;
 use serde::Deserialize;
+use std::net::IpAddr;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -159,7 +159,7 @@ mod tests {
 
     fn ipam(text: &str, ip: &str, gateway: &str) -> Result<Ipam, Error> {
         Ipam::new(
-            cni_conf::go_json::from_slice(text.as_bytes()).unwrap(),
+            go_compat::json::from_slice(text.as_bytes()).unwrap(),
             ip,
             gateway,
         )

@@ -3,9 +3,8 @@
 mod conf;
 
 use cni_conf::{AddResult, Error, IpConfig, Version};
-use plugin::{AddOutput, Call, Plugin};
-
 use conf::{Address, Ipam};
+use plugin::{AddOutput, Call, Plugin};
 
 /// The plugin.
 pub static PLUGIN: Static = Static;

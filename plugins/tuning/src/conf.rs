@@ -203,10 +203,10 @@ fn number(key: &str, value: i64) -> Result<u32, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cni_conf::go_json;
+    use go_compat::json;
 
     fn merged(json: &str, mac_of_env: &str) -> Conf {
-        let keys: Keys = go_json::from_slice(json.as_bytes()).unwrap();
+        let keys: Keys = json::from_slice(json.as_bytes()).unwrap();
         keys.merged(mac_of_env.into())
     }
 

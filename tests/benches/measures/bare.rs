@@ -1,11 +1,10 @@
 //! The kernel's own cost: the same links, addresses and routes by bare netlink requests, without any process.
 
+use linux_net::{NetNs, Netlink, Request, address, link, route};
 use std::{
     path::Path,
     time::{Duration, Instant},
 };
-
-use linux_net::{NetNs, Netlink, Request, address, link, route};
 
 /// A bridge `cni0` with an address; its index.
 pub fn bridge() -> u32 {

@@ -1,12 +1,11 @@
 //! ADD and DEL of one pod: bridge -> host-local, and ours through flannel as well.
 
-use tests::Host;
-
 use super::bare;
 use crate::{
     contender::{Contender, OURS, hosts, pods, turn},
     measure::{Measure, Unit},
 };
+use tests::Host;
 
 /// The configuration that everybody gets.
 pub const BRIDGE: &str = r#"{"cniVersion":"1.0.0","name":"bench","type":"bridge","bridge":"cni0","isDefaultGateway":true,"hairpinMode":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.88.0.0/16"}]],"routes":[{"dst":"10.244.0.0/16"}]}}"#;

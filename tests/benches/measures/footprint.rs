@@ -1,14 +1,12 @@
 //! What does not depend on the machine's speed: memory, processes, system calls, size on disk.
 
-use std::{fs, process::Command};
-
-use tests::Host;
-
 use super::chain::BRIDGE;
 use crate::{
     contender::{Call, Contender, hosts, pods},
     measure::{Measure, Unit},
 };
+use std::{fs, process::Command};
+use tests::Host;
 
 /// All of it.
 pub fn run(contenders: &[Contender], _rounds: usize) -> Vec<Measure> {

@@ -1,13 +1,11 @@
 //! host-local against a store that holds many reservations already.
 
-use std::{fs, path::Path};
-
-use tests::Host;
-
 use crate::{
     contender::{Contender, hosts, turn},
     measure::{Measure, Unit},
 };
+use std::{fs, path::Path};
+use tests::Host;
 
 const SIZES: &[usize] = &[0, 250, 10_000, 60_000];
 const CONFIG: &str = r#"{"cniVersion":"1.0.0","name":"bench","type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.0.0.0/8"}]]}}"#;

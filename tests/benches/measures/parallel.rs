@@ -1,18 +1,16 @@
 //! ADD and DEL of many pods, 16 at a time.
 
-use std::{
-    sync::atomic::{AtomicUsize, Ordering},
-    thread,
-    time::{Duration, Instant},
-};
-
-use tests::Host;
-
 use super::{bare, chain::BRIDGE};
 use crate::{
     contender::{Contender, hosts, pods},
     measure::{Measure, Unit},
 };
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+use tests::Host;
 
 const AT_ONCE: usize = 16;
 const PODS: usize = 96;

@@ -1,11 +1,10 @@
 //! portmap with 0, 1 and 10 ports, on a node with 0 and 500 pods that have a port.
 
-use tests::Host;
-
 use crate::{
     contender::{Contender, hosts, turn},
     measure::{Measure, Unit},
 };
+use tests::Host;
 
 /// ADD and DEL for each; iptables, which every contender has, and nftables where it is known.
 pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {

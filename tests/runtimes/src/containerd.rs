@@ -1,18 +1,16 @@
 //! containerd, driven over its CRI socket as kubelet drives it.
 
-use std::{fs, path::Path, process::Command, time::Duration};
-
+use crate::{image, machine};
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, CreateContainerRequest, ExecSyncRequest, ImageSpec,
     LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PodSandboxStatusRequest,
     PortMapping, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
     StatusRequest, StopPodSandboxRequest, runtime_service_client::RuntimeServiceClient,
 };
+use std::{fs, path::Path, process::Command, time::Duration};
 use tests::{Process, process::eventually};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint, Uri};
-
-use crate::{image, machine};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 

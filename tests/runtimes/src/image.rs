@@ -1,8 +1,7 @@
 //! A container image made on the spot: busybox and nothing else, as a docker-archive. No registry is asked.
 
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
-
 use serde_json::json;
+use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
 
 /// The image's reference in both runtimes.
 pub const NAME: &str = "localhost/busybox:1";

@@ -9,7 +9,6 @@ use std::{
     thread,
     time::Duration,
 };
-
 use tests::sandbox;
 
 const MARK: &str = "POD_NETWORK_MACHINE";

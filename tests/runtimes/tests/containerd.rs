@@ -1,12 +1,11 @@
 //! containerd's CRI over our plugins: what kubelet does to a node.
 
-use std::{fs, time::Duration};
-
 use runtimes::{
     containerd::{Containerd, Cri, Pod},
     image::run,
     machine,
 };
+use std::{fs, time::Duration};
 use tests::{Case, case, process::eventually};
 
 /// flannel with its usual companions.

@@ -1,11 +1,10 @@
 //! podman with its CNI back end: a second runtime, which calls plugins in its own way.
 
-use std::fs;
-
 use runtimes::{
     image::{self, run},
     machine,
 };
+use std::fs;
 use tests::{Case, case};
 
 const CONF_LIST: &str = r#"{"name":"pods","cniVersion":"0.4.0","plugins":[

@@ -1,11 +1,9 @@
 //! What ours and the Go plugin do alike.
 
-use std::time::Duration;
-
-use serde_json::json;
-use tests::{Case, Pod, case, process::eventually};
-
 use super::node::{Node, V4, V6, Whose, address, conf, ip_in};
+use serde_json::json;
+use std::time::Duration;
+use tests::{Case, Pod, case, process::eventually};
 
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();

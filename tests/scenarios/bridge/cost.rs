@@ -1,10 +1,9 @@
 //! What an ADD and a DEL cost in processes, packets to the kernel and system calls: numbers that no machine's speed changes.
 //! (The Go plugins: 2 processes, 19 to 28 sockets with a request or two each and 2,300 calls; 13 processes with iptables.)
 
+use super::node::{Node, V4, V6, conf};
 use serde_json::{Value, json};
 use tests::{Case, case};
-
-use super::node::{Node, V4, V6, conf};
 
 pub fn cases() -> Vec<Case> {
     let masquerade = |backend: &str| json!({ "ipMasq": true, "ipMasqBackend": backend });

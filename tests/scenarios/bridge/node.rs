@@ -1,8 +1,7 @@
 //! A node with plugins, and what a scenario asks of it.
 
-use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path};
-
 use serde_json::{Value, json};
+use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path};
 use tests::{Cni, Host, Outcome, Pod, binaries};
 
 /// Whose plugins.

@@ -1,11 +1,9 @@
 //! What only ours does: many at once, leftovers, cleaning by name, and each key that the Go plugin's older releases lack.
 
-use std::{collections::BTreeSet, thread};
-
-use serde_json::{Value, json};
-use tests::{Case, Outcome, case};
-
 use super::node::{Node, V4, V6, Whose, address, conf, ip_in};
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, thread};
+use tests::{Case, Outcome, case};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -1,9 +1,8 @@
 //! Masquerade and the spoof check: what they do, what they leave in the packet filter, and what remains of them.
 
+use super::node::{Node, V4, V6, Whose, conf};
 use serde_json::json;
 use tests::{Case, case};
-
-use super::node::{Node, V4, V6, Whose, conf};
 
 pub fn cases() -> Vec<Case> {
     vec![

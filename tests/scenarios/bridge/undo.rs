@@ -1,9 +1,8 @@
 //! A step of ADD fails: nothing is left of it, and the error tells the way out.
 
+use super::node::{Node, V4, conf};
 use serde_json::json;
 use tests::{Case, case};
-
-use super::node::{Node, V4, conf};
 
 pub fn cases() -> Vec<Case> {
     vec![

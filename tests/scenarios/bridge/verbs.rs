@@ -1,9 +1,8 @@
 //! CHECK, GC and STATUS.
 
+use super::node::{Node, V4, V6, conf, json_of};
 use serde_json::{Value, json};
 use tests::{Case, case};
-
-use super::node::{Node, V4, V6, conf, json_of};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -1,9 +1,8 @@
 //! VLANs; they need a kernel with VLAN filtering on bridges.
 
+use super::node::{Node, V4, address, conf};
 use serde_json::{Value, json};
 use tests::{Case, Host, case};
-
-use super::node::{Node, V4, address, conf};
 
 pub fn cases() -> Vec<Case> {
     let with = || (!filters()).then(|| "this kernel has no VLAN filtering on bridges".to_owned());

@@ -1,15 +1,13 @@
 //! Our cnitool with Debian's Go plugins, and the field's own cnitool with ours.
 
+use super::{GO_PLUGINS, Runtime, failed, run, succeeded};
+use serde_json::{Value, json};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
-
-use serde_json::{Value, json};
 use tests::{Host, Pod, binaries};
-
-use super::{GO_PLUGINS, Runtime, failed, run, succeeded};
 
 /// A list that Go plugins since 1.0 and ours both know.
 fn bridge_list(version: &str) -> Value {

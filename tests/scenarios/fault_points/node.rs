@@ -1,9 +1,8 @@
 //! A node, and a chain of plugins on it that strace can disturb.
 
+use super::Step;
 use serde_json::{Value, json};
 use tests::{Cni, Host, Outcome, binaries};
-
-use super::Step;
 
 pub const BIN: &str = "/opt/cni/bin";
 /// The same plugins, executed by strace.

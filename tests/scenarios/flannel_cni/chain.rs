@@ -1,9 +1,8 @@
 //! flannel -> bridge -> host-local, whole.
 
+use super::node::{BIN, DUAL, Node, SUBNET_ENV, conf};
 use serde_json::{Value, json};
 use tests::{Case, case};
-
-use super::node::{BIN, DUAL, Node, SUBNET_ENV, conf};
 
 pub fn cases() -> Vec<Case> {
     vec![

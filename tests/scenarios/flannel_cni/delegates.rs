@@ -1,9 +1,8 @@
 //! What a delegate is given, whatever it is, and what comes of its failures.
 
+use super::node::{DUAL, Node, SUBNET_ENV, recorder};
 use serde_json::{Value, json};
 use tests::{Case, case};
-
-use super::node::{DUAL, Node, SUBNET_ENV, recorder};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -1,14 +1,12 @@
 //! subnet.env: missing, late, broken, hostile.
 
+use super::node::{DUAL, Node, SUBNET_ENV, conf};
+use serde_json::json;
 use std::{
     thread::{scope, sleep},
     time::{Duration, Instant},
 };
-
-use serde_json::json;
 use tests::{Case, case};
-
-use super::node::{DUAL, Node, SUBNET_ENV, conf};
 
 pub fn cases() -> Vec<Case> {
     vec![

@@ -1,8 +1,7 @@
 //! A node with the suite and a lease.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path};
-
 use serde_json::{Value, json};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use tests::{Cni, Host, Outcome, Pod, binaries};
 
 pub const BIN: &str = "/opt/cni/bin";

@@ -1,9 +1,8 @@
 //! DEL finds its way from whatever is left.
 
+use super::node::{Node, SUBNET_ENV, conf};
 use serde_json::json;
 use tests::{Case, case};
-
-use super::node::{Node, SUBNET_ENV, conf};
 
 pub fn cases() -> Vec<Case> {
     vec![

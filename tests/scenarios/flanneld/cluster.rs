@@ -1,13 +1,12 @@
 //! A small cluster: hosts on an underlay, a flanneld on each, the first of which keeps the leases; pods made by hand.
 
+use nix::sys::signal::Signal;
 use std::{
     io::{Read, Write},
     net::TcpStream,
     process::Command,
     time::Duration,
 };
-
-use nix::sys::signal::Signal;
 use tests::{Host, Pod, Process, Underlay, binaries::program, process::eventually, underlay};
 
 pub const V4: &str =

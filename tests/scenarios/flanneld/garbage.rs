@@ -1,10 +1,8 @@
 //! Leases that other nodes wrote wrongly: each is left out with its reason, and takes nobody with it.
 
-use std::time::Duration;
-
-use tests::{Case, case, process::eventually};
-
 use super::cluster::{Cluster, V4, post};
+use std::time::Duration;
+use tests::{Case, case, process::eventually};
 
 /// The cases.
 pub fn cases() -> Vec<Case> {

@@ -1,8 +1,7 @@
 //! Nodes join: devices, entries, rules and files are those of upstream, and pods talk.
 
-use tests::{Case, case, underlay};
-
 use super::cluster::{Cluster, DUAL, V4, V6, get};
+use tests::{Case, case, underlay};
 
 /// The cases.
 pub fn cases() -> Vec<Case> {

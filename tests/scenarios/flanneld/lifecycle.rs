@@ -1,5 +1,10 @@
 //! Nodes leave and return, daemons are killed and started again under traffic, the lease store goes and comes back.
 
+use super::{
+    cluster::{Cluster, DUAL, V4, get},
+    repair::snapshot,
+};
+use nix::sys::signal::Signal;
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
@@ -7,14 +12,7 @@ use std::{
     thread,
     time::Duration,
 };
-
-use nix::sys::signal::Signal;
 use tests::{Case, Host, case, process::eventually, underlay};
-
-use super::{
-    cluster::{Cluster, DUAL, V4, get},
-    repair::snapshot,
-};
 
 const LIMIT: Duration = Duration::from_secs(15);
 

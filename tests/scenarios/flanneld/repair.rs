@@ -1,11 +1,9 @@
 //! Whatever is ours and somebody deletes or changes comes back within 100 ms; what is not ours is left alone.
 
-use std::time::{Duration, Instant};
-
-use nix::sys::signal::Signal;
-use tests::{Case, Host, case, process::eventually, underlay};
-
 use super::cluster::{Cluster, DUAL, V4};
+use nix::sys::signal::Signal;
+use std::time::{Duration, Instant};
+use tests::{Case, Host, case, process::eventually, underlay};
 
 /// What the daemon promises.
 const PROMISE: Duration = Duration::from_millis(100);

@@ -1,14 +1,12 @@
 //! Thousands of peers: how soon they are programmed, and at what cost in memory.
 
+use super::cluster::{Cluster, V4};
 use std::{
     io::{Read, Write},
     net::TcpStream,
     time::{Duration, Instant},
 };
-
 use tests::{Case, Host, case, process::eventually};
-
-use super::cluster::{Cluster, V4};
 
 /// What design.md allows flanneld at that many peers, in KiB.
 const MEMORY: u64 = 30 * 1024;

@@ -1,14 +1,12 @@
 //! How it starts and how it refuses to: options, what it adopts, what systemd hears, how a lost lease ends it.
 
+use super::cluster::{Cluster, DUAL, V4, delete};
 use std::{
     os::unix::net::UnixDatagram,
     process::{Command, Output},
     time::Duration,
 };
-
 use tests::{Case, Host, Underlay, binaries::program, case, process::eventually};
-
-use super::cluster::{Cluster, DUAL, V4, delete};
 
 const LIMIT: Duration = Duration::from_secs(10);
 

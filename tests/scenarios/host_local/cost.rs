@@ -1,11 +1,9 @@
 //! What an ADD and a DEL cost does not depend on how many reservations there are.
 
-use std::fs;
-
-use serde_json::json;
-use tests::{Cni, Host};
-
 use super::{OURS, STORE, add, config, del, host};
+use serde_json::json;
+use std::fs;
+use tests::{Cni, Host};
 
 /// System calls of one verb, by name, and how many bytes they read.
 struct Cost {

@@ -1,5 +1,6 @@
 //! kill -9 in the middle of ADDs.
 
+use super::{OURS, STORE, add, address, config, del, host, range, taken};
 use std::{
     collections::HashMap,
     io::Write,
@@ -7,8 +8,6 @@ use std::{
     thread,
     time::Duration,
 };
-
-use super::{OURS, STORE, add, address, config, del, host, range, taken};
 
 /// Whatever moment it hits, a reservation is whole or absent, DEL removes it, and the store goes on working.
 pub fn killed() {

@@ -1,9 +1,8 @@
 //! Reservations that a failed ADD, a lost DEL or a reboot left behind come back into use, and never a live pod's.
 
+use super::{GO, OURS, STORE, add, address, config, host, range, taken};
 use std::{process::Command, thread};
 use tests::{Cni, Host};
-
-use super::{GO, OURS, STORE, add, address, config, host, range, taken};
 
 /// ADD for a pod that has a namespace.
 fn add_in(host: &Host, id: &str, netns: &str, config: &str) -> tests::Outcome {

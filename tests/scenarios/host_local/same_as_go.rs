@@ -1,9 +1,8 @@
 //! The same calls to ours and to Debian's Go plugin give the same bytes, files and messages.
 
+use super::{GO, OURS, config, host};
 use serde_json::{Value, json};
 use tests::{Cni, Host};
-
-use super::{GO, OURS, config, host};
 
 /// One call of each, in a host of its own, with the same arguments.
 fn both(verb: &str, args: &str, config: &str) -> [(Host, tests::Outcome); 2] {

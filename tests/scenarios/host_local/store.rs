@@ -1,9 +1,8 @@
 //! What the store's state means for the verbs.
 
+use super::{OURS, STORE, add, address, config, del, host, range, taken};
 use serde_json::{Value, json};
 use tests::{Cni, Host, Outcome};
-
-use super::{OURS, STORE, add, address, config, del, host, range, taken};
 
 fn status_of(host: &Host, config: &str) -> Outcome {
     Cni::new(OURS, "", "").call(host, "STATUS", "host-local", config)

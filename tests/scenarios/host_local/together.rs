@@ -1,5 +1,6 @@
 //! One store, used by ours and by Debian's Go plugin.
 
+use super::{GO, OURS, add, address, config, del, host, range, taken};
 use std::{
     collections::HashSet,
     sync::{
@@ -8,8 +9,6 @@ use std::{
     },
     thread,
 };
-
-use super::{GO, OURS, add, address, config, del, host, range, taken};
 
 /// What one of them reserved, the other finds and frees.
 pub fn in_turns() {

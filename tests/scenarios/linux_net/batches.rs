@@ -1,11 +1,6 @@
 //! Many requests at once, and dumps that others disturb.
 
-use std::{
-    net::{IpAddr, Ipv4Addr},
-    sync::atomic::{AtomicBool, Ordering},
-    time::Instant,
-};
-
+use super::with_bridge;
 use ipnetwork::IpNetwork;
 use linux_net::{
     Mac, Netlink, Request,
@@ -13,9 +8,12 @@ use linux_net::{
     neighbour::{self, Neighbour},
     route::{self, Filter, Route},
 };
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Instant,
+};
 use tests::{Case, case};
-
-use super::with_bridge;
 
 const MANY: u32 = 10_000;
 

@@ -1,15 +1,14 @@
 //! Notifications.
 
-use std::{
-    os::fd::AsFd,
-    time::{Duration, Instant},
-};
-
 use linux_net::{
     Netlink, link,
     monitor::{Event, Monitor},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 use tests::{Case, Host, case};
 
 pub(super) fn cases() -> Vec<Case> {

@@ -1,5 +1,6 @@
 //! Each operation on links, addresses, routes, neighbours, FDB entries, namespaces and sysctls.
 
+use super::{first, index, ip, with_bridge};
 use ipnetwork::IpNetwork;
 use linux_net::{
     Mac, NetNs, Netlink, address,
@@ -10,8 +11,6 @@ use linux_net::{
     sysctl,
 };
 use tests::{Case, Host, case};
-
-use super::{first, index, ip, with_bridge};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -1,15 +1,13 @@
 //! Traffic control, and VLANs on bridge ports.
 
-use std::time::Duration;
-
+use super::{index, with_bridge};
 use linux_net::{
     bridge_vlan::{self, PortVlan},
     link,
     tc::{self, Tbf},
 };
+use std::time::Duration;
 use tests::{Case, Host, case};
-
-use super::{index, with_bridge};
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

@@ -1,14 +1,12 @@
 //! Sets and maps, and their elements.
 
-use std::net::IpAddr;
-
+use super::fixtures::*;
 use packet_filter::{
     ChainType, DataType, Element, Family, Field, Hook, Nft, Part, Set, Statement, Transaction,
     Value, ValueType,
 };
+use std::net::IpAddr;
 use tests::Host;
-
-use super::fixtures::*;
 
 fn ports_map() -> Set {
     Set {

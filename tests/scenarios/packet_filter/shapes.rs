@@ -1,9 +1,8 @@
 //! Rules one by one: `nft` lists ours in its own words, and we read its.
 
+use super::fixtures::*;
 use packet_filter::{ChainType, Family, Hook, Nft, Rule, Statement, Table, Transaction};
 use tests::Host;
-
-use super::fixtures::*;
 
 /// Each statement beside the words that `nft` has for it.
 fn every_statement() -> Vec<(&'static str, Rule)> {

@@ -1,15 +1,13 @@
 //! Whole tables: set, read back, put right; all or nothing; others' left alone; changes told.
 
-use std::os::fd::AsFd;
-
+use super::fixtures::*;
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 use packet_filter::{Family, Nft, NftMonitor, Statement, Table, Transaction};
+use std::os::fd::AsFd;
 use tests::Host;
-
-use super::fixtures::*;
 
 pub fn flannel_table() {
     let host = Host::new("node");

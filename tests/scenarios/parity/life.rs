@@ -1,9 +1,8 @@
 //! One pod from ADD to the second DEL, written down step by step.
 
+use super::plain::plain;
 use serde_json::{Value, json};
 use tests::{Cni, Host, Outcome, Pod, binaries};
-
-use super::plain::plain;
 
 /// Whose plugins.
 #[derive(Clone, Copy, PartialEq)]

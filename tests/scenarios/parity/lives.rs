@@ -1,8 +1,7 @@
 //! The lives that are compared.
 
-use serde_json::{Value, json};
-
 use super::life::Life;
+use serde_json::{Value, json};
 
 /// All of them.
 pub fn all() -> Vec<Life> {

@@ -1,9 +1,8 @@
 //! Configurations that are refused, and the words they are refused with.
 
+use super::{known, plain::plain};
 use serde_json::{Value, json};
 use tests::{Cni, Host, binaries};
-
-use super::{known, plain::plain};
 
 /// Plugin, CNI_ARGS, keys beside the usual ones.
 fn refused() -> Vec<(&'static str, &'static str, Value)> {

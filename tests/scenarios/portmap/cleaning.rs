@@ -1,9 +1,8 @@
 //! Everything that a pod's mappings leave goes, and nothing else does; bad input is told.
 
+use super::stage::*;
 use serde_json::{Value, json};
 use tests::{Case, Cni, Host, case};
-
-use super::stage::*;
 
 pub fn cases() -> Vec<Case> {
     vec![

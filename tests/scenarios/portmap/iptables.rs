@@ -1,9 +1,8 @@
 //! The iptables back end: rules as upstream makes them, compared with those of the Go plugin where it is installed.
 
+use super::stage::*;
 use serde_json::{Value, json};
 use tests::{Case, Cni, Host, case};
-
-use super::stage::*;
 
 /// Debian's package containernetworking-plugins.
 const GO: &str = "/usr/lib/cni";

@@ -1,9 +1,8 @@
 //! What only the nftables back end does, and what neither does.
 
+use super::stage::*;
 use serde_json::json;
 use tests::{Case, case};
-
-use super::stage::*;
 
 pub fn cases() -> Vec<Case> {
     vec![

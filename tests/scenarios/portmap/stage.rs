@@ -1,13 +1,12 @@
 //! Two hosts; on the first, pods that a hand made, and servers in them that answer with a word.
 
+use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     thread,
     time::Duration,
 };
-
-use serde_json::{Value, json};
 use tests::{Cni, Host, Outcome, Pod, Underlay, binaries};
 
 pub const BIN: &str = "/opt/cni/bin";

@@ -1,11 +1,9 @@
 //! Traffic through host ports: the same with either back end.
 
-use std::{net::UdpSocket, thread};
-
-use serde_json::json;
-use tests::{Case, case};
-
 use super::stage::*;
+use serde_json::json;
+use std::{net::UdpSocket, thread};
+use tests::{Case, case};
 
 type Test = fn(&'static str);
 

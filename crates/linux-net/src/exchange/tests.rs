@@ -1,9 +1,8 @@
 //! Against a kernel that answers by script: what a real one does too seldom to wait for.
 
-use std::collections::VecDeque;
-
 use super::*;
 use crate::link;
+use std::collections::VecDeque;
 
 /// What the scripted kernel does when it is next asked for an answer.
 enum Step {

@@ -1,14 +1,12 @@
 //! Making links: each in one request, with everything it needs.
 
-use std::{net::IpAddr, os::fd::AsRawFd};
-
+use super::{RTM_NEWLINK, VethPeer, Vxlan, mac_attribute, name_attribute};
+use crate::{Mac, NetNs, Request, request::Mode};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage,
 };
-
-use super::{RTM_NEWLINK, VethPeer, Vxlan, mac_attribute, name_attribute};
-use crate::{Mac, NetNs, Request, request::Mode};
+use std::{net::IpAddr, os::fd::AsRawFd};
 
 /// A bridge; `mtu` None = kernel default.
 pub fn create_bridge(

@@ -1,11 +1,9 @@
 //! Reading RTM_NEWROUTE and RTM_DELROUTE: `struct rtmsg` and the RTA_* attributes that a [`Route`] has.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use ipnetwork::IpNetwork;
-
 use super::Route;
 use crate::attributes::{Attribute, Malformed, Read, attributes, header};
+use ipnetwork::IpNetwork;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;

@@ -1,8 +1,6 @@
-use std::collections::HashSet;
-
-use proptest::prelude::*;
-
 use super::*;
+use proptest::prelude::*;
+use std::collections::HashSet;
 
 fn config(text: &str) -> NetworkConfig {
     let mut config = NetworkConfig::parse(text).unwrap();

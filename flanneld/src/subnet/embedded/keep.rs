@@ -6,17 +6,15 @@
 //!   node down: it asks for the same subnet again, and goes on if it gets it;
 //! - somebody else's: two nodes must not use one subnet, and the store's word counts. Stop;
 //! - no answer: go on and try again; peers keep what they know meanwhile.
+use crate::{
+    model::lease::{Lease, LeaseAttrs},
+    subnet::{Error, Previous, SubnetKey},
+};
 use std::{
     future::Future,
     sync::{Mutex, PoisonError},
 };
-
 use tokio::time::Instant;
-
-use crate::{
-    lease::{Lease, LeaseAttrs},
-    subnet::{Error, Previous, SubnetKey},
-};
 
 /// The lease that was given or renewed last, and when: a node whose address changes asks for the same subnet in the name
 /// of the address it had.

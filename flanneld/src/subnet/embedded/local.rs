@@ -1,11 +1,4 @@
 //! The node that keeps the store, using it.
-use std::{sync::Arc, time::Duration};
-
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
-
 use super::{
     Store,
     keep::{Memory, NotKept, Refused, Source, keep},
@@ -13,9 +6,14 @@ use super::{
     store::StoreError,
 };
 use crate::{
-    lease::{Lease, LeaseAttrs, Leases},
-    network_config::NetworkConfig,
+    model::lease::{Lease, LeaseAttrs, Leases},
+    model::network_config::NetworkConfig,
     subnet::{BoxFuture, Error, Previous, SubnetManager},
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
 };
 
 /// After a change could not be written.

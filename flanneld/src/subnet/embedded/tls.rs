@@ -6,7 +6,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
-
 use tokio_rustls::{
     TlsAcceptor, TlsConnector,
     rustls::{

@@ -12,10 +12,9 @@
 //!
 //! Each watch begins with `{"store":"6f1c...","ttl":86400}`. `?watch=true&store=ID&next=CURSOR` resumes: the server leaves the
 //! picture out if it still knows what came since.
+use crate::{model::lease::LeaseAttrs, subnet::SubnetKey};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::{lease::LeaseAttrs, subnet::SubnetKey};
 
 /// The name of the only network, as in flannel up to v0.7.
 pub const NETWORK: &str = "_";

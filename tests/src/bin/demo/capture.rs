@@ -1,13 +1,12 @@
 //! A look at the wire. tcpdump gives up root before it captures, which a sandbox with a single user cannot do; so the frame
 //! is taken here, and tcpdump reads it as a file.
 
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
 use std::{
     io::Write,
     os::fd::{AsRawFd, OwnedFd},
     process::{Command, Stdio},
 };
-
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
 
 /// Every frame of the calling thread's network namespace from now on.
 pub struct Capture(OwnedFd);

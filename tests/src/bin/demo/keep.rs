@@ -1,5 +1,9 @@
 //! `make demo KEEP=1`: the stage stays up in the background, with a way in and a way to stop it.
 
+use crate::{
+    say::{section, step},
+    stage::{CNITOOL, Stage},
+};
 use std::{
     env, fs,
     io::{BufRead, BufReader},
@@ -8,11 +12,6 @@ use std::{
     process::{Command, Stdio, exit},
     thread,
     time::Duration,
-};
-
-use crate::{
-    say::{section, step},
-    stage::{CNITOOL, Stage},
 };
 
 const READY: &str = "POD_NETWORK_DEMO_READY";

@@ -9,10 +9,9 @@ mod stage;
 mod talk;
 mod teardown;
 
-use std::time::Instant;
-
 use say::{section, step};
 use stage::Stage;
+use std::time::Instant;
 
 fn main() {
     keep::detach_if_asked();

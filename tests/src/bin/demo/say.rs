@@ -1,7 +1,6 @@
 //! What the demo prints: sections, steps, and commands with what they answered.
 
 use std::io::{IsTerminal, stdout};
-
 use tests::Host;
 
 fn bold(text: &str) -> String {

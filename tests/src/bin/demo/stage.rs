@@ -1,10 +1,8 @@
 //! The stage: underlay, hosts, daemons, pods.
 
-use std::{fs, process::Command, time::Duration};
-
-use tests::{Host, Pod, Process, Underlay, binaries, process::eventually, underlay};
-
 use crate::say::step;
+use std::{fs, process::Command, time::Duration};
+use tests::{Host, Pod, Process, Underlay, binaries, process::eventually, underlay};
 
 /// Hosts, pods per host.
 pub const HOSTS: usize = 3;

@@ -1,19 +1,17 @@
 //! Traffic: pings, TCP, a host port, and a look at the underlay.
 
+use crate::{
+    capture::{self, Capture},
+    say::step,
+    stage::{Attached, Stage},
+};
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     thread,
     time::Duration,
 };
-
 use tests::underlay;
-
-use crate::{
-    capture::{self, Capture},
-    say::step,
-    stage::{Attached, Stage},
-};
 
 const LIMIT: Duration = Duration::from_secs(3);
 

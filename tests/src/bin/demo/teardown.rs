@@ -1,13 +1,11 @@
 //! The way back: pods, daemons, what is left on the hosts.
 
-use std::time::Duration;
-
-use nix::sys::signal::Signal;
-
 use crate::{
     say::{show, step},
     stage::{CNITOOL, Stage},
 };
+use nix::sys::signal::Signal;
+use std::time::Duration;
 
 /// Deletes every pod; reservations, veths and port rules are gone.
 pub fn pods(stage: &mut Stage) {

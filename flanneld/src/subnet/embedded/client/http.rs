@@ -1,7 +1,10 @@
 //! Requests to the lease server: a connection each, since they are rare. Certificates are read anew for each, so that
 //! rotated ones are used without a restart.
-use std::{net::IpAddr, time::Duration};
-
+use super::ClientOptions;
+use crate::subnet::{
+    Error,
+    embedded::{TlsFiles, keep::Refused, tls, wire::LINE_LIMIT},
+};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
@@ -11,6 +14,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use std::{net::IpAddr, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -18,12 +22,6 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::rustls::pki_types::ServerName;
-
-use super::ClientOptions;
-use crate::subnet::{
-    Error,
-    embedded::{TlsFiles, keep::Refused, tls, wire::LINE_LIMIT},
-};
 
 /// For a connection, and for an answer (which may wait for the server's disk).
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -27,7 +27,7 @@ impl Lines {
             if let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=self.searched + end).collect();
                 self.searched = 0;
-                return cni_conf::go_json::from_slice(&line)
+                return go_compat::json::from_slice(&line)
                     .map_err(|error| format!("not a line of a watch: {error}"));
             }
             self.searched = self.buffer.len();

@@ -7,17 +7,6 @@ mod lines;
 mod patience;
 mod picture;
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
-
-use hyper::Method;
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until, timeout},
-};
-
 use super::{
     TlsFiles,
     keep::{Memory, NotKept, Refused, Source, keep},
@@ -25,14 +14,23 @@ use super::{
     wire::HEARTBEAT,
 };
 use crate::{
-    lease::{Lease, LeaseAttrs, Leases},
-    network_config::NetworkConfig,
+    model::lease::{Lease, LeaseAttrs, Leases},
+    model::network_config::NetworkConfig,
     subnet::{BoxFuture, Error, Previous, SubnetKey, SubnetManager},
 };
 use http::Http;
+use hyper::Method;
 use lines::Lines;
 use patience::Patience;
 use picture::{Picture, normalise};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 
 /// Three heartbeats missed: the server, or the way there, is gone.
 const SILENCE: Duration = HEARTBEAT.saturating_mul(3);
@@ -226,7 +224,7 @@ impl Client {
 
     fn read_lease(&self, body: &[u8], attrs: &LeaseAttrs) -> Result<Lease, Refused> {
         let not_now = |reason: String| Refused::NotNow(format!("{}: {reason}", self.http.url()));
-        let lease: Lease = cni_conf::go_json::from_slice(body)
+        let lease: Lease = go_compat::json::from_slice(body)
             .map_err(|error| not_now(format!("not a lease: {error}")))?;
         if !lease.attrs.same_node(attrs) {
             return Err(not_now(format!(

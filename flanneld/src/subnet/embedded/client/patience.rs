@@ -1,10 +1,8 @@
 //! Trying again: waits that grow from 0.1 to 5 s, spread by chance so that a thousand nodes do not come at once, and one
 //! log line for an outage instead of one for each attempt.
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
-
 use crate::subnet::embedded::store::random;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);

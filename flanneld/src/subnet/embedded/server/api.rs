@@ -1,23 +1,11 @@
 //! Requests and answers: paths, methods, what is read from a body, and errors as `{"error": "...", "code": "..."}`.
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
-
-use http_body_util::{BodyExt, Limited};
-use hyper::{
-    Method, Request, Response, StatusCode,
-    body::{Body, Bytes, Incoming},
-    header::{ALLOW, CONTENT_TYPE, HeaderValue},
-};
-use serde::{Serialize, de::DeserializeOwned};
-use serde_json::json;
-use tokio::{sync::Notify, time::timeout};
-
 use super::{
     PATIENCE,
     body::{self, AnyBody},
     watch,
 };
 use crate::{
-    lease::{self, Lease, LeaseAttrs},
+    model::lease::{self, Lease, LeaseAttrs},
     subnet::{
         self, Previous, SubnetKey,
         alloc::Reservation,
@@ -27,6 +15,16 @@ use crate::{
         },
     },
 };
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Body, Bytes, Incoming},
+    header::{ALLOW, CONTENT_TYPE, HeaderValue},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use tokio::{sync::Notify, time::timeout};
 
 /// What goes wrong with a request.
 struct Refusal {
@@ -310,7 +308,7 @@ async fn read_body(request: Request<Incoming>) -> Result<Bytes, Refusal> {
 }
 
 fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    cni_conf::go_json::from_slice(body)
+    go_compat::json::from_slice(body)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "body", format!("JSON: {error}")))
 }
 

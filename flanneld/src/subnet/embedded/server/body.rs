@@ -1,19 +1,17 @@
 //! Bodies of answers: whole ones, and ones that are made while they are read.
+use super::STALL;
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Bytes, Frame};
 use std::{
     convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
-
-use http_body_util::{Either, Full};
-use hyper::body::{Body, Bytes, Frame};
 use tokio::{
     sync::{Notify, mpsc},
     time::timeout,
 };
-
-use super::STALL;
 
 /// Either kind.
 pub type AnyBody = Either<Full<Bytes>, Pieces>;

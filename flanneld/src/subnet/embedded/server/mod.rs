@@ -3,11 +3,12 @@ mod api;
 mod body;
 mod watch;
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-
+use super::{Store, TlsFiles, tls};
+use crate::subnet::Error;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use nix::sys::socket::{setsockopt, sockopt};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -16,9 +17,6 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
-
-use super::{Store, TlsFiles, tls};
-use crate::subnet::Error;
 
 /// Connections at once; each node holds one, and opens a second for moments.
 const CONNECTIONS: usize = 4096;

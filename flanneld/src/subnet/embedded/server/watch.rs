@@ -1,15 +1,13 @@
 //! The streaming watch, and the old way of waiting for something newer. A watcher is a number, the revision it has seen:
 //! one that falls behind costs nothing and gets the whole picture again.
-use std::{sync::Arc, time::Duration};
-
-use tokio::time::{sleep, timeout};
-
 use super::body::{Gone, Writer};
 use crate::subnet::embedded::{
     Store,
     store::News,
     wire::{HEARTBEAT, LINE_TARGET, json},
 };
+use std::{sync::Arc, time::Duration};
+use tokio::time::{sleep, timeout};
 
 /// Changes that come within this are one line.
 const BATCH: Duration = Duration::from_millis(10);

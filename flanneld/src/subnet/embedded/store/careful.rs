@@ -3,14 +3,13 @@
 //! redb trusts a file that was closed properly and verifies one that was not: page by page, each checksum before what it
 //! protects is read. This backend shows every file as one that was not closed properly, until redb has verified it and
 //! writes its head. The sizes in the head, which no checksum covers, must be those that redb gives a new file.
+use redb::{BackendError, DatabaseError, StorageBackend, backends::FileBackend};
 use std::{
     fs::File,
     io,
     ops::Bound,
     sync::atomic::{AtomicBool, Ordering},
 };
-
-use redb::{BackendError, DatabaseError, StorageBackend, backends::FileBackend};
 
 /// Where the flags are (redb's docs/design.md, "God byte"): the one for "not closed properly", and the one that says that
 /// the list of free pages can be taken as it stands.

@@ -1,18 +1,17 @@
 //! What a request does to the store, if anything: the changes, or why not. Nothing is changed here.
-use std::time::SystemTime;
-
 use super::{
     StoreError,
     state::{Change, Reason, State},
 };
 use crate::{
-    lease::{Lease, LeaseAttrs},
-    network_config::NetworkConfig,
+    model::lease::{Lease, LeaseAttrs},
+    model::network_config::NetworkConfig,
     subnet::{
         Previous, SubnetKey,
         alloc::{self, Reservation, Taken},
     },
 };
+use std::time::SystemTime;
 
 /// More leases than any network of this kind has; a bound for what a client can make the store hold.
 const LEASES: usize = 100_000;

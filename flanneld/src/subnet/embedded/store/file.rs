@@ -1,18 +1,16 @@
 //! The store's file: a redb database with a text table for each kind of thing. Keys are subnets as in etcd
 //! (`10.1.2.0-24`), values are JSON as in the lease API.
+use super::{StoreError, careful::Careful, random, state::Change};
+use crate::subnet::{SubnetKey, alloc::Reservation, embedded::wire::json};
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+};
 use std::{
     fs::{self, File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
-
-use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-};
-
-use super::{StoreError, careful::Careful, random, state::Change};
-use crate::subnet::{SubnetKey, alloc::Reservation, embedded::wire::json};
 
 type Text = TableDefinition<'static, &'static str, &'static str>;
 const META: Text = TableDefinition::new("flanneld");
@@ -290,5 +288,5 @@ fn read(database: &Database, path: &Path) -> Result<Content, ReadError> {
 }
 
 fn go<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, String> {
-    cni_conf::go_json::from_slice(json.as_bytes()).map_err(|error| error.to_string())
+    go_compat::json::from_slice(json.as_bytes()).map_err(|error| error.to_string())
 }

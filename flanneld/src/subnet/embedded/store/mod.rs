@@ -10,6 +10,15 @@ mod decide;
 mod file;
 mod state;
 
+use super::wire;
+use crate::{
+    model::lease::{Lease, LeaseAttrs},
+    model::network_config::NetworkConfig,
+    subnet::{self, Previous, SubnetKey, alloc::Reservation},
+};
+use file::StoreFile;
+pub use state::News;
+use state::{Change, State};
 use std::{
     fmt::Display,
     hash::{BuildHasher, Hasher, RandomState},
@@ -17,18 +26,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-
 use tokio::sync::watch;
-
-use super::wire;
-use crate::{
-    lease::{Lease, LeaseAttrs},
-    network_config::NetworkConfig,
-    subnet::{self, Previous, SubnetKey, alloc::Reservation},
-};
-use file::StoreFile;
-pub use state::News;
-use state::{Change, State};
 
 /// What a lease has at least after a start of the store.
 const GRACE: Duration = Duration::from_secs(15 * 60);

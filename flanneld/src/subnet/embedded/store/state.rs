@@ -1,13 +1,12 @@
 //! What the store holds, in memory: plain data and the rules of each change. Nothing here waits or writes.
+use crate::{
+    model::lease::{Lease, LeaseAttrs},
+    subnet::{SubnetKey, alloc::Reservation, embedded::wire::json},
+};
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
-};
-
-use crate::{
-    lease::{Lease, LeaseAttrs},
-    subnet::{SubnetKey, alloc::Reservation, embedded::wire::json},
 };
 
 /// Changes that a watcher may miss without needing the whole picture again.

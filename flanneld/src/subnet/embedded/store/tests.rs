@@ -1,3 +1,5 @@
+use super::*;
+use proptest::prelude::*;
 use std::{
     collections::HashMap,
     fs,
@@ -6,11 +8,7 @@ use std::{
     sync::mpsc,
     thread,
 };
-
-use proptest::prelude::*;
 use tempfile::TempDir;
-
-use super::*;
 
 pub fn config(network: &str) -> NetworkConfig {
     let mut config = NetworkConfig::parse(&format!(r#"{{"Network":"{network}"}}"#)).unwrap();

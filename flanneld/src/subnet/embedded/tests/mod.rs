@@ -5,26 +5,24 @@ mod raw;
 mod watching;
 mod with_tls;
 
+use super::{store::StoreError, *};
+use crate::{
+    model::lease::{Lease, LeaseAttrs, Leases},
+    model::network_config::NetworkConfig,
+    subnet::{Error, Previous, SubnetKey, SubnetManager},
+};
 use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
-
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::watch,
     task::JoinHandle,
     time::{sleep, timeout},
-};
-
-use super::{store::StoreError, *};
-use crate::{
-    lease::{Lease, LeaseAttrs, Leases},
-    network_config::NetworkConfig,
-    subnet::{Error, Previous, SubnetKey, SubnetManager},
 };
 
 /// Long enough for anything that should happen.

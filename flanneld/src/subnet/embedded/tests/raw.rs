@@ -1,7 +1,6 @@
 //! The API as curl, or a flannel of long ago, uses it.
-use serde_json::{Value, json};
-
 use super::*;
+use serde_json::{Value, json};
 
 async fn ok(site: &Site, method: &str, path: &str, body: Value) -> Value {
     let body = if body.is_null() {

@@ -1,8 +1,7 @@
 //! Slow, silent and broken ends of a watch.
+use super::*;
 use serde_json::json;
 use tokio::net::TcpListener;
-
-use super::*;
 
 async fn open_watch(address: SocketAddr) -> TcpStream {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();

@@ -1,9 +1,7 @@
 //! Mutual TLS.
-use std::{fs, path::Path};
-
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-
 use super::*;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::{fs, path::Path};
 
 struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,

@@ -1,11 +1,10 @@
-use proptest::prelude::*;
-use serde_json::json;
-
 use super::*;
 use crate::subnet::{
     Previous,
     embedded::store::{News, Store},
 };
+use proptest::prelude::*;
+use serde_json::json;
 
 fn lease(n: u8) -> Value {
     json!({"Subnet": format!("10.3.{n}.0/24"), "Attrs": {"PublicIP": format!("192.0.2.{n}")}})
@@ -173,7 +172,7 @@ fn line_of(store: &Store, cursor: Option<u64>) -> Line {
     };
     let id = store.id();
     let text = format!(r#"{{"store":"{id}","{name}":[{items}],"cursor":"{revision}"}}"#);
-    cni_conf::go_json::from_slice(text.as_bytes()).unwrap()
+    go_compat::json::from_slice(text.as_bytes()).unwrap()
 }
 
 proptest! {
@@ -183,7 +182,7 @@ proptest! {
     #[test]
     fn a_watcher_agrees_with_the_store(steps in proptest::collection::vec((0u8..6, 0u8..10), 1..60)) {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
-        let mut config = crate::network_config::NetworkConfig::parse(r#"{"Network":"10.3.0.0/18"}"#).unwrap();
+        let mut config = crate::model::network_config::NetworkConfig::parse(r#"{"Network":"10.3.0.0/18"}"#).unwrap();
         config.check_subnets().unwrap();
         let store = Store::open(&folder.path().join("s"), config).unwrap();
         let (mut picture, now) = (Picture::default(), Instant::now());
@@ -214,7 +213,7 @@ proptest! {
 
     #[test]
     fn no_line_panics(text in r#"\{("(store|snapshot|events|cursor|more|ttl)":("[0-9a-z]{0,2}"|[0-9]|\[\{"(type|lease|Subnet)":("[a-z]{0,9}"|\{\})\}\]|true),?){0,5}\}"#) {
-        if let Ok(line) = cni_conf::go_json::from_slice::<Line>(text.as_bytes()) {
+        if let Ok(line) = go_compat::json::from_slice::<Line>(text.as_bytes()) {
             drop(Picture::default().apply(line, Instant::now()));
         }
     }

@@ -1,0 +1,149 @@
+//! Strict addresses and CIDRs, as Go's `net.ParseIP` and `net.ParseCIDR` accept them
+//! (no missing length, no netmask form, no leading zeros, no `/+8`). Values are `ipnetwork::IpNetwork`, host bits kept.
+use ipnetwork::IpNetwork;
+use std::net::IpAddr;
+
+/// `10.244.1.5/24` with host bits kept. Err text: `invalid CIDR address: x`.
+///
+/// An IPv4-mapped IPv6 address becomes IPv4 with a length of its own, as Go prints it: `::ffff:10.1.0.0/112` is 10.1.0.0/16.
+pub fn parse(text: &str) -> Result<IpNetwork, String> {
+    split(text).ok_or_else(|| format!("invalid CIDR address: {text}"))
+}
+
+fn split(text: &str) -> Option<IpNetwork> {
+    let (address, length) = text.split_once('/')?;
+    if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let length: u8 = length.parse().ok()?;
+    let written: IpAddr = address.parse().ok()?;
+    let canonical = written.to_canonical();
+    let length = match (written, canonical) {
+        (IpAddr::V6(_), IpAddr::V4(_)) => length.checked_sub(96)?,
+        _ => length,
+    };
+    IpNetwork::new(canonical, length).ok()
+}
+
+/// `net.ParseIP`; IPv4-mapped IPv6 becomes IPv4. Err text: `invalid IP address: x`.
+pub fn parse_ip(text: &str) -> Result<IpAddr, String> {
+    text.parse::<IpAddr>()
+        .map(|ip| ip.to_canonical())
+        .map_err(|_| format!("invalid IP address: {text}"))
+}
+
+/// The network with host bits cleared: 10.244.1.5/24 -> 10.244.1.0/24.
+pub fn masked(net: IpNetwork) -> IpNetwork {
+    IpNetwork::new(net.network(), net.prefix()).unwrap_or(net)
+}
+
+/// The prefix as a host route: 10.1.2.3 -> 10.1.2.3/32.
+pub fn host(ip: IpAddr) -> IpNetwork {
+    IpNetwork::from(ip)
+}
+
+/// 0.0.0.0/0 or ::/0 of the family.
+pub fn is_default(net: &IpNetwork) -> bool {
+    net.prefix() == 0 && net.ip().is_unspecified()
+}
+
+/// `#[serde(with = "go_compat::cidr::as_text")]` for a field of type IpNetwork.
+pub mod as_text {
+    use ipnetwork::IpNetwork;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    /// Writes `a.b.c.d/n`.
+    pub fn serialize<S: Serializer>(net: &IpNetwork, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(net)
+    }
+
+    /// Reads it strictly.
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<IpNetwork, D::Error> {
+        let text = String::deserialize(d)?;
+        super::parse(&text).map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn as_go_reads_them() {
+        for (text, value) in [
+            ("10.244.1.5/24", "10.244.1.5/24"),
+            ("0.0.0.0/0", "0.0.0.0/0"),
+            ("10.0.0.0/08", "10.0.0.0/8"),
+            ("FC00::1/64", "fc00::1/64"),
+            ("::ffff:10.1.2.3/112", "10.1.2.3/16"),
+            ("::1.2.3.4/128", "::102:304/128"),
+        ] {
+            assert_eq!(parse(text).map(|net| net.to_string()), Ok(value.into()));
+        }
+        assert_eq!(parse_ip("::ffff:1.2.3.4"), Ok([1, 2, 3, 4].into()));
+    }
+
+    #[test]
+    fn what_go_refuses() {
+        for text in [
+            "",
+            "/",
+            "10.0.0.1",
+            "10.0.0.0/",
+            "10.0.0.0/+8",
+            "10.0.0.0/33",
+            "10.0.0.0/255.0.0.0",
+            "010.0.0.0/8",
+            "10.0.0/8",
+            " 10.0.0.0/8",
+            "10.0.0.0/8 ",
+            "10.0.0.0/8\r",
+            "10.0.0.0/8/8",
+            "fe80::1%eth0/64",
+            "::/129",
+            "::ffff:1.2.3.4/95",
+            "10.0.0.0/256",
+            "10.0.0.0/99999999999999999999",
+        ] {
+            assert_eq!(parse(text), Err(format!("invalid CIDR address: {text}")));
+        }
+        for text in [
+            "",
+            "1.2.3",
+            "01.2.3.4",
+            "1.2.3.4/32",
+            "fe80::1%eth0",
+            " ::1",
+        ] {
+            assert_eq!(parse_ip(text), Err(format!("invalid IP address: {text}")));
+        }
+    }
+
+    #[test]
+    fn parts_of_a_network() {
+        let net = parse("10.244.1.5/24").unwrap();
+        assert_eq!(masked(net).to_string(), "10.244.1.0/24");
+        assert_eq!(host(net.ip()).to_string(), "10.244.1.5/32");
+        assert!(is_default(&parse("::/0").unwrap()));
+        assert!(!is_default(&parse("0.0.0.0/1").unwrap()));
+    }
+
+    proptest! {
+        #[test]
+        fn networks_come_back(v4: bool, bits: u128, length in 0u8..=128) {
+            let net = match v4 {
+                true => IpNetwork::new(IpAddr::V4((bits as u32).into()), length % 33),
+                false => IpNetwork::new(IpAddr::V6(bits.into()), length),
+            }
+            .unwrap();
+            prop_assume!(net.ip().to_canonical() == net.ip());
+            prop_assert_eq!(parse(&net.to_string()), Ok(net));
+        }
+        #[test]
+        fn no_text_panics(text in "[0-9a-f:./+ %]{0,24}") {
+            parse(&text).ok();
+            parse_ip(&text).ok();
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Links: bridge, veth, vxlan and what every link has (rtnetlink(7) RTM_NEWLINK, linux/if_link.h).
+
+mod create;
+mod message;
+
+use crate::{Error, Mac, Netlink, Request, Result, request::Mode};
+use netlink_packet_core::DefaultNla;
+use netlink_packet_route::{
+    AddressFamily,
+    link::{
+        InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags,
+        LinkInfo, LinkMessage, LinkProtoInfoBridge,
+    },
+};
+use std::net::IpAddr;
+
+pub use create::{create_bridge, create_ifb, create_veth, create_veth_here, create_vxlan};
+pub(crate) use message::{is_about_port, read};
+
+pub(crate) const RTM_NEWLINK: u16 = 16;
+pub(crate) const RTM_DELLINK: u16 = 17;
+pub(crate) const RTM_GETLINK: u16 = 18;
+pub(crate) const RTM_SETLINK: u16 = 19;
+/// IFNAMSIZ: no name has more bytes, its NUL included.
+const NAME_SIZE: usize = 16;
+/// IFALIASZ: no alias has more bytes, its NUL included.
+const ALIAS_SIZE: usize = 256;
+/// IFLA_BRPORT_MODE: hairpin.
+const BRPORT_MODE: u16 = 4;
+/// IFLA_BRPORT_ISOLATED.
+const BRPORT_ISOLATED: u16 = 33;
+
+/// A link as the kernel shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Link {
+    /// ifindex
+    pub index: u32,
+    /// name
+    pub name: String,
+    /// bytes
+    pub mtu: u32,
+    /// None for links without a 6-byte address
+    pub mac: Option<Mac>,
+    /// IFF_UP
+    pub up: bool,
+    /// operstate is UP (IF_OPER_UP)
+    pub oper_up: bool,
+    /// IFF_LOOPBACK
+    pub loopback: bool,
+    /// promiscuity asked for by a user (IFF_PROMISC)
+    pub promisc: bool,
+    /// IFF_ALLMULTI
+    pub allmulti: bool,
+    /// IFLA_MASTER
+    pub master: Option<u32>,
+    /// IFLA_LINK: a veth's peer (in `peer_netnsid`'s namespace), a vxlan's lower device
+    pub lower: Option<u32>,
+    /// IFLA_LINK_NETNSID
+    pub peer_netnsid: Option<i32>,
+    /// IFLA_TXQLEN
+    pub txqlen: u32,
+    /// IFLA_IFALIAS
+    pub alias: Option<String>,
+    /// IFLA_INFO_KIND and data
+    pub kind: Kind,
+    /// bridge port settings, where it is a port of a bridge
+    pub port: Option<BridgePort>,
+}
+/// What kind of device it is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// no IFLA_LINKINFO
+    None,
+    /// bridge
+    Bridge {
+        /// vlan_filtering
+        vlan_filtering: bool,
+    },
+    /// veth
+    Veth,
+    /// vxlan
+    Vxlan(Vxlan),
+    /// any other, by name ("ipip", "tun", "ifb")
+    Other(String),
+}
+/// vxlan attributes (linux/if_link.h IFLA_VXLAN_*).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Vxlan {
+    /// VNI
+    pub vni: u32,
+    /// IFLA_VXLAN_LINK
+    pub lower: Option<u32>,
+    /// local address of the family in use
+    pub local: Option<IpAddr>,
+    /// remote or group
+    pub group: Option<IpAddr>,
+    /// UDP port; None = kernel default 8472 at creation
+    pub port: Option<u16>,
+    /// learning
+    pub learning: bool,
+    /// GBP
+    pub gbp: bool,
+    /// l2miss
+    pub l2miss: bool,
+    /// l3miss
+    pub l3miss: bool,
+}
+/// Settings of a bridge port (IFLA_BRPORT_*).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BridgePort {
+    /// hairpin
+    pub hairpin: bool,
+    /// isolated
+    pub isolated: bool,
+}
+/// One end of a veth pair.
+#[derive(Debug, Clone, Default)]
+pub struct VethPeer {
+    /// name
+    pub name: String,
+    /// MAC; None: the kernel's choice, which udev may change afterwards
+    pub mac: Option<Mac>,
+}
+impl VethPeer {
+    /// An end whose MAC the kernel chooses.
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            mac: None,
+        }
+    }
+}
+/// What to change on a link; None leaves it.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// IFF_UP
+    pub up: Option<bool>,
+    /// IFF_PROMISC
+    pub promisc: Option<bool>,
+    /// IFF_ALLMULTI
+    pub allmulti: Option<bool>,
+    /// bytes
+    pub mtu: Option<u32>,
+    /// MAC
+    pub mac: Option<Mac>,
+    /// ifindex of the bridge; 0 takes it out
+    pub master: Option<u32>,
+    /// IFLA_TXQLEN
+    pub txqlen: Option<u32>,
+    /// new name; kernels before 6.2 want the link down by an earlier request (EBUSY)
+    pub name: Option<String>,
+    /// IFLA_IFALIAS, at most 255 bytes
+    pub alias: Option<String>,
+}
+
+/// Changes a link.
+pub fn change(index: u32, change: &Change) -> Request {
+    let mut message = change.message();
+    message.header.index = index;
+    let what = format!("change link {index}: {}", change.summary());
+    Request::new(RTM_SETLINK, Mode::Existing, &message, what)
+}
+
+/// Changes a link that is found by its name, so that it can stand in one batch behind the request that makes it.
+pub fn change_by_name(name: &str, change: &Change) -> Request {
+    let mut message = Change {
+        name: None,
+        ..change.clone()
+    }
+    .message();
+    message.attributes.push(name_attribute(name));
+    let what = format!("change link {name}: {}", change.summary());
+    Request::new(RTM_SETLINK, Mode::Existing, &message, what)
+}
+
+impl Change {
+    /// Everything but which link it is about.
+    fn message(&self) -> LinkMessage {
+        let mut message = LinkMessage::default();
+        let flags = [
+            (self.up, LinkFlags::Up),
+            (self.promisc, LinkFlags::Promisc),
+            (self.allmulti, LinkFlags::Allmulti),
+        ];
+        for (wanted, flag) in flags {
+            if let Some(wanted) = wanted {
+                message.header.change_mask |= flag;
+                message.header.flags.set(flag, wanted);
+            }
+        }
+        message.attributes.extend(
+            [
+                self.name.as_deref().map(name_attribute),
+                self.mtu.map(LinkAttribute::Mtu),
+                self.mac.map(mac_attribute),
+                self.master.map(LinkAttribute::Controller),
+                self.txqlen.map(LinkAttribute::TxQueueLen),
+                self.alias.clone().map(LinkAttribute::IfAlias),
+            ]
+            .into_iter()
+            .flatten(),
+        );
+        message
+    }
+
+    /// For messages: "up, mtu 1450".
+    fn summary(&self) -> String {
+        let switch = |value: Option<bool>, on: &str, off: &str| {
+            value.map(|value| if value { on } else { off }.to_owned())
+        };
+        let parts = [
+            switch(self.up, "up", "down"),
+            switch(self.promisc, "promisc on", "promisc off"),
+            switch(self.allmulti, "allmulticast on", "allmulticast off"),
+            self.mtu.map(|mtu| format!("mtu {mtu}")),
+            self.mac.map(|mac| format!("address {mac}")),
+            self.master.map(|master| match master {
+                0 => "nomaster".into(),
+                master => format!("master {master}"),
+            }),
+            self.txqlen.map(|length| format!("txqueuelen {length}")),
+            self.name.as_ref().map(|name| format!("name {name}")),
+            self.alias.as_ref().map(|alias| format!("alias {alias:?}")),
+        ];
+        parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Sets bridge port settings.
+pub fn set_bridge_port(index: u32, port: BridgePort) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Bridge;
+    message.header.index = index;
+    let setting =
+        |kind, on: bool| LinkProtoInfoBridge::Other(DefaultNla::new(kind, vec![u8::from(on)]));
+    message.attributes = vec![LinkAttribute::ProtoInfoBridge(vec![
+        setting(BRPORT_MODE, port.hairpin),
+        setting(BRPORT_ISOLATED, port.isolated),
+    ])];
+    let what = format!(
+        "set bridge port {index}: hairpin {}, isolated {}",
+        port.hairpin, port.isolated
+    );
+    Request::new(RTM_SETLINK, Mode::Existing, &message, what)
+}
+
+/// Gives a bridge port that is found by its name an alias (IFLA_IFALIAS, at most 255 bytes) and its settings. Behind the request
+/// that makes the port, in one batch, it leaves no moment at which a port is there without them.
+pub fn mark_port(name: &str, alias: &str, port: BridgePort) -> Request {
+    let settings = vec![
+        InfoBridgePort::HairpinMode(port.hairpin),
+        InfoBridgePort::Isolated(port.isolated),
+    ];
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        name_attribute(name),
+        LinkAttribute::IfAlias(alias.chars().take(2 * ALIAS_SIZE).collect()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(settings)),
+        ]),
+    ];
+    let what = format!(
+        "set bridge port {name}: hairpin {}, isolated {}",
+        port.hairpin, port.isolated
+    );
+    Request::new(RTM_NEWLINK, Mode::Existing, &message, what)
+}
+
+/// Deletes a link by index.
+pub fn delete(index: u32) -> Request {
+    let mut message = LinkMessage::default();
+    message.header.index = index;
+    let what = format!("delete link {index}");
+    Request::new(RTM_DELLINK, Mode::Existing, &message, what)
+}
+
+/// Deletes a link by name, without a look-up.
+pub fn delete_by_name(name: &str) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![name_attribute(name)];
+    let what = format!("delete link {name}");
+    Request::new(RTM_DELLINK, Mode::Existing, &message, what)
+}
+
+/// A name, cut where the kernel refuses it for its length anyway: an attribute cannot be longer than 64 KiB.
+fn name_attribute(name: &str) -> LinkAttribute {
+    LinkAttribute::IfName(name.chars().take(2 * NAME_SIZE).collect())
+}
+
+fn mac_attribute(mac: Mac) -> LinkAttribute {
+    LinkAttribute::Address(mac.0.to_vec())
+}
+
+/// Counters are left out of the answer: nobody here reads them, and to gather them costs the kernel more than the rest.
+fn without_counters() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}
+
+impl Netlink {
+    /// None if there is no such link.
+    pub fn link_by_name(&mut self, name: &str) -> Result<Option<Link>> {
+        if name.is_empty() || name.len() >= NAME_SIZE {
+            return Ok(None);
+        }
+        let mut message = LinkMessage::default();
+        message.attributes = vec![name_attribute(name), without_counters()];
+        self.link(&message, format!("look up link {name}"))
+    }
+
+    /// None if there is no such link.
+    pub fn link_by_index(&mut self, index: u32) -> Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes = vec![without_counters()];
+        self.link(&message, format!("look up link {index}"))
+    }
+
+    fn link(&mut self, message: &LinkMessage, what: String) -> Result<Option<Link>> {
+        let request = Request::new(RTM_GETLINK, Mode::Existing, message, what);
+        match self.get(&request, |_, payload| read(payload)) {
+            Ok(link) => Ok(Some(link)),
+            Err(error @ Error::Kernel { .. }) if error.is_absent() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All links.
+    pub fn links(&mut self) -> Result<Vec<Link>> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![without_counters()];
+        let request = Request::new(RTM_GETLINK, Mode::Dump, &message, "list links".into());
+        self.dump(&request, |kind, payload| {
+            (kind == RTM_NEWLINK).then(|| read(payload)).transpose()
+        })
+    }
+}

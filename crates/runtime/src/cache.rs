@@ -1,0 +1,289 @@
+//! Results kept between ADD and DEL: `<cache>/results/<network>-<container>-<ifname>` as libcni writes and reads them
+//! (kind cniCacheV1), but each written whole: a runtime that dies, or another that reads, never sees half a file.
+use crate::RuntimeConf;
+use cni_conf::{AddResult, Attachment, Code, Error, Version, conf_list::ConfList};
+use go_compat::json;
+use serde_json::{Map, Value, json};
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+const KIND: &str = "cniCacheV1";
+
+/// One file. Written without `config` in mind: only Go's libcni looks at that one.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+#[serde(default)]
+pub(super) struct Entry {
+    kind: String,
+    #[serde(rename = "containerId")]
+    pub(super) container_id: String,
+    #[serde(rename = "ifName")]
+    pub(super) ifname: String,
+    #[serde(rename = "networkName")]
+    network: String,
+    netns: String,
+    #[serde(rename = "cniArgs")]
+    args: Vec<(String, String)>,
+    #[serde(rename = "capabilityArgs")]
+    capability_args: Map<String, Value>,
+    result: Value,
+}
+
+impl Entry {
+    pub(super) fn attachment(&self) -> Attachment {
+        Attachment {
+            container_id: self.container_id.clone(),
+            ifname: self.ifname.clone(),
+        }
+    }
+
+    /// What ADD was told, for the DEL of a GC.
+    pub(super) fn runtime_conf(&self) -> RuntimeConf {
+        RuntimeConf {
+            container_id: self.container_id.clone(),
+            netns: self.netns.clone(),
+            ifname: self.ifname.clone(),
+            args: self.args.clone(),
+            capability_args: self.capability_args.clone(),
+        }
+    }
+}
+
+/// The folder.
+pub(super) struct Cache {
+    pub(super) dir: PathBuf,
+}
+
+impl Cache {
+    /// Keeps `result`, in the list's version.
+    pub(super) fn write(
+        &self,
+        list: &ConfList,
+        rc: &RuntimeConf,
+        result: &Value,
+    ) -> Result<(), Error> {
+        let mut entry = json!({
+            "kind": KIND,
+            "containerId": rc.container_id,
+            "config": base64(list_bytes(list).as_bytes()),
+            "ifName": rc.ifname,
+            "networkName": list.name,
+            "netns": rc.netns,
+            "result": result,
+        });
+        if !rc.args.is_empty() {
+            entry["cniArgs"] = json!(rc.args);
+        }
+        if !rc.capability_args.is_empty() {
+            entry["capabilityArgs"] = json!(rc.capability_args);
+        }
+        let file = self.file(list, rc);
+        replace(&file, entry.to_string().as_bytes())
+            .map_err(|error| Error::new(Code::Io, format!("write {}: {error}", file.display())))
+    }
+
+    /// The cached result in `version`; None if there is none. Err if the file is there and of no use.
+    pub(super) fn result(
+        &self,
+        list: &ConfList,
+        rc: &RuntimeConf,
+        version: Version,
+    ) -> Result<Option<Value>, Error> {
+        let Ok(bytes) = fs::read(self.file(list, rc)) else {
+            return Ok(None);
+        };
+        let result = match json::from_slice::<Entry>(&bytes) {
+            Ok(entry) if entry.kind == KIND => AddResult::from_value(&entry.result, version),
+            // before libcni 0.8 the file was the result itself
+            _ => AddResult::parse(&bytes, version),
+        }?;
+        result.to_value(version).map(Some)
+    }
+
+    /// Forgets an attachment; one that is not there is no error.
+    pub(super) fn remove(&self, list: &ConfList, rc: &RuntimeConf) -> Result<(), Error> {
+        let file = self.file(list, rc);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::new(
+                Code::Io,
+                format!("remove {}: {error}", file.display()),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// All of a network, by file name. What cannot be read or is something else is passed over.
+    pub(super) fn entries(&self, network: &str) -> Result<Vec<Entry>, Error> {
+        let folder = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            folder => folder.map_err(|error| {
+                Error::new(Code::Io, format!("open {}: {error}", self.dir.display()))
+            })?,
+        };
+        let mut files: Vec<_> = folder.flatten().map(|entry| entry.path()).collect();
+        files.sort();
+        Ok(files
+            .iter()
+            .filter_map(|file| json::from_slice::<Entry>(&fs::read(file).ok()?).ok())
+            .filter(|entry| {
+                entry.kind == KIND && entry.network == network && !entry.ifname.is_empty()
+            })
+            .collect())
+    }
+
+    fn file(&self, list: &ConfList, rc: &RuntimeConf) -> PathBuf {
+        (self.dir).join(format!("{}-{}-{}", list.name, rc.container_id, rc.ifname))
+    }
+}
+
+/// Writes beside the place and renames into it. Not synced: what a reboot leaves here, readers can do without.
+fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    // network names do not begin with a dot, so this is nobody's result
+    let new = dir.join(format!(".new-{}", std::process::id()));
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut new| new.write_all(bytes))
+        .and_then(|()| fs::rename(&new, file));
+    if written.is_err() {
+        // the first failure is the one to tell
+        fs::remove_file(&new).ok();
+    }
+    written
+}
+
+/// The list as JSON again.
+fn list_bytes(list: &ConfList) -> String {
+    let mut object = json!({
+        "cniVersion": list.cni_version,
+        "name": list.name,
+        "plugins": list.plugins,
+    });
+    if list.disable_check {
+        object["disableCheck"] = true.into();
+    }
+    if list.disable_gc {
+        object["disableGC"] = true.into();
+    }
+    object.to_string()
+}
+
+/// RFC 4648 section 4, as Go writes a []byte into JSON.
+fn base64(bytes: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
+        let bits = at(0) << 16 | at(1) << 8 | at(2);
+        for digit in 0..4 {
+            if digit <= chunk.len() {
+                text.push(char::from(
+                    ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63],
+                ));
+            } else {
+                text.push('=');
+            }
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list() -> ConfList {
+        ConfList {
+            cni_version: "1.0.0".into(),
+            name: "net".into(),
+            disable_check: false,
+            disable_gc: false,
+            plugins: vec![],
+        }
+    }
+
+    fn container(id: &str) -> RuntimeConf {
+        RuntimeConf {
+            container_id: id.into(),
+            netns: "/run/netns/x".into(),
+            ifname: "eth0".into(),
+            args: vec![("IgnoreUnknown".into(), "1".into())],
+            ..RuntimeConf::default()
+        }
+    }
+
+    fn cache(dir: &tempfile::TempDir) -> Cache {
+        Cache {
+            dir: dir.path().join("results"),
+        }
+    }
+
+    #[test]
+    fn kept_found_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(&dir);
+        let result = json!({"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.3/24"}]});
+        cache.write(&list(), &container("c1"), &result).unwrap();
+        cache.write(&list(), &container("c2"), &result).unwrap();
+        assert_eq!(
+            cache.result(&list(), &container("c1"), Version::V1_0_0),
+            Ok(Some(result))
+        );
+        let entries = cache.entries("net").unwrap();
+        let ids: Vec<_> = entries
+            .iter()
+            .map(|entry| entry.container_id.as_str())
+            .collect();
+        assert_eq!(ids, ["c1", "c2"]);
+        assert_eq!(entries[0].runtime_conf().args, container("c1").args);
+        assert!(cache.entries("other").unwrap().is_empty());
+        cache.remove(&list(), &container("c1")).unwrap();
+        cache.remove(&list(), &container("c1")).unwrap();
+        assert_eq!(cache.entries("net").unwrap().len(), 1);
+        assert_eq!(fs::read_dir(&cache.dir).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_others_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = cache(&dir);
+        fs::create_dir_all(&cache.dir).unwrap();
+        let get = |text: &str| {
+            fs::write(cache.file(&list(), &container("c1")), text).unwrap();
+            cache.result(&list(), &container("c1"), Version::V1_0_0)
+        };
+        assert!(get("").is_err());
+        assert!(get(r#"{"kind":"cniCacheV1","result":"#).is_err());
+        // as libcni before 0.8 wrote it, in another version than the list's
+        let legacy = get(
+            r#"{"cniVersion":"0.3.1","ips":[{"version":"4","address":"10.1.2.3/24"}],"dns":{}}"#,
+        );
+        let legacy = legacy.unwrap().unwrap();
+        assert_eq!(legacy["ips"][0]["address"], "10.1.2.3/24");
+        assert_eq!(legacy["cniVersion"], "1.0.0");
+        assert!(cache.entries("net").unwrap().is_empty());
+    }
+
+    #[test]
+    fn base64_vectors() {
+        // RFC 4648 section 10
+        for (plain, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+        ] {
+            assert_eq!(base64(plain.as_bytes()), text);
+        }
+        assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
+    }
+}

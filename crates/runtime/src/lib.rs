@@ -1,0 +1,248 @@
+//! The runtime's side (upstream: libcni): conf lists, chains with prevResult passed on, the result cache, attachments for GC.
+//! Plugins are always executed here, as a runtime does.
+mod cache;
+mod load;
+
+use cache::{Cache, Entry};
+use cni_conf::{AddResult, Attachment, Code, Error, Version, conf_list::ConfList, ids};
+use plugin::{Environment, Verb, execute, search};
+use serde_json::{Map, Value};
+use std::path::{Path, PathBuf};
+
+/// One attachment to make, check or take away.
+#[derive(Debug, Clone, Default)]
+pub struct RuntimeConf {
+    /// CNI_CONTAINERID
+    pub container_id: String,
+    /// CNI_NETNS, "" at a second DEL
+    pub netns: String,
+    /// CNI_IFNAME
+    pub ifname: String,
+    /// CNI_ARGS
+    pub args: Vec<(String, String)>,
+    /// capability arguments, given to plugins that declare them
+    pub capability_args: Map<String, Value>,
+}
+
+/// A runtime: where plugins are, where results are kept (upstream: /var/lib/cni/results via cache dir /var/lib/cni).
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    /// CNI_PATH
+    pub path: Vec<PathBuf>,
+    /// folder that holds `results/`
+    pub cache_dir: PathBuf,
+}
+
+impl Runtime {
+    /// Finds the conf list called `name` in `dir` (files in lexical order; .conflist, then .conf, .json), as cnitool does. A file
+    /// that cannot be read does not hide the others; it is told where `name` is not found.
+    pub fn load(dir: &Path, name: &str) -> Result<ConfList, Error> {
+        load::load(dir, name)
+    }
+
+    /// ADD of the chain; the last result is cached; on failure nothing is rolled back (as libcni).
+    pub fn add(&self, list: &ConfList, rc: &RuntimeConf) -> Result<AddResult, Error> {
+        check_names(list, rc)?;
+        let version = version(list)?;
+        let mut last = AddResult::default();
+        let mut previous = None;
+        for index in 0..list.plugins.len() {
+            let config = list.plugin_config(index, &rc.capability_args, previous.as_ref());
+            let failed = |error: Error| error.context(describe(list, index, "add"));
+            let stdout = self
+                .run(list, index, Verb::Add, rc, &config)
+                .map_err(failed)?;
+            last = AddResult::parse(&stdout, version).map_err(failed)?;
+            previous = Some(last.to_value(version).map_err(failed)?);
+        }
+        let result = previous.unwrap_or(Value::Null);
+        self.cache().write(list, rc, &result).map_err(|error| {
+            error.context(format!(
+                "failed to set network {:?} cached result",
+                list.name
+            ))
+        })?;
+        Ok(last)
+    }
+
+    /// CHECK of the chain with the cached result.
+    pub fn check(&self, list: &ConfList, rc: &RuntimeConf) -> Result<(), Error> {
+        check_names(list, rc)?;
+        let version = version(list)?;
+        if version < Version::V0_4_0 {
+            return Err(Error::internal(format!(
+                "configuration version {:?} does not support CHECK",
+                list.cni_version
+            )));
+        }
+        if list.disable_check {
+            return Ok(());
+        }
+        let cached = self.cache().result(list, rc, version).map_err(|error| {
+            error.context(format!(
+                "failed to get network {:?} cached result",
+                list.name
+            ))
+        })?;
+        for index in 0..list.plugins.len() {
+            let config = list.plugin_config(index, &rc.capability_args, cached.as_ref());
+            self.run(list, index, Verb::Check, rc, &config)?;
+        }
+        Ok(())
+    }
+
+    /// DEL of the chain in reverse, with the cached result where the version (>= 0.4.0) has it. A cached result that cannot be read
+    /// is dropped: DEL never depends on it.
+    pub fn del(&self, list: &ConfList, rc: &RuntimeConf) -> Result<(), Error> {
+        check_names(list, rc)?;
+        let version = version(list)?;
+        let cached = match version >= Version::V0_4_0 {
+            true => self.cache().result(list, rc, version).unwrap_or(None),
+            false => None,
+        };
+        for index in (0..list.plugins.len()).rev() {
+            let config = list.plugin_config(index, &rc.capability_args, cached.as_ref());
+            self.run(list, index, Verb::Del, rc, &config)
+                .map_err(|error| error.context(describe(list, index, "delete")))?;
+        }
+        self.cache().remove(list, rc)
+    }
+
+    /// GC: DEL for each cached attachment that is not in `valid`, then GC of each plugin, where the version (>= 1.1.0) has it.
+    /// None stands for a runtime that does not tell who is valid: every cached attachment goes, and plugins are not told either.
+    /// A failure ends nothing; all are told together.
+    pub fn gc(&self, list: &ConfList, valid: Option<&[Attachment]>) -> Result<(), Error> {
+        ids::check_network_name(&list.name)?;
+        if list.disable_gc {
+            return Ok(());
+        }
+        let mut errors = Vec::new();
+        for entry in self.cache().entries(&list.name)? {
+            if valid.is_some_and(|valid| valid.contains(&entry.attachment())) {
+                continue;
+            }
+            if let Err(error) = self.del(list, &entry.runtime_conf()) {
+                errors.push(error.context(format!(
+                    "failed to delete stale attachment {} {}",
+                    entry.container_id, entry.ifname
+                )));
+            }
+        }
+        if version(list)? >= Version::V1_1_0 {
+            for index in 0..list.plugins.len() {
+                let config = gc_config(list, index, valid);
+                if let Err(error) =
+                    self.run(list, index, Verb::Gc, &RuntimeConf::default(), &config)
+                {
+                    errors.push(
+                        error.context(format!("failed to GC plugin {}", plugin_type(list, index))),
+                    );
+                }
+            }
+        }
+        joined(errors)
+    }
+
+    /// STATUS of each plugin, the first error ends it.
+    pub fn status(&self, list: &ConfList) -> Result<(), Error> {
+        ids::check_network_name(&list.name)?;
+        if version(list)? < Version::V1_1_0 {
+            return Ok(());
+        }
+        for index in 0..list.plugins.len() {
+            let config = list.plugin_config(index, &Map::new(), None);
+            self.run(list, index, Verb::Status, &RuntimeConf::default(), &config)?;
+        }
+        Ok(())
+    }
+
+    /// Attachments in the cache for a network.
+    pub fn cached_attachments(&self, network: &str) -> Result<Vec<Attachment>, Error> {
+        let entries = self.cache().entries(network)?;
+        Ok(entries.iter().map(Entry::attachment).collect())
+    }
+
+    fn cache(&self) -> Cache {
+        Cache {
+            dir: self.cache_dir.join("results"),
+        }
+    }
+
+    fn run(
+        &self,
+        list: &ConfList,
+        index: usize,
+        verb: Verb,
+        rc: &RuntimeConf,
+        config: &[u8],
+    ) -> Result<Vec<u8>, Error> {
+        let file = search::find(plugin_type(list, index), &self.path)?;
+        let path = std::env::join_paths(&self.path)
+            .map_err(|error| Error::new(Code::InvalidEnvironment, format!("CNI_PATH: {error}")))?;
+        let args: Vec<_> = rc
+            .args
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let environment = Environment {
+            command: verb.as_str().to_owned(),
+            container_id: rc.container_id.clone(),
+            netns: rc.netns.clone(),
+            ifname: rc.ifname.clone(),
+            args: args.join(";"),
+            path,
+            netns_override: std::env::var("CNI_NETNS_OVERRIDE").unwrap_or_default(),
+        };
+        execute::execute(&file, &environment.variables(), config)
+    }
+}
+
+/// The list's version; code 1 for one that no release of the spec has.
+fn version(list: &ConfList) -> Result<Version, Error> {
+    cni_conf::version::negotiate(&list.cni_version, Version::ALL)
+}
+
+/// Names become file names and variables, so they are checked before anything else.
+fn check_names(list: &ConfList, rc: &RuntimeConf) -> Result<(), Error> {
+    ids::check_container_id(&rc.container_id)?;
+    ids::check_network_name(&list.name)?;
+    ids::check_interface_name(&rc.ifname)
+}
+
+fn plugin_type(list: &ConfList, index: usize) -> &str {
+    let plugin = list.plugins.get(index);
+    plugin
+        .and_then(|plugin| plugin.get("type")?.as_str())
+        .unwrap_or_default()
+}
+
+fn describe(list: &ConfList, index: usize, what: &str) -> String {
+    format!("plugin type={:?} failed ({what})", plugin_type(list, index))
+}
+
+/// A plugin's configuration with who is valid, under the spec's key and under the name that it had by mistake at first.
+fn gc_config(list: &ConfList, index: usize, valid: Option<&[Attachment]>) -> Vec<u8> {
+    let mut list = list.clone();
+    if let (Some(plugin), Some(valid)) = (list.plugins.get_mut(index), valid) {
+        let valid: Vec<_> = valid
+            .iter()
+            .map(|one| serde_json::json!({"containerID": one.container_id, "ifname": one.ifname}))
+            .collect();
+        plugin.insert("cni.dev/valid-attachments".into(), valid.clone().into());
+        plugin.insert("cni.dev/attachments".into(), valid.into());
+    }
+    list.plugin_config(index, &Map::new(), None)
+}
+
+/// One error with the messages of all, a line each, and the code of the first.
+fn joined(errors: Vec<Error>) -> Result<(), Error> {
+    let messages: Vec<_> = errors.iter().map(Error::to_string).collect();
+    match errors.into_iter().next() {
+        None => Ok(()),
+        Some(first) => Err(Error {
+            msg: messages.join("\n"),
+            details: String::new(),
+            ..first
+        }),
+    }
+}

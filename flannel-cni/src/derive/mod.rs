@@ -1,0 +1,157 @@
+//! The delegate's configuration, byte for byte as upstream makes it: downgraded plugins read it from the state file.
+use crate::{Error, conf::Conf};
+use cni_conf::Route;
+use go_compat::{cidr, json};
+use ipnetwork::IpNetwork;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use subnet_env::SubnetEnv;
+
+/// Whom to call, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delegate {
+    /// `type`
+    pub plugin_type: String,
+    /// the configuration: compact JSON with sorted keys
+    pub config: Vec<u8>,
+}
+
+impl Delegate {
+    /// A configuration that was derived earlier; None if it is damaged: no JSON object with a `type`.
+    pub fn from_saved(config: Vec<u8>) -> Option<Delegate> {
+        let saved: Map<String, Value> = serde_json::from_slice(&config).ok()?;
+        let plugin_type = saved.get("type")?.as_str()?.to_owned();
+        Some(Delegate {
+            plugin_type,
+            config,
+        })
+    }
+
+    /// The same with other values for some keys.
+    #[must_use]
+    pub fn with(self, keys: impl IntoIterator<Item = (&'static str, Value)>) -> Delegate {
+        let mut object = self.object();
+        object.extend(keys.into_iter().map(|(key, value)| (key.to_owned(), value)));
+        self.of(&object)
+    }
+
+    /// The same without a key.
+    #[must_use]
+    pub fn without(self, key: &str) -> Delegate {
+        let mut object = self.object();
+        object.remove(key);
+        self.of(&object)
+    }
+
+    /// Whether it was derived for the network of that name.
+    pub fn is_of_network(&self, name: &str) -> bool {
+        self.object().get("name").and_then(Value::as_str) == Some(name)
+    }
+
+    /// `from_saved` and `derive` make objects alone.
+    fn object(&self) -> Map<String, Value> {
+        serde_json::from_slice(&self.config).unwrap_or_default()
+    }
+
+    fn of(self, object: &Map<String, Value>) -> Delegate {
+        Delegate {
+            plugin_type: self.plugin_type,
+            config: json::marshal(object).into_bytes(),
+        }
+    }
+}
+
+/// A value of the derived object. Everything comes from maps, whose keys Go sorts, but the routes, which are structs to it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part {
+    Value(Value),
+    Ipam(BTreeMap<String, Part>),
+    Routes(Vec<Route>),
+}
+
+/// The lease is in `env`. Without one, for a DEL that has nothing else to go by, what depends on it is left out: whoever cleans up
+/// goes by names. Err: `delegate` or `ipam` hold what they must not.
+pub fn derive(conf: &Conf, env: Option<&SubnetEnv>) -> Result<Delegate, Error> {
+    let mut delegate = user_delegate(conf)?;
+    if let Some(runtime_config) = &conf.runtime_config {
+        delegate.insert("runtimeConfig".into(), runtime_config.clone().into());
+    }
+    delegate.insert("name".into(), conf.name.clone().into());
+    let mut default = |key: &str, value: Value| {
+        delegate.entry(key).or_insert(value);
+    };
+    default("type", "bridge".into());
+    if let Some(env) = env {
+        default("ipMasq", (!env.ip_masq).into());
+        default("mtu", env.mtu.into());
+    }
+    let plugin_type = match delegate.get("type") {
+        Some(Value::String(plugin_type)) => plugin_type.clone(),
+        _ => return Err(Error::DelegateType),
+    };
+    if plugin_type == "bridge" {
+        delegate.entry("isGateway").or_insert(true.into());
+    }
+    if !conf.cni_version.is_empty() {
+        delegate.insert("cniVersion".into(), conf.cni_version.clone().into());
+    }
+    let mut parts: BTreeMap<_, _> = values(delegate);
+    parts.insert("ipam".into(), Part::Ipam(ipam(conf, env)?));
+    Ok(Delegate {
+        plugin_type,
+        config: json::marshal(&parts).into_bytes(),
+    })
+}
+
+/// `delegate` without what flannel sets itself. A key that is there with `null` counts as there.
+fn user_delegate(conf: &Conf) -> Result<Map<String, Value>, Error> {
+    let delegate = conf.delegate.clone().unwrap_or_default();
+    match delegate.get("type") {
+        None | Some(Value::String(_)) => {}
+        Some(_) => return Err(Error::DelegateType),
+    }
+    for key in ["name", "ipam"] {
+        if delegate.contains_key(key) {
+            return Err(Error::DelegateKey(key));
+        }
+    }
+    Ok(delegate)
+}
+
+/// `ipam`: a range set for each family of the lease, and a route to each network of the cluster after the user's own.
+fn ipam(conf: &Conf, env: Option<&SubnetEnv>) -> Result<BTreeMap<String, Part>, Error> {
+    let mut ipam = conf.ipam.clone().unwrap_or_default();
+    ipam.entry("type").or_insert("host-local".into());
+    let mut routes = user_routes(&ipam)?;
+    let mut parts = values(ipam);
+    let Some(env) = env else { return Ok(parts) };
+    let ranges: Vec<_> = [env.subnet, env.ipv6_subnet]
+        .into_iter()
+        .flatten()
+        .map(|subnet| json!([{ "subnet": cidr::masked(subnet).to_string() }]))
+        .collect();
+    parts.insert("ranges".into(), Part::Value(ranges.into()));
+    let to_cluster = |network: &IpNetwork| Route::new(*network, None);
+    routes.extend(env.networks.iter().map(to_cluster));
+    routes.extend(env.ipv6_networks.iter().map(to_cluster));
+    parts.insert("routes".into(), Part::Routes(routes));
+    Ok(parts)
+}
+
+fn user_routes(ipam: &Map<String, Value>) -> Result<Vec<Route>, Error> {
+    match ipam.get("routes") {
+        None => Ok(Vec::new()),
+        Some(routes) => json::from_value(routes.clone()).map_err(Error::IpamRoutes),
+    }
+}
+
+fn values(map: Map<String, Value>) -> BTreeMap<String, Part> {
+    map.into_iter()
+        .map(|(key, value)| (key, Part::Value(value)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

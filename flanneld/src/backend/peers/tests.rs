@@ -1,0 +1,123 @@
+use super::*;
+use crate::model::lease::LeaseAttrs;
+use std::time::Duration;
+
+fn ours() -> Ours {
+    Ours {
+        network: "10.244.0.0/16".parse().unwrap(),
+        subnet: "10.244.1.0/24".parse().unwrap(),
+        public_ip: "172.31.0.1".parse().unwrap(),
+    }
+}
+
+fn lease(subnet: &str, public_ip: &str, age: u64) -> Lease {
+    Lease {
+        subnet: Some(subnet.parse().unwrap()),
+        ipv6_subnet: None,
+        attrs: LeaseAttrs {
+            public_ip: Some(public_ip.parse().unwrap()),
+            backend_type: "vxlan".to_owned(),
+            ..LeaseAttrs::default()
+        },
+        expiration: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - age)),
+    }
+}
+
+fn usable(leases: &[Lease]) -> (Vec<String>, Vec<String>) {
+    let mut skipped = Vec::new();
+    let leases: Vec<_> = leases.iter().cloned().map(std::sync::Arc::new).collect();
+    let peers = peers(&ours(), "vxlan", &leases, &mut skipped);
+    (
+        peers
+            .iter()
+            .map(|peer| format!("{} {}", peer.subnet, peer.public_ip))
+            .collect(),
+        skipped.iter().map(Skipped::to_string).collect(),
+    )
+}
+
+#[test]
+fn our_own_lease_and_reservations_are_no_peers() {
+    let mut reservation = lease("10.244.9.0/24", "172.31.0.9", 0);
+    reservation.attrs = LeaseAttrs::default();
+    reservation.expiration = None;
+    let leases = [lease("10.244.1.0/24", "172.31.0.1", 0), reservation];
+    assert_eq!(usable(&leases), (vec![], vec![]));
+}
+
+#[test]
+fn each_field_of_a_lease_is_doubted() {
+    let good = lease("10.244.2.0/24", "172.31.0.2", 0);
+    let mut other_backend = lease("10.244.3.0/24", "172.31.0.3", 0);
+    other_backend.attrs.backend_type = "host-gw".to_owned();
+    let mut nowhere = lease("10.244.3.0/24", "172.31.0.3", 0);
+    nowhere.attrs.public_ip = None;
+    for (bad, reason) in [
+        (
+            lease("10.9.3.0/24", "172.31.0.3", 0),
+            "not a part of the network",
+        ),
+        (
+            lease("10.244.0.0/16", "172.31.0.3", 0),
+            "not a part of the network",
+        ),
+        (
+            lease("10.0.0.0/8", "172.31.0.3", 0),
+            "not a part of the network",
+        ),
+        (lease("10.244.3.9/24", "172.31.0.3", 0), "host bits"),
+        (lease("10.244.1.0/24", "172.31.0.3", 0), "own subnet"),
+        (lease("10.244.1.128/25", "172.31.0.3", 0), "own subnet"),
+        (lease("10.244.0.0/23", "172.31.0.3", 0), "own subnet"),
+        (lease("10.244.3.0/24", "172.31.0.1", 0), "this node's own"),
+        (lease("10.244.3.0/24", "0.0.0.0", 0), "cannot be a node's"),
+        (lease("10.244.3.0/24", "127.0.0.1", 0), "cannot be a node's"),
+        (lease("10.244.3.0/24", "224.0.0.1", 0), "cannot be a node's"),
+        (
+            lease("10.244.3.0/24", "255.255.255.255", 0),
+            "cannot be a node's",
+        ),
+        (
+            lease("10.244.3.0/24", "10.244.7.7", 0),
+            "inside the pod network",
+        ),
+        (other_backend, "its backend is \"host-gw\""),
+        (nowhere, "no public IP"),
+    ] {
+        let (peers, skipped) = usable(&[bad, good.clone()]);
+        assert_eq!(
+            peers,
+            ["10.244.2.0/24 172.31.0.2"],
+            "{reason}: takes nobody with it"
+        );
+        assert_eq!(skipped.len(), 1, "{reason}");
+        assert!(skipped[0].contains(reason), "{skipped:?} has {reason}");
+    }
+}
+
+#[test]
+fn of_two_leases_that_overlap_the_newer_counts() {
+    let older = lease("10.244.2.0/23", "172.31.0.2", 100);
+    let newer = lease("10.244.3.0/24", "172.31.0.3", 0);
+    for leases in [[older.clone(), newer.clone()], [newer, older]] {
+        let (peers, skipped) = usable(&leases);
+        assert_eq!(peers, ["10.244.3.0/24 172.31.0.3"]);
+        assert!(
+            skipped[0].contains("a newer lease holds 10.244.3.0/24"),
+            "{skipped:?}"
+        );
+    }
+    let inside = [
+        lease("10.244.2.0/23", "172.31.0.2", 0),
+        lease("10.244.3.0/24", "172.31.0.3", 9),
+    ];
+    assert_eq!(usable(&inside).0, ["10.244.2.0/23 172.31.0.2"]);
+}
+
+#[test]
+fn a_family_that_a_lease_has_not_is_no_fault() {
+    let mut v6_only = lease("10.244.3.0/24", "172.31.0.3", 0);
+    v6_only.subnet = None;
+    v6_only.ipv6_subnet = Some("fd00::/64".parse().unwrap());
+    assert_eq!(usable(&[v6_only]), (vec![], vec![]));
+}

@@ -1,0 +1,284 @@
+use super::*;
+use crate::{model::lease::Lease, underlay::direct_routes::Reach};
+use linux_net::route::Route;
+use std::time::{Duration, SystemTime};
+
+const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+fn config(backend: &str) -> NetworkConfig {
+    NetworkConfig::parse(&format!(
+        r#"{{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","Backend":{backend}}}"#
+    ))
+    .unwrap()
+}
+
+fn vxlan(backend: &str) -> Result<Vxlan, String> {
+    Vxlan::from_config(&config(backend), |_| Ok(OWN))
+}
+
+fn underlay() -> Underlay {
+    Underlay {
+        index: 2,
+        name: "eth0".to_owned(),
+        mtu: 1500,
+        address: Some("172.31.0.1".parse().unwrap()),
+        address_v6: Some("fd31::1".parse().unwrap()),
+        public_ip: Some("172.31.0.1".parse().unwrap()),
+        public_ipv6: Some("fd31::1".parse().unwrap()),
+    }
+}
+
+fn lease(number: u8, data: Value) -> Lease {
+    Lease {
+        subnet: Some(format!("10.244.{number}.0/24").parse().unwrap()),
+        ipv6_subnet: Some(format!("fd00:10:244:{number}::/64").parse().unwrap()),
+        attrs: LeaseAttrs {
+            public_ip: Some(format!("172.31.0.{number}").parse().unwrap()),
+            public_ipv6: Some(format!("fd31::{number}").parse().unwrap()),
+            backend_type: "vxlan".to_owned(),
+            backend_data: Some(data.clone()),
+            backend_v6_data: Some(data),
+        },
+        expiration: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(1000 - u64::from(number))),
+    }
+}
+
+fn mac(number: u8) -> Value {
+    json!({"VNI": 1, "VtepMAC": format!("02:00:00:00:01:{number:02x}")})
+}
+
+fn plan(backend: &str, leases: &[Lease], reach: &Reach) -> Plan {
+    let config = config(backend);
+    let leases: Vec<_> = leases.iter().cloned().map(std::sync::Arc::new).collect();
+    Vxlan::from_config(&config, |_| Ok(OWN))
+        .unwrap()
+        .plan(&Input {
+            config: &config,
+            underlay: &underlay(),
+            own: &lease(1, mac(1)),
+            leases: &leases,
+            reach,
+        })
+}
+
+const PLAIN: &str = r#"{"Type":"vxlan"}"#;
+
+#[test]
+fn three_things_lead_to_a_peer_in_each_family() {
+    let plan = plan(
+        PLAIN,
+        &[lease(1, mac(1)), lease(2, mac(2))],
+        &Reach::default(),
+    );
+    assert_eq!((plan.peers, plan.skipped), (2, vec![]));
+    let device = &plan.state.devices["flannel.1"];
+    let vtep: Mac = "02:00:00:00:01:02".parse().unwrap();
+    assert_eq!(device.addresses, ["10.244.1.0/32".parse().unwrap()].into());
+    assert_eq!(
+        device.neighbours,
+        [("10.244.2.0".parse().unwrap(), vtep)].into()
+    );
+    assert_eq!(device.fdb, [(vtep, "172.31.0.2".parse().unwrap())].into());
+    assert_eq!(
+        (device.link.mtu, device.link.mac, device.link.up),
+        (1450, OWN, true)
+    );
+    let device = &plan.state.devices["flannel-v6.1"];
+    assert_eq!(
+        device.addresses,
+        ["fd00:10:244:1::/128".parse().unwrap()].into()
+    );
+    assert_eq!(device.fdb, [(vtep, "fd31::2".parse().unwrap())].into());
+    assert_eq!(device.link.mtu, 1430, "the outer header is 20 bytes longer");
+    let routes: Vec<_> = plan
+        .state
+        .routes
+        .iter()
+        .map(|route| {
+            format!(
+                "{} {} {} {}",
+                route.dst, route.gateway, route.device, route.onlink
+            )
+        })
+        .collect();
+    assert_eq!(
+        routes,
+        [
+            "10.244.2.0/24 10.244.2.0 flannel.1 true",
+            "fd00:10:244:2::/64 fd00:10:244:2:: flannel-v6.1 true",
+        ]
+    );
+}
+
+#[test]
+fn what_is_told_is_upstreams_bytes() {
+    let attrs = vxlan(r#"{"type":"VXLAN","vni":7}"#)
+        .unwrap()
+        .lease_attrs(&underlay());
+    assert_eq!(attrs.backend_type, "vxlan");
+    assert_eq!(
+        attrs.backend_data.unwrap().to_string(),
+        r#"{"VNI":7,"VtepMAC":"02:00:00:00:00:01"}"#
+    );
+    assert_eq!(attrs.public_ipv6, underlay().public_ipv6);
+}
+
+#[test]
+fn keys_are_read_as_go_reads_them() {
+    let backend = vxlan(r#"{"Type":"vxlan","vni":5,"PORT":4789,"mtu":1400,"gbp":true,"learning":true,"unknown":[]}"#).unwrap();
+    assert_eq!(&*backend.names[0], "flannel.5");
+    let own = Ours {
+        network: "10.0.0.0/8".parse().unwrap(),
+        subnet: "10.1.0.0/24".parse().unwrap(),
+        public_ip: "1.2.3.4".parse().unwrap(),
+    };
+    let DeviceKind::Vxlan(link) = backend.link(&own, &underlay(), OWN).kind else {
+        panic!()
+    };
+    assert_eq!(
+        (link.vni, link.port, link.gbp, link.learning),
+        (5, Some(4789), true, true)
+    );
+    assert_eq!((link.lower, link.local), (Some(2), Some(own.public_ip)));
+    assert_eq!(backend.pod_mtu(&underlay()), 1350);
+    for (bad, reason) in [
+        (
+            r#"{"Type":"vxlan","VNI":"x"}"#,
+            "error decoding VXLAN backend config",
+        ),
+        (
+            r#"{"Type":"vxlan","VNI":-1}"#,
+            "error decoding VXLAN backend config",
+        ),
+        (
+            r#"{"Type":"vxlan","Port":70000}"#,
+            "error decoding VXLAN backend config",
+        ),
+        (
+            r#"{"Type":"vxlan","VNI":16777216}"#,
+            "VNI 16777216 is too large",
+        ),
+        (r#"{"Type":"vxlan","MTU":1300}"#, "MTU 1300 is too small"),
+    ] {
+        let error = vxlan(bad).unwrap_err();
+        assert!(error.contains(reason), "{bad}: {error}");
+    }
+}
+
+#[test]
+fn an_mtu_beyond_the_interface_is_the_interfaces() {
+    assert_eq!(
+        vxlan(r#"{"Type":"vxlan","MTU":9000}"#)
+            .unwrap()
+            .pod_mtu(&underlay()),
+        1450
+    );
+}
+
+#[test]
+fn garbage_in_backend_data_costs_one_family_of_one_peer() {
+    let good = lease(2, mac(2));
+    for (data, reason) in [
+        (Value::Null, "no vxlan backend data"),
+        (json!("x"), "no vxlan backend data"),
+        (json!([1]), "no vxlan backend data"),
+        (json!({}), "no VtepMAC"),
+        (json!({"VNI": 4096, "VtepMAC": ""}), "no VtepMAC"),
+        (json!({"VtepMAC": 7}), "cannot be read"),
+        (json!({"VtepMAC": "zz:zz"}), "is not a MAC address"),
+        (
+            json!({"VtepMAC": "00:00:00:00:00:00"}),
+            "not a device's address",
+        ),
+        (
+            json!({"VtepMAC": "01:00:5e:00:00:01"}),
+            "not a device's address",
+        ),
+        (
+            json!({"VtepMAC": "ff:ff:ff:ff:ff:ff"}),
+            "not a device's address",
+        ),
+        (
+            json!({"VtepMAC": OWN.to_string()}),
+            "is also that of 172.31.0.1",
+        ),
+        (mac(2), "is also that of 172.31.0.2"),
+    ] {
+        let mut bad = lease(3, mac(3));
+        bad.attrs.backend_data = Some(data.clone());
+        let plan = plan(PLAIN, &[bad, good.clone()], &Reach::default());
+        assert_eq!(
+            plan.peers, 3,
+            "{data}: the other peer's families and this one's IPv6"
+        );
+        assert_eq!(plan.skipped.len(), 1);
+        assert_eq!(plan.skipped[0].subnet, "10.244.3.0/24");
+        assert!(
+            plan.skipped[0].reason.contains(reason),
+            "{data}: {:?}",
+            plan.skipped
+        );
+    }
+}
+
+/// A node that comes back with another address leaves a lease behind: its MAC is where the newer lease says.
+#[test]
+fn a_mac_is_where_the_newest_lease_says() {
+    let (mut old, new) = (lease(9, mac(2)), lease(2, mac(2)));
+    old.expiration = Some(SystemTime::UNIX_EPOCH);
+    let plan = plan(PLAIN, &[old, new], &Reach::default());
+    let fdb = &plan.state.devices["flannel.1"].fdb;
+    assert_eq!(
+        fdb.iter()
+            .map(|(_, dst)| dst.to_string())
+            .collect::<Vec<_>>(),
+        ["172.31.0.2"]
+    );
+}
+
+#[test]
+fn direct_routing_where_no_gateway_is_between() {
+    let mut connected = Route::new("172.31.0.0/24".parse().unwrap());
+    connected.oif = Some(2);
+    let reach = Reach::new([&connected], |_| false);
+    let mut far = lease(3, mac(3));
+    far.attrs.public_ip = Some("192.0.2.3".parse().unwrap());
+    let plan = plan(
+        r#"{"Type":"vxlan","DirectRouting":true}"#,
+        &[lease(2, mac(2)), far],
+        &reach,
+    );
+    let routes: Vec<_> = plan
+        .state
+        .routes
+        .iter()
+        .filter(|route| route.dst.is_ipv4())
+        .map(|route| {
+            format!(
+                "{} {} {} {}",
+                route.dst, route.gateway, route.device, route.onlink
+            )
+        })
+        .collect();
+    assert_eq!(
+        routes,
+        [
+            "10.244.2.0/24 172.31.0.2 eth0 false",
+            "10.244.3.0/24 10.244.3.0 flannel.1 true"
+        ]
+    );
+    assert_eq!(plan.state.devices["flannel.1"].fdb.len(), 1);
+}
+
+#[test]
+fn devices_are_told_whatever_the_configuration_enables() {
+    let config =
+        NetworkConfig::parse(r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}"#).unwrap();
+    let backend = Vxlan::from_config(&config, |_| Ok(OWN)).unwrap();
+    assert_eq!(
+        backend.device_names().len(),
+        2,
+        "the IPv6 device of an earlier configuration is ours to remove"
+    );
+    assert_eq!(backend.lease_attrs(&underlay()).backend_v6_data, None);
+}

@@ -1,0 +1,2 @@
+//! Commands that run instead of the daemon.
+pub mod cleanup;

@@ -1,0 +1,377 @@
+//! The daemon from start to end: what is waited for in which order, what runs side by side, and how it ends.
+pub mod admin;
+pub mod status;
+pub mod subnet_manager;
+
+use self::status::Status;
+use crate::{
+    backend::{self, Backend},
+    cli::log,
+    cli::options::{self, Action, Options, address},
+    command::cleanup,
+    files::node_state::NodeState,
+    model::lease::Lease,
+    model::network_config::NetworkConfig,
+    reconcile::observe::Kernel,
+    reconcile::pass::{Engine, Outcome, Settings},
+    reconcile::{Reconciler, Wake},
+    rules::nftables::Switches,
+    subnet::{self, Previous, SubnetManager},
+    underlay::{self, Underlay, Wish},
+};
+use ipnetwork::IpNetwork;
+use linux_net::link::{Kind, Link};
+use regex::Regex;
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing::{error, info, warn};
+
+/// How long the end waits for a pass that is under way.
+const END: Duration = Duration::from_millis(500);
+/// How long to wait before asking again for a lease that was refused.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+
+/// The program.
+pub fn main() -> ExitCode {
+    let mut bad = Vec::new();
+    let variable = |key: &str| std::env::var(key).ok();
+    let args = std::env::args_os()
+        .skip(1)
+        .map(|arg| arg.to_string_lossy().into_owned());
+    let options = match Options::read(args, variable, |reason| bad.push(reason)) {
+        Ok(options) => options,
+        Err(options::Error::Usage(error)) => {
+            // usage goes to stderr and fails; help that was asked for goes to stdout
+            let code = error.exit_code();
+            return match error.print() {
+                Ok(()) if code == 0 => ExitCode::SUCCESS,
+                _ => ExitCode::FAILURE,
+            };
+        }
+        Err(options::Error::Value(error)) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if options.node.version {
+        eprintln!("v{}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    log::start(options.node.v);
+    for reason in bad {
+        error!("{reason}");
+    }
+    match options.action {
+        Some(Action::Help) => cleanup::say(&options::help()),
+        Some(Action::Cleanup) => cleanup::run(&options.node, &options.leases.store),
+        None => start(&options),
+    }
+}
+
+fn start(options: &Options) -> ExitCode {
+    info!(
+        "flanneld v{} {}",
+        env!("CARGO_PKG_VERSION"),
+        options.given.join(" ")
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = match runtime {
+        Ok(runtime) => {
+            let ended = runtime.block_on(until_signal(options));
+            runtime.shutdown_timeout(END);
+            ended
+        }
+        Err(error) => Err(format!("cannot start: {error}")),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs until SIGTERM or SIGINT. What was built for the pods stays.
+async fn until_signal(options: &Options) -> Result<(), String> {
+    let failed = |error: std::io::Error| format!("cannot listen for signals: {error}");
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let name = tokio::select! {
+        ended = daemon(options) => {
+            status::stopping();
+            return ended;
+        }
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    };
+    status::stopping();
+    info!("{name}: stopping; pods keep their network");
+    Ok(())
+}
+
+async fn daemon(options: &Options) -> Result<(), String> {
+    let (status, watched) = watch::channel(Status::default());
+    if options.node.healthz_port == 0 {
+        return network(options, &status).await;
+    }
+    // the port is bound before anything slow, so that a probe finds it
+    let listener = admin::listen(&options.node.healthz_ip, options.node.healthz_port).await?;
+    tokio::select! {
+        ended = network(options, &status) => ended,
+        () = admin::serve(listener, watched) => Err("the health port was closed".to_owned()),
+    }
+}
+
+/// Everything that comes before the loop, then the loop.
+async fn network(options: &Options, status: &watch::Sender<Status>) -> Result<(), String> {
+    let chosen = subnet_manager::choose(options).await?;
+    let manager = &*chosen.manager;
+    info!("leases come from the {}", manager.describe());
+    let wait = |what: String| {
+        let waiting = Status::waiting(what);
+        waiting.announce(&status.send_replace(waiting.clone()));
+    };
+    wait(format!(
+        "for the network configuration from the {}",
+        manager.describe()
+    ));
+    let config = manager
+        .network_config()
+        .await
+        .map_err(|error| error.to_string())?;
+    if !config.enable_ipv4 && !config.enable_ipv6 {
+        return Err(
+            "none defined stack: the network configuration enables neither IPv4 nor IPv6"
+                .to_owned(),
+        );
+    }
+    let wish = wish(options, &config)?;
+    let mut kernel = Kernel::open().map_err(|error| error.to_string())?;
+    let host = kernel
+        .host(wish.can_reach)
+        .map_err(|error| error.to_string())?;
+    let underlay = underlay::select(&wish, &host).map_err(|error| error.to_string())?;
+    info!("the underlay is {underlay}");
+    let mut node = NodeState::load(&options.node.state_file);
+    let backend = backend::from_config(&config, |name| node.mac(name, mac_of(&host.links, name)))?;
+    if backend.makes_host_routes() {
+        node.set_host_routes();
+    }
+    if let Err(error) = node.save() {
+        warn!(
+            "cannot write {}: {error}; after a reboot peers see new MAC addresses",
+            options.node.state_file.display()
+        );
+    }
+    wait(format!("for a lease from the {}", manager.describe()));
+    let attrs = backend.lease_attrs(&underlay);
+    let previous = previous(&options.node.subnet_file);
+    let own = manager
+        .acquire(&attrs, previous)
+        .await
+        .map_err(|error| error.to_string())?;
+    info!("this node has {}", subnets(&own));
+    let settings = Settings {
+        config,
+        backend: backend.clone(),
+        wish,
+        switches: Switches {
+            masquerade: options.rules.ip_masq,
+            fully_random: !options.rules.ip_masq_fully_random_disable,
+            forward: options.rules.iptables_forward_rules,
+        },
+        subnet_file: options.node.subnet_file.clone(),
+        host_routes: node.host_routes(),
+    };
+    let engine = Engine::new(settings, kernel, underlay.clone());
+    serve_lease(manager, backend, engine, own, underlay, status).await
+}
+
+/// The reconciler, the lease's keeper and the status, side by side.
+async fn serve_lease(
+    manager: &dyn SubnetManager,
+    backend: Arc<dyn Backend>,
+    engine: Engine,
+    own: Lease,
+    underlay: Underlay,
+    status: &watch::Sender<Status>,
+) -> Result<(), String> {
+    let (own_sender, own_receiver) = watch::channel(own);
+    let (leases_sender, leases_receiver) = watch::channel(None);
+    let (outcome_sender, outcomes) = watch::channel(None);
+    let reconciler = Reconciler {
+        engine,
+        wake: Wake::open()?,
+        own: own_receiver.clone(),
+        leases: leases_receiver,
+        outcomes: outcome_sender,
+    };
+    let keeper = Keeper {
+        manager,
+        backend,
+        underlay,
+        own: own_sender,
+        outcomes: outcomes.clone(),
+    };
+    tokio::select! {
+        ended = reconciler.run() => ended,
+        ended = keeper.run(leases_sender) => ended,
+        ended = report(outcomes, own_receiver, status) => ended,
+    }
+}
+
+/// Keeps our lease alive and true.
+struct Keeper<'a> {
+    manager: &'a dyn SubnetManager,
+    backend: Arc<dyn Backend>,
+    underlay: Underlay,
+    own: watch::Sender<Lease>,
+    outcomes: watch::Receiver<Option<Outcome>>,
+}
+
+impl Keeper<'_> {
+    /// Ends only if the lease is lost. If this node comes to be reached another way, the others are told by a lease
+    /// that says so, for the same subnet if it can be had.
+    async fn run(
+        mut self,
+        leases: watch::Sender<Option<crate::model::lease::Leases>>,
+    ) -> Result<(), String> {
+        loop {
+            let own = self.own.borrow().clone();
+            let told = self.backend.lease_attrs(&self.underlay);
+            tokio::select! {
+                ended = self.manager.run(&own, leases.clone()) => return Err(match ended {
+                    Err(subnet::Error::Revoked(_)) => {
+                        "Lease has been revoked. Shutting down daemon.".to_owned()
+                    }
+                    Err(error) => error.to_string(),
+                    Ok(()) => "the subnet manager stopped".to_owned(),
+                }),
+                underlay = reached_otherwise(&mut self.outcomes, &self.backend, &told) => {
+                    self.underlay = underlay?;
+                }
+            }
+            let attrs = self.backend.lease_attrs(&self.underlay);
+            let previous = Previous {
+                subnet: own.subnet,
+                ipv6_subnet: own.ipv6_subnet,
+            };
+            match self.manager.acquire(&attrs, previous).await {
+                Ok(lease) => {
+                    if (lease.subnet, lease.ipv6_subnet) != (own.subnet, own.ipv6_subnet) {
+                        warn!(
+                            "this node had {}, now it has {}: pods that run need to be made anew",
+                            subnets(&own),
+                            subnets(&lease)
+                        );
+                    }
+                    self.own.send_replace(lease);
+                }
+                Err(error) => {
+                    warn!(
+                        "cannot tell the others that this node is now reached by {}: {error}",
+                        self.underlay
+                    );
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+            }
+        }
+    }
+}
+
+/// Waits until what we would tell the others differs from what we told them.
+async fn reached_otherwise(
+    outcomes: &mut watch::Receiver<Option<Outcome>>,
+    backend: &Arc<dyn Backend>,
+    told: &crate::model::lease::LeaseAttrs,
+) -> Result<Underlay, String> {
+    loop {
+        outcomes
+            .changed()
+            .await
+            .map_err(|_| "the reconciler stopped".to_owned())?;
+        let underlay = outcomes
+            .borrow_and_update()
+            .as_ref()
+            .map(|outcome| outcome.underlay.clone());
+        if let Some(underlay) = underlay
+            && backend.lease_attrs(&underlay) != *told
+        {
+            return Ok(underlay);
+        }
+    }
+}
+
+async fn report(
+    mut outcomes: watch::Receiver<Option<Outcome>>,
+    own: watch::Receiver<Lease>,
+    status: &watch::Sender<Status>,
+) -> Result<(), String> {
+    loop {
+        outcomes
+            .changed()
+            .await
+            .map_err(|_| "the reconciler stopped".to_owned())?;
+        let now = {
+            let outcome = outcomes.borrow_and_update();
+            outcome
+                .as_ref()
+                .map(|outcome| Status::of(outcome, subnets(&own.borrow())))
+        };
+        if let Some(now) = now.filter(|now| *status.borrow() != *now) {
+            let before = status.send_replace(now.clone());
+            now.announce(&before);
+        }
+    }
+}
+
+fn wish(options: &Options, config: &NetworkConfig) -> Result<Wish, String> {
+    let given = &options.underlay;
+    let patterns = given.iface_regex.iter().map(|text| {
+        Regex::new(text)
+            .map_err(|error| format!("-iface-regex={text} is not a regular expression: {error}"))
+    });
+    Ok(Wish {
+        interfaces: given.iface.clone(),
+        patterns: patterns.collect::<Result<_, _>>()?,
+        can_reach: address("-iface-can-reach address", &given.iface_can_reach, Some)?,
+        public_ip: address("public IP address", &given.public_ip, options::v4)?,
+        public_ipv6: address("public IPv6 address", &given.public_ipv6, options::v6)?,
+        ipv4: config.enable_ipv4,
+        ipv6: config.enable_ipv6,
+    })
+}
+
+/// The MAC of the vxlan device with that name, if there is one: peers know it already.
+fn mac_of(links: &[Link], name: &str) -> Option<linux_net::Mac> {
+    let link = links.iter().find(|link| link.name == name)?;
+    link.mac.filter(|_| matches!(link.kind, Kind::Vxlan(_)))
+}
+
+/// The subnets of an earlier run, to ask for them again. A file that is not there or not readable is as good as none.
+fn previous(path: &Path) -> Previous {
+    let text = std::fs::read(path).unwrap_or_default();
+    let previous = subnet_env::previous(&String::from_utf8_lossy(&text));
+    Previous {
+        subnet: previous.subnet.and_then(|net| match net {
+            IpNetwork::V4(net) => Some(net),
+            IpNetwork::V6(_) => None,
+        }),
+        ipv6_subnet: previous.ipv6_subnet.and_then(|net| match net {
+            IpNetwork::V6(net) => Some(net),
+            IpNetwork::V4(_) => None,
+        }),
+    }
+}
+
+fn subnets(lease: &Lease) -> String {
+    let v4 = lease.subnet.map(|net| net.to_string());
+    let v6 = lease.ipv6_subnet.map(|net| net.to_string());
+    v4.into_iter().chain(v6).collect::<Vec<_>>().join(" and ")
+}

@@ -1,0 +1,8 @@
+//! Plain data: leases, subnets, the network configuration, the state of a host.
+pub mod host_state;
+pub mod lease;
+pub mod network_config;
+pub(crate) mod rfc3339;
+mod subnet_key;
+
+pub use subnet_key::SubnetKey;

@@ -1,0 +1,203 @@
+use super::*;
+use proptest::prelude::*;
+
+fn checked(text: &str) -> Result<NetworkConfig, String> {
+    let mut config = NetworkConfig::parse(text)?;
+    config.check_subnets()?;
+    Ok(config)
+}
+
+#[test]
+fn defaults() {
+    let config = checked(r#"{"Network":"10.3.0.0/16"}"#).unwrap();
+    assert!(config.enable_ipv4 && !config.enable_ipv6 && !config.enable_nftables);
+    assert_eq!(config.backend_type, "udp");
+    assert_eq!(config.subnet_len, 24);
+    assert_eq!(config.subnet_min, Some([10, 3, 1, 0].into()));
+    assert_eq!(config.subnet_max, Some([10, 3, 255, 0].into()));
+}
+
+#[test]
+fn keys_in_any_case_and_both_families() {
+    let config = checked(
+        r#"{"network":"10.3.7.9/16","enableIPv6":true,"ipv6Network":"fc00::/48","ENABLENFTABLES":true,
+            "subnetlen":28,"SubnetMin":"10.3.5.0","SubnetMax":"10.3.8.0","backend":{"type":"VXLAN","VNI":7},"x":[]}"#,
+    )
+    .unwrap();
+    assert_eq!(config.network, Some("10.3.0.0/16".parse().unwrap()));
+    assert_eq!(config.ipv6_network, Some("fc00::/48".parse().unwrap()));
+    assert!(config.enable_ipv6 && config.enable_nftables);
+    assert_eq!((config.subnet_len, config.ipv6_subnet_len), (28, 64));
+    assert_eq!(config.subnet_min, Some([10, 3, 5, 0].into()));
+    assert_eq!(
+        config.ipv6_subnet_min,
+        Some("fc00:0:0:1::".parse().unwrap())
+    );
+    assert_eq!(
+        config.ipv6_subnet_max,
+        Some("fc00:0:0:ffff::".parse().unwrap())
+    );
+    assert_eq!(config.backend_type, "vxlan");
+    assert_eq!(config.backend["VNI"], 7);
+}
+
+#[test]
+fn a_backend_without_type_has_none() {
+    assert_eq!(
+        NetworkConfig::parse(r#"{"Backend":{}}"#)
+            .unwrap()
+            .backend_type,
+        ""
+    );
+}
+
+#[test]
+fn messages_of_bad_values() {
+    for (text, message) in [
+        (
+            r#"{"Network":"10.3.0.0"}"#,
+            "invalid CIDR address: 10.3.0.0",
+        ),
+        (r#"{"Network":"fc00::/48"}"#, "invalid IPv4 CIDR format"),
+        (
+            r#"{"IPv6Network":"10.3.0.0/16"}"#,
+            "invalid IPv6 CIDR format",
+        ),
+        (r#"{"SubnetMin":"10.3.0"}"#, "invalid IP address format"),
+        (r#"{"SubnetMax":"fc00::"}"#, "invalid IPv4 address format"),
+        (
+            r#"{"IPv6SubnetMin":"10.3.0.0"}"#,
+            "invalid IPv6 address format",
+        ),
+    ] {
+        assert_eq!(NetworkConfig::parse(text).unwrap_err(), message, "{text}");
+    }
+    for text in [
+        "",
+        "{",
+        "[]",
+        r#"{"Network":7}"#,
+        r#"{"EnableIPv4":"yes"}"#,
+        r#"{"SubnetLen":-1}"#,
+        r#"{"SubnetLen":"24"}"#,
+        r#"{"Backend":"vxlan"}"#,
+        r#"{"Backend":{"Type":7}}"#,
+    ] {
+        assert!(NetworkConfig::parse(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn messages_of_subnets_that_do_not_fit() {
+    let v4 = |rest: &str| format!(r#"{{"Network":"10.3.0.0/16"{rest}}}"#);
+    let v6 = |rest: &str| {
+        format!(r#"{{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48"{rest}}}"#)
+    };
+    for (text, message) in [
+        (
+            "{}".into(),
+            "please define a correct Network parameter in the flannel config",
+        ),
+        (
+            r#"{"Network":"0.0.0.0/0"}"#.into(),
+            "please define a correct Network parameter in the flannel config",
+        ),
+        (v4(r#","SubnetLen":31"#), "SubnetLen must be less than /31"),
+        (v4(r#","SubnetLen":300"#), "SubnetLen must be less than /31"),
+        (
+            v4(r#","SubnetLen":17"#),
+            "network must be able to accommodate at least four subnets",
+        ),
+        (
+            r#"{"Network":"10.3.0.0/29"}"#.into(),
+            "network is too small. Minimum useful network prefix is /28",
+        ),
+        (
+            v4(r#","SubnetMin":"10.4.0.0""#),
+            "SubnetMin is not in the range of the Network",
+        ),
+        (
+            v4(r#","SubnetMax":"10.2.0.0""#),
+            "SubnetMax is not in the range of the Network",
+        ),
+        (
+            v4(r#","SubnetMin":"10.3.0.1""#),
+            "SubnetMin is not on a SubnetLen boundary: 10.3.0.1",
+        ),
+        (
+            v4(r#","SubnetMax":"10.3.9.1""#),
+            "SubnetMax is not on a SubnetLen boundary: 10.3.9.1",
+        ),
+        (
+            r#"{"EnableIPv4":false,"EnableIPv6":true}"#.into(),
+            "please define a correct IPv6Network parameter in the flannel config",
+        ),
+        (
+            v6(r#","IPv6SubnetLen":127"#),
+            "SubnetLen must be less than /127",
+        ),
+        (
+            v6(r#","IPv6SubnetLen":49"#),
+            "network must be able to accommodate at least four subnets",
+        ),
+        (
+            v6(r#","IPv6Network":"fc00::/125""#),
+            "IPv6Network is too small. Minimum useful network prefix is /124",
+        ),
+        (
+            v6(r#","IPv6SubnetMin":"fd00::""#),
+            "IPv6SubnetMin is not in the range of the IPv6Network",
+        ),
+        (
+            v6(r#","IPv6SubnetMax":"fb00::""#),
+            "IPv6SubnetMax is not in the range of the IPv6Network",
+        ),
+        (
+            v6(r#","IPv6SubnetMin":"fc00::1""#),
+            "IPv6SubnetMin is not on a SubnetLen boundary: fc00::1",
+        ),
+        (
+            v6(r#","IPv6SubnetMax":"fc00::1""#),
+            "IPv6SubnetMax is not on a SubnetLen boundary: fc00::1",
+        ),
+    ] {
+        assert_eq!(checked(&text).unwrap_err(), message, "{text}");
+    }
+}
+
+#[test]
+fn small_networks_get_four_subnets() {
+    let config = checked(r#"{"Network":"10.3.0.0/23"}"#).unwrap();
+    assert_eq!(config.subnet_len, 25);
+    let config = checked(r#"{"Network":"255.255.255.240/28"}"#).unwrap();
+    assert_eq!(
+        (config.subnet_len, config.subnet_max),
+        (30, Some([255, 255, 255, 252].into()))
+    );
+    let config = checked(
+        r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/124"}"#,
+    )
+    .unwrap();
+    assert_eq!(config.ipv6_subnet_len, 126);
+    assert_eq!(
+        config.ipv6_subnet_max,
+        Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc".parse().unwrap())
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in ".{0,80}") {
+        drop(checked(&text));
+    }
+    #[test]
+    fn no_numbers_panic(ip: u32, len in 0u8..=32, subnet in 0u64..400, ip6: u128, len6 in 0u8..=128, subnet6 in 0u64..400) {
+        let text = format!(
+            r#"{{"EnableIPv6":true,"Network":"{}/{len}","SubnetLen":{subnet},"IPv6Network":"{}/{len6}","IPv6SubnetLen":{subnet6}}}"#,
+            Ipv4Addr::from(ip), Ipv6Addr::from(ip6)
+        );
+        if let Ok(config) = checked(&text) {
+            prop_assert!(config.subnet_min <= config.subnet_max && config.ipv6_subnet_min <= config.ipv6_subnet_max);
+        }
+    }
+}

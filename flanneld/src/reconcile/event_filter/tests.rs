@@ -1,0 +1,236 @@
+use super::*;
+use crate::{
+    backend::peers::Ours,
+    model::host_state::{Device, DeviceKind, DeviceLink},
+};
+use linux_net::{
+    Mac,
+    address::Address,
+    fdb::FdbEntry,
+    link::{Kind, Link, Vxlan},
+    neighbour::Neighbour,
+    route::Route,
+};
+use std::{collections::BTreeMap, net::IpAddr};
+
+const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const PEER: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn link(index: u32, name: &str, kind: Kind) -> Link {
+    Link {
+        index,
+        name: name.to_owned(),
+        mtu: 1500,
+        mac: Some(MAC),
+        up: true,
+        oper_up: true,
+        loopback: false,
+        promisc: false,
+        allmulti: false,
+        master: None,
+        lower: None,
+        peer_netnsid: None,
+        txqlen: 0,
+        alias: None,
+        kind,
+        port: None,
+    }
+}
+
+fn vxlan() -> Vxlan {
+    Vxlan {
+        vni: 1,
+        lower: Some(2),
+        ..Vxlan::default()
+    }
+}
+
+fn view() -> View {
+    let mut device = Device::bare(DeviceLink {
+        kind: DeviceKind::Vxlan(vxlan()),
+        mtu: 1500,
+        mac: MAC,
+        up: true,
+    });
+    device.addresses.insert("10.244.1.0/32".parse().unwrap());
+    device.neighbours.insert((ip("10.244.2.0"), PEER));
+    device.fdb.insert((PEER, ip("172.31.0.2")));
+    let wanted = HostState {
+        devices: BTreeMap::from([("flannel.1".into(), device)]),
+        routes: [HostRoute {
+            dst: "10.244.2.0/24".parse().unwrap(),
+            gateway: ip("10.244.2.0"),
+            device: "flannel.1".into(),
+            onlink: true,
+        }]
+        .into(),
+        tables: Vec::new(),
+    };
+    View {
+        wanted: Arc::new(wanted),
+        scope: Scope {
+            names: vec!["flannel.1".into(), "flannel-v6.1".into()],
+            families: vec![Ours {
+                network: "10.244.0.0/16".parse().unwrap(),
+                subnet: "10.244.1.0/24".parse().unwrap(),
+                public_ip: ip("172.31.0.1"),
+            }],
+            host_routes_over: None,
+        },
+        indexes: Indexes::from([(3, "flannel.1".into())]),
+        underlay: Some(Underlay {
+            index: 2,
+            name: "eth0".to_owned(),
+            mtu: 1500,
+            address: None,
+            address_v6: None,
+            public_ip: None,
+            public_ipv6: None,
+        }),
+    }
+}
+
+fn our_route() -> Route {
+    let mut route = Route::new("10.244.2.0/24".parse().unwrap());
+    route.gateway = Some(ip("10.244.2.0"));
+    route.oif = Some(3);
+    route.onlink = true;
+    route
+}
+
+fn address(index: u32, net: &str) -> Address {
+    Address {
+        index,
+        net: net.parse().unwrap(),
+        scope: 0,
+        flags: 0x80,
+        label: None,
+    }
+}
+
+#[test]
+fn our_own_changes_are_quiet() {
+    let view = view();
+    for event in [
+        Event::Link(link(3, "flannel.1", Kind::Vxlan(vxlan()))),
+        Event::Address(address(3, "10.244.1.0/32"), true),
+        Event::Route(our_route(), true),
+        Event::Neighbour(Neighbour::permanent(3, ip("10.244.2.0"), PEER), true),
+        Event::Fdb(FdbEntry::permanent(3, PEER, ip("172.31.0.2")), true),
+        Event::Route(
+            Route {
+                gateway: Some(ip("10.244.9.9")),
+                ..our_route()
+            },
+            false,
+        ),
+    ] {
+        assert!(!view.contradicts(&event), "{event:?}");
+    }
+}
+
+#[test]
+fn pods_that_come_and_go_are_quiet() {
+    let view = view();
+    let mut pod_route = our_route();
+    pod_route.oif = Some(9);
+    pod_route.dst = "10.244.1.0/24".parse().unwrap();
+    for event in [
+        Event::Link(link(9, "veth1234", Kind::Veth)),
+        Event::LinkGone {
+            index: 9,
+            name: "veth1234".to_owned(),
+        },
+        Event::Address(address(9, "10.244.1.1/24"), true),
+        Event::Neighbour(Neighbour::permanent(9, ip("10.244.1.7"), PEER), true),
+        Event::Route(pod_route, true),
+    ] {
+        assert!(!view.contradicts(&event), "{event:?}");
+    }
+}
+
+#[test]
+fn what_contradicts_is_heard() {
+    let view = view();
+    let down = Link {
+        up: false,
+        ..link(3, "flannel.1", Kind::Vxlan(vxlan()))
+    };
+    let unresolved = Neighbour {
+        mac: None,
+        state: 0x20,
+        ..Neighbour::permanent(3, ip("10.244.2.0"), PEER)
+    };
+    for event in [
+        Event::Overrun,
+        Event::Link(down),
+        Event::Link(link(7, "flannel.1", Kind::Vxlan(vxlan()))),
+        Event::Link(link(8, "flannel-v6.1", Kind::Vxlan(vxlan()))),
+        Event::LinkGone {
+            index: 3,
+            name: "flannel.1".to_owned(),
+        },
+        Event::LinkGone {
+            index: 2,
+            name: "eth0".to_owned(),
+        },
+        Event::Link(Link {
+            mtu: 1400,
+            ..link(2, "eth0", Kind::Veth)
+        }),
+        Event::Address(address(3, "10.244.1.0/32"), false),
+        Event::Address(address(3, "10.244.9.9/32"), true),
+        Event::Address(address(2, "172.31.0.9/24"), true),
+        Event::Route(our_route(), false),
+        Event::Route(
+            Route {
+                gateway: Some(ip("10.244.9.9")),
+                ..our_route()
+            },
+            true,
+        ),
+        Event::Route(
+            Route {
+                oif: Some(2),
+                onlink: false,
+                ..our_route()
+            },
+            true,
+        ),
+        Event::Neighbour(Neighbour::permanent(3, ip("10.244.2.0"), PEER), false),
+        Event::Neighbour(Neighbour::permanent(3, ip("10.244.2.0"), MAC), true),
+        Event::Neighbour(unresolved, true),
+        Event::Fdb(FdbEntry::permanent(3, PEER, ip("172.31.0.2")), false),
+        Event::Fdb(FdbEntry::permanent(3, PEER, ip("172.31.0.9")), true),
+    ] {
+        assert!(view.contradicts(&event), "{event:?}");
+    }
+}
+
+#[test]
+fn without_an_underlay_any_link_or_address_may_bring_it_back() {
+    let view = View {
+        underlay: None,
+        ..view()
+    };
+    assert!(view.contradicts(&Event::Link(link(12, "eth0", Kind::Veth))));
+    assert!(view.contradicts(&Event::Address(address(12, "172.31.0.1/24"), true)));
+    assert!(view.contradicts(&Event::Route(
+        Route::new("0.0.0.0/0".parse().unwrap()),
+        true
+    )));
+}
+
+#[test]
+fn only_our_tables_matter() {
+    let view = view();
+    assert!(view.concerns_tables(None));
+    assert!(view.concerns_tables(Some(&[(Family::Ip, "flannel-ipv4".to_owned())])));
+    assert!(!view.concerns_tables(Some(&[(Family::Ip6, "flannel-ipv4".to_owned())])));
+    assert!(!view.concerns_tables(Some(&[(Family::Ip, "cni_hostport".to_owned())])));
+    assert!(!view.concerns_tables(Some(&[])));
+}

@@ -1,0 +1,54 @@
+//! The same lives of pods under ours and under Debian's Go plugins (containernetworking 1.1.1), step by step: what is printed, what
+//! the pod and the host look like, which messages refuse what. Where a step differs, the difference has a name here and its reason
+//! in `docs/differences.md`; one that does not occur any more is an error as well.
+
+mod known;
+mod life;
+mod lives;
+mod plain;
+mod refusals;
+
+use life::{Life, Step, Whose};
+use std::path::Path;
+use tests::{Case, case};
+
+/// The cases.
+pub fn cases() -> Vec<Case> {
+    let no_go = (!Path::new("/usr/lib/cni/bridge").exists())
+        .then(|| "no /usr/lib/cni/bridge (Debian package containernetworking-plugins)".to_owned());
+    let mut cases: Vec<Case> = lives::all()
+        .into_iter()
+        .map(|life| case(&format!("parity/{}", life.name), move || compare(&life)))
+        .collect();
+    cases.push(case("parity/refusals", refusals::compare));
+    cases.push(case(
+        "parity/every-difference-is-explained",
+        known::are_explained,
+    ));
+    cases
+        .into_iter()
+        .map(|case| case.unless(no_go.clone()))
+        .collect()
+}
+
+fn compare(life: &Life) {
+    let [ours, go] = [Whose::Ours, Whose::Go].map(|whose| life.live(whose));
+    let labels = |steps: &[Step]| {
+        steps
+            .iter()
+            .map(|step| step.label.clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(labels(&ours), labels(&go));
+    let mut unexpected = String::new();
+    for (ours, go) in ours.iter().zip(&go) {
+        let go = known::in_our_words(life.name, &go.label, &go.text);
+        if ours.text != go {
+            unexpected += &format!("--- {}\nours: {}\ngo:   {go}\n", ours.label, ours.text);
+        }
+    }
+    assert!(
+        unexpected.is_empty(),
+        "differences without a name:\n{unexpected}"
+    );
+}
