@@ -26,7 +26,7 @@ impl Default for Conf {
     fn default() -> Self {
         Conf {
             backend: String::new(),
-            admin_chain: "CNI-ADMIN".into(),
+            admin_chain: shared_names::firewall::ADMIN_CHAIN.into(),
             zone: "trusted".into(),
             policy: Policy::Open,
         }

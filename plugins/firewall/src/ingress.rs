@@ -2,6 +2,9 @@
 //! them too.
 use crate::conf::is_plain;
 use cni_conf::{AddResult, Error};
+use shared_names::firewall::{
+    ISOLATION_STAGE_1_CHAIN as STAGE_1, ISOLATION_STAGE_2_CHAIN as STAGE_2,
+};
 use std::str::FromStr;
 
 /// The policies.
@@ -58,8 +61,6 @@ impl Policy {
 
     /// The rules, each with its chain and where in it a missing one is put, in the order in which upstream puts them.
     pub(crate) fn rules(self, bridge: &str) -> Vec<Placed> {
-        const STAGE_1: &str = "CNI-ISOLATION-STAGE-1";
-        const STAGE_2: &str = "CNI-ISOLATION-STAGE-2";
         let comment = |policy: &str| {
             format!("-m comment --comment \"CNI firewall plugin rules (ingressPolicy: {policy})\"")
         };

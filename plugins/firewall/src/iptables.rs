@@ -5,10 +5,9 @@ use packet_filter::{
     Nft,
     iptables::{Iptables, Saved},
 };
+use shared_names::firewall::{FORWARD_CHAIN as CHAIN, IPTABLES_TABLE as TABLE};
 use std::net::IpAddr;
 
-const TABLE: &str = "filter";
-const CHAIN: &str = "CNI-FORWARD";
 /// How often a change is planned anew because somebody else changed the table in between.
 const TRIES: u32 = 5;
 

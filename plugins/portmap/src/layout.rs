@@ -7,15 +7,15 @@ use packet_filter::{
     BaseChain, Chain, ChainType, DataType, Family, Field, Hook, Installed, Rule, Set, Statement,
     Table, Transaction, ValueType,
 };
+pub(crate) use shared_names::portmap::NFT_TABLE as TABLE;
+use shared_names::portmap::{HOSTIP_HOSTPORTS, HOSTPORTS, MASQUERADE_ALL, MASQUERADE_PAIRS};
 
-/// As upstream's.
-pub(crate) const TABLE: &str = "cni_hostport";
 pub(crate) const COMMENT: &str = "CNI portmap plugin";
 /// Mappings with conditions of their own, a rule each, asked before the maps.
 pub(crate) const CONDITIONAL: &str = "map_conditional";
 /// A rule for each length of a container's subnet.
 pub(crate) const SUBNETS: &str = "map_subnets";
-const HOSTPORTS: &str = "map_hostports";
+const LOOKUP: &str = "map_hostports";
 const PREROUTING: &str = "map_prerouting";
 const OUTPUT: &str = "map_output";
 const MASQUERADING: &str = "map_masquerading";
@@ -51,10 +51,10 @@ impl Layout {
         };
         Layout {
             ipv6,
-            any_ip: set("hostports", port.to_vec(), true),
-            host_ip: set("hostip_hostports", [&[address], &port[..]].concat(), true),
-            pairs: set("masquerade_pairs", vec![address, address], false),
-            all: set("masquerade_all", vec![address], false),
+            any_ip: set(HOSTPORTS, port.to_vec(), true),
+            host_ip: set(HOSTIP_HOSTPORTS, [&[address], &port[..]].concat(), true),
+            pairs: set(MASQUERADE_PAIRS, vec![address, address], false),
+            all: set(MASQUERADE_ALL, vec![address], false),
         }
     }
 
@@ -94,7 +94,7 @@ impl Layout {
         let local = || {
             rule(vec![
                 Statement::FibDaddrLocal,
-                Statement::Jump(HOSTPORTS.into()),
+                Statement::Jump(LOOKUP.into()),
             ])
         };
         let chain = |name: &str, hook: Option<(Hook, i32)>, rules| Chain {
@@ -127,7 +127,7 @@ impl Layout {
             name: TABLE.into(),
             comment: Some(COMMENT.into()),
             chains: vec![
-                chain(HOSTPORTS, None, hostports),
+                chain(LOOKUP, None, hostports),
                 chain(PREROUTING, Some((Hook::Prerouting, -99)), vec![local()]),
                 chain(OUTPUT, Some((Hook::Output, -99)), vec![local()]),
                 chain(MASQUERADING, Some((Hook::Postrouting, 101)), masquerading),

@@ -8,12 +8,10 @@ use crate::{
 use ipnetwork::IpNetwork;
 use packet_filter::iptables::Saved;
 use sha2::{Digest, Sha512};
+pub(crate) use shared_names::portmap::{DNAT_CHAIN as DNAT, IPTABLES_TABLE as TABLE};
+use shared_names::portmap::{MASQ_CHAIN as MASQ, SETMARK_CHAIN as SETMARK};
 use std::{collections::BTreeMap, net::SocketAddr};
 
-pub(crate) const TABLE: &str = "nat";
-pub(crate) const DNAT: &str = "CNI-HOSTPORT-DNAT";
-const MASQ: &str = "CNI-HOSTPORT-MASQ";
-const SETMARK: &str = "CNI-HOSTPORT-SETMARK";
 /// Of releases long gone.
 const OLD_SNAT: &str = "CNI-HOSTPORT-SNAT";
 const CONTAINER: &str = "CNI-DN-";
@@ -244,7 +242,7 @@ pub(crate) fn missing(
     // conditions may be saved in other words than they were given
     let is_entry = |(matches, jump): &(String, String)| {
         saved.rules.iter().any(|rule| {
-            rule.starts_with("-A CNI-HOSTPORT-DNAT ")
+            rule.starts_with(&format!("-A {DNAT} "))
                 && rule.ends_with(jump)
                 && (!unconditional || *rule == format!("{matches} {jump}"))
         })
@@ -278,7 +276,7 @@ pub(crate) fn removals(saved: &Saved, gone: impl Fn(&str) -> bool) -> Vec<String
 pub(crate) fn containers<'s>(saved: &'s Saved, network: &str) -> Vec<(String, &'s str)> {
     let start = format!("dnat name: \"{network}\" id: \"");
     let read = |line: &'s String| {
-        let rule = line.strip_prefix("-A CNI-HOSTPORT-DNAT ")?;
+        let rule = line.strip_prefix(&format!("-A {DNAT} "))?;
         let (_, comment) = rule.split_once("--comment \"")?;
         let comment = unquoted(comment)?;
         // an id that was cut off names nobody
