@@ -8,8 +8,8 @@ use crate::{
     model::host_state::{DeviceName, HostState},
     model::lease::{Lease, LeaseAttrs},
     model::network_config::NetworkConfig,
+    underlay::DirectRoutes,
     underlay::Underlay,
-    underlay::direct_routes::Reach,
 };
 use linux_net::Mac;
 use std::sync::Arc;
@@ -25,8 +25,8 @@ pub struct Input<'a> {
     pub own: &'a Lease,
     /// all leases, our own too
     pub leases: &'a [Arc<Lease>],
-    /// which addresses are neighbours on the underlay
-    pub reach: &'a Reach,
+    /// which addresses the underlay reaches without a gateway
+    pub direct_routes: &'a DirectRoutes,
 }
 
 /// What a backend makes of it.

@@ -15,9 +15,9 @@ use crate::{
     reconcile::observe::Kernel,
     reconcile::pass::{Engine, Outcome, Settings},
     reconcile::{Reconciler, Wake},
-    rules::nftables::Switches,
+    rules::nftables::RuleSettings,
     subnet::{self, Previous, SubnetManager},
-    underlay::{self, Underlay, Wish},
+    underlay::{self, Selector, Underlay},
 };
 use ipnetwork::IpNetwork;
 use linux_net::link::{Kind, Link};
@@ -151,12 +151,12 @@ async fn network(options: &Options, status: &watch::Sender<Status>) -> Result<()
                 .to_owned(),
         );
     }
-    let wish = wish(options, &config)?;
+    let selector = selector(options, &config)?;
     let mut kernel = Kernel::open().map_err(|error| error.to_string())?;
     let host = kernel
-        .host(wish.can_reach)
+        .host(selector.can_reach)
         .map_err(|error| error.to_string())?;
-    let underlay = underlay::select(&wish, &host).map_err(|error| error.to_string())?;
+    let underlay = underlay::select(&selector, &host).map_err(|error| error.to_string())?;
     info!("the underlay is {underlay}");
     let mut node = NodeState::load(&options.node.state_file);
     let backend = backend::from_config(&config, |name| node.mac(name, mac_of(&host.links, name)))?;
@@ -180,8 +180,8 @@ async fn network(options: &Options, status: &watch::Sender<Status>) -> Result<()
     let settings = Settings {
         config,
         backend: backend.clone(),
-        wish,
-        switches: Switches {
+        selector,
+        rules: RuleSettings {
             masquerade: options.rules.ip_masq,
             fully_random: !options.rules.ip_masq_fully_random_disable,
             forward: options.rules.iptables_forward_rules,
@@ -331,13 +331,13 @@ async fn report(
     }
 }
 
-fn wish(options: &Options, config: &NetworkConfig) -> Result<Wish, String> {
+fn selector(options: &Options, config: &NetworkConfig) -> Result<Selector, String> {
     let given = &options.underlay;
     let patterns = given.iface_regex.iter().map(|text| {
         Regex::new(text)
             .map_err(|error| format!("-iface-regex={text} is not a regular expression: {error}"))
     });
-    Ok(Wish {
+    Ok(Selector {
         interfaces: given.iface.clone(),
         patterns: patterns.collect::<Result<_, _>>()?,
         can_reach: address("-iface-can-reach address", &given.iface_can_reach, Some)?,

@@ -28,7 +28,7 @@ pub struct Kernel {
 #[derive(Debug, Default)]
 pub struct Dump {
     /// links, addresses, routes, and the answer for `--iface-can-reach`
-    pub host: underlay::Seen,
+    pub host: underlay::HostNetwork,
     /// of our devices
     pub neighbours: Vec<Neighbour>,
     /// of our devices
@@ -55,8 +55,8 @@ impl Kernel {
     }
 
     /// What an underlay is chosen from.
-    pub fn host(&mut self, can_reach: Option<IpAddr>) -> linux_net::Result<underlay::Seen> {
-        Ok(underlay::Seen {
+    pub fn host(&mut self, can_reach: Option<IpAddr>) -> linux_net::Result<underlay::HostNetwork> {
+        Ok(underlay::HostNetwork {
             links: self.netlink.links()?,
             addresses: self.netlink.addresses(None)?,
             routes: self.netlink.routes(Filter {
@@ -64,7 +64,7 @@ impl Kernel {
                 ..Filter::default()
             })?,
             // no route is an answer too
-            reach: can_reach.and_then(|ip| self.netlink.route_to(ip).ok()),
+            route_to_target: can_reach.and_then(|ip| self.netlink.route_to(ip).ok()),
         })
     }
 

@@ -14,9 +14,9 @@ use crate::{
     reconcile::observe::{Dump, Kernel},
     reconcile::ownership::Scope,
     rules::legacy_chains::{self, Fate},
-    rules::nftables::{self, Switches},
-    underlay::direct_routes::Reach,
-    underlay::{Follow, Sight, Underlay, Wish},
+    rules::nftables::{self, RuleSettings},
+    underlay::DirectRoutes,
+    underlay::{Observation, Selector, Tracker, Underlay},
 };
 use std::{path::PathBuf, sync::Arc, time::Instant};
 use tracing::{debug, info, warn};
@@ -32,9 +32,9 @@ pub struct Settings {
     /// how packets get to peers
     pub backend: Arc<dyn Backend>,
     /// which interface
-    pub wish: Wish,
+    pub selector: Selector,
     /// which rules
-    pub switches: Switches,
+    pub rules: RuleSettings,
     /// where subnet.env is
     pub subnet_file: PathBuf,
     /// this node has had routes over the underlay: those that nobody needs any more are ours
@@ -45,7 +45,7 @@ pub struct Settings {
 pub struct Engine {
     settings: Settings,
     kernel: Kernel,
-    underlay: Follow,
+    underlay: Tracker,
     backoff: Backoff,
     skipped: Vec<Skipped>,
     env_error: Option<String>,
@@ -87,7 +87,7 @@ impl Engine {
         Engine {
             settings,
             kernel,
-            underlay: Follow::new(underlay),
+            underlay: Tracker::new(underlay),
             backoff: Backoff::default(),
             skipped: Vec::new(),
             env_error: None,
@@ -106,7 +106,7 @@ impl Engine {
     pub fn pass(&mut self, own: &Lease, leases: Option<&Leases>) -> linux_net::Result<Outcome> {
         let start = Instant::now();
         let names = self.settings.backend.device_names().to_vec();
-        let dump = self.kernel.dump(&names, self.settings.wish.can_reach)?;
+        let dump = self.kernel.dump(&names, self.settings.selector.can_reach)?;
         let look_again = self.follow_underlay(&dump);
         let scope = self.scope(own);
         let seen = dump.interpret(&scope);
@@ -146,7 +146,7 @@ impl Engine {
         if !failing_foundation && !self.predecessor_gone {
             self.remove_predecessor();
         }
-        let present = self.underlay.gone_since.is_none();
+        let present = self.underlay.is_present();
         let subnet_env = self.keep_subnet_env(own, !failing_foundation);
         Ok(Outcome {
             foundation: !failing_foundation && subnet_env.is_some() && present,
@@ -194,15 +194,15 @@ impl Engine {
     fn follow_underlay(&mut self, dump: &Dump) -> Option<Instant> {
         match self
             .underlay
-            .look(&self.settings.wish, &dump.host, Instant::now())
+            .update(&self.settings.selector, &dump.host, Instant::now())
         {
-            Sight::Same => None,
-            Sight::Changed => {
+            Observation::Unchanged => None,
+            Observation::Changed => {
                 info!("the underlay is now {}", self.underlay.current);
                 self.backoff.forget();
                 None
             }
-            Sight::Gone { first, until } => {
+            Observation::Missing { first, until } => {
                 if first {
                     warn!(
                         "the underlay {} is gone; waiting for it",
@@ -230,25 +230,25 @@ impl Engine {
         let over_us = |route: &linux_net::route::Route| {
             route.oif.is_some_and(|oif| indexes.contains_key(&oif))
         };
-        let reach = if self.settings.backend.makes_host_routes() {
+        let direct_routes = if self.settings.backend.makes_host_routes() {
             let foreign = |route: &linux_net::route::Route| {
                 over_us(route)
                     || scope
                         .route(route, |_| scope.host_routes_over.clone())
                         .is_some()
             };
-            Reach::new(&dump.host.routes, foreign)
+            DirectRoutes::new(&dump.host.routes, foreign)
         } else {
-            Reach::default()
+            DirectRoutes::default()
         };
         let mut plan = self.settings.backend.plan(&Input {
             config: &self.settings.config,
             underlay: &self.underlay.current,
             own,
             leases: leases.map(|leases| leases.as_slice()).unwrap_or_default(),
-            reach: &reach,
+            direct_routes: &direct_routes,
         });
-        plan.state.tables = nftables::tables(&self.settings.config, own, self.settings.switches);
+        plan.state.tables = nftables::tables(&self.settings.config, own, self.settings.rules);
         plan
     }
 
@@ -280,7 +280,7 @@ impl Engine {
             &self.settings.config,
             own,
             mtu,
-            self.settings.switches.masquerade,
+            self.settings.rules.masquerade,
         );
         let path = &self.settings.subnet_file;
         if !foundation && !subnet_env::is_current(path, &text) {
@@ -374,13 +374,13 @@ mod tests {
             attrs: Default::default(),
             expiration: None,
         };
-        let switches = Switches {
+        let rules = RuleSettings {
             masquerade: true,
             fully_random: true,
             forward: true,
         };
         let wanted = HostState {
-            tables: nftables::tables(&config, &own, switches),
+            tables: nftables::tables(&config, &own, rules),
             ..HostState::default()
         };
         let set =

@@ -10,7 +10,7 @@ const KUBE_MASQ_MARK: u32 = 0x4000;
 
 /// Which rules are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Switches {
+pub struct RuleSettings {
     /// `--ip-masq`
     pub masquerade: bool,
     /// the opposite of `--ip-masq-fully-random-disable`
@@ -24,7 +24,7 @@ pub const TABLES: [(Family, &str); 2] =
     [(Family::Ip, "flannel-ipv4"), (Family::Ip6, "flannel-ipv6")];
 
 /// Both families' tables; that of a family which the network has not is empty, as upstream's is.
-pub fn tables(config: &NetworkConfig, own: &Lease, switches: Switches) -> Vec<Table> {
+pub fn tables(config: &NetworkConfig, own: &Lease, settings: RuleSettings) -> Vec<Table> {
     let v4 = config
         .network
         .filter(|_| config.enable_ipv4)
@@ -47,7 +47,7 @@ pub fn tables(config: &NetworkConfig, own: &Lease, switches: Switches) -> Vec<Ta
             comment: Some(format!("rules for {name}")),
             chains: match ours.zip(multicast) {
                 Some(((network, subnet), multicast)) => {
-                    chains(network, subnet, multicast, switches)
+                    chains(network, subnet, multicast, settings)
                 }
                 None => Vec::new(),
             },
@@ -59,15 +59,15 @@ fn chains(
     network: IpNetwork,
     subnet: IpNetwork,
     multicast: IpNetwork,
-    switches: Switches,
+    settings: RuleSettings,
 ) -> Vec<Chain> {
-    let masquerade = switches.masquerade.then(|| Chain {
+    let masquerade = settings.masquerade.then(|| Chain {
         name: "postrtg".to_owned(),
         comment: Some("chain to manage traffic masquerading by flannel".to_owned()),
         base: Some(base(ChainType::Nat, Hook::Postrouting, 100)),
-        rules: masquerade_rules(network, subnet, multicast, switches.fully_random),
+        rules: masquerade_rules(network, subnet, multicast, settings.fully_random),
     });
-    let forward = switches.forward.then(|| Chain {
+    let forward = settings.forward.then(|| Chain {
         name: "forward".to_owned(),
         comment: Some("chain to accept flannel traffic".to_owned()),
         base: Some(base(ChainType::Filter, Hook::Forward, 0)),

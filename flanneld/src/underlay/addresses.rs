@@ -1,5 +1,5 @@
 //! Which of an interface's addresses is the one to use.
-use super::Seen;
+use super::HostNetwork;
 use linux_net::{address::Address, link::Link};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -9,8 +9,8 @@ const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_PERMANENT: u32 = 0x80;
 
 /// The interface's first IPv4 address by rank.
-pub fn ipv4(seen: &Seen, link: &Link) -> Result<Ipv4Addr, String> {
-    let first = best(seen, link, IpAddr::is_ipv4);
+pub fn ipv4(host: &HostNetwork, link: &Link) -> Result<Ipv4Addr, String> {
+    let first = best(host, link, IpAddr::is_ipv4);
     match first {
         Some(IpAddr::V4(ip)) => Ok(ip),
         _ => Err(format!(
@@ -21,8 +21,8 @@ pub fn ipv4(seen: &Seen, link: &Link) -> Result<Ipv4Addr, String> {
 }
 
 /// The interface's first IPv6 address by rank.
-pub fn ipv6(seen: &Seen, link: &Link) -> Result<Ipv6Addr, String> {
-    match best(seen, link, IpAddr::is_ipv6) {
+pub fn ipv6(host: &HostNetwork, link: &Link) -> Result<Ipv6Addr, String> {
+    match best(host, link, IpAddr::is_ipv6) {
         Some(IpAddr::V6(ip)) => Ok(ip),
         _ => Err(format!(
             "failed to find IPv6 address for interface {}",
@@ -33,7 +33,7 @@ pub fn ipv6(seen: &Seen, link: &Link) -> Result<Ipv6Addr, String> {
 
 /// Deprecated and local-only addresses are no use; global ones come before link-local ones, permanent before dynamic,
 /// lasting before temporary; among equals the kernel's order counts.
-fn best(seen: &Seen, link: &Link, of_family: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+fn best(host: &HostNetwork, link: &Link, of_family: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
     let rank = |address: &&Address| {
         (
             link_local(&address.net.ip()),
@@ -42,7 +42,7 @@ fn best(seen: &Seen, link: &Link, of_family: impl Fn(&IpAddr) -> bool) -> Option
             address.net.is_ipv6() && address.flags & IFA_F_TEMPORARY != 0,
         )
     };
-    seen.addresses
+    host.addresses
         .iter()
         .filter(|address| address.index == link.index && of_family(&address.net.ip()))
         .filter(|address| address.flags & IFA_F_DEPRECATED == 0 && !address.dad_failed())

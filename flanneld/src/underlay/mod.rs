@@ -1,12 +1,14 @@
-//! The underlay: the interface and addresses by which other nodes reach this one (upstream: pkg/ipmatch). `select` decides
-//! over what was seen; nothing here talks to the kernel, so the daemon can decide again whenever the host's network changed.
+//! The underlay: the interface and addresses by which other nodes reach this one (upstream:
+//! pkg/ipmatch). Nothing here talks to the kernel: `select` decides on a dump, so the daemon can
+//! select again whenever the host's network changes.
 mod addresses;
-pub mod direct_routes;
+mod direct_routes;
 mod select;
 mod tracker;
 
-pub use select::select;
-pub use tracker::{Follow, Sight};
+pub(crate) use direct_routes::DirectRoutes;
+pub(crate) use select::select;
+pub(crate) use tracker::{Observation, Tracker};
 
 use linux_net::{address::Address, link::Link, route::Route};
 use regex::Regex;
@@ -15,60 +17,80 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// The chosen interface and the addresses of ours on it.
+/// The chosen interface and this node's addresses on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Underlay {
+pub(crate) struct Underlay {
     /// ifindex
-    pub index: u32,
-    /// its name
-    pub name: String,
+    pub(crate) index: u32,
+    pub(crate) name: String,
     /// bytes
-    pub mtu: u32,
-    /// IPv4 address on the interface, if IPv4 is wanted
-    pub address: Option<Ipv4Addr>,
-    /// IPv6 address on the interface, if IPv6 is wanted
-    pub address_v6: Option<Ipv6Addr>,
-    /// the IPv4 address told to peers: `--public-ip`, else `address`
-    pub public_ip: Option<Ipv4Addr>,
-    /// the IPv6 address told to peers: `--public-ipv6`, else `address_v6`
-    pub public_ipv6: Option<Ipv6Addr>,
+    pub(crate) mtu: u32,
+    /// IPv4 address on the interface, if the network has IPv4
+    pub(crate) address: Option<Ipv4Addr>,
+    /// IPv6 address on the interface, if the network has IPv6
+    pub(crate) address_v6: Option<Ipv6Addr>,
+    /// IPv4 address that peers use: `-public-ip`, else `address`
+    pub(crate) public_ip: Option<Ipv4Addr>,
+    /// IPv6 address that peers use: `-public-ipv6`, else `address_v6`
+    pub(crate) public_ipv6: Option<Ipv6Addr>,
 }
 
-/// What the operator and the network configuration ask for.
+/// What the options and the network configuration ask for.
 #[derive(Debug, Clone, Default)]
-pub struct Wish {
-    /// `--iface`: names or addresses; the first that matches wins
-    pub interfaces: Vec<String>,
-    /// `--iface-regex`: tried after `interfaces`
-    pub patterns: Vec<Regex>,
-    /// `--iface-can-reach`: tried last
-    pub can_reach: Option<IpAddr>,
-    /// `--public-ip`
-    pub public_ip: Option<Ipv4Addr>,
-    /// `--public-ipv6`
-    pub public_ipv6: Option<Ipv6Addr>,
+pub(crate) struct Selector {
+    /// `-iface`: names or addresses; the first that matches wins
+    pub(crate) interfaces: Vec<String>,
+    /// `-iface-regex`: tried after `interfaces`
+    pub(crate) patterns: Vec<Regex>,
+    /// `-iface-can-reach`: tried last
+    pub(crate) can_reach: Option<IpAddr>,
+    /// `-public-ip`
+    pub(crate) public_ip: Option<Ipv4Addr>,
+    /// `-public-ipv6`
+    pub(crate) public_ipv6: Option<Ipv6Addr>,
     /// the network has IPv4
-    pub ipv4: bool,
+    pub(crate) ipv4: bool,
     /// the network has IPv6
-    pub ipv6: bool,
+    pub(crate) ipv6: bool,
 }
 
-/// What the kernel shows.
+/// The host's network as dumped from the kernel.
 #[derive(Debug, Clone, Default)]
-pub struct Seen {
-    /// every link
-    pub links: Vec<Link>,
-    /// every address, in the kernel's order
-    pub addresses: Vec<Address>,
+pub(crate) struct HostNetwork {
+    pub(crate) links: Vec<Link>,
+    /// in the kernel's order
+    pub(crate) addresses: Vec<Address>,
     /// the main table, in the kernel's order
-    pub routes: Vec<Route>,
-    /// the kernel's route to `Wish::can_reach`
-    pub reach: Option<Route>,
+    pub(crate) routes: Vec<Route>,
+    /// the route that the kernel takes to `Selector::can_reach`
+    pub(crate) route_to_target: Option<Route>,
+}
+
+impl HostNetwork {
+    pub(crate) fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+
+    fn link_by_index(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
+    }
+
+    fn addresses_of(&self, link: &Link) -> impl Iterator<Item = &Address> {
+        let index = link.index;
+        self.addresses
+            .iter()
+            .filter(move |address| address.index == index)
+    }
+
+    fn has_address(&self, link: &Link, ip: IpAddr) -> bool {
+        self.addresses_of(link)
+            .any(|address| address.net.ip() == ip)
+    }
 }
 
 /// Why no underlay was found.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum Error {
+pub(crate) enum Error {
     /// No interface option was given and the default way failed.
     #[error("Failed to find any valid interface to use: {0}")]
     Default(String),

@@ -1,93 +1,98 @@
-//! Following the underlay while the daemon runs. The interface that was chosen stays chosen as long as it has its
-//! addresses: a VPN that takes the default route, or a second address, must not move a node and cost its pods their
-//! subnet. Only what is gone for a while is chosen anew.
-use super::{Seen, Underlay, Wish, select};
+//! Tracks the underlay while the daemon runs. A chosen interface stays chosen as long as it has its
+//! addresses: a VPN that takes the default route, or a second address, must not give a node another
+//! public IP and cost its pods their subnet. The tracker selects again only after the interface or an
+//! address has been missing for `REPLACEMENT_DELAY`.
+use super::{HostNetwork, Selector, Underlay, select};
 use std::{
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-/// How long an address may be gone (a DHCP client, a restart of the network) before another one takes its place.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long an address may be missing (a DHCP client or the network service restarts) before another
+/// one replaces it.
+const REPLACEMENT_DELAY: Duration = Duration::from_secs(5);
 
 /// The underlay in use.
 #[derive(Debug)]
-pub struct Follow {
-    /// the last one that was there
-    pub current: Underlay,
-    /// when it went
-    pub gone_since: Option<Instant>,
+pub(crate) struct Tracker {
+    /// as it was when its interface and addresses were last present
+    pub(crate) current: Underlay,
+    missing_since: Option<Instant>,
 }
 
-/// What a look at the host told.
+/// How the underlay compares with the previous update.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sight {
-    /// As before.
-    Same,
-    /// It is back, its interface was made anew or has another MTU, or another one took its place.
+pub(crate) enum Observation {
+    Unchanged,
+    /// It returned, its interface has another index or MTU, or another underlay replaced it.
     Changed,
-    /// It is gone; the data path is left as it is until this time at least. True if this is new.
-    Gone {
-        /// nobody was told yet
+    /// Its interface or an address is missing. The data path stays as it is.
+    Missing {
+        /// the previous update still saw it
         first: bool,
-        /// when another one may take its place
+        /// when another underlay may replace it
         until: Instant,
     },
 }
 
-impl Follow {
-    /// From the first choice.
-    pub fn new(current: Underlay) -> Follow {
-        Follow {
+impl Tracker {
+    pub(crate) fn new(current: Underlay) -> Tracker {
+        Tracker {
             current,
-            gone_since: None,
+            missing_since: None,
         }
     }
 
-    /// Looks again.
-    pub fn look(&mut self, wish: &Wish, seen: &Seen, now: Instant) -> Sight {
-        let found = match self.refreshed(seen) {
+    /// False while the interface or an address is missing.
+    pub(crate) fn is_present(&self) -> bool {
+        self.missing_since.is_none()
+    }
+
+    /// Compares the underlay with the host's network. Another underlay with the same public addresses
+    /// replaces a missing one at once.
+    pub(crate) fn update(
+        &mut self,
+        selector: &Selector,
+        host: &HostNetwork,
+        now: Instant,
+    ) -> Observation {
+        let found = match self.refreshed(host) {
             Some(underlay) => Some(underlay),
-            None => select(wish, seen).ok().filter(|other| {
-                let reached_the_same = other.public_ip == self.current.public_ip
+            None => select(selector, host).ok().filter(|other| {
+                let same_public_ips = other.public_ip == self.current.public_ip
                     && other.public_ipv6 == self.current.public_ipv6;
-                reached_the_same || self.gone_since.is_some_and(|since| now >= since + PATIENCE)
+                let is_due = |since| now >= since + REPLACEMENT_DELAY;
+                same_public_ips || self.missing_since.is_some_and(is_due)
             }),
         };
         match found {
-            Some(underlay) if underlay == self.current && self.gone_since.is_none() => Sight::Same,
+            Some(underlay) if underlay == self.current && self.is_present() => {
+                Observation::Unchanged
+            }
             Some(underlay) => {
-                *self = Follow::new(underlay);
-                Sight::Changed
+                *self = Tracker::new(underlay);
+                Observation::Changed
             }
             None => {
-                let first = self.gone_since.is_none();
-                let since = *self.gone_since.get_or_insert(now);
-                Sight::Gone {
+                let first = self.is_present();
+                let since = *self.missing_since.get_or_insert(now);
+                Observation::Missing {
                     first,
-                    until: since + PATIENCE,
+                    until: since + REPLACEMENT_DELAY,
                 }
             }
         }
     }
 
-    /// The current one with its interface as it is now; None if interface or addresses are gone.
-    fn refreshed(&self, seen: &Seen) -> Option<Underlay> {
-        let link = seen
-            .links
-            .iter()
-            .find(|link| link.name == self.current.name)?;
+    /// The current underlay with its interface's present index and MTU; None if the interface or an
+    /// address is missing.
+    fn refreshed(&self, host: &HostNetwork) -> Option<Underlay> {
+        let link = host.link(&self.current.name)?;
         let v4 = self.current.address.map(IpAddr::V4);
         let v6 = self.current.address_v6.map(IpAddr::V6);
-        let has = |ip: IpAddr| {
-            let mut of_link = seen
-                .addresses
-                .iter()
-                .filter(|address| address.index == link.index);
-            of_link.any(|address| address.net.ip() == ip)
-        };
-        let whole = link.mtu > 0 && v4.into_iter().chain(v6).all(has);
-        whole.then(|| Underlay {
+        let mut addresses = v4.into_iter().chain(v6);
+        let complete = link.mtu > 0 && addresses.all(|ip| host.has_address(link, ip));
+        complete.then(|| Underlay {
             index: link.index,
             mtu: link.mtu,
             ..self.current.clone()
@@ -98,86 +103,104 @@ impl Follow {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::select::tests::{address, default_route, iface, link, seen, v4_only},
+        super::select::tests::{address, default_route, host, iface, link, v4_only},
         *,
     };
 
-    fn following() -> (Follow, Wish) {
-        let wish = v4_only();
-        (Follow::new(select(&wish, &seen()).unwrap()), wish)
+    fn tracker() -> (Tracker, Selector) {
+        let selector = v4_only();
+        (Tracker::new(select(&selector, &host()).unwrap()), selector)
     }
 
     #[test]
-    fn a_default_route_that_moves_does_not_move_the_node() {
-        let (mut follow, wish) = following();
-        let mut seen = seen();
-        seen.routes = vec![default_route(false, Some(3))];
-        assert_eq!(follow.look(&wish, &seen, Instant::now()), Sight::Same);
-        seen.routes.clear();
-        assert_eq!(follow.look(&wish, &seen, Instant::now()), Sight::Same);
+    fn moved_default_route_does_not_change_the_underlay() {
+        let (mut tracker, selector) = tracker();
+        let mut host = host();
+        host.routes = vec![default_route(false, Some(3))];
+        let now = Instant::now();
+        assert_eq!(
+            tracker.update(&selector, &host, now),
+            Observation::Unchanged
+        );
+        host.routes.clear();
+        assert_eq!(
+            tracker.update(&selector, &host, now),
+            Observation::Unchanged
+        );
     }
 
     #[test]
-    fn an_interface_made_anew_is_taken_at_once() {
-        let (mut follow, wish) = following();
-        let mut seen = seen();
-        seen.links[1].mtu = 9000;
-        assert_eq!(follow.look(&wish, &seen, Instant::now()), Sight::Changed);
-        assert_eq!(follow.current.mtu, 9000);
-        seen.links[1] = link(12, "eth0");
-        seen.addresses.push(address(12, "172.31.0.1/24", 0x80));
-        assert_eq!(follow.look(&wish, &seen, Instant::now()), Sight::Changed);
-        assert_eq!(follow.current.index, 12);
+    fn recreated_interface_is_adopted_at_once() {
+        let (mut tracker, selector) = tracker();
+        let mut host = host();
+        host.links[1].mtu = 9000;
+        let now = Instant::now();
+        assert_eq!(tracker.update(&selector, &host, now), Observation::Changed);
+        assert_eq!(tracker.current.mtu, 9000);
+        host.links[1] = link(12, "eth0");
+        host.addresses.push(address(12, "172.31.0.1/24", 0x80));
+        assert_eq!(tracker.update(&selector, &host, now), Observation::Changed);
+        assert_eq!(tracker.current.index, 12);
     }
 
     #[test]
-    fn another_address_waits_and_the_old_one_is_welcome_back() {
-        let (mut follow, wish) = following();
-        let (whole, start) = (seen(), Instant::now());
-        let mut without = seen();
+    fn missing_address_is_replaced_after_a_delay_and_taken_again_before() {
+        let (mut tracker, selector) = tracker();
+        let (whole, start) = (host(), Instant::now());
+        let mut without = host();
         without
             .addresses
             .retain(|address| address.net.ip().to_string() != "172.31.0.1");
-        let until = start + PATIENCE;
+        let until = start + REPLACEMENT_DELAY;
         assert_eq!(
-            follow.look(&wish, &without, start),
-            Sight::Gone { first: true, until }
+            tracker.update(&selector, &without, start),
+            Observation::Missing { first: true, until }
         );
-        let soon = start + Duration::from_secs(1);
+        let later = start + Duration::from_secs(1);
         assert_eq!(
-            follow.look(&wish, &without, soon),
-            Sight::Gone {
+            tracker.update(&selector, &without, later),
+            Observation::Missing {
                 first: false,
                 until
             }
         );
-        assert_eq!(follow.look(&wish, &whole, soon), Sight::Changed, "back");
-        assert_eq!(follow.look(&wish, &whole, soon), Sight::Same);
         assert_eq!(
-            follow.look(&wish, &without, soon),
-            Sight::Gone {
+            tracker.update(&selector, &whole, later),
+            Observation::Changed,
+            "it returned"
+        );
+        assert_eq!(
+            tracker.update(&selector, &whole, later),
+            Observation::Unchanged
+        );
+        assert_eq!(
+            tracker.update(&selector, &without, later),
+            Observation::Missing {
                 first: true,
-                until: soon + PATIENCE
+                until: later + REPLACEMENT_DELAY
             }
         );
         assert_eq!(
-            follow.look(&wish, &without, soon + PATIENCE),
-            Sight::Changed
+            tracker.update(&selector, &without, later + REPLACEMENT_DELAY),
+            Observation::Changed
         );
-        assert_eq!(follow.current.address.unwrap().to_string(), "172.31.0.101");
+        assert_eq!(tracker.current.address.unwrap().to_string(), "172.31.0.101");
     }
 
     #[test]
-    fn behind_the_same_public_ip_another_interface_serves_at_once() {
-        let wish = Wish {
+    fn another_interface_with_the_same_public_ip_replaces_a_missing_one_at_once() {
+        let selector = Selector {
             public_ip: Some("203.0.113.9".parse().unwrap()),
             ..iface(v4_only(), &["eth0", "eth1"])
         };
-        let mut follow = Follow::new(select(&wish, &seen()).unwrap());
-        let mut seen = seen();
-        seen.links.remove(1);
-        seen.addresses.retain(|address| address.index != 2);
-        assert_eq!(follow.look(&wish, &seen, Instant::now()), Sight::Changed);
-        assert_eq!(follow.current.name, "eth1");
+        let mut tracker = Tracker::new(select(&selector, &host()).unwrap());
+        let mut host = host();
+        host.links.remove(1);
+        host.addresses.retain(|address| address.index != 2);
+        assert_eq!(
+            tracker.update(&selector, &host, Instant::now()),
+            Observation::Changed
+        );
+        assert_eq!(tracker.current.name, "eth1");
     }
 }

@@ -142,7 +142,7 @@ impl Vxlan {
         device.addresses.insert(cidr::host(ours.subnet.network()));
         let mut vteps = BTreeMap::from([(mac, ours.public_ip)]);
         for peer in peers::peers(ours, self.kind(), input.leases, &mut plan.skipped) {
-            if self.keys.direct_routing && input.reach.is_neighbour(peer.public_ip) {
+            if self.keys.direct_routing && input.direct_routes.is_on_link(peer.public_ip) {
                 plan.state.routes.insert(HostRoute {
                     dst: peer.subnet,
                     gateway: peer.public_ip,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{model::lease::Lease, underlay::direct_routes::Reach};
+use crate::{model::lease::Lease, underlay::DirectRoutes};
 use linux_net::route::Route;
 use std::time::{Duration, SystemTime};
 
@@ -47,7 +47,7 @@ fn mac(number: u8) -> Value {
     json!({"VNI": 1, "VtepMAC": format!("02:00:00:00:01:{number:02x}")})
 }
 
-fn plan(backend: &str, leases: &[Lease], reach: &Reach) -> Plan {
+fn plan(backend: &str, leases: &[Lease], direct_routes: &DirectRoutes) -> Plan {
     let config = config(backend);
     let leases: Vec<_> = leases.iter().cloned().map(std::sync::Arc::new).collect();
     Vxlan::from_config(&config, |_| Ok(OWN))
@@ -57,7 +57,7 @@ fn plan(backend: &str, leases: &[Lease], reach: &Reach) -> Plan {
             underlay: &underlay(),
             own: &lease(1, mac(1)),
             leases: &leases,
-            reach,
+            direct_routes,
         })
 }
 
@@ -68,7 +68,7 @@ fn three_things_lead_to_a_peer_in_each_family() {
     let plan = plan(
         PLAIN,
         &[lease(1, mac(1)), lease(2, mac(2))],
-        &Reach::default(),
+        &DirectRoutes::default(),
     );
     assert_eq!((plan.peers, plan.skipped), (2, vec![]));
     let device = &plan.state.devices["flannel.1"];
@@ -206,7 +206,7 @@ fn garbage_in_backend_data_costs_one_family_of_one_peer() {
     ] {
         let mut bad = lease(3, mac(3));
         bad.attrs.backend_data = Some(data.clone());
-        let plan = plan(PLAIN, &[bad, good.clone()], &Reach::default());
+        let plan = plan(PLAIN, &[bad, good.clone()], &DirectRoutes::default());
         assert_eq!(
             plan.peers, 3,
             "{data}: the other peer's families and this one's IPv6"
@@ -226,7 +226,7 @@ fn garbage_in_backend_data_costs_one_family_of_one_peer() {
 fn a_mac_is_where_the_newest_lease_says() {
     let (mut old, new) = (lease(9, mac(2)), lease(2, mac(2)));
     old.expiration = Some(SystemTime::UNIX_EPOCH);
-    let plan = plan(PLAIN, &[old, new], &Reach::default());
+    let plan = plan(PLAIN, &[old, new], &DirectRoutes::default());
     let fdb = &plan.state.devices["flannel.1"].fdb;
     assert_eq!(
         fdb.iter()
@@ -240,13 +240,13 @@ fn a_mac_is_where_the_newest_lease_says() {
 fn direct_routing_where_no_gateway_is_between() {
     let mut connected = Route::new("172.31.0.0/24".parse().unwrap());
     connected.oif = Some(2);
-    let reach = Reach::new([&connected], |_| false);
+    let direct_routes = DirectRoutes::new([&connected], |_| false);
     let mut far = lease(3, mac(3));
     far.attrs.public_ip = Some("192.0.2.3".parse().unwrap());
     let plan = plan(
         r#"{"Type":"vxlan","DirectRouting":true}"#,
         &[lease(2, mac(2)), far],
-        &reach,
+        &direct_routes,
     );
     let routes: Vec<_> = plan
         .state

@@ -39,8 +39,8 @@ pub fn default_route(ipv6: bool, oif: Option<u32>) -> Route {
 }
 
 /// lo, eth0 (default route) and eth1.
-pub fn seen() -> Seen {
-    Seen {
+pub fn host() -> HostNetwork {
+    HostNetwork {
         links: vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1")],
         addresses: vec![
             address(1, "127.0.0.1/8", 0x80),
@@ -54,34 +54,34 @@ pub fn seen() -> Seen {
             address(3, "fd55::1/64", 0x80),
         ],
         routes: vec![default_route(false, Some(2)), default_route(true, Some(2))],
-        reach: None,
+        route_to_target: None,
     }
 }
 
-fn both() -> Wish {
-    Wish {
+fn both() -> Selector {
+    Selector {
         ipv4: true,
         ipv6: true,
-        ..Wish::default()
+        ..Selector::default()
     }
 }
 
-pub fn v4_only() -> Wish {
-    Wish {
+pub fn v4_only() -> Selector {
+    Selector {
         ipv4: true,
-        ..Wish::default()
+        ..Selector::default()
     }
 }
 
-pub fn iface(wish: Wish, names: &[&str]) -> Wish {
-    Wish {
+pub fn iface(selector: Selector, names: &[&str]) -> Selector {
+    Selector {
         interfaces: names.iter().map(|name| name.to_string()).collect(),
-        ..wish
+        ..selector
     }
 }
 
-fn chosen(wish: &Wish, seen: &Seen) -> String {
-    match select(wish, seen) {
+fn chosen(selector: &Selector, host: &HostNetwork) -> String {
+    match select(selector, host) {
         Ok(underlay) => underlay.to_string(),
         Err(error) => error.to_string(),
     }
@@ -89,33 +89,33 @@ fn chosen(wish: &Wish, seen: &Seen) -> String {
 
 #[test]
 fn the_default_route_decides() {
-    assert_eq!(chosen(&v4_only(), &seen()), "eth0 (MTU 1500), 172.31.0.1");
+    assert_eq!(chosen(&v4_only(), &host()), "eth0 (MTU 1500), 172.31.0.1");
     assert_eq!(
-        chosen(&both(), &seen()),
+        chosen(&both(), &host()),
         "eth0 (MTU 1500), 172.31.0.1, fd31::1"
     );
-    let v6 = Wish {
+    let v6 = Selector {
         ipv6: true,
-        ..Wish::default()
+        ..Selector::default()
     };
-    assert_eq!(chosen(&v6, &seen()), "eth0 (MTU 1500), fd31::1");
+    assert_eq!(chosen(&v6, &host()), "eth0 (MTU 1500), fd31::1");
 }
 
 #[test]
 fn default_routes_that_do_not_decide() {
-    let mut none = seen();
+    let mut none = host();
     none.routes.clear();
     assert!(
         chosen(&v4_only(), &none)
             .starts_with("Failed to find any valid interface to use: unable to find default route")
     );
-    let mut multipath = seen();
+    let mut multipath = host();
     multipath.routes[0].oif = None;
     assert!(
         chosen(&v4_only(), &multipath)
             .contains("found default route but could not determine interface")
     );
-    let mut apart = seen();
+    let mut apart = host();
     apart.routes[1].oif = Some(3);
     assert!(chosen(&both(), &apart).contains(
         "v6 default route interface \"eth1\" must be the same with v4 default route interface \"eth0\""
@@ -124,22 +124,22 @@ fn default_routes_that_do_not_decide() {
 
 #[test]
 fn a_public_ip_names_its_interface() {
-    let wish = Wish {
+    let selector = Selector {
         public_ip: Some("192.168.5.1".parse().unwrap()),
         ..v4_only()
     };
-    assert_eq!(chosen(&wish, &seen()), "eth1 (MTU 1500), 192.168.5.1");
-    let elsewhere = Wish {
+    assert_eq!(chosen(&selector, &host()), "eth1 (MTU 1500), 192.168.5.1");
+    let elsewhere = Selector {
         public_ip: Some("203.0.113.9".parse().unwrap()),
         ..v4_only()
     };
     assert!(
-        chosen(&elsewhere, &seen())
+        chosen(&elsewhere, &host())
             .starts_with("Failed to find any valid interface to use: error looking up interface")
     );
     let behind_nat = iface(elsewhere, &["eth1"]);
     assert_eq!(
-        chosen(&behind_nat, &seen()),
+        chosen(&behind_nat, &host()),
         "eth1 (MTU 1500), 192.168.5.1 known to peers as 203.0.113.9"
     );
 }
@@ -147,14 +147,14 @@ fn a_public_ip_names_its_interface() {
 #[test]
 fn names_and_addresses_in_order() {
     assert_eq!(
-        chosen(&iface(v4_only(), &["nope", "eth1", "eth0"]), &seen()),
+        chosen(&iface(v4_only(), &["nope", "eth1", "eth0"]), &host()),
         "eth1 (MTU 1500), 192.168.5.1"
     );
     assert_eq!(
-        chosen(&iface(v4_only(), &["172.31.0.101"]), &seen()),
+        chosen(&iface(v4_only(), &["172.31.0.101"]), &host()),
         "eth0 (MTU 1500), 172.31.0.101"
     );
-    let text = chosen(&iface(v4_only(), &["nope", "10.9.9.9"]), &seen());
+    let text = chosen(&iface(v4_only(), &["nope", "10.9.9.9"]), &host());
     assert!(
         text.starts_with(
             "Failed to find interface to use that matches the interfaces and/or regexes provided"
@@ -171,63 +171,63 @@ fn names_and_addresses_in_order() {
 #[test]
 fn both_families_by_one_address() {
     assert_eq!(
-        chosen(&iface(both(), &["fd55::1"]), &seen()),
+        chosen(&iface(both(), &["fd55::1"]), &host()),
         "eth1 (MTU 1500), 192.168.5.1, fd55::1"
     );
     assert_eq!(
-        chosen(&iface(both(), &["192.168.5.1"]), &seen()),
+        chosen(&iface(both(), &["192.168.5.1"]), &host()),
         "eth1 (MTU 1500), 192.168.5.1, fd55::1"
     );
-    let public = Wish {
+    let public = Selector {
         public_ipv6: Some("fd31::abcd".parse().unwrap()),
         ..iface(both(), &["172.31.0.1"])
     };
     assert_eq!(
-        chosen(&public, &seen()),
+        chosen(&public, &host()),
         "eth0 (MTU 1500), 172.31.0.1, fd31::abcd"
     );
-    let mut reached = seen();
-    reached.reach = Some(Route {
+    let mut reached = host();
+    reached.route_to_target = Some(Route {
         prefsrc: Some("fd55::1".parse().unwrap()),
         ..default_route(true, Some(3))
     });
-    let wish = Wish {
+    let selector = Selector {
         can_reach: Some("fd55::9".parse().unwrap()),
         ..both()
     };
     assert_eq!(
-        chosen(&wish, &reached),
+        chosen(&selector, &reached),
         "eth1 (MTU 1500), 192.168.5.1, fd55::1"
     );
 }
 
 #[test]
 fn patterns_match_addresses_then_names() {
-    let pattern = |text: &str| Wish {
+    let pattern = |text: &str| Selector {
         patterns: vec![Regex::new(text).unwrap()],
         ..v4_only()
     };
     assert_eq!(
-        chosen(&pattern(r"^192\.168\."), &seen()),
+        chosen(&pattern(r"^192\.168\."), &host()),
         "eth1 (MTU 1500), 192.168.5.1"
     );
     assert_eq!(
-        chosen(&pattern(r"\.101$"), &seen()),
+        chosen(&pattern(r"\.101$"), &host()),
         "eth0 (MTU 1500), 172.31.0.101"
     );
     assert_eq!(
-        chosen(&pattern("h1$"), &seen()),
+        chosen(&pattern("h1$"), &host()),
         "eth1 (MTU 1500), 192.168.5.1"
     );
-    assert!(chosen(&pattern("fd55"), &seen()).contains(
+    assert!(chosen(&pattern("fd55"), &host()).contains(
         "could not match pattern fd55 to any of the available network interfaces (lo, eth0, eth1)"
     ), "an address of a family that the network has not");
-    let then = Wish {
+    let then = Selector {
         interfaces: vec!["nope".to_owned()],
         ..pattern("eth1")
     };
     assert_eq!(
-        chosen(&then, &seen()),
+        chosen(&then, &host()),
         "eth1 (MTU 1500), 192.168.5.1",
         "after -iface"
     );
@@ -235,34 +235,36 @@ fn patterns_match_addresses_then_names() {
 
 #[test]
 fn reach_comes_last() {
-    let mut seen = seen();
-    let wish = Wish {
+    let mut host = host();
+    let selector = Selector {
         can_reach: Some("192.168.5.9".parse().unwrap()),
         ..v4_only()
     };
-    assert!(chosen(&wish, &seen).contains("-iface-can-reach=192.168.5.9: there is no route to it"));
-    seen.reach = Some(Route {
+    assert!(
+        chosen(&selector, &host).contains("-iface-can-reach=192.168.5.9: there is no route to it")
+    );
+    host.route_to_target = Some(Route {
         prefsrc: Some("192.168.5.1".parse().unwrap()),
         ..default_route(false, Some(3))
     });
-    assert_eq!(chosen(&wish, &seen), "eth1 (MTU 1500), 192.168.5.1");
+    assert_eq!(chosen(&selector, &host), "eth1 (MTU 1500), 192.168.5.1");
 }
 
 #[test]
 fn addresses_by_rank() {
     let first = |flags: &[(&str, u32)]| {
-        let mut seen = seen();
-        seen.addresses = flags
+        let mut host = host();
+        host.addresses = flags
             .iter()
             .map(|(net, flags)| address(3, net, *flags))
             .collect();
         let family = flags[0].0.contains(':');
-        let wish = Wish {
+        let selector = Selector {
             ipv4: !family,
             ipv6: family,
-            ..Wish::default()
+            ..Selector::default()
         };
-        chosen(&iface(wish, &["eth1"]), &seen).replace("eth1 (MTU 1500), ", "")
+        chosen(&iface(selector, &["eth1"]), &host).replace("eth1 (MTU 1500), ", "")
     };
     assert_eq!(
         first(&[("169.254.1.1/16", 0x80), ("10.0.0.1/8", 0)]),
@@ -296,7 +298,7 @@ fn addresses_by_rank() {
 
 #[test]
 fn an_mtu_of_nothing_is_an_error() {
-    let mut seen = seen();
-    seen.links[1].mtu = 0;
-    assert!(chosen(&v4_only(), &seen).contains("failed to determine MTU for interface eth0"));
+    let mut host = host();
+    host.links[1].mtu = 0;
+    assert!(chosen(&v4_only(), &host).contains("failed to determine MTU for interface eth0"));
 }
