@@ -1,6 +1,6 @@
 //! The names of what belongs to one attachment. Each can be worked out again from network, container id and interface name
 //! alone, so that DEL and GC find it without prevResult and without the namespace.
-use cni_conf::Attachment;
+use cni_conf::GcAttachment;
 use packet_filter::COMMENT_MAX;
 use sha2::{Digest, Sha512};
 use std::fmt::Write;
@@ -24,7 +24,7 @@ impl Owner {
     }
 
     /// As GC is told.
-    pub fn of(network: &str, attachment: &Attachment) -> Owner {
+    pub fn of(network: &str, attachment: &GcAttachment) -> Owner {
         Owner::new(network, &attachment.container_id, &attachment.ifname)
     }
 

@@ -4,7 +4,8 @@ use crate::Error;
 /// The key that lets a runtime send what a plugin does not know; Kubernetes runtimes always do.
 const IGNORE_UNKNOWN: &str = "IgnoreUnknown";
 
-/// The pairs in order. `ARGS: invalid pair "x"` (code 999) for anything that is not exactly `K=V`; "" gives none.
+/// The pairs in order. `ARGS: invalid pair "x"` (code 999) for anything that is not exactly `K=V`;
+/// "" gives none.
 pub fn parse(args: &str) -> Result<Vec<(String, String)>, Error> {
     if args.is_empty() {
         return Ok(Vec::new());
@@ -17,8 +18,9 @@ pub fn parse(args: &str) -> Result<Vec<(String, String)>, Error> {
         .collect()
 }
 
-/// Picks the known keys (case-sensitive); an unknown one is `ARGS: unknown args ["FOO=1"]` unless IgnoreUnknown=1|true is there.
-/// Returns the value of each of `known`, in that order; of a repeated key the last.
+/// Picks the known keys (case-sensitive); an unknown one is `ARGS: unknown args ["FOO=1"]` unless
+/// IgnoreUnknown=1|true is there. Returns the value of each of `known`, in that order; of a
+/// repeated key the last.
 pub fn load(args: &str, known: &[&str]) -> Result<Vec<Option<String>>, Error> {
     let pairs = parse(args)?;
     let mut values = vec![None; known.len()];

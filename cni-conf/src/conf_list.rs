@@ -1,5 +1,6 @@
-//! Conf lists: what a runtime reads from /etc/cni/net.d (CNI spec section 1), and one plugin's configuration derived from it.
-//! Keys of a list are matched exactly, as upstream's libcni does; the plugins match theirs by the rules of [`go_json`](go_compat::json).
+//! Conf lists: what a runtime reads from /etc/cni/net.d (CNI spec section 1), and one plugin's
+//! configuration derived from it. Keys of a list are matched exactly, as upstream's libcni does;
+//! the plugins match theirs by the rules of [`go_json`](go_compat::json).
 use crate::{Code, Error, Version};
 use go_compat::json;
 use serde_json::{Map, Value};
@@ -20,8 +21,8 @@ pub struct ConfList {
 }
 
 impl ConfList {
-    /// From a `.conflist` file's bytes, or a single `.conf`/`.json` configuration (then a list of one).
-    /// Code 6 for what is no JSON object, 7 for a key that is missing or of a wrong type.
+    /// From a `.conflist` file's bytes, or a single `.conf`/`.json` configuration (then a list of
+    /// one). Code 6 for what is no JSON object, 7 for a key that is missing or of a wrong type.
     pub fn parse(bytes: &[u8], is_list: bool) -> Result<ConfList, Error> {
         let what = match is_list {
             true => "error parsing configuration list",
@@ -36,8 +37,9 @@ impl ConfList {
         list.map_err(|why| Error::new(Code::InvalidNetworkConfig, format!("{what}: {why}")))
     }
 
-    /// The stdin of plugin `index`: name and cniVersion injected, runtimeConfig by its declared capabilities from `capability_args`
-    /// (left out if empty), prevResult if given. An index beyond the chain gives a configuration without a type.
+    /// The stdin of plugin `index`: name and cniVersion injected, runtimeConfig by its declared
+    /// capabilities from `capability_args` (left out if empty), prevResult if given. An index
+    /// beyond the chain gives a configuration without a type.
     pub fn plugin_config(
         &self,
         index: usize,

@@ -74,11 +74,13 @@ impl Error {
         self.msg = format!("{prefix}: {}", self.msg);
         self
     }
-    /// The JSON for stdout: 4-space indentation, keys code, msg, details (omitted if empty), no newline at the end.
+    /// The JSON for stdout: 4-space indentation, keys code, msg, details (omitted if empty), no
+    /// newline at the end.
     pub fn to_json(&self) -> String {
         json::marshal_indent(self)
     }
-    /// Reads what a plugin printed on failure; None if it is not an error object: an object with a code or a message.
+    /// Reads what a plugin printed on failure; None if it is not an error object: an object with a
+    /// code or a message.
     pub fn from_json(bytes: &[u8]) -> Option<Error> {
         let error: Error = json::from_slice(bytes).ok()?;
         (error != Error::default()).then_some(error)

@@ -1,10 +1,12 @@
-//! Container ids, network names and interface names (CNI spec section 2, and skel's checks and messages).
+//! Container ids, network names and interface names (CNI spec section 2, and skel's checks and
+//! messages).
 use crate::{Code, Error};
 
 /// The longest name of an interface, in bytes: IFNAMSIZ of linux/if.h without its NUL.
 const IFNAME_MAX: usize = 15;
 
-/// `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`, else code 4 `invalid characters in containerID`, details = the id.
+/// `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`, else code 4 `invalid characters in containerID`, details = the
+/// id.
 pub fn check_container_id(id: &str) -> Result<(), Error> {
     if id.is_empty() {
         return Err(Error::new(Code::InvalidEnvironment, "missing containerID"));
@@ -19,7 +21,8 @@ pub fn check_container_id(id: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Same pattern; empty: code 7 `missing network name`; else code 7 `invalid characters found in network name`, details = the name.
+/// Same pattern; empty: code 7 `missing network name`; else code 7 `invalid characters found in
+/// network name`, details = the name.
 pub fn check_network_name(name: &str) -> Result<(), Error> {
     if name.is_empty() {
         return Err(Error::new(

@@ -10,6 +10,6 @@ pub mod result;
 pub mod version;
 
 pub use error::{Code, Error};
-pub use net_conf::{Attachment, NetConf};
+pub use net_conf::{GcAttachment, NetConf};
 pub use result::{AddResult, Dns, Interface, IpConfig, Route};
 pub use version::Version;

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Who is attached, as GC is told (`cni.dev/valid-attachments`).
+/// An entry of `cni.dev/valid-attachments` (types.GCAttachment in Go).
 #[derive(
     Debug,
     Clone,
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
     serde::Deserialize,
 )]
 #[serde(default)]
-pub struct Attachment {
+pub struct GcAttachment {
     /// container id
     #[serde(rename = "containerID")]
     pub container_id: String,
@@ -45,7 +45,7 @@ pub struct NetConf {
     /// `prevResult`, converted to the newest shape
     pub prev_result: Option<AddResult>,
     /// `cni.dev/valid-attachments` (or the older `cni.dev/attachments`); None if the key is absent
-    pub valid_attachments: Option<Vec<Attachment>>,
+    pub valid_attachments: Option<Vec<GcAttachment>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -62,9 +62,9 @@ struct Raw {
     #[serde(rename = "prevResult")]
     prev_result: Option<Value>,
     #[serde(rename = "cni.dev/valid-attachments")]
-    valid_attachments: Option<Vec<Attachment>>,
+    valid_attachments: Option<Vec<GcAttachment>>,
     #[serde(rename = "cni.dev/attachments")]
-    attachments: Option<Vec<Attachment>>,
+    attachments: Option<Vec<GcAttachment>>,
 }
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -74,8 +74,9 @@ struct RawIpam {
 }
 
 impl NetConf {
-    /// Reads the common keys; codes and messages as skel's (6 `error unmarshall network config: ...`, 7 ..., 1 ...).
-    /// A prevResult that does not parse is an error only for `prev_result_needed` (ADD, CHECK): DEL must never fail on it.
+    /// Reads the common keys; codes and messages as skel's (6 `error unmarshall network config:
+    /// ...`, 7 ..., 1 ...). A prevResult that does not parse is an error only for
+    /// `prev_result_needed` (ADD, CHECK): DEL must never fail on it.
     pub fn parse(
         bytes: &[u8],
         supported: &[Version],
@@ -111,7 +112,8 @@ impl NetConf {
     }
 }
 
-/// A prevResult has the shape of the configuration's version; one that says otherwise is refused as upstream refuses it.
+/// A prevResult has the shape of the configuration's version; one that says otherwise is refused as
+/// upstream refuses it.
 fn prev_result(value: &Value, config: Version) -> Result<AddResult, Error> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
@@ -171,7 +173,7 @@ mod tests {
             let conf = parse(json!({"name": "n", key: list})).unwrap();
             conf.valid_attachments.unwrap()
         };
-        let attachment = Attachment {
+        let attachment = GcAttachment {
             container_id: "c".into(),
             ifname: "eth0".into(),
         };

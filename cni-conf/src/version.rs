@@ -74,7 +74,8 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// The config's version against a plugin's list: code 1 `incompatible CNI versions`, details as upstream.
+/// The config's version against a plugin's list: code 1 `incompatible CNI versions`, details as
+/// upstream.
 pub fn negotiate(config: &str, supported: &[Version]) -> Result<Version, Error> {
     Version::parse(config)
         .filter(|version| supported.contains(version))

@@ -8,7 +8,8 @@ use crate::{
 };
 use plugin::{Call, Verb, delegate::delegate, warn};
 
-/// The delegate's own output. A delegate that fails is told to DEL at once (CNI spec section 4) and forgotten.
+/// The delegate's own output. A delegate that fails is told to DEL at once (CNI spec section 4) and
+/// forgotten.
 pub fn add(call: &Call) -> Result<Vec<u8>, Error> {
     let conf = Conf::of(call)?;
     // what no subnet.env can mend is told without waiting for one
@@ -29,7 +30,8 @@ pub fn add(call: &Call) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// Where this very attachment was there before, it is not ours to take away: an ADD that fails because of it has to leave it alone.
+/// Where this very attachment was there before, it is not ours to take away: an ADD that fails
+/// because of it has to leave it alone.
 fn take_back(call: &Call, state: &State, derived: &Delegate, earlier: Saved) -> Result<(), Error> {
     match earlier {
         Saved::Delegate(earlier) => state.save(&earlier),

@@ -7,7 +7,8 @@ use crate::{
 use plugin::{Call, Verb, delegate::delegate};
 use serde_json::Value;
 
-/// prevResult has the shape of the configuration's version now, so the delegate is given that version with it.
+/// prevResult has the shape of the configuration's version now, so the delegate is given that
+/// version with it.
 pub fn check(call: &Call) -> Result<(), Error> {
     let conf = Conf::of(call)?;
     call.prev_result()?;

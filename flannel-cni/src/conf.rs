@@ -1,11 +1,13 @@
-//! The plugin's own keys. What stands in `delegate` and `ipam` is the delegate's business and kept as it is.
+//! The plugin's own keys. What stands in `delegate` and `ipam` is the delegate's business and kept
+//! as it is.
 use crate::Error;
 use plugin::Call;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The configuration, as upstream reads it. An explicit "" for a path is kept, and fails later with the name of what is missing.
+/// The configuration, as upstream reads it. An explicit "" for a path is kept, and fails later with
+/// the name of what is missing.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct Conf {

@@ -8,8 +8,9 @@ use crate::{
 };
 use plugin::{Call, Verb, delegate::delegate, warn};
 
-/// Needs neither subnet.env nor an unchanged configuration, and forgets the attachment only when the delegate has succeeded.
-/// Without a state file there is nothing to do but to take away an unfinished one: ADD writes it before anything else.
+/// Needs neither subnet.env nor an unchanged configuration, and forgets the attachment only when
+/// the delegate has succeeded. Without a state file there is nothing to do but to take away an
+/// unfinished one: ADD writes it before anything else.
 pub fn del(call: &Call) -> Result<(), Error> {
     let conf = Conf::of(call)?;
     let state = State::new(conf.data_dir(), &call.container_id, &call.ifname);

@@ -73,7 +73,8 @@ impl Error {
 }
 
 impl From<Error> for cni_conf::Error {
-    /// Upstream has no codes of its own here (all are 999); subnet.env that is not there yet is the one case for trying again.
+    /// Upstream has no codes of its own here (all are 999); subnet.env that is not there yet is the
+    /// one case for trying again.
     fn from(error: Error) -> cni_conf::Error {
         match error {
             Error::Cni(error) => error,

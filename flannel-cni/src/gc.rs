@@ -6,12 +6,13 @@ use crate::{
     state::{self, Listed},
     subnet_file,
 };
-use cni_conf::Attachment;
+use cni_conf::GcAttachment;
 use plugin::{Call, Verb, delegate::delegate, warn};
 use serde_json::{Value, json};
 
-/// Asks each delegate that this network has or had, then forgets whom the runtime does not know. State files of other networks, and
-/// those that do not tell whose they are, stay. Whatever fails, the rest is done; the first error is told, and then nothing is forgotten.
+/// Asks each delegate that this network has or had, then forgets whom the runtime does not know.
+/// State files of other networks, and those that do not tell whose they are, stay. Whatever fails,
+/// the rest is done; the first error is told, and then nothing is forgotten.
 pub fn gc(call: &Call) -> Result<(), Error> {
     let Some(valid) = &call.net.valid_attachments else {
         return Ok(());
@@ -45,7 +46,7 @@ pub fn gc(call: &Call) -> Result<(), Error> {
         .try_for_each(Listed::remove)
 }
 
-fn is_valid(one: &Listed, valid: &[Attachment]) -> bool {
+fn is_valid(one: &Listed, valid: &[GcAttachment]) -> bool {
     valid.iter().any(|attachment| {
         attachment.container_id == one.container_id
             && one
@@ -68,7 +69,7 @@ fn distinct(saved: Vec<Delegate>, now: Delegate) -> Vec<Delegate> {
 }
 
 /// As the runtime asks: under both names of the list, and in the version in which GC exists.
-fn asked(call: &Call, delegate: Delegate, valid: &[Attachment]) -> Delegate {
+fn asked(call: &Call, delegate: Delegate, valid: &[GcAttachment]) -> Delegate {
     let valid = json!(valid);
     delegate.with([
         ("cniVersion", Value::from(call.net.version.as_str())),

@@ -1,7 +1,8 @@
-//! The `flannel` meta plugin: reads this node's lease from subnet.env and lets another plugin, `bridge` if nothing else is asked for, do
-//! the work with a configuration that is derived from it.
+//! The `flannel` meta plugin: reads this node's lease from subnet.env and lets another plugin,
+//! `bridge` if nothing else is asked for, do the work with a configuration that is derived from it.
 //!
-//! [`conf`] reads the keys, [`derive`] makes the delegate's configuration, [`state`] keeps it for the day of DEL, and the verbs are thin.
+//! [`conf`] reads the keys, [`derive`] makes the delegate's configuration, [`state`] keeps it for
+//! the day of DEL, and the verbs are thin.
 
 pub mod add;
 pub mod check;

@@ -1,4 +1,5 @@
-//! Reading subnet.env, and waiting for it a little: a node's first pods often start in the very second in which flanneld does.
+//! Reading subnet.env, and waiting for it a little: a node's first pods often start in the very
+//! second in which flanneld does.
 use crate::Error;
 use std::{
     fs::File,
@@ -8,7 +9,8 @@ use std::{
 };
 use subnet_env::SubnetEnv;
 
-/// How long ADD waits for a file that is not there or does not read well. Longer would keep a runtime's sandbox half made.
+/// How long ADD waits for a file that is not there or does not read well. Longer would keep a
+/// runtime's sandbox half made.
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Between two looks at it.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -32,8 +34,8 @@ pub fn read(file: &str) -> Result<SubnetEnv, Error> {
     SubnetEnv::parse(&text, file).map_err(Error::BadSubnetEnv)
 }
 
-/// Until it reads well, for a bounded time; then what is wrong with it. A file that is being written by an old flanneld is waited for
-/// just as one that is not there.
+/// Until it reads well, for a bounded time; then what is wrong with it. A file that is being
+/// written by an old flanneld is waited for just as one that is not there.
 pub fn wait(file: &str) -> Result<SubnetEnv, Error> {
     let start = Instant::now();
     loop {

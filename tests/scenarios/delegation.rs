@@ -1,4 +1,5 @@
-//! A delegate called in process and one that is executed give the same bytes, exit codes and kernel state.
+//! A delegate called in process and one that is executed give the same bytes, exit codes and kernel
+//! state.
 
 use serde_json::{Value, json};
 use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};

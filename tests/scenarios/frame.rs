@@ -1,4 +1,5 @@
-//! The frame around every plugin: what a bad environment, a bad configuration, VERSION and a missing verb get.
+//! The frame around every plugin: what a bad environment, a bad configuration, VERSION and a
+//! missing verb get.
 
 use std::{
     process::{Command, Stdio},

@@ -154,7 +154,8 @@ fn same_as_go() {
         });
         let [(codes, checked, deleted, added), go] = outcomes;
         assert_eq!((codes, checked, deleted), (go.0, go.1, go.2), "{version}");
-        // Go prints the shape of 1.0.0 for every version, and Debian's, built on an older library, an empty dns
+        // Go prints the shape of 1.0.0 for every version, and Debian's, built on an older library,
+        // an empty dns
         if version == "1.0.0" {
             let mut of_go: Value = serde_json::from_str(&go.3).expect("result");
             of_go.as_object_mut().expect("result").remove("dns");

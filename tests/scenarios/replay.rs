@@ -1,5 +1,6 @@
-//! The exact calls that a newer containerd (2.1) makes: STATUS with every other variable present but empty, ADD with its
-//! arguments in any order, a DEL with prevResult, and at the sandbox's removal a second DEL without one and without a namespace.
+//! The exact calls that a newer containerd (2.1) makes: STATUS with every other variable present
+//! but empty, ADD with its arguments in any order, a DEL with prevResult, and at the sandbox's
+//! removal a second DEL without one and without a namespace.
 
 use serde_json::{Value, json};
 use tests::{Case, Cni, Host, binaries, case};

@@ -1,4 +1,5 @@
-//! The result of ADD, in the newest shape inside and in each version's exact shape outside (CNI spec section 5 "Success").
+//! The result of ADD, in the newest shape inside and in each version's exact shape outside (CNI
+//! spec section 5 "Success").
 mod read;
 mod write;
 
@@ -102,8 +103,8 @@ impl Dns {
 }
 
 impl AddResult {
-    /// Reads a result of any version. Without cniVersion inside, `assumed` is taken; JSON `null` gives an empty result.
-    /// Code 6 for what does not parse, naming the key.
+    /// Reads a result of any version. Without cniVersion inside, `assumed` is taken; JSON `null`
+    /// gives an empty result. Code 6 for what does not parse, naming the key.
     pub fn parse(bytes: &[u8], assumed: Version) -> Result<AddResult, Error> {
         read::decode(json::from_slice(bytes), assumed)
     }
@@ -111,8 +112,8 @@ impl AddResult {
     pub fn from_value(value: &serde_json::Value, assumed: Version) -> Result<AddResult, Error> {
         read::decode(json::from_value(value.clone()), assumed)
     }
-    /// Exactly what upstream prints for that version: 4-space indentation, key order, no newline at the end.
-    /// Code 999 `cannot convert: no valid IP addresses` for 0.1.0/0.2.0 without addresses.
+    /// Exactly what upstream prints for that version: 4-space indentation, key order, no newline at
+    /// the end. Code 999 `cannot convert: no valid IP addresses` for 0.1.0/0.2.0 without addresses.
     pub fn to_json(&self, version: Version) -> Result<String, Error> {
         write::to_json(self, version)
     }

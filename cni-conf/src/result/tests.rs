@@ -299,7 +299,8 @@ proptest! {
             prop_assert_eq!(AddResult::from_value(&value, Version::V0_1_0), Ok(result.clone()));
         }
     }
-    /// What a version cannot say is lost once: from there on, every way to it and back gives the same.
+    /// What a version cannot say is lost once: from there on, every way to it and back gives the
+    /// same.
     #[test]
     fn conversions_between_all_versions(result in result()) {
         for target in Version::ALL {

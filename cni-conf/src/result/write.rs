@@ -1,5 +1,5 @@
-//! Writing a result in the shape of a version. Up to 0.4.0 keys come in the order of the structs below and an empty `dns` is there;
-//! from 1.0.0 on they are sorted and it is not.
+//! Writing a result in the shape of a version. Up to 0.4.0 keys come in the order of the structs
+//! below and an empty `dns` is there; from 1.0.0 on they are sorted and it is not.
 use super::{AddResult, Dns, Interface, IpConfig, Route};
 use crate::{Error, Version};
 use go_compat::{cidr, json};

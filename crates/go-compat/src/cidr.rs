@@ -1,11 +1,13 @@
-//! Strict addresses and CIDRs, as Go's `net.ParseIP` and `net.ParseCIDR` accept them
-//! (no missing length, no netmask form, no leading zeros, no `/+8`). Values are `ipnetwork::IpNetwork`, host bits kept.
+//! Strict addresses and CIDRs, as Go's `net.ParseIP` and `net.ParseCIDR` accept them (no missing
+//! length, no netmask form, no leading zeros, no `/+8`). Values are `ipnetwork::IpNetwork`, host
+//! bits kept.
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
 /// `10.244.1.5/24` with host bits kept. Err text: `invalid CIDR address: x`.
 ///
-/// An IPv4-mapped IPv6 address becomes IPv4 with a length of its own, as Go prints it: `::ffff:10.1.0.0/112` is 10.1.0.0/16.
+/// An IPv4-mapped IPv6 address becomes IPv4 with a length of its own, as Go prints it:
+/// `::ffff:10.1.0.0/112` is 10.1.0.0/16.
 pub fn parse(text: &str) -> Result<IpNetwork, String> {
     split(text).ok_or_else(|| format!("invalid CIDR address: {text}"))
 }

@@ -1,5 +1,5 @@
 //! One call of a plugin: its environment and its configuration, checked.
-use crate::{Verb, delegate::Registry, environment::Environment, version_gate};
+use crate::{Attachment, Verb, delegate::Registry, environment::Environment, version_gate};
 use cni_conf::{AddResult, Code, Error, NetConf, Version, args};
 use go_compat::json;
 use std::path::PathBuf;
@@ -31,8 +31,9 @@ pub struct Call {
 }
 
 impl Call {
-    /// Checks what a plugin's process checks before it works: environment, configuration, verb, version, in skel's order and with
-    /// its codes (4, 6, 7, 4, 1). `supported` are the versions of the plugin that is called.
+    /// Checks what a plugin's process checks before it works: environment, configuration, verb,
+    /// version, in skel's order and with its codes (4, 6, 7, 4, 1). `supported` are the versions of
+    /// the plugin that is called.
     pub fn new(
         environment: Environment,
         config: Vec<u8>,
@@ -65,10 +66,23 @@ impl Call {
         })
     }
 
-    /// The plugin's own keys, as Go reads them. Err: code 6 in upstream's wording `failed to load netconf: ...`.
+    /// The plugin's own keys, as Go reads them. Err: code 6 in upstream's wording `failed to load
+    /// netconf: ...`.
     pub fn conf<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
         json::from_slice(&self.config)
             .map_err(|error| Error::new(Code::Decode, format!("failed to load netconf: {error}")))
+    }
+
+    /// The attachment that ADD, CHECK and DEL are about.
+    pub fn attachment(&self) -> Attachment {
+        Attachment::new(&self.net.name, &self.container_id, &self.ifname)
+    }
+
+    /// The attachments that GC leaves; None if the runtime did not list them.
+    pub fn valid_attachments(&self) -> Option<Vec<Attachment>> {
+        let valid = self.net.valid_attachments.as_ref()?;
+        let in_network = |one| Attachment::of_gc(&self.net.name, one);
+        Some(valid.iter().map(in_network).collect())
     }
 
     /// prevResult, or `Required prevResult missing`.
@@ -99,7 +113,8 @@ impl Call {
     }
 }
 
-/// skel reads and checks the configuration before it looks at the verb, so what is wrong with the former comes first.
+/// skel reads and checks the configuration before it looks at the verb, so what is wrong with the
+/// former comes first.
 fn unknown_verb(command: &str, config: &[u8]) -> Error {
     match NetConf::parse(config, Version::ALL, false) {
         Err(error) if error.code != Code::IncompatibleVersion as u32 => error,

@@ -1,5 +1,5 @@
-//! Delegation (CNI spec section 4): by execution, or in process where CNI_PATH resolves to this very executable. Both ways check
-//! the same things and give the same bytes.
+//! Delegation (CNI spec section 4): by execution, or in process where CNI_PATH resolves to this
+//! very executable. Both ways check the same things and give the same bytes.
 use crate::{Call, Plugin, Verb, execute, frame, identity, search};
 use cni_conf::{AddResult, Error};
 
@@ -12,9 +12,9 @@ impl std::fmt::Debug for dyn Plugin {
     }
 }
 
-/// Runs `verb` of plugin `plugin_type` with `config` on stdin and the environment of `call` (CNI_COMMAND overridden).
-/// Gives its stdout. Errors: the delegate's own code and message; `failed to find plugin "x" in path [...]`; or, where it ended
-/// without a word, `netplugin failed ...`.
+/// Runs `verb` of plugin `plugin_type` with `config` on stdin and the environment of `call`
+/// (CNI_COMMAND overridden). Gives its stdout. Errors: the delegate's own code and message; `failed
+/// to find plugin "x" in path [...]`; or, where it ended without a word, `netplugin failed ...`.
 pub fn delegate(
     call: &Call,
     plugin_type: &str,
@@ -41,8 +41,8 @@ pub fn delegate(
     }
 }
 
-/// ADD of the IPAM plugin `call.net.ipam_type` with the same stdin. A result that does not tell its version is read as one of the
-/// configuration's.
+/// ADD of the IPAM plugin `call.net.ipam_type` with the same stdin. A result that does not tell its
+/// version is read as one of the configuration's.
 pub fn ipam_add(call: &Call) -> Result<AddResult, Error> {
     let stdout = delegate(call, &call.net.ipam_type, Verb::Add, &call.config)?;
     AddResult::parse(&stdout, call.net.version)

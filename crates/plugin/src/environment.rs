@@ -1,5 +1,5 @@
-//! The variables by which a runtime tells a plugin what to do (CNI spec 1.1, section 2 "Parameters"), with the checks and
-//! messages of upstream's skel.
+//! The variables by which a runtime tells a plugin what to do (CNI spec 1.1, section 2
+//! "Parameters"), with the checks and messages of upstream's skel.
 use cni_conf::{Code, Error, ids};
 use std::ffi::{OsStr, OsString};
 
@@ -73,7 +73,8 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Of this process. What is no UTF-8 is made so; ids and names that need it are refused by their checks.
+    /// Of this process. What is no UTF-8 is made so; ids and names that need it are refused by
+    /// their checks.
     pub fn of_process() -> Self {
         let raw = |name| std::env::var_os(name).unwrap_or_default();
         let text = |name| raw(name).to_string_lossy().into_owned();
@@ -93,8 +94,9 @@ impl Environment {
         Verb::parse(&self.command)
     }
 
-    /// Checks in skel's order: each variable in turn, the first malformed one ends it, and those that the verb needs and that are
-    /// missing are told together. Nothing is required for a word that is no verb: its config is looked at first.
+    /// Checks in skel's order: each variable in turn, the first malformed one ends it, and those
+    /// that the verb needs and that are missing are told together. Nothing is required for a word
+    /// that is no verb: its config is looked at first.
     pub fn check(&self) -> Result<(), Error> {
         let verb = self.verb();
         let needed = verb.is_some_and(|verb| verb != Verb::Version);
@@ -134,7 +136,8 @@ impl Environment {
         self.netns_override == "1" || self.netns_override.eq_ignore_ascii_case("TRUE")
     }
 
-    /// Name and value of each, for a plugin that is executed. Empty ones are given too, so that none is inherited by mistake.
+    /// Name and value of each, for a plugin that is executed. Empty ones are given too, so that
+    /// none is inherited by mistake.
     pub fn variables(&self) -> [(&'static str, &OsStr); 7] {
         [
             ("CNI_COMMAND", OsStr::new(&self.command)),

@@ -1,5 +1,5 @@
-//! Executes a plugin as CNI spec section 4 says (upstream: pkg/invoke RawExec): environment, stdin, stdout, and what its
-//! failure means.
+//! Executes a plugin as CNI spec section 4 says (upstream: pkg/invoke RawExec): environment, stdin,
+//! stdout, and what its failure means.
 use cni_conf::{Code, Error};
 use nix::errno::Errno;
 use std::{
@@ -12,11 +12,13 @@ use std::{
     time::Duration,
 };
 
-/// How long a file that somebody still writes (ETXTBSY) is waited for, in milliseconds: about 5 s in all, as upstream does.
+/// How long a file that somebody still writes (ETXTBSY) is waited for, in milliseconds: about 5 s
+/// in all, as upstream does.
 const BUSY_WAITS: [u64; 9] = [5, 10, 20, 50, 100, 300, 500, 1500, 2500];
 
-/// Runs `program` with this process's environment and `variables` over it, and `config` on stdin. Gives its stdout; its stderr is
-/// passed on. Errors: what the program printed as its error, or upstream's `netplugin failed ...` with code 0.
+/// Runs `program` with this process's environment and `variables` over it, and `config` on stdin.
+/// Gives its stdout; its stderr is passed on. Errors: what the program printed as its error, or
+/// upstream's `netplugin failed ...` with code 0.
 pub fn execute(
     program: &Path,
     variables: &[(&str, &OsStr)],

@@ -1,4 +1,5 @@
-//! The frame of every plugin (upstream: pkg/skel): reads the environment and stdin, checks, calls the verb, prints.
+//! The frame of every plugin (upstream: pkg/skel): reads the environment and stdin, checks, calls
+//! the verb, prints.
 use crate::{Call, Environment, Verb, delegate::Registry};
 use cni_conf::{AddResult, Code, Error, Version};
 use nix::errno::Errno;
@@ -9,7 +10,8 @@ use std::{
     process::ExitCode,
 };
 
-/// The longest configuration that is read from stdin, in bytes. A GC list of 10,000 attachments is about 1 MB.
+/// The longest configuration that is read from stdin, in bytes. A GC list of 10,000 attachments is
+/// about 1 MB.
 const LONGEST_CONFIG: u64 = 16 << 20;
 
 /// What ADD gives back.
@@ -45,10 +47,12 @@ pub trait Plugin: Sync {
     fn status(&self, call: &Call) -> Result<(), Error>;
 }
 
-/// One verb of one plugin with a checked call: the bytes for stdout (ADD) or nothing. Used by `main` and by delegation in process.
+/// One verb of one plugin with a checked call: the bytes for stdout (ADD) or nothing. Used by
+/// `main` and by delegation in process.
 ///
-/// A CNI_NETNS that is the plugin's own namespace is code 8. ADD then does nothing at all. DEL cleans up as if the namespace were
-/// gone, because it once was another one (`/proc/PID/ns/net` of a process that ended), and touches no interface.
+/// A CNI_NETNS that is the plugin's own namespace is code 8. ADD then does nothing at all. DEL
+/// cleans up as if the namespace were gone, because it once was another one (`/proc/PID/ns/net` of
+/// a process that ended), and touches no interface.
 pub fn invoke(plugin: &dyn Plugin, call: &Call) -> Result<Vec<u8>, Error> {
     match call.verb {
         Verb::Add => {
@@ -72,7 +76,8 @@ pub fn invoke(plugin: &dyn Plugin, call: &Call) -> Result<Vec<u8>, Error> {
     }
 }
 
-/// The whole life of a plugin process: environment, stdin, checks in skel's order, verb, stdout. Exit code 1 after an error.
+/// The whole life of a plugin process: environment, stdin, checks in skel's order, verb, stdout.
+/// Exit code 1 after an error.
 pub fn main(plugin: &'static dyn Plugin, registry: Registry) -> ExitCode {
     let environment = Environment::of_process();
     if environment.command.is_empty() {
@@ -97,7 +102,8 @@ pub fn main(plugin: &'static dyn Plugin, registry: Registry) -> ExitCode {
     }
 }
 
-/// In one piece where the kernel takes it so: `io::stdout()` would hold back what follows the last newline.
+/// In one piece where the kernel takes it so: `io::stdout()` would hold back what follows the last
+/// newline.
 fn print(mut bytes: &[u8]) -> nix::Result<()> {
     while !bytes.is_empty() {
         match nix::unistd::write(io::stdout(), bytes) {
@@ -160,8 +166,8 @@ fn versions(plugin: &dyn Plugin) -> Vec<u8> {
     .into_bytes()
 }
 
-/// True if CNI_NETNS is the namespace that the plugin itself is in and no CNI_NETNS_OVERRIDE allows that. A path that cannot be
-/// looked at is left to the verb.
+/// True if CNI_NETNS is the namespace that the plugin itself is in and no CNI_NETNS_OVERRIDE allows
+/// that. A path that cannot be looked at is left to the verb.
 fn is_own_netns(call: &Call) -> bool {
     if call.netns.is_empty() || call.netns_override {
         return false;

@@ -1,5 +1,6 @@
-//! Whether a file is this very executable: the same inode, or a copy that carries the same build id (ELF note NT_GNU_BUILD_ID, a
-//! hash that the linker takes of everything it wrote). Where it is, calling its code in process does what executing it would do.
+//! Whether a file is this very executable: the same inode, or a copy that carries the same build id
+//! (ELF note NT_GNU_BUILD_ID, a hash that the linker takes of everything it wrote). Where it is,
+//! calling its code in process does what executing it would do.
 use std::{
     fs::File,
     io::{self, Read},
@@ -8,7 +9,8 @@ use std::{
 };
 
 const OWN: &str = "/proc/self/exe";
-/// A static executable has its notes in the first page or two; a file that has them later is simply executed.
+/// A static executable has its notes in the first page or two; a file that has them later is simply
+/// executed.
 const HEAD: u64 = 8192;
 
 /// True only if that is certain. A file that was replaced while this process runs is another one.
@@ -34,7 +36,8 @@ fn head(path: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The build id of a 64-bit little-endian ELF file, if it lies in `elf`, its first bytes (elf(5): Elf64_Ehdr, Elf64_Phdr, Elf64_Nhdr).
+/// The build id of a 64-bit little-endian ELF file, if it lies in `elf`, its first bytes (elf(5):
+/// Elf64_Ehdr, Elf64_Phdr, Elf64_Nhdr).
 fn build_id(elf: &[u8]) -> Option<&[u8]> {
     const ELF64_LITTLE: &[u8] = b"\x7fELF\x02\x01";
     const PT_NOTE: u32 = 4;

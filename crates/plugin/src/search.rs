@@ -2,7 +2,8 @@
 use cni_conf::Error;
 use std::path::{Path, PathBuf};
 
-/// The first regular file `<dir>/<name>` in the order of `path`; whether it can be executed is not looked at here.
+/// The first regular file `<dir>/<name>` in the order of `path`; whether it can be executed is not
+/// looked at here.
 pub fn find(name: &str, path: &[PathBuf]) -> Result<PathBuf, Error> {
     if name.is_empty() {
         return Err(Error::internal("no plugin name provided"));

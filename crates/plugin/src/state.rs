@@ -1,23 +1,19 @@
-//! What a plugin has to remember of an attachment until its DEL: one small JSON file each, `<folder>/<container>_<ifname>.json`.
-//! The folder lies in /run: what a reboot makes meaningless goes with it.
-use cni_conf::{Attachment, Code, Error};
+//! What a plugin has to remember of an attachment until its DEL: one small JSON file each,
+//! `<folder>/<container>_<ifname>.json`. The folder lies in /run: what a reboot makes meaningless
+//! goes with it.
+use cni_conf::{Code, Error, GcAttachment};
 use go_compat::json;
-use nix::{
-    fcntl::{AT_FDCWD, AtFlags},
-    libc::O_TMPFILE,
-    unistd::linkat,
-};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
     fmt::Display,
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::{
-        fd::AsRawFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt},
-    },
+    fs, io,
     path::{Path, PathBuf},
 };
+
+/// Not synced: the folder does not outlive a power loss.
+const FILE: atomic_file::Options = atomic_file::Options::new(0o600)
+    .create_folder(0o700)
+    .unnamed();
 
 /// A folder of such files. All networks of the node share it.
 #[derive(Debug, Clone)]
@@ -34,7 +30,8 @@ impl StateFolder {
         self.0.join(format!("{container_id}_{ifname}.json"))
     }
 
-    /// Writes a file whole, whenever the process is killed. Indented by one space, as Go plugins do it.
+    /// Writes a file whole, whenever the process is killed. Indented by one space, as Go plugins do
+    /// it.
     pub fn write(&self, file: &Path, content: &impl Serialize) -> Result<(), Error> {
         let failed = |error: &dyn Display| io_error("write", file, error);
         let mut text = Vec::new();
@@ -43,12 +40,7 @@ impl StateFolder {
         content
             .serialize(&mut serializer)
             .map_err(|error| failed(&error))?;
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.0)
-            .and_then(|()| link_whole(&self.0, file, &text).or_else(|_| rename_whole(file, &text)))
-            .map_err(|error| failed(&error))
+        FILE.write(file, &text).map_err(|error| failed(&error))
     }
 
     /// None where there is none. One that makes no sense is as good as none.
@@ -60,17 +52,17 @@ impl StateFolder {
         }
     }
 
-    /// Forgets an attachment, and what a killed write left of it; one that is forgotten already is no error.
+    /// Forgets an attachment, and what a killed write left of it; one that is forgotten already is
+    /// no error.
     pub fn remove(&self, file: &Path) -> Result<(), Error> {
-        for file in [&unfinished(file), file] {
-            match fs::remove_file(file) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_error("remove", file, &error));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+        let remove = |file: &Path| match fs::remove_file(file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        atomic_file::unfinished(file)
+            .and_then(|unfinished| remove(&unfinished))
+            .and_then(|()| remove(file))
+            .map_err(|error| io_error("remove", file, &error))
     }
 
     /// Every file that can be read as a `T`.
@@ -89,11 +81,11 @@ impl StateFolder {
             .collect())
     }
 
-    /// For GC: those of [`all`](Self::all) that belong to no valid attachment. Whether they are of the network that is collected,
-    /// their content tells.
+    /// For GC: those of [`all`](Self::all) that belong to no valid attachment. Whether they are of
+    /// the network that is collected, their content tells.
     pub fn without_owner<T: DeserializeOwned>(
         &self,
-        valid: &[Attachment],
+        valid: &[GcAttachment],
     ) -> Result<Vec<(PathBuf, T)>, Error> {
         let valid: Vec<_> = valid
             .iter()
@@ -103,32 +95,6 @@ impl StateFolder {
         all.retain(|(file, _)| !valid.contains(file));
         Ok(all)
     }
-}
-
-/// A file without a name, which gets one when it is complete. Not where there is one of that name already, nor on every kind of
-/// file system.
-fn link_whole(folder: &Path, file: &Path, text: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).mode(0o600).custom_flags(O_TMPFILE);
-    let mut nameless = options.open(folder)?;
-    nameless.write_all(text)?;
-    let descriptor = format!("/proc/self/fd/{}", nameless.as_raw_fd());
-    let follow = AtFlags::AT_SYMLINK_FOLLOW;
-    linkat(AT_FDCWD, descriptor.as_str(), AT_FDCWD, file, follow)?;
-    Ok(())
-}
-
-/// Beside its place, and renamed into it.
-fn rename_whole(file: &Path, text: &[u8]) -> io::Result<()> {
-    let new = unfinished(file);
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(&new)?.write_all(text)?;
-    fs::rename(&new, file)
-}
-
-fn unfinished(file: &Path) -> PathBuf {
-    file.with_extension("new")
 }
 
 fn io_error(what: &str, file: &Path, error: &dyn Display) -> Error {
@@ -166,12 +132,12 @@ mod tests {
         folder.write(&at("c2"), &content).unwrap();
         fs::write(at("c3"), "{").unwrap();
         assert_eq!(folder.read::<Content>(&at("c3")), Ok(None));
-        let valid = [Attachment {
+        let valid = [GcAttachment {
             container_id: "c1".into(),
             ifname: "eth0".into(),
         }];
         assert_eq!(folder.without_owner(&valid), Ok(vec![(at("c2"), content)]));
-        fs::write(unfinished(&at("c1")), "{").unwrap();
+        fs::write(atomic_file::unfinished(&at("c1")).unwrap(), "{").unwrap();
         folder.remove(&at("c1")).unwrap();
         folder.remove(&at("c1")).unwrap();
         assert_eq!(folder.read::<Content>(&at("c1")), Ok(None));

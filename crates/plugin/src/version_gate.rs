@@ -1,4 +1,5 @@
-//! Which verbs a configuration's version allows (CNI spec 1.1, section 1; upstream: skel's pluginMain).
+//! Which verbs a configuration's version allows (CNI spec 1.1, section 1; upstream: skel's
+//! pluginMain).
 use crate::Verb;
 use cni_conf::{Code, Error, Version, ids};
 use go_compat::json;
@@ -11,8 +12,9 @@ struct Versioned {
     cni_version: String,
 }
 
-/// Refuses CHECK of a configuration before 0.4.0, GC and STATUS of one before 1.1.0, and each of them for a version that is
-/// newer than all that the plugin speaks. Other verbs pass; so does what the full reading refuses before it comes to the version.
+/// Refuses CHECK of a configuration before 0.4.0, GC and STATUS of one before 1.1.0, and each of
+/// them for a version that is newer than all that the plugin speaks. Other verbs pass; so does what
+/// the full reading refuses before it comes to the version.
 pub(crate) fn check(verb: Verb, config: &[u8], supported: &[Version]) -> Result<(), Error> {
     let since = match verb {
         Verb::Check => (0, 4, 0),
@@ -40,7 +42,8 @@ pub(crate) fn check(verb: Verb, config: &[u8], supported: &[Version]) -> Result<
     Ok(())
 }
 
-/// One to three numbers with dots; "" is 0.1.0. Code 6 for anything else, as upstream's ParseVersion.
+/// One to three numbers with dots; "" is 0.1.0. Code 6 for anything else, as upstream's
+/// ParseVersion.
 fn numbers(text: &str) -> Result<(u32, u32, u32), Error> {
     if text.is_empty() {
         return Ok((0, 1, 0));

@@ -1,17 +1,18 @@
-//! Results kept between ADD and DEL: `<cache>/results/<network>-<container>-<ifname>` as libcni writes and reads them
-//! (kind cniCacheV1), but each written whole: a runtime that dies, or another that reads, never sees half a file.
+//! Results kept between ADD and DEL: `<cache>/results/<network>-<container>-<ifname>` as libcni
+//! writes and reads them (kind cniCacheV1), but each written whole: a runtime that dies, or another
+//! that reads, never sees half a file.
 use crate::RuntimeConf;
-use cni_conf::{AddResult, Attachment, Code, Error, Version, conf_list::ConfList};
+use cni_conf::{AddResult, Code, Error, GcAttachment, Version, conf_list::ConfList};
 use go_compat::json;
 use serde_json::{Map, Value, json};
-use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::PathBuf};
 
 const KIND: &str = "cniCacheV1";
+
+/// Not synced: readers can do without a result that a power loss damaged.
+const FILE: atomic_file::Options = atomic_file::Options::new(0o600)
+    .create_folder(0o700)
+    .concurrent();
 
 /// One file. Written without `config` in mind: only Go's libcni looks at that one.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
@@ -33,8 +34,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn attachment(&self) -> Attachment {
-        Attachment {
+    pub(super) fn attachment(&self) -> GcAttachment {
+        GcAttachment {
             container_id: self.container_id.clone(),
             ifname: self.ifname.clone(),
         }
@@ -81,11 +82,12 @@ impl Cache {
             entry["capabilityArgs"] = json!(rc.capability_args);
         }
         let file = self.file(list, rc);
-        replace(&file, entry.to_string().as_bytes())
+        FILE.write(&file, entry.to_string().as_bytes())
             .map_err(|error| Error::new(Code::Io, format!("write {}: {error}", file.display())))
     }
 
-    /// The cached result in `version`; None if there is none. Err if the file is there and of no use.
+    /// The cached result in `version`; None if there is none. Err if the file is there and of no
+    /// use.
     pub(super) fn result(
         &self,
         list: &ConfList,
@@ -137,27 +139,6 @@ impl Cache {
     fn file(&self, list: &ConfList, rc: &RuntimeConf) -> PathBuf {
         (self.dir).join(format!("{}-{}-{}", list.name, rc.container_id, rc.ifname))
     }
-}
-
-/// Writes beside the place and renames into it. Not synced: what a reboot leaves here, readers can do without.
-fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let dir = file.parent().unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
-    // network names do not begin with a dot, so this is nobody's result
-    let new = dir.join(format!(".new-{}", std::process::id()));
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)
-        .and_then(|mut new| new.write_all(bytes))
-        .and_then(|()| fs::rename(&new, file));
-    if written.is_err() {
-        // the first failure is the one to tell
-        fs::remove_file(&new).ok();
-    }
-    written
 }
 
 /// The list as JSON again.

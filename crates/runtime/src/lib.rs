@@ -1,10 +1,10 @@
-//! The runtime's side (upstream: libcni): conf lists, chains with prevResult passed on, the result cache, attachments for GC.
-//! Plugins are always executed here, as a runtime does.
+//! The runtime's side (upstream: libcni): conf lists, chains with prevResult passed on, the result
+//! cache, attachments for GC. Plugins are always executed here, as a runtime does.
 mod cache;
 mod load;
 
 use cache::{Cache, Entry};
-use cni_conf::{AddResult, Attachment, Code, Error, Version, conf_list::ConfList, ids};
+use cni_conf::{AddResult, Code, Error, GcAttachment, Version, conf_list::ConfList, ids};
 use plugin::{Environment, Verb, execute, search};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -24,7 +24,8 @@ pub struct RuntimeConf {
     pub capability_args: Map<String, Value>,
 }
 
-/// A runtime: where plugins are, where results are kept (upstream: /var/lib/cni/results via cache dir /var/lib/cni).
+/// A runtime: where plugins are, where results are kept (upstream: /var/lib/cni/results via cache
+/// dir /var/lib/cni).
 #[derive(Debug, Clone)]
 pub struct Runtime {
     /// CNI_PATH
@@ -34,8 +35,9 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Finds the conf list called `name` in `dir` (files in lexical order; .conflist, then .conf, .json), as cnitool does. A file
-    /// that cannot be read does not hide the others; it is told where `name` is not found.
+    /// Finds the conf list called `name` in `dir` (files in lexical order; .conflist, then .conf,
+    /// .json), as cnitool does. A file that cannot be read does not hide the others; it is told
+    /// where `name` is not found.
     pub fn load(dir: &Path, name: &str) -> Result<ConfList, Error> {
         load::load(dir, name)
     }
@@ -91,8 +93,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// DEL of the chain in reverse, with the cached result where the version (>= 0.4.0) has it. A cached result that cannot be read
-    /// is dropped: DEL never depends on it.
+    /// DEL of the chain in reverse, with the cached result where the version (>= 0.4.0) has it. A
+    /// cached result that cannot be read is dropped: DEL never depends on it.
     pub fn del(&self, list: &ConfList, rc: &RuntimeConf) -> Result<(), Error> {
         check_names(list, rc)?;
         let version = version(list)?;
@@ -108,10 +110,11 @@ impl Runtime {
         self.cache().remove(list, rc)
     }
 
-    /// GC: DEL for each cached attachment that is not in `valid`, then GC of each plugin, where the version (>= 1.1.0) has it.
-    /// None stands for a runtime that does not tell who is valid: every cached attachment goes, and plugins are not told either.
-    /// A failure ends nothing; all are told together.
-    pub fn gc(&self, list: &ConfList, valid: Option<&[Attachment]>) -> Result<(), Error> {
+    /// GC: DEL for each cached attachment that is not in `valid`, then GC of each plugin, where the
+    /// version (>= 1.1.0) has it. None stands for a runtime that does not tell who is valid: every
+    /// cached attachment goes, and plugins are not told either. A failure ends nothing; all are
+    /// told together.
+    pub fn gc(&self, list: &ConfList, valid: Option<&[GcAttachment]>) -> Result<(), Error> {
         ids::check_network_name(&list.name)?;
         if list.disable_gc {
             return Ok(());
@@ -157,7 +160,7 @@ impl Runtime {
     }
 
     /// Attachments in the cache for a network.
-    pub fn cached_attachments(&self, network: &str) -> Result<Vec<Attachment>, Error> {
+    pub fn cached_attachments(&self, network: &str) -> Result<Vec<GcAttachment>, Error> {
         let entries = self.cache().entries(network)?;
         Ok(entries.iter().map(Entry::attachment).collect())
     }
@@ -220,8 +223,9 @@ fn describe(list: &ConfList, index: usize, what: &str) -> String {
     format!("plugin type={:?} failed ({what})", plugin_type(list, index))
 }
 
-/// A plugin's configuration with who is valid, under the spec's key and under the name that it had by mistake at first.
-fn gc_config(list: &ConfList, index: usize, valid: Option<&[Attachment]>) -> Vec<u8> {
+/// A plugin's configuration with who is valid, under the spec's key and under the name that it had
+/// by mistake at first.
+fn gc_config(list: &ConfList, index: usize, valid: Option<&[GcAttachment]>) -> Vec<u8> {
     let mut list = list.clone();
     if let (Some(plugin), Some(valid)) = (list.plugins.get_mut(index), valid) {
         let valid: Vec<_> = valid

@@ -1,5 +1,6 @@
-//! subnet.env: what flanneld tells the plugin about this node's lease, `KEY=value` a line. Written by the one, read strictly by the
-//! other, and read with patience by flanneld itself when it starts and would like the same subnet again.
+//! subnet.env: what flanneld tells the plugin about this node's lease, `KEY=value` a line. Written
+//! by the one, read strictly by the other, and read with patience by flanneld itself when it starts
+//! and would like the same subnet again.
 use go_compat::cidr;
 use ipnetwork::IpNetwork;
 
@@ -18,7 +19,8 @@ const IPMASQ: &str = "FLANNEL_IPMASQ";
 pub struct SubnetEnv {
     /// FLANNEL_NETWORK: the cluster's networks, host bits cleared, each once
     pub networks: Vec<IpNetwork>,
-    /// FLANNEL_SUBNET: this node's part, as written: flanneld writes the first usable address (10.244.1.1/24)
+    /// FLANNEL_SUBNET: this node's part, as written: flanneld writes the first usable address
+    /// (10.244.1.1/24)
     pub subnet: Option<IpNetwork>,
     /// FLANNEL_IPV6_NETWORK, as `networks`
     pub ipv6_networks: Vec<IpNetwork>,
@@ -31,9 +33,10 @@ pub struct SubnetEnv {
 }
 
 impl SubnetEnv {
-    /// Reads as the plugin does: a line splits at its first `=`, nothing is trimmed or unquoted, unknown keys are skipped, lists are
-    /// separated by commas and may repeat. `file` is named in the error. Err: text in upstream's wording:
-    /// `invalid CIDR address: x`, `/run/flannel/subnet.env is missing FLANNEL_MTU, FLANNEL_IPMASQ`.
+    /// Reads as the plugin does: a line splits at its first `=`, nothing is trimmed or unquoted,
+    /// unknown keys are skipped, lists are separated by commas and may repeat. `file` is named in
+    /// the error. Err: text in upstream's wording: `invalid CIDR address: x`,
+    /// `/run/flannel/subnet.env is missing FLANNEL_MTU, FLANNEL_IPMASQ`.
     pub fn parse(text: &str, file: &str) -> Result<SubnetEnv, String> {
         if text.len() > LONGEST {
             return Err(format!("{file} is longer than {LONGEST} bytes"));
@@ -52,7 +55,8 @@ impl SubnetEnv {
         read.complete(file)
     }
 
-    /// The file as flanneld writes it: its order, a family only if it has a subnet, a newline after each line.
+    /// The file as flanneld writes it: its order, a family only if it has a subnet, a newline after
+    /// each line.
     pub fn render(&self) -> String {
         let mut text = String::new();
         let families = [
@@ -101,7 +105,8 @@ impl Read {
         Ok(())
     }
 
-    /// One family is enough, and upstream does not ask that its network and its subnet are of the same one.
+    /// One family is enough, and upstream does not ask that its network and its subnet are of the
+    /// same one.
     fn complete(self, file: &str) -> Result<SubnetEnv, String> {
         let mut missing = Vec::new();
         if self.networks.is_empty() && self.ipv6_networks.is_empty() {
@@ -165,8 +170,9 @@ pub struct Previous {
     pub ipv6_subnet: Option<IpNetwork>,
 }
 
-/// Reads what can be read and never fails: spaces, quotes, comments and `export ` are put up with, what is no CIDR of the right family
-/// is skipped, and a key with more than one CIDR counts as absent. Of a repeated key the last counts.
+/// Reads what can be read and never fails: spaces, quotes, comments and `export ` are put up with,
+/// what is no CIDR of the right family is skipped, and a key with more than one CIDR counts as
+/// absent. Of a repeated key the last counts.
 pub fn previous(text: &str) -> Previous {
     let mut previous = Previous::default();
     for line in text.lines() {

@@ -1,4 +1,5 @@
-//! The delegate's configuration, byte for byte as upstream makes it: downgraded plugins read it from the state file.
+//! The delegate's configuration, byte for byte as upstream makes it: downgraded plugins read it
+//! from the state file.
 use crate::{Error, conf::Conf};
 use cni_conf::Route;
 use go_compat::{cidr, json};
@@ -18,7 +19,8 @@ pub struct Delegate {
 }
 
 impl Delegate {
-    /// A configuration that was derived earlier; None if it is damaged: no JSON object with a `type`.
+    /// A configuration that was derived earlier; None if it is damaged: no JSON object with a
+    /// `type`.
     pub fn from_saved(config: Vec<u8>) -> Option<Delegate> {
         let saved: Map<String, Value> = serde_json::from_slice(&config).ok()?;
         let plugin_type = saved.get("type")?.as_str()?.to_owned();
@@ -62,7 +64,8 @@ impl Delegate {
     }
 }
 
-/// A value of the derived object. Everything comes from maps, whose keys Go sorts, but the routes, which are structs to it.
+/// A value of the derived object. Everything comes from maps, whose keys Go sorts, but the routes,
+/// which are structs to it.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Part {
@@ -71,8 +74,8 @@ enum Part {
     Routes(Vec<Route>),
 }
 
-/// The lease is in `env`. Without one, for a DEL that has nothing else to go by, what depends on it is left out: whoever cleans up
-/// goes by names. Err: `delegate` or `ipam` hold what they must not.
+/// The lease is in `env`. Without one, for a DEL that has nothing else to go by, what depends on it
+/// is left out: whoever cleans up goes by names. Err: `delegate` or `ipam` hold what they must not.
 pub fn derive(conf: &Conf, env: Option<&SubnetEnv>) -> Result<Delegate, Error> {
     let mut delegate = user_delegate(conf)?;
     if let Some(runtime_config) = &conf.runtime_config {
@@ -120,7 +123,8 @@ fn user_delegate(conf: &Conf) -> Result<Map<String, Value>, Error> {
     Ok(delegate)
 }
 
-/// `ipam`: a range set for each family of the lease, and a route to each network of the cluster after the user's own.
+/// `ipam`: a range set for each family of the lease, and a route to each network of the cluster
+/// after the user's own.
 fn ipam(conf: &Conf, env: Option<&SubnetEnv>) -> Result<BTreeMap<String, Part>, Error> {
     let mut ipam = conf.ipam.clone().unwrap_or_default();
     ipam.entry("type").or_insert("host-local".into());

@@ -1,22 +1,25 @@
-//! The state files: what the delegate was given at ADD, so that DEL can give it the same whatever has changed since.
+//! The state files: what the delegate was given at ADD, so that DEL can give it the same whatever
+//! has changed since.
 //!
-//! An attachment's file is `<container id>@<interface>`; an `@` is in no container id. The first attachment's file has a second name
-//! (a hard link), `<container id>`: it is the one that upstream writes and reads, so that a node can go back to it with pods running.
-//! A lone `<container id>`, with no second name, was left by upstream for an interface it does not tell.
+//! An attachment's file is `<container id>@<interface>`; an `@` is in no container id. The first
+//! attachment's file has a second name (a hard link), `<container id>`: it is the one that upstream
+//! writes and reads, so that a node can go back to it with pods running. A lone `<container id>`,
+//! with no second name, was left by upstream for an interface it does not tell.
 //!
-//! Files are written aside and renamed, so that a crash of the process leaves a whole one or none. There is no fsync on the path of
-//! every pod: what a power loss damages is derived anew at DEL.
+//! Files are written aside and renamed, so that a crash of the process leaves a whole one or none.
+//! There is no fsync on the path of every pod: what a power loss damages is derived anew at DEL.
 use crate::{Error, derive::Delegate};
+use atomic_file::Staged;
 use std::{
-    fs::{self, DirBuilder, File, Metadata, OpenOptions},
-    io::{self, ErrorKind, Read, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    fs::{self, DirBuilder, File, Metadata},
+    io::{self, ErrorKind, Read},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
 
 /// More than any configuration that the frame lets in, in bytes.
 const LONGEST: u64 = 32 << 20;
-const UNFINISHED: &str = ".tmp";
+const FILE: atomic_file::Options = atomic_file::Options::new(0o600);
 
 /// One attachment's files.
 #[derive(Debug, Clone)]
@@ -66,19 +69,19 @@ impl State {
         Ok(Delegate::from_saved(bytes).map_or(Saved::Damaged, Saved::Delegate))
     }
 
-    /// Writes it whole, and gives it upstream's name too unless that is another attachment's. Leaves nothing behind when it fails.
+    /// Writes it whole, and gives it upstream's name too unless that is another attachment's.
+    /// Leaves nothing behind when it fails.
     pub fn save(&self, delegate: &Delegate) -> Result<(), Error> {
-        let unfinished = self.write_aside(&delegate.config)?;
+        let staged = self.stage(&delegate.config)?;
         let (upstream, own) = (stat(&self.upstream)?, stat(&self.own)?);
         let is_first = match (&upstream, &own) {
             (None, _) => true,
             (Some(upstream), Some(own)) => same(upstream, own),
             (Some(_), None) => false,
         };
-        if let Err(error) = fs::rename(&unfinished, &self.own) {
-            fs::remove_file(&unfinished).ok();
-            return Err(Error::state("write", &self.own, &error));
-        }
+        staged
+            .commit()
+            .map_err(|error| Error::state("write", &self.own, &error))?;
         let named = match is_first {
             true => self.name_as_upstream(upstream.is_some(), &delegate.config),
             false => Ok(()),
@@ -90,59 +93,49 @@ impl State {
         named
     }
 
-    /// A hard link; a copy where the file system has none. DEL then works as well, only a second one may take the copy for a lone file.
+    /// A hard link; a copy where the file system has none. DEL then works as well, only a second
+    /// one may take the copy for a lone file.
     fn name_as_upstream(&self, replace: bool, bytes: &[u8]) -> Result<(), Error> {
         if replace {
             unlink(&self.upstream)?;
         }
         match fs::hard_link(&self.own, &self.upstream) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            Err(error) if has_no_links(&error) => write_new(&self.upstream, bytes)
+            Err(error) if has_no_links(&error) => FILE
+                .write(&self.upstream, bytes)
                 .map_err(|error| Error::state("write", &self.upstream, &error)),
             linked => linked.map_err(|error| Error::state("link", &self.upstream, &error)),
         }
     }
 
-    /// The path of the new file; the folder is made when it is missed.
-    fn write_aside(&self, bytes: &[u8]) -> Result<PathBuf, Error> {
+    /// The new file under another name. A missing folder is created.
+    fn stage(&self, bytes: &[u8]) -> Result<Staged, Error> {
         if self.dir.as_os_str().is_empty() {
-            // which would be the working directory; making it fails with the message that upstream gives
+            // otherwise the working directory; mkdir fails with upstream's message
             self.make_dir()?;
         }
-        let unfinished = self.unfinished();
-        let written = match write_new(&unfinished, bytes) {
+        match FILE.stage(&self.own, bytes) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 self.make_dir()?;
-                write_new(&unfinished, bytes)
+                FILE.stage(&self.own, bytes)
             }
-            done => done,
-        };
-        match written {
-            Ok(()) => Ok(unfinished),
-            Err(error) => {
-                // the disk may be full, and the first error is the one to tell
-                fs::remove_file(&unfinished).ok();
-                Err(Error::state("write", &self.own, &error))
-            }
+            staged => staged,
         }
+        .map_err(|error| Error::state("write", &self.own, &error))
     }
 
-    /// Forgets the attachment, and what an ADD that was killed left unfinished of it. What is gone already is no error.
+    /// Forgets the attachment, and what an ADD that was killed left unfinished of it. What is gone
+    /// already is no error.
     pub fn remove(&self) -> Result<(), Error> {
-        unlink(&self.unfinished())?;
+        let unfinished = atomic_file::unfinished(&self.own)
+            .map_err(|error| Error::state("remove", &self.own, &error))?;
+        unlink(&unfinished)?;
         match (stat(&self.own)?, stat(&self.upstream)?) {
             (Some(own), Some(upstream)) if same(&own, &upstream) => unlink(&self.upstream)?,
             (None, Some(upstream)) if upstream.nlink() == 1 => unlink(&self.upstream)?,
             _ => {}
         }
         unlink(&self.own)
-    }
-
-    /// Where the file is written before it gets its name.
-    fn unfinished(&self) -> PathBuf {
-        let name = self.own.file_name().unwrap_or_default();
-        self.dir
-            .join(format!(".{}{UNFINISHED}", name.to_string_lossy()))
     }
 
     /// The own file, else a lone one of upstream's.
@@ -190,8 +183,8 @@ impl Listed {
     }
 }
 
-/// Every attachment with a file, damaged ones too. Takes away what an ADD that was killed left unfinished: nothing else runs while
-/// GC does (CNI spec section 2).
+/// Every attachment with a file, damaged ones too. Takes away what an ADD that was killed left
+/// unfinished: nothing else runs while GC does (CNI spec section 2).
 pub fn list(data_dir: &Path) -> Result<Vec<Listed>, Error> {
     let entries = match fs::read_dir(data_dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -203,7 +196,7 @@ pub fn list(data_dir: &Path) -> Result<Vec<Listed>, Error> {
         let entry = entry.map_err(|error| Error::state("read", data_dir, &error))?;
         let (path, name) = (entry.path(), entry.file_name());
         let Some(name) = name.to_str() else { continue };
-        if name.starts_with('.') && name.ends_with(UNFINISHED) {
+        if atomic_file::is_unfinished(name) {
             unlink(&path)?;
         } else if let Some(attachment) = listed_as(name, path)? {
             listed.push(attachment);
@@ -257,16 +250,6 @@ fn unlink(path: &Path) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?
-        .write_all(bytes)
 }
 
 #[cfg(test)]

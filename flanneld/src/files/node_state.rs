@@ -1,6 +1,6 @@
 //! What this node remembers of itself beyond a reboot: the MAC of each of its devices, so that peers need not learn a new
 //! one, and whether it has ever made routes over the underlay, which only that makes ours.
-use crate::files::atomic_write;
+use crate::files::FILE;
 use linux_net::Mac;
 use serde_json::{Value, json};
 use std::{
@@ -61,7 +61,7 @@ impl NodeState {
                 .map(|(name, mac)| (name, mac.to_string()))
                 .collect();
             let value = json!({ "macs": macs, "hostRoutes": self.host_routes });
-            atomic_write::write(&self.path, format!("{value}\n").as_bytes())?;
+            FILE.write(&self.path, format!("{value}\n").as_bytes())?;
             self.changed = false;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! subnet.env, by which the plugins learn what this node leased. Its text is `subnet_env`'s; here it is kept in
 //! its place: written whole and durably, and again whenever it is missing or not what it should be.
-use crate::{files::atomic_write, model::lease::Lease, model::network_config::NetworkConfig};
+use crate::{files::FILE, model::lease::Lease, model::network_config::NetworkConfig};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use std::{io, path::Path};
 use subnet_env::SubnetEnv;
@@ -33,7 +33,7 @@ pub fn ensure(path: &Path, text: &str) -> io::Result<bool> {
     if is_current(path, text) {
         return Ok(false);
     }
-    atomic_write::write(path, text.as_bytes())?;
+    FILE.write(path, text.as_bytes())?;
     Ok(true)
 }
 

@@ -4,7 +4,7 @@ use super::{
     liveness::{Evidence, Why},
 };
 use crate::error::FileError;
-use cni_conf::Attachment;
+use cni_conf::GcAttachment;
 use std::{collections::HashSet, net::IpAddr};
 
 /// So many are told one by one.
@@ -67,7 +67,7 @@ impl Disk {
 
     /// GC: removes every reservation that is no valid attachment's, and files with nothing in them. Of files that tell the container
     /// alone, those of valid containers stay. What no CNI plugin wrote, and files that are no addresses, are not touched.
-    pub fn collect_garbage(&mut self, valid: &[Attachment]) -> Result<(), FileError> {
+    pub fn collect_garbage(&mut self, valid: &[GcAttachment]) -> Result<(), FileError> {
         let valid_ids: HashSet<&str> = valid.iter().map(|one| one.container_id.as_str()).collect();
         let valid: HashSet<(&str, &str)> = valid
             .iter()

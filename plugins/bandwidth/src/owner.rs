@@ -1,5 +1,5 @@
 //! Whose an ifb device is.
-use cni_conf::Attachment;
+use cni_conf::GcAttachment;
 use plugin::Call;
 use sha2::{Digest, Sha512};
 use std::fmt::Write;
@@ -24,7 +24,7 @@ impl<'a> Owner<'a> {
         }
     }
 
-    pub(crate) fn of(network: &'a str, attachment: &'a Attachment) -> Owner<'a> {
+    pub(crate) fn of(network: &'a str, attachment: &'a GcAttachment) -> Owner<'a> {
         Owner {
             network,
             container: &attachment.container_id,

@@ -3,7 +3,7 @@ use crate::{
     conf::Bandwidth,
     owner::{Owner, PREFIX, alias_prefix},
 };
-use cni_conf::{AddResult, Attachment, Error, Interface};
+use cni_conf::{AddResult, Error, GcAttachment, Interface};
 use linux_net::{
     NetNs, Netlink, Request,
     link::{self, Change, Kind, Link},
@@ -232,7 +232,7 @@ pub(crate) fn remove(host: &mut Netlink, name: &str) -> Result<(), Error> {
 pub(crate) fn collect(
     host: &mut Netlink,
     network: &str,
-    valid: &[Attachment],
+    valid: &[GcAttachment],
 ) -> Result<(), Error> {
     let valid: Vec<_> = valid
         .iter()

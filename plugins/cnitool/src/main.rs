@@ -1,4 +1,5 @@
-//! `cnitool`: makes, checks and takes away attachments by hand, as a runtime would (upstream: containernetworking/cni/cnitool).
+//! `cnitool`: makes, checks and takes away attachments by hand, as a runtime would (upstream:
+//! containernetworking/cni/cnitool).
 mod options;
 
 use cni_conf::{Error, Version};

@@ -1,10 +1,9 @@
 //! The command line and the variables, by the names that people know from upstream's cnitool.
-use cni_conf::{Attachment, Code, Error};
+use cni_conf::{Code, Error, GcAttachment};
+use plugin::hash::sha512_prefix;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha512};
 use std::{
     ffi::{OsStr, OsString},
-    fmt::Write,
     path::{Component, PathBuf},
 };
 
@@ -46,7 +45,7 @@ pub struct Options {
     /// CAP_ARGS
     pub capability_args: Map<String, Value>,
     /// --valid
-    pub valid: Option<Vec<Attachment>>,
+    pub valid: Option<Vec<GcAttachment>>,
 }
 
 impl Options {
@@ -88,13 +87,10 @@ impl Options {
     }
 }
 
-/// `cnitool-` and the first ten bytes of the SHA-512 of the namespace's path: the same namespace is the same container.
+/// `cnitool-` and the first ten bytes of the SHA-512 of the namespace's path: the same namespace is
+/// the same container.
 pub fn container_id(netns: &str) -> String {
-    let mut id = String::from("cnitool-");
-    for byte in Sha512::digest(netns.as_bytes()).iter().take(10) {
-        write!(id, "{byte:02x}").ok();
-    }
-    id
+    format!("cnitool-{}", sha512_prefix(netns, 20))
 }
 
 fn verb_of(word: &str) -> Result<Verb, Error> {
@@ -109,7 +105,7 @@ fn verb_of(word: &str) -> Result<Verb, Error> {
 }
 
 /// `--valid JSON` anywhere on the line.
-fn take_valid(mut words: Vec<String>) -> Result<(Vec<String>, Option<Vec<Attachment>>), Error> {
+fn take_valid(mut words: Vec<String>) -> Result<(Vec<String>, Option<Vec<GcAttachment>>), Error> {
     let Some(at) = words.iter().position(|word| word == "--valid") else {
         return match words.iter().find(|word| word.starts_with('-')) {
             Some(word) => Err(usage(&format!("{word} is no option"))),
@@ -128,7 +124,8 @@ fn take_valid(mut words: Vec<String>) -> Result<(Vec<String>, Option<Vec<Attachm
     Ok((words, Some(valid)))
 }
 
-/// Absolute and without `.` and `..`, word by word as Go cleans it: the container's id is made of this text.
+/// Absolute and without `.` and `..`, word by word as Go cleans it: the container's id is made of
+/// this text.
 fn absolute(netns: &str) -> Result<String, Error> {
     let path = std::path::absolute(netns).map_err(|error| bad(format!("{netns:?}: {error}")))?;
     let mut clean = PathBuf::new();

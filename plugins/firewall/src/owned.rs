@@ -1,6 +1,6 @@
 //! Which addresses an attachment's rules are for. Rules do not say whose they are, so ADD notes it in
 //! `/run/cni/firewall/<container>_<ifname>.json`: DEL then needs no prevResult, and GC finds what nobody owns.
-use cni_conf::{Attachment, Error};
+use cni_conf::{Error, GcAttachment};
 use plugin::state::StateFolder;
 use std::{
     net::IpAddr,
@@ -98,7 +98,7 @@ impl Owned {
     pub(crate) fn without_owner(
         &self,
         network: &str,
-        valid: &[Attachment],
+        valid: &[GcAttachment],
     ) -> Result<Vec<Stale>, Error> {
         let all = self.0.without_owner::<Record>(valid)?.into_iter();
         Ok(all

@@ -7,7 +7,8 @@ use std::path::Path;
 /// The plugin.
 pub static PLUGIN: Loopback = Loopback;
 
-/// Its verbs. GC and STATUS have nothing to do: the device goes with its namespace, and every namespace has one.
+/// Its verbs. GC and STATUS have nothing to do: the device goes with its namespace, and every
+/// namespace has one.
 #[derive(Debug)]
 pub struct Loopback;
 

@@ -12,7 +12,7 @@ mod localnet;
 mod nftables;
 mod owner;
 
-use cni_conf::{AddResult, Attachment, Code, Error};
+use cni_conf::{AddResult, Code, Error, GcAttachment};
 use conf::{Backend, Conf, Hints};
 use forward::Forward;
 use ipnetwork::IpNetwork;
@@ -112,7 +112,7 @@ impl Plugin for Portmap {
     }
 }
 
-fn comment(attachment: &Attachment, network: &str) -> String {
+fn comment(attachment: &GcAttachment, network: &str) -> String {
     let owner = Owner {
         container_id: attachment.container_id.clone(),
         ifname: attachment.ifname.clone(),

@@ -1,5 +1,5 @@
-//! The plugin's keys. Addresses of `args.cni.ips`, or else of `runtimeConfig.ips`, replace those of `ipam.addresses`; then
-//! `IP=` and `GATEWAY=` of CNI_ARGS add to them.
+//! The plugin's keys. Addresses of `args.cni.ips`, or else of `runtimeConfig.ips`, replace those of
+//! `ipam.addresses`; then `IP=` and `GATEWAY=` of CNI_ARGS add to them.
 
 use cni_conf::{Dns, Error, Route};
 use go_compat::cidr;

@@ -1,7 +1,7 @@
 //! What an interface was like before ADD, in upstream's form, with the network's name as one more key, so that GC knows whose it
 //! is.
 use crate::conf::{Settings, parse_mac};
-use cni_conf::{Attachment, Error};
+use cni_conf::{Error, GcAttachment};
 use linux_net::link::{Change, Link};
 use plugin::state::StateFolder;
 
@@ -63,7 +63,7 @@ impl Backup {
 pub(crate) fn collect(
     folder: &StateFolder,
     network: &str,
-    valid: &[Attachment],
+    valid: &[GcAttachment],
 ) -> Result<(), Error> {
     for (file, backup) in folder.without_owner::<Backup>(valid)? {
         if backup.network == network {
@@ -109,7 +109,7 @@ mod tests {
             };
             folder.write(&at(id), &backup).unwrap();
         }
-        let valid = [Attachment {
+        let valid = [GcAttachment {
             container_id: "c1".into(),
             ifname: "eth0".into(),
         }];

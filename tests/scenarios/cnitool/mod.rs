@@ -1,5 +1,5 @@
-//! `cnitool` and the runtime's side behind it: chains, prevResult, the cache, GC; with Debian's Go plugins, and the field's own
-//! cnitool with ours.
+//! `cnitool` and the runtime's side behind it: chains, prevResult, the cache, GC; with Debian's Go
+//! plugins, and the field's own cnitool with ours.
 
 use serde_json::{Value, json};
 use std::{

@@ -1,4 +1,5 @@
-//! The `flannel` plugin: subnet.env in every state, delegates of every kind, and what the state files are good for.
+//! The `flannel` plugin: subnet.env in every state, delegates of every kind, and what the state
+//! files are good for.
 
 mod chain;
 mod delegates;

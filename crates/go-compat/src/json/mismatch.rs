@@ -1,4 +1,5 @@
-//! Why a document does not fit a struct: the key's path and what was found there, in the wording of Go's UnmarshalTypeError.
+//! Why a document does not fit a struct: the key's path and what was found there, in the wording of
+//! Go's UnmarshalTypeError.
 use serde::de::{self, Expected, Unexpected};
 use std::fmt::{self, Display};
 

@@ -8,7 +8,8 @@ use serde::de::{
 
 pub(super) struct Reader(pub(super) Tree);
 
-/// A request for one kind of value: `null` gives Go's zero value of that kind, anything else is left to the visitor.
+/// A request for one kind of value: `null` gives Go's zero value of that kind, anything else is
+/// left to the visitor.
 macro_rules! zero_for_null {
     ($($method:ident => $visit:ident($zero:expr)),* $(,)?) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {

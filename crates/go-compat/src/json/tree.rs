@@ -1,4 +1,5 @@
-//! A JSON document with its keys in the order they were written, repeated ones included: which of them counts depends on that.
+//! A JSON document with its keys in the order they were written, repeated ones included: which of
+//! them counts depends on that.
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 

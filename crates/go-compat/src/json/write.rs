@@ -3,14 +3,15 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::io::{self, Write};
 
-/// Go's `json.Marshal`, of a `map[string]any` above all: compact, keys of maps sorted, HTML characters escaped, float64 number forms.
-/// "" for what JSON cannot hold, as [`marshal_indent`].
+/// Go's `json.Marshal`, of a `map[string]any` above all: compact, keys of maps sorted, HTML
+/// characters escaped, float64 number forms. "" for what JSON cannot hold, as [`marshal_indent`].
 pub fn marshal(value: &impl Serialize) -> String {
     write(value, Numbers)
 }
 
-/// Go's `json.MarshalIndent(value, "", "    ")`: keys of structs in their order, those of maps sorted, no newline at the end.
-/// "" for a value that JSON cannot hold, which no type of this crate is (keys that are no text).
+/// Go's `json.MarshalIndent(value, "", "    ")`: keys of structs in their order, those of maps
+/// sorted, no newline at the end. "" for a value that JSON cannot hold, which no type of this crate
+/// is (keys that are no text).
 pub fn marshal_indent(value: &impl Serialize) -> String {
     write(value, PrettyFormatter::with_indent(b"    "))
 }
@@ -50,7 +51,8 @@ impl Formatter for Numbers {
     fn write_i64<W: ?Sized + Write>(&mut self, writer: &mut W, value: i64) -> io::Result<()> {
         self.write_f64(writer, value as f64)
     }
-    /// The shortest digits that read back as the same number; an exponent below 1e-6 and from 1e21 on.
+    /// The shortest digits that read back as the same number; an exponent below 1e-6 and from 1e21
+    /// on.
     fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
         let size = value.abs();
         if size == 0.0 || (1e-6..1e21).contains(&size) {

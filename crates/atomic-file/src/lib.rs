@@ -1,0 +1,319 @@
+//! Files that are replaced as a whole: a reader sees the old content or the new, also after the
+//! writer was killed. With [`Options::durable`] this holds across a power loss too. Hand-written
+//! instead of `tempfile`: the names of unfinished files are predictable, so that their owner can
+//! remove what a killed process left.
+use nix::{
+    fcntl::{AT_FDCWD, AtFlags},
+    libc::O_TMPFILE,
+    unistd::linkat,
+};
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, ErrorKind, Write},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    },
+    path::{Path, PathBuf},
+};
+
+/// Permission bits of a file whose content is not complete.
+const UNFINISHED_MODE: u32 = 0o600;
+const UNFINISHED_SUFFIX: &str = ".tmp";
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    mode: u32,
+    keep_mode: bool,
+    folder_mode: Option<u32>,
+    durable: bool,
+    concurrent: bool,
+    unnamed: bool,
+}
+
+impl Options {
+    /// A file with these permission bits, whatever the umask is.
+    pub const fn new(mode: u32) -> Options {
+        Options {
+            mode,
+            keep_mode: false,
+            folder_mode: None,
+            durable: false,
+            concurrent: false,
+            unnamed: false,
+        }
+    }
+
+    /// The new file takes over the permission bits of the file that it replaces.
+    #[must_use]
+    pub const fn keep_mode(mut self) -> Options {
+        self.keep_mode = true;
+        self
+    }
+
+    /// Creates missing folders with these permission bits, less the umask.
+    #[must_use]
+    pub const fn create_folder(mut self, mode: u32) -> Options {
+        self.folder_mode = Some(mode);
+        self
+    }
+
+    /// fsync of the file before it gets its name, and of the folder afterwards.
+    #[must_use]
+    pub const fn durable(mut self) -> Options {
+        self.durable = true;
+        self
+    }
+
+    /// Several processes may write one path at the same time: the name of the unfinished file holds
+    /// the process id. The next write does not remove what a killed one left.
+    #[must_use]
+    pub const fn concurrent(mut self) -> Options {
+        self.concurrent = true;
+        self
+    }
+
+    /// [`write`](Self::write) links a file without a name (O_TMPFILE) where the path is free and
+    /// the file system supports it: a killed process then leaves nothing.
+    #[must_use]
+    pub const fn unnamed(mut self) -> Options {
+        self.unnamed = true;
+        self
+    }
+
+    /// Writes the whole file.
+    pub fn write(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        if self.unnamed && self.link_unnamed(path, content).is_ok() {
+            return Ok(());
+        }
+        self.stage(path, content)?.commit()
+    }
+
+    /// Writes the content beside `path`, for a commit later.
+    pub fn stage(&self, path: &Path, content: &[u8]) -> io::Result<Staged> {
+        self.stage_with(path, |mut file| file.write_all(content))
+    }
+
+    /// As [`stage`](Self::stage), with `fill` writing the content into an empty file that is open
+    /// for reading and writing.
+    pub fn stage_with<E: From<io::Error>>(
+        &self,
+        path: &Path,
+        fill: impl FnOnce(File) -> Result<(), E>,
+    ) -> Result<Staged, E> {
+        self.make_folder(path)?;
+        let unfinished = match self.concurrent {
+            true => hidden(path, &format!(".{}{UNFINISHED_SUFFIX}", std::process::id()))?,
+            false => unfinished(path)?,
+        };
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(UNFINISHED_MODE)
+            .open(&unfinished)?;
+        let staged = Staged {
+            unfinished,
+            path: path.to_owned(),
+            durable: self.durable,
+            renamed: false,
+        };
+        fill(file.try_clone()?)?;
+        self.finish(&file, path)?;
+        Ok(staged)
+    }
+
+    fn link_unnamed(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        self.make_folder(path)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .custom_flags(O_TMPFILE)
+            .mode(UNFINISHED_MODE)
+            .open(folder_of(path))?;
+        file.write_all(content)?;
+        self.finish(&file, path)?;
+        let descriptor = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let follow = AtFlags::AT_SYMLINK_FOLLOW;
+        linkat(AT_FDCWD, descriptor.as_str(), AT_FDCWD, path, follow)?;
+        sync_folder(path, self.durable)
+    }
+
+    fn make_folder(&self, path: &Path) -> io::Result<()> {
+        let Some(mode) = self.folder_mode else {
+            return Ok(());
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(folder_of(path))
+    }
+
+    /// Permission bits and fsync.
+    fn finish(&self, file: &File, path: &Path) -> io::Result<()> {
+        let replaced = self.keep_mode.then(|| fs::metadata(path).ok()).flatten();
+        let mode = replaced.map_or(self.mode, |old| old.permissions().mode() & 0o7777);
+        if mode != UNFINISHED_MODE {
+            file.set_permissions(Permissions::from_mode(mode))?;
+        }
+        match self.durable {
+            true => file.sync_all(),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A complete file that does not have its name yet. Dropping it removes it.
+#[derive(Debug)]
+pub struct Staged {
+    unfinished: PathBuf,
+    path: PathBuf,
+    durable: bool,
+    renamed: bool,
+}
+
+impl Staged {
+    /// Replaces what has the name now.
+    pub fn commit(mut self) -> io::Result<()> {
+        self.rename()?;
+        sync_folder(&self.path, self.durable)
+    }
+
+    /// Gives the file its name unless another one has it; an empty file is replaced. False if the
+    /// other one stays.
+    pub fn commit_new(mut self) -> io::Result<bool> {
+        let is_taken = || fs::metadata(&self.path).is_ok_and(|file| file.len() > 0);
+        match fs::hard_link(&self.unfinished, &self.path) {
+            Ok(()) => {}
+            Err(_) if is_taken() => return Ok(false),
+            Err(_) => self.rename()?,
+        }
+        sync_folder(&self.path, self.durable)?;
+        Ok(true)
+    }
+
+    fn rename(&mut self) -> io::Result<()> {
+        fs::rename(&self.unfinished, &self.path)?;
+        self.renamed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // best effort: the caller reports the error that came before, and the next write reuses
+            // the name
+            fs::remove_file(&self.unfinished).unwrap_or_default();
+        }
+    }
+}
+
+/// Name of the unfinished file, `.NAME.tmp` beside `path`. Not for [`Options::concurrent`].
+pub fn unfinished(path: &Path) -> io::Result<PathBuf> {
+    hidden(path, UNFINISHED_SUFFIX)
+}
+
+/// True for a file name that unfinished files have.
+pub fn is_unfinished(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(UNFINISHED_SUFFIX)
+}
+
+fn hidden(path: &Path, suffix: &str) -> io::Result<PathBuf> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| io::Error::new(ErrorKind::InvalidInput, "the path names no file"))?;
+    let name = format!(".{}{suffix}", name.to_string_lossy());
+    Ok(folder_of(path).join(name))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
+}
+
+fn sync_folder(path: &Path, durable: bool) -> io::Result<()> {
+    match durable {
+        true => File::open(folder_of(path))?.sync_all(),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DURABLE: Options = Options::new(0o644).durable().create_folder(0o755);
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+    fn files_beside(path: &Path) -> usize {
+        fs::read_dir(path.parent().unwrap()).unwrap().count()
+    }
+
+    #[test]
+    fn write_creates_the_folder_and_leaves_no_other_file() {
+        for options in [DURABLE, DURABLE.concurrent(), DURABLE.unnamed()] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("a/b/subnet.env");
+            options.write(&path, b"one").unwrap();
+            options.write(&path, b"two").unwrap();
+            assert_eq!(fs::read(&path).unwrap(), b"two");
+            assert_eq!(mode(&path), 0o644);
+            assert_eq!(files_beside(&path), 1);
+        }
+    }
+
+    #[test]
+    fn keep_mode_takes_over_the_mode_of_the_replaced_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        fs::write(&path, "old").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        DURABLE.keep_mode().write(&path, b"new").unwrap();
+        assert_eq!(mode(&path), 0o640);
+        DURABLE.write(&path, b"new").unwrap();
+        assert_eq!(mode(&path), 0o644);
+    }
+
+    #[test]
+    fn a_folder_of_that_name_is_an_error_and_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("taken");
+        fs::create_dir(&path).unwrap();
+        assert!(DURABLE.write(&path, b"x").is_err());
+        assert!(DURABLE.unnamed().write(&path, b"x").is_err());
+        assert!(path.is_dir());
+        assert_eq!(files_beside(&path), 1, "no unfinished file is left");
+    }
+
+    #[test]
+    fn a_dropped_file_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let staged = Options::new(0o600).stage(&path, b"x").unwrap();
+        assert_eq!(fs::read(unfinished(&path).unwrap()).unwrap(), b"x");
+        assert!(is_unfinished(".f.tmp") && !is_unfinished("f.tmp"));
+        drop(staged);
+        assert_eq!(files_beside(&path), 0);
+    }
+
+    #[test]
+    fn commit_new_replaces_only_an_empty_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let commit = |content: &[u8]| {
+            let staged = Options::new(0o600).stage(&path, content).unwrap();
+            staged.commit_new().unwrap()
+        };
+        assert!(commit(b""));
+        assert!(commit(b"first"));
+        assert!(!commit(b"second"));
+        assert_eq!(fs::read(&path).unwrap(), b"first");
+        assert_eq!(files_beside(&path), 1);
+    }
+}

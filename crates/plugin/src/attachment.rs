@@ -1,0 +1,63 @@
+//! The owner of everything that an ADD makes.
+use crate::hash::shortened;
+use cni_conf::GcAttachment;
+
+/// An attachment of a container to a network, identified as in CNI spec section 2: no other
+/// attachment has the same three values.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Attachment {
+    /// `name` of the network configuration.
+    pub network: String,
+    /// CNI_CONTAINERID
+    pub container_id: String,
+    /// CNI_IFNAME
+    pub ifname: String,
+}
+
+impl Attachment {
+    /// From its three parts.
+    pub fn new(network: &str, container_id: &str, ifname: &str) -> Attachment {
+        Attachment {
+            network: network.to_owned(),
+            container_id: container_id.to_owned(),
+            ifname: ifname.to_owned(),
+        }
+    }
+
+    /// An entry of the list that GC is given, of which every entry is in the network of the call.
+    pub fn of_gc(network: &str, attachment: &GcAttachment) -> Attachment {
+        Attachment::new(network, &attachment.container_id, &attachment.ifname)
+    }
+
+    /// IFLA_IFALIAS of a device on the host that belongs to the attachment, by which GC finds its
+    /// owner: `cni-PLUGIN NETWORK CONTAINER_ID IFNAME`, at most 255 bytes.
+    pub fn alias(&self, plugin: &str) -> String {
+        format!(
+            "{}{} {}",
+            alias_prefix(plugin, &self.network),
+            shortened(&self.container_id, 128),
+            self.ifname
+        )
+    }
+}
+
+/// Start of the [`alias`](Attachment::alias) of each device that `plugin` made for attachments to
+/// `network`.
+pub fn alias_prefix(plugin: &str, network: &str) -> String {
+    format!("cni-{plugin} {} ", shortened(network, 64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn alias_names_the_attachment_and_fits_the_kernels_limit() {
+        let alias = |network: &str, id: &str| Attachment::new(network, id, "eth0").alias("bridge");
+        assert_eq!(alias("net", "c1"), "cni-bridge net c1 eth0");
+        let (long, longer) = ("n".repeat(300), "n".repeat(301));
+        assert!(alias(&long, &long).len() < 256);
+        assert!(alias(&long, &long).starts_with(&alias_prefix("bridge", &long)));
+        assert_ne!(alias(&long, &long), alias(&long, &longer));
+    }
+}
