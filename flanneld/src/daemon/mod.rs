@@ -1,9 +1,10 @@
 //! The daemon from start to end: what is waited for in which order, what runs side by side, and how it ends.
 pub mod admin;
+mod lease_keeper;
 pub mod status;
 pub mod subnet_manager;
 
-use self::status::Status;
+use self::{lease_keeper::LeaseKeeper, status::Status};
 use crate::{
     backend::{self, Backend},
     cli::log,
@@ -16,7 +17,7 @@ use crate::{
     reconcile::pass::{Engine, Outcome, Settings},
     reconcile::{Reconciler, Wake},
     rules::nftables::RuleSettings,
-    subnet::{self, Previous, SubnetManager},
+    subnet::{Previous, Session, SubnetManager},
     underlay::{self, Selector, Underlay},
 };
 use ipnetwork::IpNetwork;
@@ -31,8 +32,6 @@ use tracing::{error, info, warn};
 
 /// How long the end waits for a pass that is under way.
 const END: Duration = Duration::from_millis(500);
-/// How long to wait before asking again for a lease that was refused.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The program.
 pub fn main() -> ExitCode {
@@ -193,7 +192,7 @@ async fn network(options: &Options, status: &watch::Sender<Status>) -> Result<()
     serve_lease(manager, backend, engine, own, underlay, status).await
 }
 
-/// The reconciler, the lease's keeper and the status, side by side.
+/// Runs the reconciler, the lease keeper and the status report side by side.
 async fn serve_lease(
     manager: &dyn SubnetManager,
     backend: Arc<dyn Backend>,
@@ -202,8 +201,9 @@ async fn serve_lease(
     underlay: Underlay,
     status: &watch::Sender<Status>,
 ) -> Result<(), String> {
-    let (own_sender, own_receiver) = watch::channel(own);
-    let (leases_sender, leases_receiver) = watch::channel(None);
+    let (own, own_receiver) = watch::channel(own);
+    let (leases, leases_receiver) = watch::channel(None);
+    let (node_ready, node_ready_receiver) = watch::channel(false);
     let (outcome_sender, outcomes) = watch::channel(None);
     let reconciler = Reconciler {
         engine,
@@ -212,105 +212,31 @@ async fn serve_lease(
         leases: leases_receiver,
         outcomes: outcome_sender,
     };
-    let keeper = Keeper {
+    let keeper = LeaseKeeper {
         manager,
         backend,
         underlay,
-        own: own_sender,
+        own: own.clone(),
         outcomes: outcomes.clone(),
+    };
+    let session = Session {
+        own,
+        leases,
+        node_ready: node_ready_receiver,
     };
     tokio::select! {
         ended = reconciler.run() => ended,
-        ended = keeper.run(leases_sender) => ended,
-        ended = report(outcomes, own_receiver, status) => ended,
+        ended = keeper.run(session) => ended,
+        ended = report(outcomes, own_receiver, node_ready, status) => ended,
     }
 }
 
-/// Keeps our lease alive and true.
-struct Keeper<'a> {
-    manager: &'a dyn SubnetManager,
-    backend: Arc<dyn Backend>,
-    underlay: Underlay,
-    own: watch::Sender<Lease>,
-    outcomes: watch::Receiver<Option<Outcome>>,
-}
-
-impl Keeper<'_> {
-    /// Ends only if the lease is lost. If this node comes to be reached another way, the others are told by a lease
-    /// that says so, for the same subnet if it can be had.
-    async fn run(
-        mut self,
-        leases: watch::Sender<Option<crate::model::lease::Leases>>,
-    ) -> Result<(), String> {
-        loop {
-            let own = self.own.borrow().clone();
-            let told = self.backend.lease_attrs(&self.underlay);
-            tokio::select! {
-                ended = self.manager.run(&own, leases.clone()) => return Err(match ended {
-                    Err(subnet::Error::Revoked(_)) => {
-                        "Lease has been revoked. Shutting down daemon.".to_owned()
-                    }
-                    Err(error) => error.to_string(),
-                    Ok(()) => "the subnet manager stopped".to_owned(),
-                }),
-                underlay = reached_otherwise(&mut self.outcomes, &self.backend, &told) => {
-                    self.underlay = underlay?;
-                }
-            }
-            let attrs = self.backend.lease_attrs(&self.underlay);
-            let previous = Previous {
-                subnet: own.subnet,
-                ipv6_subnet: own.ipv6_subnet,
-            };
-            match self.manager.acquire(&attrs, previous).await {
-                Ok(lease) => {
-                    if (lease.subnet, lease.ipv6_subnet) != (own.subnet, own.ipv6_subnet) {
-                        warn!(
-                            "this node had {}, now it has {}: pods that run need to be made anew",
-                            subnets(&own),
-                            subnets(&lease)
-                        );
-                    }
-                    self.own.send_replace(lease);
-                }
-                Err(error) => {
-                    warn!(
-                        "cannot tell the others that this node is now reached by {}: {error}",
-                        self.underlay
-                    );
-                    tokio::time::sleep(ASK_AGAIN).await;
-                }
-            }
-        }
-    }
-}
-
-/// Waits until what we would tell the others differs from what we told them.
-async fn reached_otherwise(
-    outcomes: &mut watch::Receiver<Option<Outcome>>,
-    backend: &Arc<dyn Backend>,
-    told: &crate::model::lease::LeaseAttrs,
-) -> Result<Underlay, String> {
-    loop {
-        outcomes
-            .changed()
-            .await
-            .map_err(|_| "the reconciler stopped".to_owned())?;
-        let underlay = outcomes
-            .borrow_and_update()
-            .as_ref()
-            .map(|outcome| outcome.underlay.clone());
-        if let Some(underlay) = underlay
-            && backend.lease_attrs(&underlay) != *told
-        {
-            return Ok(underlay);
-        }
-    }
-}
-
+/// Publishes the status after each pass, and tells the subnet manager whether the node's own network
+/// is in place.
 async fn report(
     mut outcomes: watch::Receiver<Option<Outcome>>,
     own: watch::Receiver<Lease>,
+    node_ready: watch::Sender<bool>,
     status: &watch::Sender<Status>,
 ) -> Result<(), String> {
     loop {
@@ -320,6 +246,8 @@ async fn report(
             .map_err(|_| "the reconciler stopped".to_owned())?;
         let now = {
             let outcome = outcomes.borrow_and_update();
+            let ready = outcome.as_ref().is_some_and(|outcome| outcome.foundation);
+            node_ready.send_if_modified(|node_ready| std::mem::replace(node_ready, ready) != ready);
             outcome
                 .as_ref()
                 .map(|outcome| Status::of(outcome, subnets(&own.borrow())))

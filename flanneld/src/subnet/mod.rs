@@ -24,6 +24,19 @@ pub struct Previous {
     pub ipv6_subnet: Option<Ipv6Network>,
 }
 
+/// What a subnet manager and the daemon tell each other while this node holds a lease.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// This node's lease. A manager replaces it when another party decides about it: a controller
+    /// that assigns the subnet, an operator who overwrites the public IP.
+    pub own: watch::Sender<Lease>,
+    /// Every lease of the network; None until the manager knows the first whole snapshot.
+    pub leases: watch::Sender<Option<Leases>>,
+    /// True while devices, addresses, rules and subnet.env of this node are in place, for managers
+    /// that publish it (Kubernetes: the condition NetworkUnavailable).
+    pub node_ready: watch::Receiver<bool>,
+}
+
 /// A source of leases.
 pub trait SubnetManager: Send + Sync {
     /// For logs and status: "embedded store at /var/lib/...", "lease server http://10.0.0.1:8888".
@@ -36,13 +49,10 @@ pub trait SubnetManager: Send + Sync {
         attrs: &'a LeaseAttrs,
         previous: Previous,
     ) -> BoxFuture<'a, Result<Lease, Error>>;
-    /// Keeps our lease alive and the picture current until the future is dropped. `leases` starts as None and gets a value once
-    /// the first whole picture is known. During an outage the last picture stays. Returns only when it is lost: `Error::Revoked`, `Error::Taken`.
-    fn run<'a>(
-        &'a self,
-        own: &'a Lease,
-        leases: watch::Sender<Option<Leases>>,
-    ) -> BoxFuture<'a, Result<(), Error>>;
+    /// Renews this node's lease and publishes snapshots until the future is dropped. During an outage
+    /// of the store the last snapshot stays. Returns only when the lease is lost: `Error::Revoked`,
+    /// `Error::Taken`.
+    fn run(&self, session: Session) -> BoxFuture<'_, Result<(), Error>>;
 }
 
 /// What can go wrong.

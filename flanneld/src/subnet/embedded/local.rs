@@ -6,15 +6,12 @@ use super::{
     store::StoreError,
 };
 use crate::{
-    model::lease::{Lease, LeaseAttrs, Leases},
+    model::lease::{Lease, LeaseAttrs},
     model::network_config::NetworkConfig,
-    subnet::{BoxFuture, Error, Previous, SubnetManager},
+    subnet::{BoxFuture, Error, Previous, Session, SubnetManager},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{
-    sync::watch,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 /// After a change could not be written.
 const RETRY: Duration = Duration::from_secs(10);
@@ -48,13 +45,9 @@ impl Local {
         }
     }
 
-    async fn follow(
-        &self,
-        own: &Lease,
-        leases: watch::Sender<Option<Leases>>,
-    ) -> Result<(), Error> {
+    async fn follow(&self, session: Session) -> Result<(), Error> {
         let mut changes = self.store.changes();
-        let mut own = own.clone();
+        let mut own = session.own.borrow().clone();
         let mut renew_at = Instant::now() + renew_after(self.store.ttl(), self.renew_margin);
         loop {
             changes.borrow_and_update();
@@ -62,7 +55,7 @@ impl Local {
             let known = all
                 .iter()
                 .any(|lease| lease.key() == own.key() && lease.attrs.same_node(&own.attrs));
-            leases.send_replace(Some(Arc::new(all)));
+            session.leases.send_replace(Some(Arc::new(all)));
             if !known || (own.expiration.is_some() && renew_at <= Instant::now()) {
                 match keep(self, &own).await {
                     Ok(lease) => {
@@ -150,11 +143,7 @@ impl SubnetManager for Local {
         })
     }
 
-    fn run<'a>(
-        &'a self,
-        own: &'a Lease,
-        leases: watch::Sender<Option<Leases>>,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(self.follow(own, leases))
+    fn run(&self, session: Session) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.follow(session))
     }
 }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     model::lease::{Lease, LeaseAttrs, Leases},
     model::network_config::NetworkConfig,
-    subnet::{BoxFuture, Error, Previous, SubnetKey, SubnetManager},
+    subnet::{BoxFuture, Error, Previous, Session, SubnetKey, SubnetManager},
 };
 use http::Http;
 use hyper::Method;
@@ -115,12 +115,8 @@ impl Client {
         }
     }
 
-    async fn follow(
-        &self,
-        own: &Lease,
-        leases: watch::Sender<Option<Leases>>,
-    ) -> Result<(), Error> {
-        let mut own = own.clone();
+    async fn follow(&self, session: Session) -> Result<(), Error> {
+        let mut own = session.own.borrow().clone();
         normalise(&mut own.attrs);
         let mut picture = Picture::default();
         let mut patience = Patience::new(format!(
@@ -129,7 +125,7 @@ impl Client {
         ));
         loop {
             let end = self
-                .session(&mut own, &mut picture, &leases, &mut patience)
+                .session(&mut own, &mut picture, &session.leases, &mut patience)
                 .await;
             match end {
                 End::Lost(error) => return Err(error),
@@ -291,11 +287,7 @@ impl SubnetManager for Client {
         Box::pin(self.acquire_patiently(attrs, previous))
     }
 
-    fn run<'a>(
-        &'a self,
-        own: &'a Lease,
-        leases: watch::Sender<Option<Leases>>,
-    ) -> BoxFuture<'a, Result<(), Error>> {
-        Box::pin(self.follow(own, leases))
+    fn run(&self, session: Session) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(self.follow(session))
     }
 }

@@ -9,7 +9,7 @@ use super::{store::StoreError, *};
 use crate::{
     model::lease::{Lease, LeaseAttrs, Leases},
     model::network_config::NetworkConfig,
-    subnet::{Error, Previous, SubnetKey, SubnetManager},
+    subnet::{Error, Previous, Session, SubnetKey, SubnetManager},
 };
 use std::{
     net::SocketAddr,
@@ -141,7 +141,7 @@ impl Node {
         let own = manager.acquire(&attrs, previous).await.unwrap();
         let (sender, leases) = watch::channel(None);
         let lease = own.clone();
-        let task = tokio::spawn(async move { manager.run(&lease, sender).await });
+        let task = tokio::spawn(async move { manager.run(session(&lease, sender)).await });
         Node { own, leases, task }
     }
 
@@ -224,4 +224,13 @@ fn unchunk(mut body: &str) -> String {
         body = rest[size..].trim_start_matches("\r\n");
     }
     whole
+}
+
+/// What a daemon gives a manager that holds `own`.
+fn session(own: &Lease, leases: watch::Sender<Option<Leases>>) -> Session {
+    Session {
+        own: watch::Sender::new(own.clone()),
+        leases,
+        node_ready: watch::channel(false).1,
+    }
 }

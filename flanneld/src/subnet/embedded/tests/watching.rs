@@ -131,7 +131,7 @@ async fn garbage_in_one_lease_hides_no_other() {
     let (sender, mut leases) = watch::channel(None);
     let own = own();
     tokio::select! {
-        ended = client.run(&own, sender) => panic!("{ended:?}"),
+        ended = client.run(session(&own, sender)) => panic!("{ended:?}"),
         seen = timeout(SOON, leases.wait_for(Option::is_some)) => {
             assert_eq!(seen.unwrap().unwrap().as_ref().unwrap().len(), 2);
         }
@@ -156,7 +156,11 @@ async fn what_is_no_watch_is_tried_again_and_changes_nothing() {
         let client = client_of(fake_server(answer.clone()).await);
         let (sender, leases) = watch::channel(None);
         let own = own();
-        let ended = timeout(Duration::from_millis(250), client.run(&own, sender)).await;
+        let ended = timeout(
+            Duration::from_millis(250),
+            client.run(session(&own, sender)),
+        )
+        .await;
         assert!(ended.is_err(), "{answer:.60}: {ended:?}");
         assert!(leases.borrow().is_none(), "{answer:.60}");
     }
@@ -185,7 +189,7 @@ async fn a_server_that_falls_silent_is_left() {
         open.remove(1).1
     };
     tokio::select! {
-        ended = client.run(&own, sender) => panic!("{ended:?}"),
+        ended = client.run(session(&own, sender)) => panic!("{ended:?}"),
         second = timeout(SOON, serve) => {
             // it goes on where it was
             assert!(second.unwrap().contains("store=s&next=4"));
