@@ -61,14 +61,14 @@ pub fn families(config: &NetworkConfig, underlay: &Underlay, own: &Lease) -> Vec
     let v4 = || {
         Some(Ours {
             network: config.network.filter(|_| config.enable_ipv4)?.into(),
-            subnet: own.subnet?.into(),
+            subnet: own.subnets.v4?.into(),
             public_ip: underlay.public_ip?.into(),
         })
     };
     let v6 = || {
         Some(Ours {
             network: config.ipv6_network.filter(|_| config.enable_ipv6)?.into(),
-            subnet: own.ipv6_subnet?.into(),
+            subnet: own.subnets.v6?.into(),
             public_ip: underlay.public_ipv6?.into(),
         })
     };

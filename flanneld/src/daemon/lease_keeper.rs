@@ -4,7 +4,7 @@ use crate::{
     backend::Backend,
     model::lease::{Lease, LeaseAttrs},
     reconcile::pass::Outcome,
-    subnet::{self, Previous, Session, SubnetManager},
+    subnet::{self, Session, SubnetManager},
     underlay::Underlay,
 };
 use std::{sync::Arc, time::Duration};
@@ -49,17 +49,13 @@ impl LeaseKeeper<'_> {
     async fn acquire_again(&mut self) {
         let own = self.own.borrow().clone();
         let attrs = self.backend.lease_attrs(&self.underlay);
-        let previous = Previous {
-            subnet: own.subnet,
-            ipv6_subnet: own.ipv6_subnet,
-        };
-        match self.manager.acquire(&attrs, previous).await {
+        match self.manager.acquire(&attrs, own.subnets).await {
             Ok(lease) => {
-                if (lease.subnet, lease.ipv6_subnet) != (own.subnet, own.ipv6_subnet) {
+                if lease.subnets != own.subnets {
                     warn!(
                         "this node's subnet changed from {} to {}: restart the pods that run on it",
-                        super::subnets(&own),
-                        super::subnets(&lease)
+                        own.subnets.cidrs(),
+                        lease.subnets.cidrs()
                     );
                 }
                 self.own.send_replace(lease);

@@ -11,16 +11,16 @@ use crate::{
     cli::options::{self, Action, Options, address},
     command::cleanup,
     files::node_state::NodeState,
+    model::Subnets,
     model::lease::Lease,
     model::network_config::NetworkConfig,
     reconcile::observe::Kernel,
     reconcile::pass::{Engine, Outcome, Settings},
     reconcile::{Reconciler, Wake},
     rules::nftables::RuleSettings,
-    subnet::{Previous, Session, SubnetManager},
+    subnet::{Session, SubnetManager},
     underlay::{self, Selector, Underlay},
 };
-use ipnetwork::IpNetwork;
 use linux_net::link::{Kind, Link};
 use regex::Regex;
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
@@ -175,7 +175,7 @@ async fn network(options: &Options, status: &watch::Sender<Status>) -> Result<()
         .acquire(&attrs, previous)
         .await
         .map_err(|error| error.to_string())?;
-    info!("this node has {}", subnets(&own));
+    info!("this node has {}", own.subnets.cidrs());
     let settings = Settings {
         config,
         backend: backend.clone(),
@@ -250,7 +250,7 @@ async fn report(
             node_ready.send_if_modified(|node_ready| std::mem::replace(node_ready, ready) != ready);
             outcome
                 .as_ref()
-                .map(|outcome| Status::of(outcome, subnets(&own.borrow())))
+                .map(|outcome| Status::of(outcome, own.borrow().subnets.cidrs()))
         };
         if let Some(now) = now.filter(|now| *status.borrow() != *now) {
             let before = status.send_replace(now.clone());
@@ -283,23 +283,7 @@ fn mac_of(links: &[Link], name: &str) -> Option<linux_net::Mac> {
 }
 
 /// The subnets of an earlier run, to ask for them again. A file that is not there or not readable is as good as none.
-fn previous(path: &Path) -> Previous {
+fn previous(path: &Path) -> Subnets {
     let text = std::fs::read(path).unwrap_or_default();
-    let previous = subnet_env::previous(&String::from_utf8_lossy(&text));
-    Previous {
-        subnet: previous.subnet.and_then(|net| match net {
-            IpNetwork::V4(net) => Some(net),
-            IpNetwork::V6(_) => None,
-        }),
-        ipv6_subnet: previous.ipv6_subnet.and_then(|net| match net {
-            IpNetwork::V6(net) => Some(net),
-            IpNetwork::V4(_) => None,
-        }),
-    }
-}
-
-fn subnets(lease: &Lease) -> String {
-    let v4 = lease.subnet.map(|net| net.to_string());
-    let v6 = lease.ipv6_subnet.map(|net| net.to_string());
-    v4.into_iter().chain(v6).collect::<Vec<_>>().join(" and ")
+    Subnets::from(&subnet_env::previous(&String::from_utf8_lossy(&text)))
 }

@@ -7,8 +7,8 @@ use subnet_env::SubnetEnv;
 
 /// The content for our lease. A subnet is told as its first usable address.
 pub fn content(config: &NetworkConfig, own: &Lease, mtu: u32, ip_masq: bool) -> String {
-    let v4 = own.subnet.filter(|_| config.enable_ipv4);
-    let v6 = own.ipv6_subnet.filter(|_| config.enable_ipv6);
+    let v4 = own.subnets.v4.filter(|_| config.enable_ipv4);
+    let v6 = own.subnets.v6.filter(|_| config.enable_ipv6);
     let gateway = |subnet: Ipv4Network| {
         let first = u32::from(subnet.network()).saturating_add(1);
         Ipv4Network::new(first.into(), subnet.prefix()).unwrap_or(subnet)

@@ -2,7 +2,7 @@
 //!
 //! Attributes have the JSON of upstream's etcd values, a lease that of the `/v1/` API of flannel up to v0.7, with
 //! `IPv6Subnet` added. Both are read by Go's rules ([`go_compat::json`]).
-use crate::{model::rfc3339, subnet::SubnetKey};
+use crate::model::{Subnets, rfc3339};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -31,11 +31,9 @@ pub struct LeaseAttrs {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "LeaseJson", try_from = "LeaseJson")]
 pub struct Lease {
-    /// IPv4 subnet, e.g. 10.244.1.0/24.
-    pub subnet: Option<Ipv4Network>,
-    /// IPv6 subnet.
-    pub ipv6_subnet: Option<Ipv6Network>,
-    /// Attributes.
+    /// The node's subnets; they are the lease's key.
+    pub subnets: Subnets,
+    /// What the node tells about itself.
     pub attrs: LeaseAttrs,
     /// None: a reservation that does not end.
     pub expiration: Option<SystemTime>,
@@ -43,16 +41,6 @@ pub struct Lease {
 
 /// The whole current picture: every lease of the network, our own too, in no order. A new picture shares what did not change.
 pub type Leases = Arc<Vec<Arc<Lease>>>;
-
-impl Lease {
-    /// The name under which etcd and the lease API keep it.
-    pub fn key(&self) -> SubnetKey {
-        SubnetKey {
-            v4: self.subnet,
-            v6: self.ipv6_subnet,
-        }
-    }
-}
 
 impl LeaseAttrs {
     /// True if both are the same node: the same public IPv4 address or, where one of them has none, the same IPv6 address.
@@ -146,10 +134,11 @@ impl From<Lease> for LeaseJson {
         LeaseJson {
             subnet: Some(
                 lease
-                    .subnet
+                    .subnets
+                    .v4
                     .map_or(NO_SUBNET.to_owned(), |net| net.to_string()),
             ),
-            ipv6_subnet: lease.ipv6_subnet.map(|net| net.to_string()),
+            ipv6_subnet: lease.subnets.v6.map(|net| net.to_string()),
             attrs: lease.attrs.into(),
             expiration: Some(rfc3339::format(lease.expiration)),
         }
@@ -160,8 +149,10 @@ impl TryFrom<LeaseJson> for Lease {
     type Error = String;
     fn try_from(json: LeaseJson) -> Result<Lease, String> {
         let lease = Lease {
-            subnet: subnet_v4("Subnet", json.subnet)?,
-            ipv6_subnet: subnet_v6("IPv6Subnet", json.ipv6_subnet)?,
+            subnets: Subnets {
+                v4: subnet_v4("Subnet", json.subnet)?,
+                v6: subnet_v6("IPv6Subnet", json.ipv6_subnet)?,
+            },
             attrs: json.attrs.try_into()?,
             expiration: match json.expiration {
                 Some(text) => {
@@ -170,7 +161,7 @@ impl TryFrom<LeaseJson> for Lease {
                 None => None,
             },
         };
-        if lease.key().is_empty() {
+        if lease.subnets.is_empty() {
             return Err("Subnet: a lease must have an IPv4 or an IPv6 subnet".to_owned());
         }
         Ok(lease)
@@ -270,8 +261,7 @@ mod tests {
     #[test]
     fn a_lease_has_the_old_apis_shape() {
         let lease = Lease {
-            subnet: Some("10.1.2.0/24".parse().unwrap()),
-            ipv6_subnet: None,
+            subnets: "10.1.2.0-24".parse().unwrap(),
             attrs: LeaseAttrs {
                 public_ip: Some([1, 2, 3, 4].into()),
                 ..LeaseAttrs::default()
@@ -326,8 +316,10 @@ mod tests {
         #[test]
         fn leases_survive_json(v4: Option<(u32, u8)>, v6: (u128, u8), ip: u32, ip6: Option<u128>, at: Option<u32>, kind in "[a-z]{0,8}") {
             let lease = Lease {
-                subnet: v4.map(|(ip, len)| masked4(ip, 1 + len % 32)),
-                ipv6_subnet: Some(masked6(v6.0 | 1 << 127, 1 + v6.1 % 128)),
+                subnets: Subnets {
+                    v4: v4.map(|(ip, len)| masked4(ip, 1 + len % 32)),
+                    v6: Some(masked6(v6.0 | 1 << 127, 1 + v6.1 % 128)),
+                },
                 attrs: LeaseAttrs {
                     public_ip: Some(Ipv4Addr::from(ip.max(1))),
                     public_ipv6: ip6.map(|ip| Ipv6Addr::from(ip.max(1))),

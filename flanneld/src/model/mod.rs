@@ -3,6 +3,6 @@ pub mod host_state;
 pub mod lease;
 pub mod network_config;
 pub(crate) mod rfc3339;
-mod subnet_key;
+mod subnets;
 
-pub use subnet_key::SubnetKey;
+pub use subnets::{InvalidSubnets, Subnets};

@@ -361,16 +361,13 @@ fn kind(change: &Change) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::subnet::SubnetKey;
     use packet_filter::Family;
 
     #[test]
     fn a_table_that_nobody_needs_holds_nobody_up() {
         let config = NetworkConfig::parse(r#"{"Network":"10.244.0.0/16"}"#).unwrap();
-        let own: SubnetKey = "10.244.1.0-24".parse().unwrap();
         let own = Lease {
-            subnet: own.v4,
-            ipv6_subnet: None,
+            subnets: "10.244.1.0-24".parse().unwrap(),
             attrs: Default::default(),
             expiration: None,
         };

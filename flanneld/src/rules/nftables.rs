@@ -28,11 +28,11 @@ pub fn tables(config: &NetworkConfig, own: &Lease, settings: RuleSettings) -> Ve
     let v4 = config
         .network
         .filter(|_| config.enable_ipv4)
-        .zip(own.subnet);
+        .zip(own.subnets.v4);
     let v6 = config
         .ipv6_network
         .filter(|_| config.enable_ipv6)
-        .zip(own.ipv6_subnet);
+        .zip(own.subnets.v6);
     let v4 = v4.map(|(network, subnet)| (network.into(), subnet.into()));
     let v6 = v6.map(|(network, subnet)| (network.into(), subnet.into()));
     let multicast = |ip: IpAddr, prefix: u8| IpNetwork::new(ip, prefix).ok();

@@ -1,28 +1,18 @@
 //! Subnet managers: where leases come from. Each publishes the whole current picture; the newest replaces the one not yet handled.
 pub mod alloc;
 pub mod embedded;
-
-pub use crate::model::SubnetKey;
+pub(crate) mod retry;
 
 use crate::{
+    model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
     model::network_config::NetworkConfig,
 };
-use ipnetwork::{Ipv4Network, Ipv6Network};
 use std::{future::Future, pin::Pin};
 use tokio::sync::watch;
 
 /// A boxed future.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
-
-/// The subnets that this node had before (from subnet.env), asked for again.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Previous {
-    /// IPv4
-    pub subnet: Option<Ipv4Network>,
-    /// IPv6
-    pub ipv6_subnet: Option<Ipv6Network>,
-}
 
 /// What a subnet manager and the daemon tell each other while this node holds a lease.
 #[derive(Debug, Clone)]
@@ -43,11 +33,11 @@ pub trait SubnetManager: Send + Sync {
     fn describe(&self) -> String;
     /// The network configuration. Waits and retries (with a log line that says what it waits for) until there is one.
     fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>>;
-    /// Acquires (or re-acquires: same public IP, else `previous` if free) a lease.
+    /// Acquires a lease: the one this node has, else one for `previous` (from subnet.env) if free, else any.
     fn acquire<'a>(
         &'a self,
         attrs: &'a LeaseAttrs,
-        previous: Previous,
+        previous: Subnets,
     ) -> BoxFuture<'a, Result<Lease, Error>>;
     /// Renews this node's lease and publishes snapshots until the future is dropped. During an outage
     /// of the store the last snapshot stays. Returns only when the lease is lost: `Error::Revoked`,

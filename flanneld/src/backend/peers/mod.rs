@@ -89,13 +89,17 @@ fn family<'a>(ours: &Ours, lease: &'a Lease) -> Option<FamilyOf<'a>> {
     Some(if ours.network.is_ipv6() {
         let public_ip = attrs.public_ipv6.map(IpAddr::V6);
         (
-            lease.ipv6_subnet?.into(),
+            lease.subnets.v6?.into(),
             public_ip,
             attrs.backend_v6_data.as_ref(),
         )
     } else {
         let public_ip = attrs.public_ip.map(IpAddr::V4);
-        (lease.subnet?.into(), public_ip, attrs.backend_data.as_ref())
+        (
+            lease.subnets.v4?.into(),
+            public_ip,
+            attrs.backend_data.as_ref(),
+        )
     })
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::lease::LeaseAttrs;
+use crate::model::{Subnets, lease::LeaseAttrs};
 use std::time::Duration;
 
 fn ours() -> Ours {
@@ -12,8 +12,10 @@ fn ours() -> Ours {
 
 fn lease(subnet: &str, public_ip: &str, age: u64) -> Lease {
     Lease {
-        subnet: Some(subnet.parse().unwrap()),
-        ipv6_subnet: None,
+        subnets: Subnets {
+            v4: Some(subnet.parse().unwrap()),
+            v6: None,
+        },
         attrs: LeaseAttrs {
             public_ip: Some(public_ip.parse().unwrap()),
             backend_type: "vxlan".to_owned(),
@@ -117,7 +119,7 @@ fn of_two_leases_that_overlap_the_newer_counts() {
 #[test]
 fn a_family_that_a_lease_has_not_is_no_fault() {
     let mut v6_only = lease("10.244.3.0/24", "172.31.0.3", 0);
-    v6_only.subnet = None;
-    v6_only.ipv6_subnet = Some("fd00::/64".parse().unwrap());
+    v6_only.subnets.v4 = None;
+    v6_only.subnets.v6 = Some("fd00::/64".parse().unwrap());
     assert_eq!(usable(&[v6_only]), (vec![], vec![]));
 }

@@ -30,8 +30,9 @@ fn underlay() -> Underlay {
 
 fn lease(number: u8, data: Value) -> Lease {
     Lease {
-        subnet: Some(format!("10.244.{number}.0/24").parse().unwrap()),
-        ipv6_subnet: Some(format!("fd00:10:244:{number}::/64").parse().unwrap()),
+        subnets: format!("10.244.{number}.0-24&fd00:10:244:{number}::-64")
+            .parse()
+            .unwrap(),
         attrs: LeaseAttrs {
             public_ip: Some(format!("172.31.0.{number}").parse().unwrap()),
             public_ipv6: Some(format!("fd31::{number}").parse().unwrap()),

@@ -2,8 +2,9 @@
 //!
 //! Pure and the same for every store. Upstream's rules (local_manager.go), with the two families apart: a node keeps what
 //! fits of its old lease when the other half has to change, and a node without IPv4 is known by its public IPv6 address.
-use super::{Error, Previous, SubnetKey};
+use super::Error;
 use crate::{
+    model::Subnets,
     model::lease::{Lease, LeaseAttrs},
     model::network_config::NetworkConfig,
 };
@@ -17,7 +18,7 @@ const CANDIDATES: usize = 100;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reservation {
     /// The subnets.
-    pub key: SubnetKey,
+    pub subnets: Subnets,
     /// Whose they are: only the public addresses count.
     pub attrs: LeaseAttrs,
 }
@@ -34,16 +35,16 @@ pub struct Taken<'a> {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
     /// Its subnets.
-    pub key: SubnetKey,
-    /// Its lease until now, to be taken back in the same step unless it has the same key.
-    pub held: Option<SubnetKey>,
+    pub subnets: Subnets,
+    /// Its lease until now, to be taken back in the same step unless its subnets are the same.
+    pub held: Option<Subnets>,
 }
 
 /// Chooses for the node with these attributes. `config` has passed `check_subnets`; `random(n)` gives a number below n.
 pub fn choose(
     config: &NetworkConfig,
     attrs: &LeaseAttrs,
-    previous: Previous,
+    previous: Subnets,
     taken: &Taken,
     mut random: impl FnMut(usize) -> usize,
 ) -> Result<Choice, Error> {
@@ -51,20 +52,20 @@ pub fn choose(
         .leases
         .iter()
         .find(|lease| lease.attrs.same_node(attrs))
-        .map(|lease| lease.key());
+        .map(|lease| lease.subnets);
     let reserved = taken
         .reservations
         .iter()
         .find(|reservation| reservation.attrs.same_node(attrs))
-        .map(|reservation| reservation.key);
+        .map(|reservation| reservation.subnets);
     let others = Others::of(attrs, taken);
 
-    let mut key = SubnetKey { v4: None, v6: None };
+    let mut key = Subnets::default();
     if config.enable_ipv4 {
         let wishes = [
             held.and_then(|key| key.v4),
             reserved.and_then(|key| key.v4),
-            previous.subnet,
+            previous.v4,
         ];
         let wishes = wishes.map(|net| net.map(|net| Block::v4(net.ip(), net.prefix())));
         let pool = Pool::v4(config)?;
@@ -75,18 +76,18 @@ pub fn choose(
         let wishes = [
             held.and_then(|key| key.v6),
             reserved.and_then(|key| key.v6),
-            previous.ipv6_subnet,
+            previous.v6,
         ];
         let wishes = wishes.map(|net| net.map(|net| Block::v6(net.ip(), net.prefix())));
         let pool = Pool::v6(config)?;
         let block = pool.choose(&wishes, others.v6, &mut random)?;
         key.v6 = Ipv6Network::new(block.ip6(), config.ipv6_subnet_len).ok();
     }
-    Ok(Choice { key, held })
+    Ok(Choice { subnets: key, held })
 }
 
 /// Why a subnet cannot be reserved under this configuration, if so.
-pub fn fits(config: &NetworkConfig, key: &SubnetKey) -> Result<(), String> {
+pub fn fits(config: &NetworkConfig, key: &Subnets) -> Result<(), String> {
     let check = |block: Block, pool: Pool| {
         if pool.compatible(&block) {
             Ok(())
@@ -113,17 +114,6 @@ pub fn fits(config: &NetworkConfig, key: &SubnetKey) -> Result<(), String> {
     Ok(())
 }
 
-/// True if the two share an address.
-pub fn overlap(a: &SubnetKey, b: &SubnetKey) -> bool {
-    let v4 = |key: &SubnetKey| key.v4.map(|net| Block::v4(net.ip(), net.prefix()));
-    let v6 = |key: &SubnetKey| key.v6.map(|net| Block::v6(net.ip(), net.prefix()));
-    let meet = |a: Option<Block>, b: Option<Block>| match (a, b) {
-        (Some(a), Some(b)) => a.first <= b.last && b.first <= a.last,
-        _ => false,
-    };
-    meet(v4(a), v4(b)) || meet(v6(a), v6(b))
-}
-
 /// What other nodes hold or have reserved.
 struct Others {
     v4: Vec<Block>,
@@ -136,12 +126,12 @@ impl Others {
             .leases
             .iter()
             .filter(|lease| !lease.attrs.same_node(attrs))
-            .map(|lease| lease.key());
+            .map(|lease| lease.subnets);
         let reservations = taken
             .reservations
             .iter()
             .filter(|reservation| !reservation.attrs.same_node(attrs))
-            .map(|reservation| reservation.key);
+            .map(|reservation| reservation.subnets);
         let mut others = Others {
             v4: Vec::new(),
             v6: Vec::new(),

@@ -30,15 +30,14 @@ fn node6(v6: &str) -> LeaseAttrs {
     }
 }
 
-fn key(text: &str) -> SubnetKey {
+fn key(text: &str) -> Subnets {
     text.parse().unwrap()
 }
 
 fn lease(text: &str, attrs: LeaseAttrs) -> Lease {
     let key = key(text);
     Lease {
-        subnet: key.v4,
-        ipv6_subnet: key.v6,
+        subnets: key,
         attrs,
         expiration: None,
     }
@@ -46,7 +45,7 @@ fn lease(text: &str, attrs: LeaseAttrs) -> Lease {
 
 fn reservation(text: &str, attrs: LeaseAttrs) -> Reservation {
     Reservation {
-        key: key(text),
+        subnets: key(text),
         attrs,
     }
 }
@@ -58,11 +57,7 @@ fn ask(
     leases: &[Lease],
     reservations: &[Reservation],
 ) -> Result<Choice, Error> {
-    let previous: Option<SubnetKey> = previous.parse().ok();
-    let previous = Previous {
-        subnet: previous.and_then(|key| key.v4),
-        ipv6_subnet: previous.and_then(|key| key.v6),
-    };
+    let previous = previous.parse().unwrap_or_default();
     let leases: Vec<&Lease> = leases.iter().collect();
     let reservations: Vec<&Reservation> = reservations.iter().collect();
     let taken = Taken {
@@ -75,22 +70,22 @@ fn ask(
 #[test]
 fn the_first_free_one() {
     let choice = ask(&small(), &node(1), "", &[], &[]).unwrap();
-    assert_eq!((choice.key, choice.held), (key("10.3.1.0-24"), None));
+    assert_eq!((choice.subnets, choice.held), (key("10.3.1.0-24"), None));
 }
 
 #[test]
 fn the_same_again_for_the_same_public_ip() {
     let leases = [lease("10.3.1.0-24", node(2)), lease("10.3.3.0-24", node(1))];
     let choice = ask(&small(), &node(1), "10.3.2.0-24", &leases, &[]).unwrap();
-    assert_eq!(choice.key, key("10.3.3.0-24"));
-    assert_eq!(choice.held, Some(choice.key));
+    assert_eq!(choice.subnets, key("10.3.3.0-24"));
+    assert_eq!(choice.held, Some(choice.subnets));
 }
 
 #[test]
 fn a_lease_that_no_longer_fits_is_replaced() {
     for old in ["10.4.1.0-24", "10.3.2.0-25", "10.3.0.0-24"] {
         let choice = ask(&small(), &node(1), "", &[lease(old, node(1))], &[]).unwrap();
-        assert_eq!(choice.key, key("10.3.1.0-24"));
+        assert_eq!(choice.subnets, key("10.3.1.0-24"));
         assert_eq!(choice.held, Some(key(old)));
     }
 }
@@ -105,7 +100,7 @@ fn the_previous_one_if_it_is_free_and_fits() {
         ("10.9.9.0-24", "10.3.1.0-24"),
     ] {
         let choice = ask(&small(), &node(1), previous, &taken, &[]).unwrap();
-        assert_eq!(choice.key, key(got), "{previous}");
+        assert_eq!(choice.subnets, key(got), "{previous}");
     }
 }
 
@@ -116,14 +111,14 @@ fn reservations_are_for_their_node_alone() {
         reservation("10.3.2.0-24", node(8)),
     ];
     let small = small();
-    let got = |id, previous| ask(&small, &node(id), previous, &[], &reserved).map(|c| c.key);
+    let got = |id, previous| ask(&small, &node(id), previous, &[], &reserved).map(|c| c.subnets);
     assert_eq!(got(7, "10.3.3.0-24").unwrap(), key("10.3.1.0-24"));
     assert_eq!(got(8, "").unwrap(), key("10.3.2.0-24"));
     assert_eq!(got(1, "10.3.1.0-24").unwrap(), key("10.3.3.0-24"));
     // a node keeps the lease it has: its pods live there
     let has = [lease("10.3.3.0-24", node(7))];
     let choice = ask(&small, &node(7), "", &has, &reserved).unwrap();
-    assert_eq!(choice.key, key("10.3.3.0-24"));
+    assert_eq!(choice.subnets, key("10.3.3.0-24"));
 }
 
 #[test]
@@ -137,7 +132,7 @@ fn out_of_subnets_names_the_range() {
         "{error}"
     );
     assert_eq!(
-        ask(&small(), &node(2), "", &all, &[]).unwrap().key,
+        ask(&small(), &node(2), "", &all, &[]).unwrap().subnets,
         key("10.3.2.0-24")
     );
 }
@@ -153,11 +148,11 @@ fn each_family_by_itself() {
         &[],
     )
     .unwrap();
-    assert_eq!(choice.key, key("10.3.2.0-24&fd00:0:0:9::-64"));
+    assert_eq!(choice.subnets, key("10.3.2.0-24&fd00:0:0:9::-64"));
     // a lease from before IPv6 was enabled keeps its IPv4 half
     let old = [lease("10.3.77.0-24", node(1))];
     let choice = ask(&dual(), &node(1), "", &old, &[]).unwrap();
-    assert_eq!(choice.key, key("10.3.77.0-24&fd00:0:0:1::-64"));
+    assert_eq!(choice.subnets, key("10.3.77.0-24&fd00:0:0:1::-64"));
     assert_eq!(choice.held, Some(key("10.3.77.0-24")));
 }
 
@@ -165,12 +160,12 @@ fn each_family_by_itself() {
 fn a_node_without_ipv4() {
     let config = config(r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/16"}"#);
     let first = ask(&config, &node6("2001:db8::1"), "", &[], &[]).unwrap();
-    assert_eq!(first.key, key("0.0.0.0-0&fd00:0:0:1::-64"));
+    assert_eq!(first.subnets, key("0.0.0.0-0&fd00:0:0:1::-64"));
     let leases = [lease("0.0.0.0-0&fd00:0:0:1::-64", node6("2001:db8::1"))];
     let again = ask(&config, &node6("2001:db8::1"), "", &leases, &[]).unwrap();
-    assert_eq!(again.key, first.key);
+    assert_eq!(again.subnets, first.subnets);
     let other = ask(&config, &node6("2001:db8::2"), "", &leases, &[]).unwrap();
-    assert_eq!(other.key, key("0.0.0.0-0&fd00:0:0:2::-64"));
+    assert_eq!(other.subnets, key("0.0.0.0-0&fd00:0:0:2::-64"));
 }
 
 #[test]
@@ -189,7 +184,7 @@ fn a_huge_range_is_not_walked() {
         })
         .collect();
     let choice = ask(&config, &node6("2001:db9::1"), "", &taken, &[]).unwrap();
-    assert_eq!(choice.key, key("0.0.0.0-0&fd00::27:1100-120"));
+    assert_eq!(choice.subnets, key("0.0.0.0-0&fd00::27:1100-120"));
 }
 
 #[test]
@@ -201,7 +196,7 @@ fn the_end_of_the_address_space() {
     let mut leases = Vec::new();
     for n in 1..=3 {
         let choice = ask(&config, &node(n), "", &leases, &[]).unwrap();
-        leases.push(lease(&choice.key.to_string(), node(n)));
+        leases.push(lease(&choice.subnets.to_string(), node(n)));
     }
     assert!(matches!(
         ask(&config, &node(4), "", &leases, &[]),
@@ -224,19 +219,6 @@ fn what_can_be_reserved() {
     }
 }
 
-#[test]
-fn keys_that_overlap() {
-    for (a, b, meet) in [
-        ("10.3.1.0-24", "10.3.1.128-25", true),
-        ("10.3.1.0-24", "10.3.2.0-24", false),
-        ("10.3.1.0-24&fd00::-64", "10.3.2.0-24&fd00::-64", true),
-        ("10.3.1.0-24", "0.0.0.0-0&fd00::-64", false),
-    ] {
-        assert_eq!(overlap(&key(a), &key(b)), meet, "{a} {b}");
-        assert_eq!(overlap(&key(b), &key(a)), meet, "{b} {a}");
-    }
-}
-
 proptest! {
     /// Nodes come, return and leave in any order: no two ever share an address, and all are inside the range.
     #[test]
@@ -251,24 +233,24 @@ proptest! {
                 continue;
             }
             let all: Vec<&Lease> = leases.iter().collect();
-            let before = all.iter().find(|lease| lease.attrs.same_node(&node(id))).map(|lease| lease.key());
+            let before = all.iter().find(|lease| lease.attrs.same_node(&node(id))).map(|lease| lease.subnets);
             let taken = Taken { leases: &all, reservations: &[] };
-            let choice = match choose(&config, &node(id), Previous::default(), &taken, |n| random % n) {
+            let choice = match choose(&config, &node(id), Subnets::default(), &taken, |n| random % n) {
                 Ok(choice) => choice,
                 Err(Error::OutOfSubnets { .. }) => continue,
                 Err(error) => panic!("{error}"),
             };
             prop_assert_eq!(choice.held, before);
             if let Some(before) = before {
-                prop_assert_eq!(choice.key, before);
+                prop_assert_eq!(choice.subnets, before);
             }
-            prop_assert!(fits(&config, &choice.key).is_ok());
-            leases.retain(|lease| Some(lease.key()) != choice.held);
-            leases.push(lease(&choice.key.to_string(), node(id)));
+            prop_assert!(fits(&config, &choice.subnets).is_ok());
+            leases.retain(|lease| Some(lease.subnets) != choice.held);
+            leases.push(lease(&choice.subnets.to_string(), node(id)));
         }
         for (i, a) in leases.iter().enumerate() {
             for b in &leases[i + 1..] {
-                prop_assert!(!overlap(&a.key(), &b.key()), "{} {}", a.key(), b.key());
+                prop_assert!(!a.subnets.overlaps(&b.subnets), "{} {}", a.subnets, b.subnets);
             }
         }
         let nodes: HashSet<_> = leases.iter().map(|lease| lease.attrs.public_ip).collect();

@@ -7,8 +7,9 @@
 //! - somebody else's: two nodes must not use one subnet, and the store's word counts. Stop;
 //! - no answer: go on and try again; peers keep what they know meanwhile.
 use crate::{
+    model::Subnets,
     model::lease::{Lease, LeaseAttrs},
-    subnet::{Error, Previous, SubnetKey},
+    subnet::Error,
 };
 use std::{
     future::Future,
@@ -19,16 +20,16 @@ use tokio::time::Instant;
 /// The lease that was given or renewed last, and when: a node whose address changes asks for the same subnet in the name
 /// of the address it had.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<Option<(SubnetKey, LeaseAttrs, Instant)>>);
+pub struct Memory(Mutex<Option<(Subnets, LeaseAttrs, Instant)>>);
 
 impl Memory {
     /// A lease was given or renewed just now.
     pub fn note(&self, lease: &Lease) {
-        *self.lock() = Some((lease.key(), lease.attrs.clone(), Instant::now()));
+        *self.lock() = Some((lease.subnets, lease.attrs.clone(), Instant::now()));
     }
 
     /// When the lease with that name was given or renewed.
-    pub fn renewed(&self, key: &SubnetKey) -> Option<Instant> {
+    pub fn renewed(&self, key: &Subnets) -> Option<Instant> {
         let memory = self.lock();
         memory
             .as_ref()
@@ -45,7 +46,7 @@ impl Memory {
             .map(|(_, known, _)| known.clone())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(SubnetKey, LeaseAttrs, Instant)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Subnets, LeaseAttrs, Instant)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -73,7 +74,7 @@ pub trait Source: Sync {
     fn acquire(
         &self,
         attrs: &LeaseAttrs,
-        previous: Previous,
+        previous: Subnets,
     ) -> impl Future<Output = Result<Lease, Refused>> + Send;
 }
 
@@ -88,7 +89,7 @@ pub enum NotKept {
 
 /// Renews the lease, or takes the same subnets again.
 pub async fn keep(source: &impl Source, own: &Lease) -> Result<Lease, NotKept> {
-    let key = own.key();
+    let key = own.subnets;
     let lost = |refused| match refused {
         Refused::NotNow(reason) => NotKept::NotNow(reason),
         Refused::Never(error) => NotKept::Lost(error),
@@ -105,17 +106,14 @@ pub async fn keep(source: &impl Source, own: &Lease) -> Result<Lease, NotKept> {
         Err(refused) => return Err(lost(refused)),
     }
     tracing::warn!("the lease for {key} is unknown to its store: asking for the same subnet again");
-    let previous = Previous {
-        subnet: own.subnet,
-        ipv6_subnet: own.ipv6_subnet,
-    };
+    let previous = own.subnets;
     let lease = source.acquire(&own.attrs, previous).await.map_err(lost)?;
-    if lease.key() == key {
+    if lease.subnets == key {
         Ok(lease)
     } else {
         Err(lost(Refused::HeldBy(format!(
             "another node (this one was given {})",
-            lease.key()
+            lease.subnets
         ))))
     }
 }

@@ -6,9 +6,10 @@ use super::{
     store::StoreError,
 };
 use crate::{
+    model::Subnets,
     model::lease::{Lease, LeaseAttrs},
     model::network_config::NetworkConfig,
-    subnet::{BoxFuture, Error, Previous, Session, SubnetManager},
+    subnet::{BoxFuture, Error, Session, SubnetManager},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
@@ -54,7 +55,7 @@ impl Local {
             let all = self.store.leases();
             let known = all
                 .iter()
-                .any(|lease| lease.key() == own.key() && lease.attrs.same_node(&own.attrs));
+                .any(|lease| lease.subnets == own.subnets && lease.attrs.same_node(&own.attrs));
             session.leases.send_replace(Some(Arc::new(all)));
             if !known || (own.expiration.is_some() && renew_at <= Instant::now()) {
                 match keep(self, &own).await {
@@ -65,7 +66,7 @@ impl Local {
                     }
                     Err(NotKept::Lost(error)) => return Err(error),
                     Err(NotKept::NotNow(reason)) => {
-                        tracing::error!("the lease for {} is not renewed: {reason}", own.key());
+                        tracing::error!("the lease for {} is not renewed: {reason}", own.subnets);
                         renew_at = Instant::now() + RETRY;
                         if !known {
                             tokio::time::sleep(RETRY).await;
@@ -97,7 +98,7 @@ impl From<StoreError> for Refused {
 
 impl Source for Local {
     async fn renew(&self, lease: &Lease) -> Result<Lease, Refused> {
-        let (key, attrs) = (lease.key(), lease.attrs.clone());
+        let (key, attrs) = (lease.subnets, lease.attrs.clone());
         let lease = self
             .change(move |store| store.renew(key, Some(attrs)))
             .await?;
@@ -105,7 +106,7 @@ impl Source for Local {
         Ok(lease)
     }
 
-    async fn acquire(&self, attrs: &LeaseAttrs, previous: Previous) -> Result<Lease, Refused> {
+    async fn acquire(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Refused> {
         let (attrs, formerly) = (attrs.clone(), self.memory.formerly(attrs));
         let lease = self
             .change(move |store| store.acquire(attrs, previous, formerly))
@@ -127,7 +128,7 @@ impl SubnetManager for Local {
     fn acquire<'a>(
         &'a self,
         attrs: &'a LeaseAttrs,
-        previous: Previous,
+        previous: Subnets,
     ) -> BoxFuture<'a, Result<Lease, Error>> {
         Box::pin(async move {
             let attrs = attrs.clone();

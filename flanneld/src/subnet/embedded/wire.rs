@@ -12,7 +12,7 @@
 //!
 //! Each watch begins with `{"store":"6f1c...","ttl":86400}`. `?watch=true&store=ID&next=CURSOR` resumes: the server leaves the
 //! picture out if it still knows what came since.
-use crate::{model::lease::LeaseAttrs, subnet::SubnetKey};
+use crate::model::{Subnets, lease::LeaseAttrs};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ pub struct Acquire {
 /// The body of POST leases.
 pub fn acquire_body(
     attrs: &LeaseAttrs,
-    previous: &SubnetKey,
+    previous: &Subnets,
     formerly: Option<&LeaseAttrs>,
 ) -> String {
     let mut body = serde_json::to_value(attrs).unwrap_or_default();

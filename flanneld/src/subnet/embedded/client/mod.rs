@@ -4,7 +4,6 @@
 //! with it the data path; when the server is back, the watch resumes where it broke or starts from a whole picture.
 mod http;
 mod lines;
-mod patience;
 mod picture;
 
 use super::{
@@ -14,14 +13,17 @@ use super::{
     wire::HEARTBEAT,
 };
 use crate::{
+    model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
     model::network_config::NetworkConfig,
-    subnet::{BoxFuture, Error, Previous, Session, SubnetKey, SubnetManager},
+    subnet::{
+        BoxFuture, Error, Session, SubnetManager,
+        retry::{ExponentialBackoff, Retry},
+    },
 };
 use http::Http;
 use hyper::Method;
 use lines::Lines;
-use patience::Patience;
 use picture::{Picture, normalise};
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -83,7 +85,10 @@ impl Client {
     }
 
     async fn fetch_config(&self) -> Result<NetworkConfig, Error> {
-        let mut patience = Patience::new(format!("network configuration of {}", self.http.url()));
+        let mut retry = Retry::new(
+            format!("network configuration of {}", self.http.url()),
+            ExponentialBackoff::NETWORK,
+        );
         loop {
             let reason = match self
                 .http
@@ -96,21 +101,24 @@ impl Client {
                 },
                 Err(refused) => explain(refused),
             };
-            patience.wait(&reason).await;
+            retry.failed(&reason).await;
         }
     }
 
-    async fn acquire_patiently(
+    async fn acquire_with_retries(
         &self,
         attrs: &LeaseAttrs,
-        previous: Previous,
+        previous: Subnets,
     ) -> Result<Lease, Error> {
-        let mut patience = Patience::new(format!("a lease from {}", self.http.url()));
+        let mut retry = Retry::new(
+            format!("a lease from {}", self.http.url()),
+            ExponentialBackoff::NETWORK,
+        );
         loop {
             match Source::acquire(self, attrs, previous).await {
                 Ok(lease) => return Ok(lease),
                 Err(Refused::Never(error)) => return Err(error),
-                Err(refused) => patience.wait(&explain(refused)).await,
+                Err(refused) => retry.failed(&explain(refused)).await,
             }
         }
     }
@@ -119,17 +127,17 @@ impl Client {
         let mut own = session.own.borrow().clone();
         normalise(&mut own.attrs);
         let mut picture = Picture::default();
-        let mut patience = Patience::new(format!(
-            "{} (peers stay as they are meanwhile)",
-            self.http.url()
-        ));
+        let mut retry = Retry::new(
+            format!("{} (peers stay as they are meanwhile)", self.http.url()),
+            ExponentialBackoff::NETWORK,
+        );
         loop {
             let end = self
-                .session(&mut own, &mut picture, &session.leases, &mut patience)
+                .session(&mut own, &mut picture, &session.leases, &mut retry)
                 .await;
             match end {
                 End::Lost(error) => return Err(error),
-                End::Broken(reason) => patience.wait(&reason).await,
+                End::Broken(reason) => retry.failed(&reason).await,
             }
         }
     }
@@ -140,7 +148,7 @@ impl Client {
         own: &mut Lease,
         picture: &mut Picture,
         leases: &watch::Sender<Option<Leases>>,
-        patience: &mut Patience,
+        retry: &mut Retry,
     ) -> End {
         let path = match picture.resume() {
             Some((store, cursor)) => {
@@ -167,12 +175,12 @@ impl Client {
                         Err(reason) => return End::Broken(format!("{}: {reason}", self.http.url())),
                     };
                     self.skipped.store(picture.skipped(), Ordering::Relaxed);
-                    patience.done();
+                    retry.succeeded();
                     if effect.changed {
                         leases.send_replace(Some(picture.leases()));
                     }
-                    if effect.revoked.contains(&own.key()) {
-                        return End::Lost(Error::Revoked(own.key().to_string()));
+                    if effect.revoked.contains(&own.subnets) {
+                        return End::Lost(Error::Revoked(own.subnets.to_string()));
                     }
                     if !self.is_ours(own, picture, effect.whole)
                         && let Err(end) = self.keep_own(own).await
@@ -191,7 +199,7 @@ impl Client {
 
     /// True if there is nothing to do for our lease; in a whole picture its attributes must be the ones we gave.
     fn is_ours(&self, own: &Lease, picture: &Picture, whole: bool) -> bool {
-        match picture.get(&own.key()) {
+        match picture.get(&own.subnets) {
             Some(lease) => {
                 lease.attrs.same_node(&own.attrs) && (!whole || lease.attrs == own.attrs)
             }
@@ -212,7 +220,7 @@ impl Client {
     }
 
     fn renew_at(&self, own: &Lease, ttl: Duration) -> Instant {
-        match self.memory.renewed(&own.key()) {
+        match self.memory.renewed(&own.subnets) {
             Some(at) => at + renew_after(ttl, self.renew_margin),
             None => Instant::now(),
         }
@@ -253,18 +261,15 @@ fn explain(refused: Refused) -> String {
 
 impl Source for Client {
     async fn renew(&self, lease: &Lease) -> Result<Lease, Refused> {
-        let path = format!("/v1/_/leases/{}", lease.key());
+        let path = format!("/v1/_/leases/{}", lease.subnets);
         let body = super::wire::json(lease);
         let body = self.http.call(Method::PUT, &path, body).await?;
         self.read_lease(&body, &lease.attrs)
     }
 
-    async fn acquire(&self, attrs: &LeaseAttrs, previous: Previous) -> Result<Lease, Refused> {
-        let key = SubnetKey {
-            v4: previous.subnet,
-            v6: previous.ipv6_subnet,
-        };
-        let body = super::wire::acquire_body(attrs, &key, self.memory.formerly(attrs).as_ref());
+    async fn acquire(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Refused> {
+        let body =
+            super::wire::acquire_body(attrs, &previous, self.memory.formerly(attrs).as_ref());
         let body = self.http.call(Method::POST, "/v1/_/leases", body).await?;
         self.read_lease(&body, attrs)
     }
@@ -282,9 +287,9 @@ impl SubnetManager for Client {
     fn acquire<'a>(
         &'a self,
         attrs: &'a LeaseAttrs,
-        previous: Previous,
+        previous: Subnets,
     ) -> BoxFuture<'a, Result<Lease, Error>> {
-        Box::pin(self.acquire_patiently(attrs, previous))
+        Box::pin(self.acquire_with_retries(attrs, previous))
     }
 
     fn run(&self, session: Session) -> BoxFuture<'_, Result<(), Error>> {

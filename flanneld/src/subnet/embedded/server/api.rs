@@ -5,9 +5,10 @@ use super::{
     watch,
 };
 use crate::{
+    model::Subnets,
     model::lease::{self, Lease, LeaseAttrs},
     subnet::{
-        self, Previous, SubnetKey,
+        self,
         alloc::Reservation,
         embedded::{
             store::{Store, StoreError},
@@ -23,7 +24,7 @@ use hyper::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::json;
-use std::{collections::BTreeMap, convert::Infallible, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, fmt::Display, sync::Arc};
 use tokio::{sync::Notify, time::timeout};
 
 /// What goes wrong with a request.
@@ -126,7 +127,7 @@ async fn leases(store: Arc<Store>, query: Query, stalled: Arc<Notify>) -> Answer
     Ok(response(StatusCode::OK, JSON, body))
 }
 
-async fn one(store: &Store, key: SubnetKey, query: Query) -> Answer {
+async fn one(store: &Store, key: Subnets, query: Query) -> Answer {
     if let Some(seen) = query.next {
         watch::newer(store, seen).await;
     }
@@ -143,29 +144,23 @@ async fn acquire(store: Arc<Store>, body: Bytes) -> Answer {
     let attrs: LeaseAttrs = decode(&body)?;
     let Acquire { previous, formerly } = decode(&body)?;
     let previous = match previous.filter(|key| !key.is_empty()) {
-        Some(key) => {
-            let key: SubnetKey = key.parse().map_err(|error| bad("Previous", error))?;
-            Previous {
-                subnet: key.v4,
-                ipv6_subnet: key.v6,
-            }
-        }
-        None => Previous::default(),
+        Some(key) => key.parse().map_err(|error| bad("Previous", error))?,
+        None => Subnets::default(),
     };
     let lease = change(move || store.acquire(attrs, previous, formerly)).await?;
     Ok(json_answer(&lease))
 }
 
 /// The body is the lease, as in the old API, or empty.
-async fn renew(store: Arc<Store>, key: SubnetKey, body: Bytes) -> Answer {
+async fn renew(store: Arc<Store>, key: Subnets, body: Bytes) -> Answer {
     let attrs = if body.is_empty() {
         None
     } else {
         let lease: Lease = decode(&body)?;
-        if lease.key() != key {
+        if lease.subnets != key {
             return Err(bad(
                 "Subnet",
-                format!("the body is for {}, the path for {key}", lease.key()),
+                format!("the body is for {}, the path for {key}", lease.subnets),
             ));
         }
         Some(lease.attrs)
@@ -177,26 +172,37 @@ async fn renew(store: Arc<Store>, key: SubnetKey, body: Bytes) -> Answer {
 async fn reserve(store: Arc<Store>, body: Bytes) -> Answer {
     let json: ReservationJson = decode(&body)?;
     let address = json!({"PublicIP": json.public_ip, "PublicIPv6": json.public_ipv6});
-    let key = SubnetKey {
+    let key = Subnets {
         v4: lease::subnet_v4("Subnet", json.subnet).map_err(invalid)?,
         v6: lease::subnet_v6("IPv6Subnet", json.ipv6_subnet).map_err(invalid)?,
     };
     if key.is_empty() {
-        return Err(bad("Subnet", "is missing".into()));
+        return Err(bad("Subnet", "is missing"));
     }
     let attrs = decode(address.to_string().as_bytes())?;
-    change(move || store.reserve(Reservation { key, attrs })).await?;
+    change(move || {
+        store.reserve(Reservation {
+            subnets: key,
+            attrs,
+        })
+    })
+    .await?;
     Ok(text(String::new()))
 }
 
 fn reservations(store: &Store) -> Vec<ReservationJson> {
     let reservations = store.reservations().into_iter();
-    let json = reservations.map(|Reservation { key, attrs }| ReservationJson {
-        subnet: key.v4.map(|net| net.to_string()),
-        ipv6_subnet: key.v6.map(|net| net.to_string()),
-        public_ip: attrs.public_ip.map(|ip| ip.to_string()),
-        public_ipv6: attrs.public_ipv6.map(|ip| ip.to_string()),
-    });
+    let json = reservations.map(
+        |Reservation {
+             subnets: key,
+             attrs,
+         }| ReservationJson {
+            subnet: key.v4.map(|net| net.to_string()),
+            ipv6_subnet: key.v6.map(|net| net.to_string()),
+            public_ip: attrs.public_ip.map(|ip| ip.to_string()),
+            public_ipv6: attrs.public_ipv6.map(|ip| ip.to_string()),
+        },
+    );
     json.collect()
 }
 
@@ -249,7 +255,7 @@ fn known(network: &str) -> Result<(), Refusal> {
     } else if network.is_empty() || network.len() > 63 || !network.bytes().all(name) {
         Err(bad(
             "network",
-            "a name has 1 to 63 letters, digits, '-', '_' or '.'".into(),
+            "a name has 1 to 63 letters, digits, '-', '_' or '.'",
         ))
     } else {
         Err(Refusal::new(
@@ -275,7 +281,7 @@ fn allow(method: &Method, allowed: &[Method]) -> Result<(), Refusal> {
 }
 
 /// `&` and `:` may be escaped.
-fn subnet_key(text: &str) -> Result<SubnetKey, Refusal> {
+fn subnet_key(text: &str) -> Result<Subnets, Refusal> {
     let text = text
         .replace("%26", "&")
         .replace("%3A", ":")
@@ -312,7 +318,7 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "body", format!("JSON: {error}")))
 }
 
-fn bad(what: &'static str, error: String) -> Refusal {
+fn bad(what: &'static str, error: impl Display) -> Refusal {
     Refusal::new(StatusCode::BAD_REQUEST, what, format!("{what}: {error}"))
 }
 

@@ -4,12 +4,10 @@ use super::{
     state::{Change, Reason, State},
 };
 use crate::{
+    model::Subnets,
     model::lease::{Lease, LeaseAttrs},
     model::network_config::NetworkConfig,
-    subnet::{
-        Previous, SubnetKey,
-        alloc::{self, Reservation, Taken},
-    },
+    subnet::alloc::{self, Reservation, Taken},
 };
 use std::time::SystemTime;
 
@@ -19,7 +17,7 @@ const LEASES: usize = 100_000;
 const REVOKED: usize = 10_000;
 
 impl State {
-    fn expiration(&self, key: &SubnetKey, attrs: &LeaseAttrs) -> Option<SystemTime> {
+    fn expiration(&self, key: &Subnets, attrs: &LeaseAttrs) -> Option<SystemTime> {
         let reserved = self
             .reservations
             .get(key)
@@ -32,7 +30,7 @@ impl State {
         &self,
         config: &NetworkConfig,
         attrs: LeaseAttrs,
-        previous: Previous,
+        previous: Subnets,
         formerly: Option<&LeaseAttrs>,
         random: impl FnMut(usize) -> usize,
     ) -> Result<(Vec<Change>, Lease), StoreError> {
@@ -61,23 +59,22 @@ impl State {
             leases: &leases,
             reservations: &reservations,
         };
-        let key = alloc::choose(config, &attrs, previous, &taken, random)?.key;
+        let key = alloc::choose(config, &attrs, previous, &taken, random)?.subnets;
         // one node, one lease
         let mut changes: Vec<Change> = mine
             .iter()
-            .filter(|lease| lease.key() != key)
-            .map(|lease| Change::Remove(lease.key(), Reason::Replaced))
+            .filter(|lease| lease.subnets != key)
+            .map(|lease| Change::Remove(lease.subnets, Reason::Replaced))
             .collect();
         if leases.len() - changes.len() >= LEASES && self.lease(&key).is_none() {
             return Err(StoreError::Full(LEASES));
         }
         let lease = Lease {
-            subnet: key.v4,
-            ipv6_subnet: key.v6,
+            subnets: key,
             expiration: self.expiration(&key, &attrs),
             attrs,
         };
-        let overlapping = self.revoked.keys().filter(|old| alloc::overlap(old, &key));
+        let overlapping = self.revoked.keys().filter(|old| old.overlaps(&key));
         changes.extend(overlapping.map(|old| Change::Forget(*old)));
         changes.push(Change::Put(lease.clone()));
         Ok((changes, lease))
@@ -87,7 +84,7 @@ impl State {
     pub fn renew(
         &self,
         config: &NetworkConfig,
-        key: SubnetKey,
+        key: Subnets,
         attrs: Option<LeaseAttrs>,
     ) -> Result<(Vec<Change>, Lease), StoreError> {
         let Some(held) = self.lease(&key) else {
@@ -112,7 +109,7 @@ impl State {
     }
 
     /// Takes a lease away.
-    pub fn revoke(&self, key: SubnetKey) -> Result<Vec<Change>, StoreError> {
+    pub fn revoke(&self, key: Subnets) -> Result<Vec<Change>, StoreError> {
         let held = self.lease(&key).ok_or(StoreError::Unknown(key))?;
         let mut changes = vec![Change::Remove(key, Reason::Revoked)];
         if self.revoked.len() < REVOKED {
@@ -127,32 +124,35 @@ impl State {
         config: &NetworkConfig,
         reservation: Reservation,
     ) -> Result<Vec<Change>, StoreError> {
-        let (key, attrs) = (reservation.key, &reservation.attrs);
+        let (key, attrs) = (reservation.subnets, &reservation.attrs);
         check_attrs(config, attrs)?;
         alloc::fits(config, &key).map_err(StoreError::Invalid)?;
         if self.reservations.len() >= LEASES {
             return Err(StoreError::Full(LEASES));
         }
-        let reserved = self.reservations.values().map(|old| (old.key, &old.attrs));
+        let reserved = self
+            .reservations
+            .values()
+            .map(|old| (old.subnets, &old.attrs));
         let leased = self
             .leases
             .values()
-            .map(|held| (held.lease.key(), &held.lease.attrs));
+            .map(|held| (held.lease.subnets, &held.lease.attrs));
         let mut others = reserved
             .chain(leased)
             .filter(|(_, owner)| !owner.same_node(attrs));
-        if let Some((other, owner)) = others.find(|(other, _)| alloc::overlap(other, &key)) {
+        if let Some((other, owner)) = others.find(|(other, _)| other.overlaps(&key)) {
             return Err(StoreError::HeldBy(other, owner.node()));
         }
         let mine = self
             .reservations
             .values()
             .find(|old| old.attrs.same_node(attrs));
-        if let Some(old) = mine.filter(|old| old.key != key) {
+        if let Some(old) = mine.filter(|old| old.subnets != key) {
             return Err(StoreError::Invalid(format!(
                 "{} has the reservation {} already: delete that first",
                 attrs.node(),
-                old.key
+                old.subnets
             )));
         }
         let mut changes = Vec::new();
@@ -168,7 +168,7 @@ impl State {
     }
 
     /// Gives up a reservation; a lease on it now ends as others do.
-    pub fn unreserve(&self, key: SubnetKey) -> Result<Vec<Change>, StoreError> {
+    pub fn unreserve(&self, key: Subnets) -> Result<Vec<Change>, StoreError> {
         if !self.reservations.contains_key(&key) {
             return Err(StoreError::Unknown(key));
         }

@@ -1,7 +1,10 @@
 //! The store's file: a redb database with a text table for each kind of thing. Keys are subnets as in etcd
 //! (`10.1.2.0-24`), values are JSON as in the lease API.
 use super::{StoreError, careful::Careful, random, state::Change};
-use crate::subnet::{SubnetKey, alloc::Reservation, embedded::wire::json};
+use crate::{
+    model::{InvalidSubnets, Subnets},
+    subnet::{alloc::Reservation, embedded::wire::json},
+};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
 };
@@ -202,14 +205,17 @@ fn write(
         for change in changes {
             match change {
                 Change::Put(lease) => {
-                    drop(leases.insert(lease.key().to_string().as_str(), json(lease).as_str())?);
+                    drop(leases.insert(lease.subnets.to_string().as_str(), json(lease).as_str())?);
                 }
                 Change::Remove(key, _) => drop(leases.remove(key.to_string().as_str())?),
                 Change::Revoked(key, attrs) => {
                     drop(revoked.insert(key.to_string().as_str(), json(attrs).as_str())?);
                 }
                 Change::Forget(key) => drop(revoked.remove(key.to_string().as_str())?),
-                Change::Reserve(Reservation { key, attrs }) => {
+                Change::Reserve(Reservation {
+                    subnets: key,
+                    attrs,
+                }) => {
                     drop(reservations.insert(key.to_string().as_str(), json(attrs).as_str())?);
                 }
                 Change::Unreserve(key) => drop(reservations.remove(key.to_string().as_str())?),
@@ -273,18 +279,25 @@ fn read(database: &Database, path: &Path) -> Result<Content, ReadError> {
     };
     each(LEASES, &|_, value| go(value).map(Change::Put))?;
     each(RESERVATIONS, &|key, value| {
-        let (key, attrs) = (key.parse()?, go(value)?);
-        Ok(Change::Reserve(Reservation { key, attrs }))
+        let (key, attrs) = (subnets(key)?, go(value)?);
+        Ok(Change::Reserve(Reservation {
+            subnets: key,
+            attrs,
+        }))
     })?;
     each(REVOKED, &|key, value| {
-        let key: SubnetKey = key.parse()?;
-        Ok(Change::Revoked(key, go(value)?))
+        Ok(Change::Revoked(subnets(key)?, go(value)?))
     })?;
     Ok(Content {
         id: word("id")?,
         revision,
         changes,
     })
+}
+
+fn subnets(key: &str) -> Result<Subnets, String> {
+    key.parse()
+        .map_err(|error: InvalidSubnets| error.to_string())
 }
 
 fn go<T: serde::de::DeserializeOwned>(json: &str) -> Result<T, String> {

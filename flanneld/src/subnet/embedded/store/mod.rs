@@ -12,9 +12,10 @@ mod state;
 
 use super::wire;
 use crate::{
+    model::Subnets,
     model::lease::{Lease, LeaseAttrs},
     model::network_config::NetworkConfig,
-    subnet::{self, Previous, SubnetKey, alloc::Reservation},
+    subnet::{self, alloc::Reservation},
 };
 use file::StoreFile;
 pub use state::News;
@@ -50,13 +51,13 @@ pub enum StoreError {
     Alloc(#[from] subnet::Error),
     /// No such lease or reservation.
     #[error("{0} is not leased or reserved here")]
-    Unknown(SubnetKey),
+    Unknown(Subnets),
     /// It was taken away.
     #[error("lease for {0} has been revoked")]
-    Revoked(SubnetKey),
+    Revoked(Subnets),
     /// It is somebody else's.
     #[error("{0} belongs to {1}")]
-    HeldBy(SubnetKey, String),
+    HeldBy(Subnets, String),
     /// The request makes no sense.
     #[error("{0}")]
     Invalid(String),
@@ -184,7 +185,7 @@ impl Store {
     }
 
     /// One lease, and the revision.
-    pub fn lease(&self, key: &SubnetKey) -> (Option<Lease>, u64) {
+    pub fn lease(&self, key: &Subnets) -> (Option<Lease>, u64) {
         let state = self.state();
         (state.lease(key).cloned(), state.revision())
     }
@@ -199,7 +200,7 @@ impl Store {
     pub fn acquire(
         &self,
         attrs: LeaseAttrs,
-        previous: Previous,
+        previous: Subnets,
         formerly: Option<LeaseAttrs>,
     ) -> Result<Lease, StoreError> {
         self.change(|state| {
@@ -209,12 +210,12 @@ impl Store {
     }
 
     /// The lease anew, with these attributes or else as it was.
-    pub fn renew(&self, key: SubnetKey, attrs: Option<LeaseAttrs>) -> Result<Lease, StoreError> {
+    pub fn renew(&self, key: Subnets, attrs: Option<LeaseAttrs>) -> Result<Lease, StoreError> {
         self.change(|state| state.renew(&self.config, key, attrs))
     }
 
     /// Takes a lease away; its node is told.
-    pub fn revoke(&self, key: SubnetKey) -> Result<(), StoreError> {
+    pub fn revoke(&self, key: Subnets) -> Result<(), StoreError> {
         self.change(|state| Ok((state.revoke(key)?, ())))
     }
 
@@ -224,7 +225,7 @@ impl Store {
     }
 
     /// Gives a reservation up.
-    pub fn unreserve(&self, key: SubnetKey) -> Result<(), StoreError> {
+    pub fn unreserve(&self, key: Subnets) -> Result<(), StoreError> {
         self.change(|state| Ok((state.unreserve(key)?, ())))
     }
 

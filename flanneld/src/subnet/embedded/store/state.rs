@@ -1,7 +1,8 @@
 //! What the store holds, in memory: plain data and the rules of each change. Nothing here waits or writes.
 use crate::{
+    model::Subnets,
     model::lease::{Lease, LeaseAttrs},
-    subnet::{SubnetKey, alloc::Reservation, embedded::wire::json},
+    subnet::{alloc::Reservation, embedded::wire::json},
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -39,15 +40,15 @@ pub enum Change {
     /// A lease is new or has changed.
     Put(Lease),
     /// A lease goes.
-    Remove(SubnetKey, Reason),
+    Remove(Subnets, Reason),
     /// Remembers that a lease was revoked, so that its node can be told.
-    Revoked(SubnetKey, LeaseAttrs),
+    Revoked(Subnets, LeaseAttrs),
     /// Forgets that.
-    Forget(SubnetKey),
+    Forget(Subnets),
     /// A subnet is kept for a node.
     Reserve(Reservation),
     /// No longer.
-    Unreserve(SubnetKey),
+    Unreserve(Subnets),
 }
 
 /// A lease and its JSON, made once for all watchers.
@@ -60,9 +61,9 @@ pub(super) struct Held {
 
 /// Everything.
 pub struct State {
-    pub(super) leases: BTreeMap<SubnetKey, Held>,
-    pub(super) reservations: BTreeMap<SubnetKey, Reservation>,
-    pub(super) revoked: BTreeMap<SubnetKey, LeaseAttrs>,
+    pub(super) leases: BTreeMap<Subnets, Held>,
+    pub(super) reservations: BTreeMap<Subnets, Reservation>,
+    pub(super) revoked: BTreeMap<Subnets, LeaseAttrs>,
     revision: u64,
     history: VecDeque<(u64, Arc<str>)>,
     snapshot: Option<Arc<[Arc<str>]>>,
@@ -132,13 +133,16 @@ impl State {
     pub fn tell(&self, changes: &[Change]) {
         for change in changes {
             match change {
-                Change::Put(lease) if self.lease(&lease.key()).is_none() => {
-                    tracing::info!("lease {} for {}", lease.key(), lease.attrs.node());
+                Change::Put(lease) if self.lease(&lease.subnets).is_none() => {
+                    tracing::info!("lease {} for {}", lease.subnets, lease.attrs.node());
                 }
                 Change::Remove(key, reason) => {
                     tracing::info!("lease {key} ends: {}", reason.as_str());
                 }
-                Change::Reserve(Reservation { key, attrs }) => {
+                Change::Reserve(Reservation {
+                    subnets: key,
+                    attrs,
+                }) => {
                     tracing::info!("{key} is reserved for {}", attrs.node());
                 }
                 Change::Unreserve(key) => tracing::info!("{key} is no longer reserved"),
@@ -168,7 +172,7 @@ impl State {
                     self.revoked.remove(&key);
                 }
                 Change::Reserve(reservation) => {
-                    self.reservations.insert(reservation.key, reservation);
+                    self.reservations.insert(reservation.subnets, reservation);
                 }
                 Change::Unreserve(key) => {
                     self.reservations.remove(&key);
@@ -179,7 +183,7 @@ impl State {
     }
 
     fn put(&mut self, lease: Lease) {
-        let key = lease.key();
+        let key = lease.subnets;
         let json: Arc<str> = json(&lease).into();
         // a renewal alone is no news: peers have no use for another node's expiration
         let news = match self.leases.get(&key) {
@@ -236,7 +240,7 @@ impl State {
     }
 
     /// One lease.
-    pub fn lease(&self, key: &SubnetKey) -> Option<&Lease> {
+    pub fn lease(&self, key: &Subnets) -> Option<&Lease> {
         self.leases.get(key).map(|held| held.lease.as_ref())
     }
 

@@ -25,7 +25,7 @@ pub fn node(n: u8) -> LeaseAttrs {
     }
 }
 
-fn key(text: &str) -> SubnetKey {
+fn key(text: &str) -> Subnets {
     text.parse().unwrap()
 }
 
@@ -63,18 +63,18 @@ fn everything_is_there_after_a_restart() {
     let store = place.open();
     let (id, lease) = (
         store.id().to_owned(),
-        store.acquire(node(1), Previous::default(), None).unwrap(),
+        store.acquire(node(1), Subnets::default(), None).unwrap(),
     );
     let reservation = Reservation {
-        key: key("10.3.7.0-24"),
+        subnets: key("10.3.7.0-24"),
         attrs: LeaseAttrs {
             public_ip: node(7).public_ip,
             ..LeaseAttrs::default()
         },
     };
     store.reserve(reservation.clone()).unwrap();
-    let gone = store.acquire(node(2), Previous::default(), None).unwrap();
-    store.revoke(gone.key()).unwrap();
+    let gone = store.acquire(node(2), Subnets::default(), None).unwrap();
+    store.revoke(gone.subnets).unwrap();
     let (_, revision) = store.snapshot();
     drop(store);
 
@@ -83,18 +83,21 @@ fn everything_is_there_after_a_restart() {
     assert!(store.snapshot().1 >= revision);
     let read = store.leases();
     assert_eq!(read.len(), 1);
-    assert_eq!((read[0].key(), &read[0].attrs), (lease.key(), &lease.attrs));
+    assert_eq!(
+        (read[0].subnets, &read[0].attrs),
+        (lease.subnets, &lease.attrs)
+    );
     assert_eq!(store.reservations(), [reservation]);
     assert!(matches!(
-        store.renew(gone.key(), None),
+        store.renew(gone.subnets, None),
         Err(StoreError::Revoked(_))
     ));
     assert_eq!(
         store
-            .acquire(node(1), Previous::default(), None)
+            .acquire(node(1), Subnets::default(), None)
             .unwrap()
-            .key(),
-        lease.key()
+            .subnets,
+        lease.subnets
     );
 }
 
@@ -110,17 +113,22 @@ fn a_second_process_is_told_who_has_it() {
 fn reservations_live_through_their_leases() {
     let place = Place::new();
     let store = place.open();
-    let lease = store.acquire(node(1), Previous::default(), None).unwrap();
+    let lease = store.acquire(node(1), Subnets::default(), None).unwrap();
     assert!(lease.expiration.is_some());
-    let reserve = |key, attrs| store.reserve(Reservation { key, attrs });
+    let reserve = |key, attrs| {
+        store.reserve(Reservation {
+            subnets: key,
+            attrs,
+        })
+    };
     // a lease that its node reserves no longer ends
-    reserve(lease.key(), node(1)).unwrap();
-    assert_eq!(store.lease(&lease.key()).0.unwrap().expiration, None);
-    assert_eq!(store.renew(lease.key(), None).unwrap().expiration, None);
+    reserve(lease.subnets, node(1)).unwrap();
+    assert_eq!(store.lease(&lease.subnets).0.unwrap().expiration, None);
+    assert_eq!(store.renew(lease.subnets, None).unwrap().expiration, None);
     assert_eq!(store.expire(Instant::now() + 2 * wire::TTL).unwrap(), None);
     assert_eq!(store.leases().len(), 1);
     // nobody else can have it, and one node reserves one
-    let error = reserve(lease.key(), node(2)).unwrap_err().to_string();
+    let error = reserve(lease.subnets, node(2)).unwrap_err().to_string();
     assert!(error.contains("192.0.2.1"), "{error}");
     let error = reserve(key("10.3.99.0-24"), node(1))
         .unwrap_err()
@@ -131,10 +139,10 @@ fn reservations_live_through_their_leases() {
         .to_string();
     assert!(error.contains("not a subnet of this network"), "{error}");
     // given up, it ends as others do
-    store.unreserve(lease.key()).unwrap();
-    assert!(store.lease(&lease.key()).0.unwrap().expiration.is_some());
+    store.unreserve(lease.subnets).unwrap();
+    assert!(store.lease(&lease.subnets).0.unwrap().expiration.is_some());
     assert!(matches!(
-        store.unreserve(lease.key()),
+        store.unreserve(lease.subnets),
         Err(StoreError::Unknown(_))
     ));
 }
@@ -144,21 +152,21 @@ fn leases_end_unless_renewed() {
     let place = Place::new();
     let store = place.open();
     let (a, b) = (
-        store.acquire(node(1), Previous::default(), None).unwrap(),
-        store.acquire(node(2), Previous::default(), None).unwrap(),
+        store.acquire(node(1), Subnets::default(), None).unwrap(),
+        store.acquire(node(2), Subnets::default(), None).unwrap(),
     );
     let start = Instant::now();
     let next = store.expire(start).unwrap().unwrap();
     assert!(next > start + wire::TTL - Duration::from_secs(60));
     thread::sleep(Duration::from_millis(20));
-    store.renew(b.key(), None).unwrap();
+    store.renew(b.subnets, None).unwrap();
     store
         .expire(start + wire::TTL + Duration::from_millis(10))
         .unwrap();
-    assert_eq!(store.lease(&a.key()).0, None);
-    assert!(store.lease(&b.key()).0.is_some());
+    assert_eq!(store.lease(&a.subnets).0, None);
+    assert!(store.lease(&b.subnets).0.is_some());
     assert!(matches!(
-        store.renew(a.key(), None),
+        store.renew(a.subnets, None),
         Err(StoreError::Unknown(_))
     ));
 }
@@ -168,7 +176,7 @@ fn a_lease_that_ended_while_the_store_was_away_gets_grace() {
     let place = Place::new();
     let short = Duration::from_secs(1);
     let store = place.open_for(short, short);
-    let lease = store.acquire(node(1), Previous::default(), None).unwrap();
+    let lease = store.acquire(node(1), Subnets::default(), None).unwrap();
     drop(store);
     thread::sleep(Duration::from_millis(2100));
     let store = place.open_for(Duration::from_secs(100), Duration::from_secs(50));
@@ -179,7 +187,7 @@ fn a_lease_that_ended_while_the_store_was_away_gets_grace() {
             .unwrap()
             .is_some()
     );
-    assert!(store.renew(lease.key(), None).is_ok());
+    assert!(store.renew(lease.subnets, None).is_ok());
     // and a clock that went back does not make it live longer than a lease does
     drop(store);
     let store = place.open_for(short, Duration::ZERO);
@@ -191,20 +199,20 @@ fn a_lease_that_ended_while_the_store_was_away_gets_grace() {
 fn another_nodes_lease_cannot_be_renewed() {
     let place = Place::new();
     let store = place.open();
-    let lease = store.acquire(node(1), Previous::default(), None).unwrap();
+    let lease = store.acquire(node(1), Subnets::default(), None).unwrap();
     assert!(matches!(
-        store.renew(lease.key(), Some(node(2))),
+        store.renew(lease.subnets, Some(node(2))),
         Err(StoreError::HeldBy(..))
     ));
     // new attributes for the same node are news, a renewal alone is not
     let (_, before) = store.snapshot();
-    store.renew(lease.key(), Some(node(1))).unwrap();
+    store.renew(lease.subnets, Some(node(1))).unwrap();
     assert_eq!(store.snapshot().1, before);
     let moved = LeaseAttrs {
         backend_data: None,
         ..node(1)
     };
-    store.renew(lease.key(), Some(moved)).unwrap();
+    store.renew(lease.subnets, Some(moved)).unwrap();
     assert_eq!(store.snapshot().1, before + 1);
 }
 
@@ -212,21 +220,21 @@ fn another_nodes_lease_cannot_be_renewed() {
 fn a_node_keeps_its_subnet_when_its_address_changes() {
     let place = Place::new();
     let store = place.open();
-    let lease = store.acquire(node(1), Previous::default(), None).unwrap();
-    let other = store.acquire(node(3), Previous::default(), None).unwrap();
+    let lease = store.acquire(node(1), Subnets::default(), None).unwrap();
+    let other = store.acquire(node(3), Subnets::default(), None).unwrap();
     let moved = store
-        .acquire(node(2), Previous::default(), Some(node(1)))
+        .acquire(node(2), Subnets::default(), Some(node(1)))
         .unwrap();
-    assert_eq!(moved.key(), lease.key());
+    assert_eq!(moved.subnets, lease.subnets);
     assert_eq!(store.leases().len(), 2);
-    assert_eq!(store.lease(&lease.key()).0.unwrap().attrs, node(2));
+    assert_eq!(store.lease(&lease.subnets).0.unwrap().attrs, node(2));
     // onto an address that has a lease: one is kept, one given back
     store
-        .acquire(node(3), Previous::default(), Some(node(2)))
+        .acquire(node(3), Subnets::default(), Some(node(2)))
         .unwrap();
     let left = store.leases();
     assert_eq!(left.len(), 1);
-    assert!([lease.key(), other.key()].contains(&left[0].key()));
+    assert!([lease.subnets, other.subnets].contains(&left[0].subnets));
 }
 
 #[test]
@@ -239,7 +247,7 @@ fn a_node_must_have_an_address() {
             public_ipv6: Some("fd00::1".parse().unwrap()),
             ..LeaseAttrs::default()
         };
-        let error = store.acquire(attrs, Previous::default(), None).unwrap_err();
+        let error = store.acquire(attrs, Subnets::default(), None).unwrap_err();
         assert!(error.to_string().contains("PublicIP"), "{error}");
     }
 }
@@ -248,10 +256,10 @@ fn a_node_must_have_an_address() {
 fn news_since_a_revision() {
     let place = Place::new();
     let store = place.open();
-    store.acquire(node(1), Previous::default(), None).unwrap();
+    store.acquire(node(1), Subnets::default(), None).unwrap();
     let (_, seen) = store.snapshot();
-    let lease = store.acquire(node(2), Previous::default(), None).unwrap();
-    store.revoke(lease.key()).unwrap();
+    let lease = store.acquire(node(2), Subnets::default(), None).unwrap();
+    store.revoke(lease.subnets).unwrap();
     let (News::Events(events), _) = store.since(Some(seen)) else {
         panic!("too little history")
     };
@@ -301,7 +309,7 @@ fn foreign_files_are_refused_with_the_way_out() {
     fs::write(place.path(), b"").unwrap();
     place
         .open()
-        .acquire(node(1), Previous::default(), None)
+        .acquire(node(1), Subnets::default(), None)
         .unwrap();
     assert_eq!(place.open().leases().len(), 1);
     // a folder, and a place that cannot be made
@@ -328,7 +336,7 @@ fn damage_anywhere_is_an_error_or_harmless() {
     let place = Place::new();
     let store = place.open();
     for n in 0..50 {
-        store.acquire(node(n), Previous::default(), None).unwrap();
+        store.acquire(node(n), Subnets::default(), None).unwrap();
     }
     drop(store);
     let good = fs::read(place.path()).unwrap();
@@ -358,19 +366,19 @@ fn damage_anywhere_is_an_error_or_harmless() {
 fn a_full_disk_refuses_and_recovers() {
     let place = Place::new();
     let store = place.open();
-    let first = store.acquire(node(1), Previous::default(), None).unwrap();
+    let first = store.acquire(node(1), Subnets::default(), None).unwrap();
     // as after a failed write: the file is closed, and the next change opens it and writes everything
     lock(&store.file).close();
-    let second = store.acquire(node(2), Previous::default(), None).unwrap();
-    store.revoke(first.key()).unwrap();
+    let second = store.acquire(node(2), Subnets::default(), None).unwrap();
+    store.revoke(first.subnets).unwrap();
     drop(store);
-    let keys: Vec<SubnetKey> = place
+    let keys: Vec<Subnets> = place
         .open()
         .leases()
         .iter()
-        .map(|lease| lease.key())
+        .map(|lease| lease.subnets)
         .collect();
-    assert_eq!(keys, [second.key()]);
+    assert_eq!(keys, [second.subnets]);
 }
 
 proptest! {
@@ -383,21 +391,21 @@ proptest! {
         let mut revision = 0;
         for (what, n) in steps {
             let held = store.leases().into_iter().find(|lease| lease.attrs.same_node(&node(n)));
-            let own = held.map_or(key("10.3.200.0-24"), |lease| lease.key());
+            let own = held.map_or(key("10.3.200.0-24"), |lease| lease.subnets);
             // refusals are part of it
             match what {
-                0 => drop(store.acquire(node(n), Previous::default(), None)),
+                0 => drop(store.acquire(node(n), Subnets::default(), None)),
                 1 => drop(store.revoke(own)),
                 2 => drop(store.renew(own, None)),
-                3 => drop(store.reserve(Reservation { key: own, attrs: node(n) })),
+                3 => drop(store.reserve(Reservation { subnets: own, attrs: node(n) })),
                 _ => drop(store.unreserve(own)),
             }
             let now = store.snapshot().1;
             prop_assert!(now >= revision);
             revision = now;
         }
-        let without_end = |store: &Store| -> HashMap<SubnetKey, LeaseAttrs> {
-            store.leases().into_iter().map(|lease| (lease.key(), lease.attrs.clone())).collect()
+        let without_end = |store: &Store| -> HashMap<Subnets, LeaseAttrs> {
+            store.leases().into_iter().map(|lease| (lease.subnets, lease.attrs.clone())).collect()
         };
         let (leases, reservations) = (without_end(&store), store.reservations());
         drop(store);
@@ -429,11 +437,11 @@ fn writer() {
             ..node(n)
         };
         say(format!("+? {n} {round}"));
-        let lease = store.acquire(attrs, Previous::default(), None).unwrap();
+        let lease = store.acquire(attrs, Subnets::default(), None).unwrap();
         say(format!("+ {n} {round}"));
         if random().is_multiple_of(3) {
             say(format!("-? {n} {round}"));
-            store.revoke(lease.key()).unwrap();
+            store.revoke(lease.subnets).unwrap();
             say(format!("- {n} {round}"));
         }
     }

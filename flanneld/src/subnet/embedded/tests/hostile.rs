@@ -129,7 +129,7 @@ async fn every_endpoint_refuses_what_it_cannot_use() {
     assert_eq!(site.store().leases(), []);
     assert!(
         site.client()
-            .acquire(&node(1), Previous::default())
+            .acquire(&node(1), Subnets::default())
             .await
             .is_ok()
     );
@@ -163,7 +163,7 @@ async fn what_is_no_http_is_closed() {
     assert_eq!(site.store().leases(), []);
     assert!(
         site.client()
-            .acquire(&node(1), Previous::default())
+            .acquire(&node(1), Subnets::default())
             .await
             .is_ok()
     );

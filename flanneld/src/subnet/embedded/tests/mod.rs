@@ -7,9 +7,10 @@ mod with_tls;
 
 use super::{store::StoreError, *};
 use crate::{
+    model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
     model::network_config::NetworkConfig,
-    subnet::{Error, Previous, Session, SubnetKey, SubnetManager},
+    subnet::{Error, Session, SubnetManager},
 };
 use std::{
     net::SocketAddr,
@@ -130,13 +131,13 @@ struct Node {
 
 impl Node {
     async fn join(manager: Arc<impl SubnetManager + 'static>, attrs: LeaseAttrs) -> Node {
-        Node::join_again(manager, attrs, Previous::default()).await
+        Node::join_again(manager, attrs, Subnets::default()).await
     }
 
     async fn join_again(
         manager: Arc<impl SubnetManager + 'static>,
         attrs: LeaseAttrs,
-        previous: Previous,
+        previous: Subnets,
     ) -> Node {
         let own = manager.acquire(&attrs, previous).await.unwrap();
         let (sender, leases) = watch::channel(None);

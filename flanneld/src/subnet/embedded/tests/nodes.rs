@@ -13,8 +13,8 @@ async fn nodes_see_each_other_come_and_go() {
         node.will_see(&[1, 2, 3]).await;
     }
     // a node that goes for good is revoked, and told
-    site.store().revoke(third.own.key()).unwrap();
-    let name = third.own.key().to_string();
+    site.store().revoke(third.own.subnets).unwrap();
+    let name = third.own.subnets.to_string();
     assert!(matches!(third.end().await, Error::Revoked(key) if key == name));
     first.will_see(&[1, 2]).await;
     second.will_see(&[1, 2]).await;
@@ -31,7 +31,7 @@ async fn nodes_see_each_other_come_and_go() {
     })
     .await;
     // the node that keeps the store can be revoked too
-    site.store().revoke(first.own.key()).unwrap();
+    site.store().revoke(first.own.subnets).unwrap();
     assert!(matches!(first.end().await, Error::Revoked(_)));
     second.will_see(&[2]).await;
 }
@@ -44,17 +44,14 @@ async fn a_changed_address_keeps_the_subnet() {
     let node1 = Node::join(client.clone(), node(1)).await;
     let own = node1.own.clone();
     drop(node1);
-    let previous = Previous {
-        subnet: own.subnet,
-        ipv6_subnet: None,
-    };
+    let previous = own.subnets;
     let moved = Node::join_again(client, node(2), previous).await;
-    assert_eq!(moved.own.key(), own.key());
+    assert_eq!(moved.own.subnets, own.subnets);
     watcher.will_see(&[2, 9]).await;
     let local = Arc::new(Local::new(site.store.clone().unwrap(), MARGIN));
-    let before = local.acquire(&node(5), Previous::default()).await.unwrap();
-    let after = local.acquire(&node(6), Previous::default()).await.unwrap();
-    assert_eq!(before.key(), after.key());
+    let before = local.acquire(&node(5), Subnets::default()).await.unwrap();
+    let after = local.acquire(&node(6), Subnets::default()).await.unwrap();
+    assert_eq!(before.subnets, after.subnets);
 }
 
 #[tokio::test]
@@ -70,8 +67,8 @@ async fn an_outage_changes_nothing_and_is_caught_up_with() {
     assert_eq!(a.sees(), [1, 2]);
     // what happens meanwhile is seen when the server is back
     let store = Store::open_with(&site.path(), site.config.clone(), site.ttl, site.ttl).unwrap();
-    store.acquire(node(3), Previous::default(), None).unwrap();
-    store.revoke(b.own.key()).unwrap();
+    store.acquire(node(3), Subnets::default(), None).unwrap();
+    store.revoke(b.own.subnets).unwrap();
     drop(store);
     site.start().await;
     a.will_see(&[1, 3]).await;
@@ -88,7 +85,7 @@ async fn a_lost_store_takes_no_node_down() {
     ];
     // a third one whose daemon is not running just now
     site.store()
-        .acquire(node(3), Previous::default(), None)
+        .acquire(node(3), Subnets::default(), None)
         .unwrap();
     nodes[0].will_see(&[1, 2, 3]).await;
     site.stop().await;
@@ -98,7 +95,7 @@ async fn a_lost_store_takes_no_node_down() {
     eventually("both have registered anew", || store.leases().len() == 2).await;
     for node in &nodes {
         assert_eq!(
-            store.lease(&node.own.key()).0.unwrap().attrs,
+            store.lease(&node.own.subnets).0.unwrap().attrs,
             node.own.attrs
         );
         node.will_see(&[1, 2, 3]).await;
@@ -114,17 +111,14 @@ async fn a_subnet_that_is_anothers_now_is_given_up() {
     site.stop().await;
     std::fs::remove_file(site.path()).unwrap();
     let store = Store::open_with(&site.path(), site.config.clone(), site.ttl, site.ttl).unwrap();
-    let previous = Previous {
-        subnet: first.own.subnet,
-        ipv6_subnet: None,
-    };
+    let previous = first.own.subnets;
     let stranger = store.acquire(node(9), previous, None).unwrap();
-    assert_eq!(stranger.key(), first.own.key());
+    assert_eq!(stranger.subnets, first.own.subnets);
     drop(store);
     site.start().await;
     let error = first.end().await;
     assert!(
-        matches!(&error, Error::Taken { subnet, by } if *subnet == stranger.key().to_string() && by.contains("192.0.2.9")),
+        matches!(&error, Error::Taken { subnet, by } if *subnet == stranger.subnets.to_string() && by.contains("192.0.2.9")),
         "{error}"
     );
 }
@@ -140,7 +134,7 @@ async fn leases_are_renewed_in_time_or_end() {
     let there = Node::join(site.client_with(Duration::from_millis(1500)), node(2)).await;
     let silent = site
         .store()
-        .acquire(node(3), Previous::default(), None)
+        .acquire(node(3), Subnets::default(), None)
         .unwrap();
     here.will_see(&[1, 2, 3]).await;
     here.will_see(&[1, 2]).await;
@@ -148,7 +142,7 @@ async fn leases_are_renewed_in_time_or_end() {
     sleep(Duration::from_secs(3)).await;
     assert_eq!(here.sees(), [1, 2]);
     assert!(matches!(
-        site.store().renew(silent.key(), None),
+        site.store().renew(silent.subnets, None),
         Err(StoreError::Unknown(_))
     ));
 }
@@ -166,7 +160,7 @@ async fn a_lease_that_ended_during_an_outage_is_taken_again() {
     drop(store);
     site.start().await;
     let store = site.store.clone().unwrap();
-    let key = own.own.key();
+    let key = own.own.subnets;
     eventually("it has its lease again", || store.lease(&key).0.is_some()).await;
     assert!(!own.task.is_finished());
 }
@@ -179,7 +173,7 @@ async fn an_expired_own_lease_of_the_local_node_is_taken_again() {
     own.will_see(&[1]).await;
     // the machine slept for two days
     site.store().expire(Instant::now() + 2 * wire::TTL).unwrap();
-    let (store, key) = (site.store.clone().unwrap(), own.own.key());
+    let (store, key) = (site.store.clone().unwrap(), own.own.subnets);
     eventually("it has its lease again", || store.lease(&key).0.is_some()).await;
     assert!(!own.task.is_finished());
 }
@@ -190,9 +184,10 @@ async fn many_nodes_at_once_get_subnets_of_their_own() {
     let mut joining = tokio::task::JoinSet::new();
     for n in 1..=60 {
         let client = site.client();
-        joining.spawn(async move { client.acquire(&node(n), Previous::default()).await.unwrap() });
+        joining.spawn(async move { client.acquire(&node(n), Subnets::default()).await.unwrap() });
     }
     let leases = joining.join_all().await;
-    let keys: std::collections::HashSet<SubnetKey> = leases.iter().map(Lease::key).collect();
+    let keys: std::collections::HashSet<Subnets> =
+        leases.iter().map(|lease| lease.subnets).collect();
     assert_eq!(keys.len(), 60);
 }

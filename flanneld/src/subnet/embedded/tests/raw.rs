@@ -162,7 +162,7 @@ async fn out_of_subnets_is_said_with_the_range() {
     );
     let error = site
         .client()
-        .acquire(&node(9), Previous::default())
+        .acquire(&node(9), Subnets::default())
         .await
         .unwrap_err();
     assert!(
@@ -179,7 +179,7 @@ async fn the_old_way_to_wait() {
     let joining = async {
         sleep(Duration::from_millis(100)).await;
         site.store()
-            .acquire(node(1), Previous::default(), None)
+            .acquire(node(1), Subnets::default(), None)
             .unwrap();
     };
     let ((status, text), ()) = tokio::join!(waiting, joining);
@@ -201,7 +201,7 @@ async fn a_large_picture_is_one_json_text() {
             ..node(0)
         };
         site.store()
-            .acquire(attrs, Previous::default(), None)
+            .acquire(attrs, Subnets::default(), None)
             .unwrap();
     }
     let all = ok(&site, "GET", "/v1/_/leases", Value::Null).await;

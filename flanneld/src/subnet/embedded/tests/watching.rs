@@ -27,7 +27,7 @@ async fn a_slow_reader_is_dropped_and_holds_nobody_up() {
                 ..node(n)
             };
             site.store()
-                .acquire(attrs, Previous::default(), None)
+                .acquire(attrs, Subnets::default(), None)
                 .unwrap();
         }
         sleep(Duration::from_millis(15)).await;
@@ -100,8 +100,7 @@ fn client_of(address: SocketAddr) -> Arc<Client> {
 
 fn own() -> Lease {
     Lease {
-        subnet: Some("10.3.1.0/24".parse().unwrap()),
-        ipv6_subnet: None,
+        subnets: "10.3.1.0-24".parse().unwrap(),
         attrs: node(1),
         expiration: None,
     }
@@ -110,13 +109,13 @@ fn own() -> Lease {
 #[tokio::test]
 async fn garbage_in_one_lease_hides_no_other() {
     let mut bad = serde_json::to_value(Lease {
-        subnet: Some("10.3.2.0/24".parse().unwrap()),
+        subnets: "10.3.2.0-24".parse().unwrap(),
         attrs: node(2),
         ..own()
     })
     .unwrap();
     let good = serde_json::to_value(Lease {
-        subnet: Some("10.3.3.0/24".parse().unwrap()),
+        subnets: "10.3.3.0-24".parse().unwrap(),
         attrs: node(3),
         ..own()
     })

@@ -88,7 +88,7 @@ async fn both_sides_must_prove_themselves() {
         let attrs = node(2);
         let acquired = timeout(
             Duration::from_millis(700),
-            client.acquire(&attrs, Previous::default()),
+            client.acquire(&attrs, Subnets::default()),
         )
         .await;
         assert!(acquired.is_err(), "{name}: {acquired:?}");
@@ -114,16 +114,16 @@ async fn rotated_certificates_need_no_restart() {
     let remote = server.address().to_string();
     let files = old.files(folder, "client", &old);
     let client = client(remote, Some(files.clone()));
-    client.acquire(&node(1), Previous::default()).await.unwrap();
+    client.acquire(&node(1), Subnets::default()).await.unwrap();
     // half a rotation breaks nothing
     let before = fs::read(folder.join("server.crt")).unwrap();
     fs::write(folder.join("server.crt"), "half a cert").unwrap();
-    client.acquire(&node(1), Previous::default()).await.unwrap();
+    client.acquire(&node(1), Subnets::default()).await.unwrap();
     fs::write(folder.join("server.crt"), before).unwrap();
-    client.acquire(&node(1), Previous::default()).await.unwrap();
+    client.acquire(&node(1), Subnets::default()).await.unwrap();
     new.files(folder, "server", &new);
     new.files(folder, "client", &new);
-    client.acquire(&node(1), Previous::default()).await.unwrap();
+    client.acquire(&node(1), Subnets::default()).await.unwrap();
     assert_eq!(fs::read(&files.ca).unwrap(), new.issuer.pem().into_bytes());
 }
 

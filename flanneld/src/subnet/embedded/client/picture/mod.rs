@@ -4,12 +4,9 @@
 //! pictures are not the truth about a network that works: leases that it does not know (yet) are carried on until they
 //! would have ended, or until it gives their subnet or their node something else.
 use crate::{
+    model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
-    subnet::{
-        SubnetKey,
-        alloc::overlap,
-        embedded::wire::{Line, TTL},
-    },
+    subnet::embedded::wire::{Line, TTL},
 };
 use serde_json::Value;
 use std::{
@@ -21,7 +18,7 @@ use std::{
 /// More leases than any network of this kind has; a bound for what a server can make a client hold.
 const MOST: usize = 200_000;
 
-type Map = BTreeMap<SubnetKey, Arc<Lease>>;
+type Map = BTreeMap<Subnets, Arc<Lease>>;
 
 /// All that is known.
 #[derive(Debug)]
@@ -31,7 +28,7 @@ pub struct Picture {
     ttl: Duration,
     leases: Map,
     /// of a store that is no more: until when
-    carried: BTreeMap<SubnetKey, (Arc<Lease>, Instant)>,
+    carried: BTreeMap<Subnets, (Arc<Lease>, Instant)>,
     /// pieces of a picture that is not whole yet
     pieces: Option<Map>,
     skipped: u64,
@@ -45,7 +42,7 @@ pub struct Effect {
     /// A whole picture has just arrived.
     pub whole: bool,
     /// These leases were revoked.
-    pub revoked: Vec<SubnetKey>,
+    pub revoked: Vec<Subnets>,
 }
 
 impl Default for Picture {
@@ -85,7 +82,7 @@ impl Picture {
     }
 
     /// The store's lease with that name.
-    pub fn get(&self, key: &SubnetKey) -> Option<&Lease> {
+    pub fn get(&self, key: &Subnets) -> Option<&Lease> {
         self.leases.get(key).map(Arc::as_ref)
     }
 
@@ -113,7 +110,7 @@ impl Picture {
             let mut pieces = self.pieces.take().unwrap_or_default();
             for lease in leases {
                 if let Some(lease) = self.read(lease) {
-                    pieces.insert(lease.key(), lease);
+                    pieces.insert(lease.subnets, lease);
                 }
             }
             if pieces.len() > MOST {
@@ -133,7 +130,7 @@ impl Picture {
                 continue;
             };
             if event.kind == "removed" {
-                let key = lease.key();
+                let key = lease.subnets;
                 effect.changed |= self.leases.remove(&key).is_some();
                 effect.changed |= self.carried.remove(&key).is_some();
                 if event.reason == "revoked" {
@@ -184,9 +181,9 @@ impl Picture {
 
     /// Adds or changes a lease of the store's; what it contradicts is no longer carried.
     fn put(&mut self, lease: Arc<Lease>) -> bool {
-        let key = lease.key();
+        let key = lease.subnets;
         self.carried.retain(|old, (carried, _)| {
-            !overlap(old, &key) && !carried.attrs.same_node(&lease.attrs)
+            !old.overlaps(&key) && !carried.attrs.same_node(&lease.attrs)
         });
         let changed = self.leases.get(&key) != Some(&lease);
         self.leases.insert(key, lease);

@@ -1,8 +1,5 @@
 use super::*;
-use crate::subnet::{
-    Previous,
-    embedded::store::{News, Store},
-};
+use crate::subnet::embedded::store::{News, Store};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -28,7 +25,7 @@ fn known(picture: &Picture) -> Vec<String> {
     let mut keys: Vec<String> = picture
         .leases()
         .iter()
-        .map(|lease| lease.key().to_string())
+        .map(|lease| lease.subnets.to_string())
         .collect();
     keys.sort();
     keys
@@ -193,18 +190,18 @@ proptest! {
                 ..LeaseAttrs::default()
             };
             match what {
-                0..=2 => drop(store.acquire(attrs, Previous::default(), None).unwrap()),
+                0..=2 => drop(store.acquire(attrs, Subnets::default(), None).unwrap()),
                 3 => {
                     let held = store.leases().into_iter().find(|lease| lease.attrs.same_node(&attrs));
-                    held.map(|lease| store.revoke(lease.key()).unwrap()).unwrap_or_default();
+                    held.map(|lease| store.revoke(lease.subnets).unwrap()).unwrap_or_default();
                 }
                 _ => {
                     let cursor = (what == 4).then(|| picture.resume().map(|(_, cursor)| cursor)).flatten();
                     picture.apply(line_of(&store, cursor), now).unwrap();
-                    let seen: Map = picture.leases().iter().map(|lease| (lease.key(), lease.clone())).collect();
+                    let seen: Map = picture.leases().iter().map(|lease| (lease.subnets, lease.clone())).collect();
                     prop_assert_eq!(seen.len(), store.leases().len());
                     for lease in store.leases() {
-                        prop_assert_eq!(&seen[&lease.key()].attrs, &lease.attrs);
+                        prop_assert_eq!(&seen[&lease.subnets].attrs, &lease.attrs);
                     }
                 }
             }

@@ -1,0 +1,124 @@
+//! Retries: one exponential backoff for every loop of the daemon, and the loop's log lines.
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+/// A reason that stays the same is logged again after this.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
+
+/// When to try again after a failure: the delay doubles with each attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ExponentialBackoff {
+    /// The delay after the first failure.
+    pub(crate) first: Duration,
+    /// No delay is longer.
+    pub(crate) longest: Duration,
+}
+
+impl ExponentialBackoff {
+    /// For a peer over the network: a server that restarts is back within a second, one that is away longer
+    /// must not be flooded.
+    pub(crate) const NETWORK: ExponentialBackoff = ExponentialBackoff {
+        first: Duration::from_millis(100),
+        longest: Duration::from_secs(5),
+    };
+
+    /// The delay after the failure number `attempt`, the first of which is 1.
+    pub(crate) fn delay(&self, attempt: u32) -> Duration {
+        let factor = 2u32.saturating_pow(attempt.saturating_sub(1));
+        self.first.saturating_mul(factor).min(self.longest)
+    }
+
+    /// The same with jitter, so that the nodes of a cluster do not return at one moment: between half of the delay
+    /// and all of it.
+    pub(crate) fn jittered(&self, attempt: u32) -> Duration {
+        let share = u64::from(random_u32()) as f64 / f64::from(u32::MAX);
+        self.delay(attempt).mul_f64(0.5 + 0.5 * share)
+    }
+}
+
+/// A loop that retries one thing until it succeeds. It logs each new reason once, and the end of the outage.
+#[derive(Debug)]
+pub(crate) struct Retry {
+    what: String,
+    backoff: ExponentialBackoff,
+    attempt: u32,
+    since: Option<Instant>,
+    logged: Option<(String, Instant)>,
+}
+
+impl Retry {
+    /// `what` completes the log lines "waiting for {what}: {reason}" and "{what} is back".
+    pub(crate) fn new(what: impl Into<String>, backoff: ExponentialBackoff) -> Retry {
+        Retry {
+            what: what.into(),
+            backoff,
+            attempt: 0,
+            since: None,
+            logged: None,
+        }
+    }
+
+    /// Logs why an attempt failed and waits until the next one.
+    pub(crate) async fn failed(&mut self, reason: &str) {
+        let now = Instant::now();
+        self.since.get_or_insert(now);
+        let known = self.logged.as_ref().is_some_and(|(logged, at)| {
+            logged == reason && now.duration_since(*at) < REMINDER_INTERVAL
+        });
+        if !known {
+            warn!("waiting for {}: {reason}", self.what);
+            self.logged = Some((reason.to_owned(), now));
+        }
+        self.attempt = self.attempt.saturating_add(1);
+        sleep(self.backoff.jittered(self.attempt)).await;
+    }
+
+    /// An attempt succeeded: the next failure starts from the first delay.
+    pub(crate) fn succeeded(&mut self) {
+        self.attempt = 0;
+        self.logged = None;
+        if let Some(since) = self.since.take() {
+            info!("{} is back after {:.1?}", self.what, since.elapsed());
+        }
+    }
+}
+
+/// Zero where the system has no random numbers: jitter is then missing, and that is all.
+fn random_u32() -> u32 {
+    getrandom::u32().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BACKOFF: ExponentialBackoff = ExponentialBackoff::NETWORK;
+
+    #[test]
+    fn delay_doubles_up_to_the_longest() {
+        let delays =
+            [1, 2, 3, 6, 7, 40, u32::MAX].map(|attempt| BACKOFF.delay(attempt).as_millis());
+        assert_eq!(delays, [100, 200, 400, 3200, 5000, 5000, 5000]);
+    }
+
+    #[test]
+    fn jitter_keeps_at_least_half_of_the_delay() {
+        for attempt in 1..50 {
+            let (delay, jittered) = (BACKOFF.delay(attempt), BACKOFF.jittered(attempt));
+            assert!((delay / 2..=delay).contains(&jittered), "{jittered:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn success_starts_over_from_the_first_delay() {
+        let mut retry = Retry::new("a server", BACKOFF);
+        for _ in 0..10 {
+            retry.failed("no").await;
+        }
+        retry.succeeded();
+        let start = Instant::now();
+        retry.failed("no").await;
+        assert!(start.elapsed() <= BACKOFF.first);
+    }
+}
