@@ -2,7 +2,7 @@
 //! has a reason, which goes with the new number, or is a mistake.
 
 use std::{collections::BTreeMap, process::Command};
-use tests::{Case, Cni, Host, binaries, case};
+use tests::{Cni, Host, binaries, scenario};
 
 const BIN: &str = "/opt/cni/bin";
 const CONF: &str = r#"{"cniVersion":"1.0.0","name":"cbr0","type":"flannel","delegate":{"hairpinMode":true,"isDefaultGateway":true}}"#;
@@ -12,34 +12,28 @@ const SIZE: u64 = 5_000_000;
 /// Crates in the suite, our own included.
 const CRATES: usize = 45;
 
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("budget/flannel-add", || {
-            let cost = Cost::of("ADD");
-            cost.within(
-                "ADD",
-                &[
-                    ("processes", 1),
-                    ("netlink requests", 16),
-                    ("system calls", 250),
-                ],
-            );
-        }),
-        case("budget/flannel-del", || {
-            let cost = Cost::of("DEL");
-            cost.within(
-                "DEL",
-                &[
-                    ("processes", 1),
-                    ("netlink requests", 6),
-                    ("system calls", 200),
-                ],
-            );
-        }),
-        case("budget/crates-of-the-suite", crates),
-        case("budget/size-of-the-suite", size).unless(debug_build()),
-    ]
+#[scenario]
+fn an_add_of_flannel_stays_within_its_budget() {
+    Cost::of("ADD").within(
+        "ADD",
+        &[
+            ("processes", 1),
+            ("netlink requests", 16),
+            ("system calls", 250),
+        ],
+    );
+}
+
+#[scenario]
+fn a_del_of_flannel_stays_within_its_budget() {
+    Cost::of("DEL").within(
+        "DEL",
+        &[
+            ("processes", 1),
+            ("netlink requests", 6),
+            ("system calls", 200),
+        ],
+    );
 }
 
 struct Cost(BTreeMap<&'static str, usize>);
@@ -113,7 +107,8 @@ impl Cost {
     }
 }
 
-fn crates() {
+#[scenario]
+fn the_suite_links_few_crates() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let output = Command::new(env!("CARGO"))
         .args([
@@ -168,7 +163,8 @@ fn debug_build() -> Option<String> {
     })
 }
 
-fn size() {
+#[scenario(unless = debug_build)]
+fn the_suite_is_small() {
     let size = std::fs::metadata(binaries::program("cni-suite"))
         .expect("suite")
         .len();

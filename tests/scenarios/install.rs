@@ -6,21 +6,9 @@ use std::{
     path::Path,
     process::{Command, Output},
 };
-use tests::{Case, binaries, case};
+use tests::{binaries, scenario};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("install/there-and-back", there_and_back),
-        case("install/replaces-by-rename", replaces_by_rename),
-        case(
-            "install/keeps-a-changed-conf-list",
-            keeps_a_changed_conf_list,
-        ),
-    ]
-}
 
 fn run(script: &str, arguments: &[&Path], destination: &Path) -> Output {
     let at = |place: &str| destination.join(place);
@@ -61,7 +49,8 @@ fn files(folder: &Path) -> Vec<String> {
     files
 }
 
-fn there_and_back() {
+#[scenario]
+fn uninstall_restores_what_install_replaced() {
     let folder = tempfile::tempdir().expect("folder");
     let bin = folder.path().join("opt/cni/bin");
     fs::create_dir_all(&bin).expect("bin");
@@ -102,7 +91,8 @@ fn there_and_back() {
     );
 }
 
-fn replaces_by_rename() {
+#[scenario]
+fn install_replaces_files_by_rename() {
     let folder = tempfile::tempdir().expect("folder");
     install(folder.path());
     let suite = folder.path().join("opt/cni/bin/cni-suite");
@@ -123,7 +113,8 @@ fn replaces_by_rename() {
     );
 }
 
-fn keeps_a_changed_conf_list() {
+#[scenario]
+fn a_changed_conf_list_survives_install_and_uninstall() {
     let folder = tempfile::tempdir().expect("folder");
     let conf_list = folder.path().join("etc/cni/net.d/10-flannel.conflist");
     fs::create_dir_all(conf_list.parent().expect("folder")).expect("folder");

@@ -11,8 +11,10 @@ pub mod sandbox;
 pub mod suite;
 pub mod underlay;
 
+pub use ::inventory;
 pub use cni::{Cni, Outcome};
 pub use host::{Host, Pod};
 pub use process::Process;
-pub use suite::{Case, case, skipped};
+pub use scenario_macro::{scenario, scenarios};
+pub use suite::{Case, Registered, case};
 pub use underlay::Underlay;

@@ -1,6 +1,74 @@
-//! The test runner's cases: passed, failed, or skipped with a reason that is counted and shown.
+//! The test runner: collects the registered cases; each passes, fails, or is skipped with a reason
+//! that is counted and shown.
 
 use libtest_mimic::{Arguments, Trial};
+
+/// Why a case cannot run on this machine; `None` where it can.
+pub type SkipReason = fn() -> Option<String>;
+
+/// What [`macro@crate::scenario`] and [`macro@crate::scenarios`] register.
+pub struct Registered {
+    module: &'static str,
+    unless: Option<SkipReason>,
+    make: Make,
+}
+
+enum Make {
+    One(&'static str, fn()),
+    Many(fn() -> Vec<Case>),
+}
+
+inventory::collect!(Registered);
+
+impl Registered {
+    /// One case: its function fails by a panic.
+    pub const fn scenario(
+        module: &'static str,
+        name: &'static str,
+        run: fn(),
+        unless: Option<SkipReason>,
+    ) -> Registered {
+        Registered {
+            module,
+            unless,
+            make: Make::One(name, run),
+        }
+    }
+
+    /// Cases that a function makes.
+    pub const fn scenarios(
+        module: &'static str,
+        _name: &'static str,
+        make: fn() -> Vec<Case>,
+        unless: Option<SkipReason>,
+    ) -> Registered {
+        Registered {
+            module,
+            unless,
+            make: Make::Many(make),
+        }
+    }
+
+    fn cases(&self) -> Vec<Case> {
+        let mut modules = self.module.split("::");
+        let root = modules.next().unwrap_or(self.module);
+        let area = modules.next().unwrap_or(root);
+        let mut cases = match self.make {
+            Make::One(name, run) => vec![case(name, run)],
+            Make::Many(make) => make(),
+        };
+        for case in &mut cases {
+            case.name = format!("{area}/{}", case.name);
+        }
+        match self.unless.and_then(|unless| unless()) {
+            Some(reason) => cases
+                .into_iter()
+                .map(|case| case.skipped(&reason))
+                .collect(),
+            None => cases,
+        }
+    }
+}
 
 /// A case by name.
 pub struct Case {
@@ -8,19 +76,11 @@ pub struct Case {
     run: Result<Box<dyn FnOnce() + Send>, String>,
 }
 
-/// A case that runs; it fails by panicking.
+/// A case that runs; it fails by a panic.
 pub fn case(name: &str, run: impl FnOnce() + Send + 'static) -> Case {
     Case {
         name: name.to_owned(),
         run: Ok(Box::new(run)),
-    }
-}
-
-/// A case that cannot run on this machine, and why.
-pub fn skipped(name: &str, reason: &str) -> Case {
-    Case {
-        name: name.to_owned(),
-        run: Err(reason.to_owned()),
     }
 }
 
@@ -29,28 +89,43 @@ impl Case {
     #[must_use]
     pub fn unless(self, reason: Option<String>) -> Case {
         match reason {
-            Some(reason) => Case {
-                name: self.name,
-                run: Err(reason),
-            },
+            Some(reason) => self.skipped(&reason),
             None => self,
+        }
+    }
+
+    fn skipped(self, reason: &str) -> Case {
+        Case {
+            name: self.name,
+            run: Err(reason.to_owned()),
         }
     }
 }
 
-/// Runs all, prints why any was skipped, and ends the process with the right code.
-pub fn main(cases: Vec<Case>) -> ! {
-    run(cases, Arguments::from_args())
+/// Runs every registered case and the listed ones, prints the reason of each skip, and ends the
+/// process with the code that tells whether all passed.
+pub fn main(listed: Vec<Case>) -> ! {
+    run(listed, Arguments::from_args())
 }
 
-/// The same, one after the other: for cases that share a machine.
-pub fn main_in_turn(cases: Vec<Case>) -> ! {
+/// The same, one case after the other: for cases that share a machine.
+pub fn main_in_turn() -> ! {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    run(cases, arguments)
+    run(Vec::new(), arguments)
 }
 
-fn run(cases: Vec<Case>, arguments: Arguments) -> ! {
+fn run(mut cases: Vec<Case>, arguments: Arguments) -> ! {
+    let registered = inventory::iter::<Registered>.into_iter();
+    cases.extend(registered.flat_map(Registered::cases));
+    cases.sort_by(|one, other| one.name.cmp(&other.name));
+    for pair in cases.windows(2) {
+        assert!(
+            pair[0].name != pair[1].name,
+            "two cases are named {}",
+            pair[0].name
+        );
+    }
     let mut reasons = Vec::new();
     let trials = cases
         .into_iter()

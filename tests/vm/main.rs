@@ -5,27 +5,23 @@ mod initramfs;
 mod kernel;
 mod machine;
 
-use tests::{Case, case};
+use tests::scenario;
 
 fn main() {
-    let missing = machine::missing();
-    let cases: Vec<Case> = vec![case("vm/vlans", || {
-        scenarios(
-            "vlan",
-            &[
-                "linux_net/bridge_vlans",
-                "bridge/vlan/apart",
-                "bridge/vlan/trunk",
-                "bridge/vlan/gateway",
-            ],
-        )
-    })];
-    tests::suite::main(
-        cases
-            .into_iter()
-            .map(|case| case.unless(missing.clone()))
-            .collect(),
-    )
+    tests::suite::main(Vec::new())
+}
+
+#[scenario(unless = machine::missing)]
+fn vlan_scenarios_pass_where_bridges_filter_vlans() {
+    scenarios(
+        "vlan",
+        &[
+            "linux_net/bridge_vlans",
+            "bridge/vlan/apart",
+            "bridge/vlan/trunk",
+            "bridge/vlan/gateway",
+        ],
+    );
 }
 
 /// Runs the scenarios whose name contains `filter` inside. None may fail, and each of `must` has to run.

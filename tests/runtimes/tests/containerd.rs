@@ -6,7 +6,7 @@ use runtimes::{
     machine,
 };
 use std::{fs, time::Duration};
-use tests::{Case, case, process::eventually};
+use tests::{process::eventually, scenario};
 
 /// flannel with its usual companions.
 const FLANNEL: &str = include_str!("../../../cni-conf/net.d/10-flannel.conflist");
@@ -17,17 +17,6 @@ const BRIDGE: &str = r#"{"name":"cbr0","cniVersion":"0.4.0","plugins":[
     {"type":"portmap","capabilities":{"portMappings":true}}]}"#;
 const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.7.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n";
 const STORE: &str = "/var/lib/cni/networks/cbr0";
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("containerd/pods-and-host-ports", pods_and_host_ports),
-        case("containerd/sixteen-at-once", sixteen_at_once),
-        case("containerd/restart", restart),
-        case("containerd/no-subnet-env", no_subnet_env),
-        case("containerd/go-to-ours-and-back", go_to_ours_and_back),
-    ]
-}
 
 fn with_flannel() -> (Containerd, Cri) {
     machine::install(machine::ours());
@@ -57,7 +46,8 @@ fn greets(cri: &mut Cri, from: &Pod, address: &str, name: &str) {
     assert_eq!(page.trim(), name);
 }
 
-fn pods_and_host_ports() {
+#[scenario(unless = machine::missing)]
+fn pods_reach_each_other_and_host_ports() {
     let (containerd, mut cri) = with_flannel();
     let a = cri
         .run_pod("a", &[(8081, 80)])
@@ -80,7 +70,8 @@ fn pods_and_host_ports() {
     containerd.stop();
 }
 
-fn sixteen_at_once() {
+#[scenario(unless = machine::missing)]
+fn sixteen_pods_at_once_get_distinct_addresses() {
     let (containerd, mut cri) = with_flannel();
     let names: Vec<String> = (0..16).map(|number| format!("many{number}")).collect();
     let pods: Vec<Pod> = std::thread::scope(|scope| {
@@ -108,7 +99,8 @@ fn sixteen_at_once() {
     containerd.stop();
 }
 
-fn restart() {
+#[scenario(unless = machine::missing)]
+fn pods_survive_a_restart_of_containerd() {
     let (containerd, mut cri) = with_flannel();
     let pod = cri.run_pod("stays", &[(8082, 80)]).expect("pod");
     containerd.stop();
@@ -127,7 +119,8 @@ fn restart() {
     containerd.stop();
 }
 
-fn no_subnet_env() {
+#[scenario(unless = machine::missing)]
+fn a_pod_starts_once_subnet_env_exists() {
     let (containerd, mut cri) = with_flannel();
     fs::remove_file("/run/flannel/subnet.env").expect("remove");
     let error = cri
@@ -141,7 +134,8 @@ fn no_subnet_env() {
     containerd.stop();
 }
 
-fn go_to_ours_and_back() {
+#[scenario(unless = machine::missing)]
+fn go_and_our_plugins_take_over_from_each_other() {
     machine::install(machine::go());
     machine::configure(BRIDGE);
     let containerd = Containerd::start();

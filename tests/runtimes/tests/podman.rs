@@ -5,21 +5,12 @@ use runtimes::{
     machine,
 };
 use std::fs;
-use tests::{Case, case};
+use tests::scenario;
 
 const CONF_LIST: &str = r#"{"name":"pods","cniVersion":"0.4.0","plugins":[
     {"type":"bridge","bridge":"cni1","isGateway":true,"ipMasq":true,"hairpinMode":true,
      "ipam":{"type":"host-local","ranges":[[{"subnet":"10.89.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}},
     {"type":"portmap","capabilities":{"portMappings":true}}]}"#;
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("podman/run-publish-remove", run_publish_remove),
-        case("podman/sixteen-at-once", sixteen_at_once),
-        case("podman/restart", restart),
-    ]
-}
 
 fn configure() {
     machine::install(machine::ours());
@@ -41,7 +32,8 @@ fn podman(arguments: &str) -> String {
     ))
 }
 
-fn run_publish_remove() {
+#[scenario(unless = machine::missing)]
+fn a_published_port_serves_until_removal() {
     configure();
     podman(&format!("load -q -i {}", image::ARCHIVE));
     podman(&format!(
@@ -77,7 +69,8 @@ fn nothing_left() {
     assert!(!rules.contains("10.89.0."), "{rules}");
 }
 
-fn sixteen_at_once() {
+#[scenario(unless = machine::missing)]
+fn sixteen_containers_at_once_get_distinct_addresses() {
     configure();
     podman(&format!("load -q -i {}", image::ARCHIVE));
     let ips: Vec<String> = std::thread::scope(|scope| {
@@ -112,8 +105,8 @@ fn sixteen_at_once() {
     nothing_left();
 }
 
-/// A container that stops and starts gets a network again, and the host port with it.
-fn restart() {
+#[scenario(unless = machine::missing)]
+fn a_restarted_container_keeps_its_host_port() {
     configure();
     podman(&format!("load -q -i {}", image::ARCHIVE));
     podman(&format!(

@@ -16,7 +16,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
-use tests::{Case, case};
+use tests::{Case, case, scenarios};
 
 const NFTABLES: Chain = Chain {
     plugins: &["flannel", "portmap"],
@@ -36,19 +36,12 @@ const COMPANIONS: Chain = Chain {
     filter: "nftables",
 };
 
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    let killed = |name: &str, chain, cleaning| {
-        case(&format!("fault_points/{name}"), move || {
-            killed::at_every_step(chain, cleaning)
-        })
-    };
-    let refused = |name: &str, chain| {
-        case(&format!("fault_points/{name}"), move || {
-            refused::at_every_step(chain)
-        })
-    };
-    let cases = [
+#[scenarios(unless = cannot_trace)]
+fn disturbed_adds() -> Vec<Case> {
+    let killed =
+        |name: &str, chain, cleaning| case(name, move || killed::at_every_step(chain, cleaning));
+    let refused = |name: &str, chain| case(name, move || refused::at_every_step(chain));
+    vec![
         killed("del", NFTABLES, Cleaning::Del),
         killed(
             "del-without-namespace",
@@ -69,9 +62,7 @@ pub fn cases() -> Vec<Case> {
         refused("refused", NFTABLES),
         refused("iptables-refused", IPTABLES),
         refused("companions-refused", COMPANIONS),
-    ];
-    let reason = cannot_trace();
-    cases.map(|case| case.unless(reason.clone())).into()
+    ]
 }
 
 fn cannot_trace() -> Option<String> {

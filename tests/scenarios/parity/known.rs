@@ -1,6 +1,8 @@
 //! The differences that there are. Those that are ours have a name, which `docs/differences.md` explains; the others are the age of
 //! Debian's plugins (1.1.1, of 2022): what upstream says today is what ours says.
 
+use tests::scenario;
+
 /// What Go's text says at some steps, and what ours says in its place.
 struct Known {
     /// the heading in the document; None where only Debian's version is older
@@ -207,8 +209,8 @@ pub fn in_our_words(life: &str, step: &str, go: &str) -> String {
     })
 }
 
-/// Every name is a heading of the document.
-pub fn are_explained() {
+#[scenario]
+fn every_known_difference_is_a_heading_of_the_document() {
     let document = include_str!("../../../docs/differences.md");
     for name in KNOWN.iter().filter_map(|known| known.name) {
         assert!(

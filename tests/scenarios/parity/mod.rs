@@ -10,25 +10,19 @@ mod refusals;
 
 use life::{Life, Step, Whose};
 use std::path::Path;
-use tests::{Case, case};
+use tests::{Case, case, scenarios};
 
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    let no_go = (!Path::new("/usr/lib/cni/bridge").exists())
-        .then(|| "no /usr/lib/cni/bridge (Debian package containernetworking-plugins)".to_owned());
-    let mut cases: Vec<Case> = lives::all()
-        .into_iter()
-        .map(|life| case(&format!("parity/{}", life.name), move || compare(&life)))
-        .collect();
-    cases.push(case("parity/refusals", refusals::compare));
-    cases.push(case(
-        "parity/every-difference-is-explained",
-        known::are_explained,
-    ));
-    cases
-        .into_iter()
-        .map(|case| case.unless(no_go.clone()))
+#[scenarios(unless = without_go_plugins)]
+fn lives() -> Vec<Case> {
+    let lives = lives::all().into_iter();
+    lives
+        .map(|life| case(life.name, move || compare(&life)))
         .collect()
+}
+
+fn without_go_plugins() -> Option<String> {
+    (!Path::new("/usr/lib/cni/bridge").exists())
+        .then(|| "no /usr/lib/cni/bridge (Debian package containernetworking-plugins)".to_owned())
 }
 
 fn compare(life: &Life) {

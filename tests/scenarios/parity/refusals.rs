@@ -1,8 +1,8 @@
 //! Configurations that are refused, and the words they are refused with.
 
-use super::{known, plain::plain};
+use super::{known, plain::plain, without_go_plugins};
 use serde_json::{Value, json};
-use tests::{Cni, Host, binaries};
+use tests::{Cni, Host, binaries, scenario};
 
 /// Plugin, CNI_ARGS, keys beside the usual ones.
 fn refused() -> Vec<(&'static str, &'static str, Value)> {
@@ -90,7 +90,8 @@ fn refused() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
-pub fn compare() {
+#[scenario(unless = without_go_plugins)]
+fn go_and_ours_refuse_the_same_configurations() {
     let host = Host::new("node");
     host.run(|| binaries::install_suite("/opt/cni/bin".as_ref()));
     let mut unexpected = String::new();
