@@ -3,6 +3,7 @@
 //! select again whenever the host's network changes.
 mod addresses;
 mod direct_routes;
+pub(crate) mod error;
 mod select;
 mod tracker;
 
@@ -88,30 +89,15 @@ impl HostNetwork {
     }
 }
 
-/// Why no underlay was found.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum Error {
-    /// No interface option was given and the default way failed.
-    #[error("Failed to find any valid interface to use: {0}")]
-    Default(String),
-    /// Every given interface option failed; the reasons in order.
-    #[error(
-        "Failed to find interface to use that matches the interfaces and/or regexes provided: {}",
-        .0.join("; ")
-    )]
-    Given(Vec<String>),
-}
-
 impl fmt::Display for Underlay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (MTU {})", self.name, self.mtu)?;
-        if let (Some(address), Some(public)) = (self.address, self.public_ip) {
-            write!(f, ", {address}")?;
-            if public != address {
-                write!(f, " known to peers as {public}")?;
-            }
-        }
-        if let (Some(address), Some(public)) = (self.address_v6, self.public_ipv6) {
+        let v4 = self.address.zip(self.public_ip);
+        let v6 = self.address_v6.zip(self.public_ipv6);
+        let v4 = v4.map(|(address, public)| (address.into(), public.into()));
+        let v6 = v6.map(|(address, public)| (address.into(), public.into()));
+        for (address, public) in v4.into_iter().chain(v6) {
+            let (address, public): (IpAddr, IpAddr) = (address, public);
             write!(f, ", {address}")?;
             if public != address {
                 write!(f, " known to peers as {public}")?;

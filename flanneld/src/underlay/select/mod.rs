@@ -1,148 +1,121 @@
-//! From what was asked for and what was host to an underlay.
-use super::{Error, HostNetwork, Selector, Underlay, addresses};
+//! Selects the underlay from the options and a dump of the host's network.
+use super::{
+    HostNetwork, Selector, Underlay, addresses,
+    error::{Error, Reason, Rejected},
+};
 use linux_net::{link::Link, route::Route};
 use regex::Regex;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// An interface, and the addresses on it that the way of finding it fixed.
-#[derive(Default)]
-struct Found<'a> {
-    link: Option<&'a Link>,
+/// An interface, with the addresses on it that the way of finding it fixed.
+struct Candidate<'a> {
+    link: &'a Link,
     v4: Option<Ipv4Addr>,
     v6: Option<Ipv6Addr>,
 }
 
-/// Chooses. Each `--iface` is tried in order, then each `--iface-regex`, then `--iface-can-reach`; without any of them the
-/// interface that owns the public IP, else that of the default route.
+impl<'a> Candidate<'a> {
+    fn new(link: &'a Link, address: Option<IpAddr>) -> Candidate<'a> {
+        let (v4, v6) = match address {
+            None => (None, None),
+            Some(IpAddr::V4(v4)) => (Some(v4), None),
+            Some(IpAddr::V6(v6)) => (None, Some(v6)),
+        };
+        Candidate { link, v4, v6 }
+    }
+}
+
+/// Tries each `-iface` in order, then each `-iface-regex`, then `-iface-can-reach`. Without any of them
+/// it takes the interface that has the public IP, else that of the default route.
 pub(crate) fn select(selector: &Selector, host: &HostNetwork) -> Result<Underlay, Error> {
     let by_name = selector
         .interfaces
         .iter()
-        .map(|name| by_name(host, name).map_err(|reason| format!("-iface={name}: {reason}")));
+        .map(|name| ("iface", name.clone(), by_name(host, name)));
     let by_pattern = selector.patterns.iter().map(|pattern| {
-        by_pattern(selector, host, pattern)
-            .map_err(|reason| format!("-iface-regex={pattern}: {reason}"))
+        let found = by_pattern(selector, host, pattern);
+        ("iface-regex", pattern.to_string(), found)
     });
     let by_route = selector
         .can_reach
         .iter()
-        .map(|ip| by_route(host).map_err(|reason| format!("-iface-can-reach={ip}: {reason}")));
-    let mut reasons = Vec::new();
-    for found in by_name.chain(by_pattern).chain(by_route) {
-        match found.and_then(|found| complete(selector, host, found)) {
+        .map(|ip| ("iface-can-reach", ip.to_string(), by_route(host)));
+    let mut rejected = Vec::new();
+    for (option, value, found) in by_name.chain(by_pattern).chain(by_route) {
+        match found.and_then(|candidate| complete(selector, host, candidate)) {
             Ok(underlay) => return Ok(underlay),
-            Err(reason) => reasons.push(reason),
+            Err(reason) => rejected.push(Rejected {
+                option,
+                value,
+                reason,
+            }),
         }
     }
-    if !reasons.is_empty() {
-        return Err(Error::Given(reasons));
+    if !rejected.is_empty() {
+        return Err(Error::Options(rejected));
     }
     by_default(selector, host)
-        .and_then(|found| complete(selector, host, found))
+        .and_then(|candidate| complete(selector, host, candidate))
         .map_err(Error::Default)
 }
 
-fn by_name<'a>(host: &'a HostNetwork, name: &str) -> Result<Found<'a>, String> {
-    let Ok(ip) = name.parse::<IpAddr>() else {
-        let link = host.links.iter().find(|link| link.name == name);
-        let link =
-            link.ok_or_else(|| format!("error looking up interface {name}: no such interface"))?;
-        return Ok(Found {
-            link: Some(link),
-            ..Found::default()
-        });
-    };
-    at(host, ip)
+fn by_name<'a>(host: &'a HostNetwork, name: &str) -> Result<Candidate<'a>, Reason> {
+    if let Ok(ip) = name.parse() {
+        return by_address(host, ip);
+    }
+    let link = host.link(name);
+    let link = link.ok_or_else(|| Reason::NoSuchInterface(name.to_owned()))?;
+    Ok(Candidate::new(link, None))
 }
 
-/// The interface that has `ip`, with that address fixed.
-fn at(host: &HostNetwork, ip: IpAddr) -> Result<Found<'_>, String> {
+fn by_address(host: &HostNetwork, ip: IpAddr) -> Result<Candidate<'_>, Reason> {
     let address = host.addresses.iter().find(|address| address.net.ip() == ip);
-    let link = address.and_then(|address| by_index(host, address.index));
-    let link = link.ok_or_else(|| {
-        format!("error looking up interface {ip}: no interface with given IP found")
-    })?;
-    Ok(match ip {
-        IpAddr::V4(v4) => Found {
-            link: Some(link),
-            v4: Some(v4),
-            v6: None,
-        },
-        IpAddr::V6(v6) => Found {
-            link: Some(link),
-            v4: None,
-            v6: Some(v6),
-        },
-    })
+    let link = address.and_then(|address| host.link_by_index(address.index));
+    let link = link.ok_or(Reason::NoInterfaceWithIp(ip))?;
+    Ok(Candidate::new(link, Some(ip)))
 }
 
-/// Addresses are matched before names; an address of a family that the network has not is not looked at.
+/// Matches addresses before names; addresses of a family that the network does not have do not match.
 fn by_pattern<'a>(
     selector: &Selector,
     host: &'a HostNetwork,
     pattern: &Regex,
-) -> Result<Found<'a>, String> {
-    for link in &host.links {
-        let of_link = host
-            .addresses
-            .iter()
-            .filter(|address| address.index == link.index);
-        let wanted = of_link
+) -> Result<Candidate<'a>, Reason> {
+    let is_wanted = |ip: &IpAddr| match ip {
+        IpAddr::V4(_) => selector.ipv4,
+        IpAddr::V6(ip) => selector.ipv6 && !ip.is_unicast_link_local(),
+    };
+    let mut matching = host.links.iter().flat_map(|link| {
+        host.addresses_of(link)
             .map(|address| address.net.ip())
-            .filter(|ip| match ip {
-                IpAddr::V4(_) => selector.ipv4,
-                IpAddr::V6(ip) => selector.ipv6 && !ip.is_unicast_link_local(),
-            });
-        let mut matching = wanted.filter(|ip| pattern.is_match(&ip.to_string()));
-        if let Some(ip) = matching.next() {
-            return at(host, ip);
-        }
+            .filter(|ip| is_wanted(ip) && pattern.is_match(&ip.to_string()))
+    });
+    if let Some(ip) = matching.next() {
+        return by_address(host, ip);
     }
-    if let Some(link) = host.links.iter().find(|link| pattern.is_match(&link.name)) {
-        return Ok(Found {
-            link: Some(link),
-            ..Found::default()
-        });
-    }
-    let names: Vec<_> = host.links.iter().map(|link| link.name.as_str()).collect();
-    Err(format!(
-        "could not match pattern {pattern} to any of the available network interfaces ({})",
-        names.join(", ")
-    ))
+    let mut links = host.links.iter();
+    let link = links.find(|link| pattern.is_match(&link.name));
+    let link = link.ok_or_else(|| Reason::NoMatch {
+        pattern: pattern.to_string(),
+        interfaces: host.links.iter().map(|link| link.name.clone()).collect(),
+    })?;
+    Ok(Candidate::new(link, None))
 }
 
-fn by_route(host: &HostNetwork) -> Result<Found<'_>, String> {
-    let route = host
-        .route_to_target
-        .as_ref()
-        .ok_or("there is no route to it")?;
-    let link = route.oif.and_then(|index| by_index(host, index));
-    let link = link.ok_or("the route to it has no single interface")?;
-    Ok(match route.prefsrc {
-        Some(IpAddr::V4(v4)) => Found {
-            link: Some(link),
-            v4: Some(v4),
-            v6: None,
-        },
-        Some(IpAddr::V6(v6)) => Found {
-            link: Some(link),
-            v4: None,
-            v6: Some(v6),
-        },
-        None => Found {
-            link: Some(link),
-            ..Found::default()
-        },
-    })
+fn by_route(host: &HostNetwork) -> Result<Candidate<'_>, Reason> {
+    let route = host.route_to_target.as_ref().ok_or(Reason::NoRoute)?;
+    let link = route.oif.and_then(|index| host.link_by_index(index));
+    let link = link.ok_or(Reason::RouteWithoutInterface)?;
+    Ok(Candidate::new(link, route.prefsrc))
 }
 
-/// A public IP names its interface; else the default routes do, and both families' must agree.
-fn by_default<'a>(selector: &Selector, host: &'a HostNetwork) -> Result<Found<'a>, String> {
+/// By the public IP if the host has it, else by the default routes, which must agree in dual stack.
+fn by_default<'a>(selector: &Selector, host: &'a HostNetwork) -> Result<Candidate<'a>, Reason> {
     if let (true, Some(ip)) = (selector.ipv4, selector.public_ip) {
-        return at(host, ip.into());
+        return by_address(host, ip.into());
     }
     if let (true, Some(ip)) = (selector.ipv6, selector.public_ipv6) {
-        return at(host, ip.into());
+        return by_address(host, ip.into());
     }
     let v4 = selector
         .ipv4
@@ -155,61 +128,51 @@ fn by_default<'a>(selector: &Selector, host: &'a HostNetwork) -> Result<Found<'a
     if let (Some(v4), Some(v6)) = (v4, v6)
         && v4.index != v6.index
     {
-        return Err(format!(
-            "v6 default route interface {:?} must be the same with v4 default route interface {:?}",
-            v6.name, v4.name
-        ));
+        return Err(Reason::DefaultRoutesDiffer {
+            v4: v4.name.clone(),
+            v6: v6.name.clone(),
+        });
     }
-    Ok(Found {
-        link: v4.or(v6),
-        ..Found::default()
-    })
+    let link = v4.or(v6).ok_or(Reason::NoFamily)?;
+    Ok(Candidate::new(link, None))
 }
 
-fn default_route(host: &HostNetwork, six: bool) -> Result<&Link, String> {
+/// The interface of the family's default route.
+fn default_route(host: &HostNetwork, ipv6: bool) -> Result<&Link, Reason> {
     let is_default = |route: &&Route| {
         route.dst.prefix() == 0
-            && route.dst.is_ipv6() == six
+            && route.dst.is_ipv6() == ipv6
             && route.kind == 1
             && route.table == 254
     };
-    let family = if six { "IPv6 " } else { "" };
-    let route = host.routes.iter().find(is_default);
-    let route = route.ok_or_else(|| {
-        format!("unable to find {family}default route; name the interface with -iface")
-    })?;
-    route.oif.and_then(|index| by_index(host, index)).ok_or_else(|| {
-        format!(
-            "found {family}default route but could not determine interface (it has several next hops); name it with -iface"
-        )
-    })
+    let family = if ipv6 { "IPv6 " } else { "" };
+    let mut routes = host.routes.iter();
+    let route = routes.find(is_default);
+    let route = route.ok_or(Reason::NoDefaultRoute { family })?;
+    let link = route.oif.and_then(|index| host.link_by_index(index));
+    link.ok_or(Reason::DefaultRouteWithoutInterface { family })
 }
 
-fn by_index(host: &HostNetwork, index: u32) -> Option<&Link> {
-    host.links.iter().find(|link| link.index == index)
-}
-
-/// Fills in what the interface was not found by.
-fn complete(selector: &Selector, host: &HostNetwork, found: Found<'_>) -> Result<Underlay, String> {
-    let link = found
-        .link
-        .ok_or("the network configuration enables neither IPv4 nor IPv6")?;
+/// Adds what the way of finding the interface did not fix.
+fn complete(
+    selector: &Selector,
+    host: &HostNetwork,
+    candidate: Candidate<'_>,
+) -> Result<Underlay, Reason> {
+    let link = candidate.link;
     if link.mtu == 0 {
-        return Err(format!(
-            "failed to determine MTU for interface {}: it is 0",
-            link.name
-        ));
+        return Err(Reason::ZeroMtu(link.name.clone()));
     }
-    let address = match found.v4 {
+    let address = match candidate.v4 {
         _ if !selector.ipv4 => None,
         Some(v4) => Some(v4),
         None => Some(addresses::ipv4(host, link)?),
     };
-    let address_v6 = match (found.v6, selector.public_ipv6) {
+    let address_v6 = match (candidate.v6, selector.public_ipv6) {
         _ if !selector.ipv6 => None,
         (Some(v6), _) => Some(v6),
-        // an IPv6 address of this interface that was asked for is taken rather than the first of it
-        (None, Some(public)) if owns(host, link, public) => Some(public),
+        // a public IPv6 address that the interface has comes before its best one
+        (None, Some(public)) if host.has_address(link, public.into()) => Some(public),
         (None, _) => Some(addresses::ipv6(host, link)?),
     };
     Ok(Underlay {
@@ -221,14 +184,6 @@ fn complete(selector: &Selector, host: &HostNetwork, found: Found<'_>) -> Result
         public_ip: address.map(|address| selector.public_ip.unwrap_or(address)),
         public_ipv6: address_v6.map(|address| selector.public_ipv6.unwrap_or(address)),
     })
-}
-
-fn owns(host: &HostNetwork, link: &Link, ip: Ipv6Addr) -> bool {
-    let mut of_link = host
-        .addresses
-        .iter()
-        .filter(|address| address.index == link.index);
-    of_link.any(|address| address.net.ip() == IpAddr::V6(ip))
 }
 
 #[cfg(test)]

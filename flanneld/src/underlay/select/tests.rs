@@ -1,7 +1,7 @@
 use super::*;
 use linux_net::{address::Address, link::Kind};
 
-pub fn link(index: u32, name: &str) -> Link {
+pub(crate) fn link(index: u32, name: &str) -> Link {
     Link {
         index,
         name: name.to_owned(),
@@ -22,7 +22,7 @@ pub fn link(index: u32, name: &str) -> Link {
     }
 }
 
-pub fn address(index: u32, net: &str, flags: u32) -> Address {
+pub(crate) fn address(index: u32, net: &str, flags: u32) -> Address {
     Address {
         index,
         net: net.parse().unwrap(),
@@ -32,14 +32,14 @@ pub fn address(index: u32, net: &str, flags: u32) -> Address {
     }
 }
 
-pub fn default_route(ipv6: bool, oif: Option<u32>) -> Route {
+pub(crate) fn default_route(ipv6: bool, oif: Option<u32>) -> Route {
     let mut route = Route::new(if ipv6 { "::/0" } else { "0.0.0.0/0" }.parse().unwrap());
     route.oif = oif;
     route
 }
 
 /// lo, eth0 (default route) and eth1.
-pub fn host() -> HostNetwork {
+pub(crate) fn host() -> HostNetwork {
     HostNetwork {
         links: vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1")],
         addresses: vec![
@@ -66,14 +66,14 @@ fn both() -> Selector {
     }
 }
 
-pub fn v4_only() -> Selector {
+pub(crate) fn v4_only() -> Selector {
     Selector {
         ipv4: true,
         ..Selector::default()
     }
 }
 
-pub fn iface(selector: Selector, names: &[&str]) -> Selector {
+pub(crate) fn iface(selector: Selector, names: &[&str]) -> Selector {
     Selector {
         interfaces: names.iter().map(|name| name.to_string()).collect(),
         ..selector
@@ -88,7 +88,7 @@ fn chosen(selector: &Selector, host: &HostNetwork) -> String {
 }
 
 #[test]
-fn the_default_route_decides() {
+fn default_route_decides() {
     assert_eq!(chosen(&v4_only(), &host()), "eth0 (MTU 1500), 172.31.0.1");
     assert_eq!(
         chosen(&both(), &host()),
@@ -102,7 +102,7 @@ fn the_default_route_decides() {
 }
 
 #[test]
-fn default_routes_that_do_not_decide() {
+fn missing_multipath_or_differing_default_routes_are_errors() {
     let mut none = host();
     none.routes.clear();
     assert!(
@@ -123,21 +123,21 @@ fn default_routes_that_do_not_decide() {
 }
 
 #[test]
-fn a_public_ip_names_its_interface() {
+fn public_ip_selects_the_interface_that_has_it() {
     let selector = Selector {
         public_ip: Some("192.168.5.1".parse().unwrap()),
         ..v4_only()
     };
     assert_eq!(chosen(&selector, &host()), "eth1 (MTU 1500), 192.168.5.1");
-    let elsewhere = Selector {
+    let not_on_host = Selector {
         public_ip: Some("203.0.113.9".parse().unwrap()),
         ..v4_only()
     };
     assert!(
-        chosen(&elsewhere, &host())
+        chosen(&not_on_host, &host())
             .starts_with("Failed to find any valid interface to use: error looking up interface")
     );
-    let behind_nat = iface(elsewhere, &["eth1"]);
+    let behind_nat = iface(not_on_host, &["eth1"]);
     assert_eq!(
         chosen(&behind_nat, &host()),
         "eth1 (MTU 1500), 192.168.5.1 known to peers as 203.0.113.9"
@@ -145,7 +145,7 @@ fn a_public_ip_names_its_interface() {
 }
 
 #[test]
-fn names_and_addresses_in_order() {
+fn interface_options_are_tried_in_order() {
     assert_eq!(
         chosen(&iface(v4_only(), &["nope", "eth1", "eth0"]), &host()),
         "eth1 (MTU 1500), 192.168.5.1"
@@ -169,7 +169,7 @@ fn names_and_addresses_in_order() {
 
 /// Go flannel crashes on the first and the last of these.
 #[test]
-fn both_families_by_one_address() {
+fn one_address_selects_the_interface_for_both_families() {
     assert_eq!(
         chosen(&iface(both(), &["fd55::1"]), &host()),
         "eth1 (MTU 1500), 192.168.5.1, fd55::1"
@@ -202,7 +202,7 @@ fn both_families_by_one_address() {
 }
 
 #[test]
-fn patterns_match_addresses_then_names() {
+fn patterns_match_addresses_before_names() {
     let pattern = |text: &str| Selector {
         patterns: vec![Regex::new(text).unwrap()],
         ..v4_only()
@@ -234,7 +234,7 @@ fn patterns_match_addresses_then_names() {
 }
 
 #[test]
-fn reach_comes_last() {
+fn can_reach_needs_a_route() {
     let mut host = host();
     let selector = Selector {
         can_reach: Some("192.168.5.9".parse().unwrap()),
@@ -251,7 +251,7 @@ fn reach_comes_last() {
 }
 
 #[test]
-fn addresses_by_rank() {
+fn best_address_is_global_then_permanent_then_stable() {
     let first = |flags: &[(&str, u32)]| {
         let mut host = host();
         host.addresses = flags
@@ -297,7 +297,7 @@ fn addresses_by_rank() {
 }
 
 #[test]
-fn an_mtu_of_nothing_is_an_error() {
+fn zero_mtu_is_an_error() {
     let mut host = host();
     host.links[1].mtu = 0;
     assert!(chosen(&v4_only(), &host).contains("failed to determine MTU for interface eth0"));
