@@ -1,46 +1,49 @@
 //! net-conf.json: the network that the cluster shares (upstream: pkg/subnet/config.go).
+mod error;
 mod subnets;
+
+pub(crate) use error::Error;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use subnets::{Numbers, V4, V6};
+use subnets::{Keyed, V4, V6};
 
-/// The configuration, defaults filled in.
+/// The configuration with its defaults.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NetworkConfig {
-    /// Default true.
-    pub enable_ipv4: bool,
-    /// Default false.
-    pub enable_ipv6: bool,
-    /// Rules by nftables.
-    pub enable_nftables: bool,
-    /// Masked.
-    pub network: Option<Ipv4Network>,
-    /// Masked.
-    pub ipv6_network: Option<Ipv6Network>,
-    /// First subnet that may be leased.
-    pub subnet_min: Option<Ipv4Addr>,
-    /// Last.
-    pub subnet_max: Option<Ipv4Addr>,
-    /// Prefix length of a subnet, 0 while not known.
-    pub subnet_len: u8,
-    /// First subnet that may be leased, IPv6.
-    pub ipv6_subnet_min: Option<Ipv6Addr>,
-    /// Last.
-    pub ipv6_subnet_max: Option<Ipv6Addr>,
-    /// Prefix length of a subnet, 0 while not known.
-    pub ipv6_subnet_len: u8,
-    /// Lower-cased `Backend.Type`; "udp" if Backend is absent, "" if it has no Type.
-    pub backend_type: String,
-    /// The whole Backend object.
-    pub backend: Map<String, Value>,
-    /// The text it was read from, for GET config.
-    pub raw: String,
+pub(crate) struct NetworkConfig {
+    /// default true
+    pub(crate) enable_ipv4: bool,
+    /// default false
+    pub(crate) enable_ipv6: bool,
+    /// nftables in place of iptables
+    pub(crate) enable_nftables: bool,
+    /// host bits cleared
+    pub(crate) network: Option<Ipv4Network>,
+    /// host bits cleared
+    pub(crate) ipv6_network: Option<Ipv6Network>,
+    /// first subnet that may be leased
+    pub(crate) subnet_min: Option<Ipv4Addr>,
+    /// last subnet that may be leased
+    pub(crate) subnet_max: Option<Ipv4Addr>,
+    /// prefix length of a subnet; 0 until `check_subnets` has set the default
+    pub(crate) subnet_len: u8,
+    /// as `subnet_min`
+    pub(crate) ipv6_subnet_min: Option<Ipv6Addr>,
+    /// as `subnet_max`
+    pub(crate) ipv6_subnet_max: Option<Ipv6Addr>,
+    /// as `subnet_len`
+    pub(crate) ipv6_subnet_len: u8,
+    /// `Backend.Type` in lower case; "udp" without Backend, "" if Backend has no Type
+    pub(crate) backend_type: String,
+    /// the whole Backend object
+    pub(crate) backend: Map<String, Value>,
+    /// the text that was parsed, as GET config serves it
+    pub(crate) raw: String,
 }
 
-/// The keys, as they stand in the file.
+/// The keys of the file.
 #[derive(Deserialize)]
 #[serde(default)]
 struct Keys {
@@ -97,11 +100,10 @@ struct BackendKeys {
 }
 
 impl NetworkConfig {
-    /// Parses by Go's rules (case-insensitive keys) with upstream's messages; no checks of subnets, nor whether any
-    /// family is enabled.
-    pub fn parse(text: &str) -> Result<NetworkConfig, String> {
-        let keys: Keys =
-            go_compat::json::from_slice(text.as_bytes()).map_err(|error| error.to_string())?;
+    /// Parses by Go's rules (case-insensitive keys) with upstream's messages. It checks neither the
+    /// subnets nor whether any family is enabled.
+    pub(crate) fn parse(text: &str) -> Result<NetworkConfig, Error> {
+        let keys: Keys = go_compat::json::from_slice(text.as_bytes()).map_err(Error::Json)?;
         let backend_type = match &keys.backend {
             None => "udp".to_owned(),
             Some(backend) => backend_type(backend)?,
@@ -114,7 +116,7 @@ impl NetworkConfig {
             ipv6_network: keys.ipv6_network.as_deref().map(network_v6).transpose()?,
             subnet_min: address_v4(keys.subnet_min)?,
             subnet_max: address_v4(keys.subnet_max)?,
-            // a length that no family has is refused by check_subnets, and means nothing where that is not called
+            // check_subnets refuses a length that no family has; nobody uses it without that check
             subnet_len: u8::try_from(keys.subnet_len).unwrap_or(u8::MAX),
             ipv6_subnet_min: address_v6(keys.ipv6_subnet_min)?,
             ipv6_subnet_max: address_v6(keys.ipv6_subnet_max)?,
@@ -125,104 +127,87 @@ impl NetworkConfig {
         })
     }
 
-    /// Fills in and checks SubnetLen, SubnetMin, SubnetMax (etcd and embedded managers), messages as upstream's.
-    pub fn check_subnets(&mut self) -> Result<(), String> {
+    /// Sets the defaults of SubnetLen, SubnetMin and SubnetMax and checks them, with upstream's
+    /// messages. The etcd and embedded managers need them; the Kubernetes one does not.
+    pub(crate) fn check_subnets(&mut self) -> Result<(), Error> {
         if self.enable_ipv4 {
-            let net = self
-                .network
-                .filter(|net| !is_zero(net.ip().into(), net.prefix()));
-            let net =
-                net.ok_or("please define a correct Network parameter in the flannel config")?;
-            let range = V4.check(
-                Numbers {
-                    network: u32::from(net.ip()).into(),
-                    prefix: net.prefix(),
-                    min: self.subnet_min.map(|ip| u32::from(ip).into()),
-                    max: self.subnet_max.map(|ip| u32::from(ip).into()),
-                    len: self.subnet_len,
-                },
-                |number| Ipv4Addr::from(low32(number)).to_string(),
-            )?;
-            self.subnet_len = range.len;
-            self.subnet_min = Some(low32(range.min).into());
-            self.subnet_max = Some(low32(range.max).into());
+            let subnets = V4.check(Keyed {
+                network: self
+                    .network
+                    .map(|net| (net.ip().to_bits().into(), net.prefix())),
+                min: self.subnet_min.map(|ip| ip.to_bits().into()),
+                max: self.subnet_max.map(|ip| ip.to_bits().into()),
+                len: self.subnet_len,
+            })?;
+            self.subnet_len = subnets.len;
+            self.subnet_min = Some(subnets::ipv4(subnets.min));
+            self.subnet_max = Some(subnets::ipv4(subnets.max));
         }
         if self.enable_ipv6 {
-            let net = self
-                .ipv6_network
-                .filter(|net| !is_zero(net.ip().into(), net.prefix()));
-            let net =
-                net.ok_or("please define a correct IPv6Network parameter in the flannel config")?;
-            let range = V6.check(
-                Numbers {
-                    network: net.ip().into(),
-                    prefix: net.prefix(),
-                    min: self.ipv6_subnet_min.map(u128::from),
-                    max: self.ipv6_subnet_max.map(u128::from),
-                    len: self.ipv6_subnet_len,
-                },
-                |number| Ipv6Addr::from(number).to_string(),
-            )?;
-            self.ipv6_subnet_len = range.len;
-            self.ipv6_subnet_min = Some(range.min.into());
-            self.ipv6_subnet_max = Some(range.max.into());
+            let subnets = V6.check(Keyed {
+                network: self
+                    .ipv6_network
+                    .map(|net| (net.ip().to_bits(), net.prefix())),
+                min: self.ipv6_subnet_min.map(Ipv6Addr::to_bits),
+                max: self.ipv6_subnet_max.map(Ipv6Addr::to_bits),
+                len: self.ipv6_subnet_len,
+            })?;
+            self.ipv6_subnet_len = subnets.len;
+            self.ipv6_subnet_min = Some(subnets.min.into());
+            self.ipv6_subnet_max = Some(subnets.max.into());
         }
         Ok(())
     }
 }
 
-fn backend_type(backend: &Map<String, Value>) -> Result<String, String> {
-    let keys: BackendKeys = go_compat::json::from_value(Value::Object(backend.clone()))
-        .map_err(|error| format!("error decoding Backend property of config: {error}"))?;
+fn backend_type(backend: &Map<String, Value>) -> Result<String, Error> {
+    let keys: BackendKeys =
+        go_compat::json::from_value(Value::Object(backend.clone())).map_err(Error::Backend)?;
     Ok(keys.kind.to_lowercase())
 }
 
-fn network_v4(text: &str) -> Result<Ipv4Network, String> {
-    match go_compat::cidr::masked(go_compat::cidr::parse(text)?) {
+fn network_v4(text: &str) -> Result<Ipv4Network, Error> {
+    match network(text)? {
         IpNetwork::V4(net) => Ok(net),
-        IpNetwork::V6(_) => Err("invalid IPv4 CIDR format".to_owned()),
+        IpNetwork::V6(_) => Err(Error::NetworkFamily("IPv4")),
     }
 }
 
-/// Unlike upstream, which takes an IPv4 network here and fails later, this names the mistake.
-fn network_v6(text: &str) -> Result<Ipv6Network, String> {
-    match go_compat::cidr::masked(go_compat::cidr::parse(text)?) {
+/// Upstream takes an IPv4 network here and fails later.
+fn network_v6(text: &str) -> Result<Ipv6Network, Error> {
+    match network(text)? {
         IpNetwork::V6(net) => Ok(net),
-        IpNetwork::V4(_) => Err("invalid IPv6 CIDR format".to_owned()),
+        IpNetwork::V4(_) => Err(Error::NetworkFamily("IPv6")),
     }
 }
 
-/// An address; the unspecified one means "not set", as upstream.
-fn address_v4(text: Option<String>) -> Result<Option<Ipv4Addr>, String> {
-    match parse_ip(text)? {
-        None => Ok(None),
-        Some(IpAddr::V4(ip)) => Ok(Some(ip).filter(|ip| !ip.is_unspecified())),
-        Some(IpAddr::V6(_)) => Err("invalid IPv4 address format".to_owned()),
+fn network(text: &str) -> Result<IpNetwork, Error> {
+    match go_compat::cidr::parse(text) {
+        Ok(net) => Ok(go_compat::cidr::masked(net)),
+        Err(_) => Err(Error::Cidr(text.to_owned())),
     }
 }
 
-fn address_v6(text: Option<String>) -> Result<Option<Ipv6Addr>, String> {
-    match parse_ip(text)? {
-        None => Ok(None),
-        Some(IpAddr::V6(ip)) => Ok(Some(ip).filter(|ip| !ip.is_unspecified())),
-        Some(IpAddr::V4(_)) => Err("invalid IPv6 address format".to_owned()),
+/// The unspecified address means "not set", as upstream.
+fn address_v4(text: Option<String>) -> Result<Option<Ipv4Addr>, Error> {
+    match address(text)? {
+        Some(IpAddr::V6(_)) => Err(Error::AddressFamily("IPv4")),
+        Some(IpAddr::V4(ip)) if !ip.is_unspecified() => Ok(Some(ip)),
+        _ => Ok(None),
     }
 }
 
-fn parse_ip(text: Option<String>) -> Result<Option<IpAddr>, String> {
-    text.map(|text| {
-        go_compat::cidr::parse_ip(&text).map_err(|_| "invalid IP address format".to_owned())
-    })
-    .transpose()
+fn address_v6(text: Option<String>) -> Result<Option<Ipv6Addr>, Error> {
+    match address(text)? {
+        Some(IpAddr::V4(_)) => Err(Error::AddressFamily("IPv6")),
+        Some(IpAddr::V6(ip)) if !ip.is_unspecified() => Ok(Some(ip)),
+        _ => Ok(None),
+    }
 }
 
-fn is_zero(ip: IpAddr, prefix: u8) -> bool {
-    ip.is_unspecified() && prefix == 0
-}
-
-/// The low half of a number that came from an IPv4 address.
-fn low32(number: u128) -> u32 {
-    (number & u128::from(u32::MAX)) as u32
+fn address(text: Option<String>) -> Result<Option<IpAddr>, Error> {
+    let parse = |text: String| go_compat::cidr::parse_ip(&text).map_err(|_| Error::Address);
+    text.map(parse).transpose()
 }
 
 #[cfg(test)]

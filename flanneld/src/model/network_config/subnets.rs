@@ -1,117 +1,116 @@
-//! Which subnets a network has: upstream's defaults, checks and messages, the same for both families.
+//! Which subnets a network has: upstream's defaults and checks, the same for both families. Addresses
+//! are numbers here.
+use super::Error;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What differs between the families in upstream's checks.
-pub struct Family {
+pub(super) struct Family {
     bits: u8,
-    /// "" or "IPv6", before the names of keys
+    /// stands before the names of keys
     prefix: &'static str,
+    /// the network in upstream's message about its size
+    network: &'static str,
     /// longest SubnetLen
-    longest: u8,
-    too_long: &'static str,
-    /// networks up to this length get subnets of length `usual`
-    roomy: u8,
-    usual: u8,
-    too_small: &'static str,
+    longest_subnet: u8,
+    /// networks up to this length have subnets of length `default_subnet`
+    longest_large_network: u8,
+    default_subnet: u8,
+    show: fn(u128) -> String,
 }
 
-/// IPv4.
-pub const V4: Family = Family {
+pub(super) const V4: Family = Family {
     bits: 32,
     prefix: "",
-    longest: 30,
-    too_long: "SubnetLen must be less than /31",
-    roomy: 22,
-    usual: 24,
-    too_small: "network is too small. Minimum useful network prefix is /28",
+    network: "network",
+    longest_subnet: 30,
+    longest_large_network: 22,
+    default_subnet: 24,
+    show: |address| ipv4(address).to_string(),
 };
-/// IPv6.
-pub const V6: Family = Family {
+pub(super) const V6: Family = Family {
     bits: 128,
     prefix: "IPv6",
-    longest: 126,
-    too_long: "SubnetLen must be less than /127",
-    roomy: 62,
-    usual: 64,
-    too_small: "IPv6Network is too small. Minimum useful network prefix is /124",
+    network: "IPv6Network",
+    longest_subnet: 126,
+    longest_large_network: 62,
+    default_subnet: 64,
+    show: |address| Ipv6Addr::from_bits(address).to_string(),
 };
 
-/// A network and its keys, as numbers.
-pub struct Numbers {
-    /// Its first address.
-    pub network: u128,
-    /// Its length.
-    pub prefix: u8,
-    /// SubnetMin.
-    pub min: Option<u128>,
-    /// SubnetMax.
-    pub max: Option<u128>,
-    /// SubnetLen; 0: not given.
-    pub len: u8,
+/// The keys of one family.
+pub(super) struct Keyed {
+    /// first address and prefix length
+    pub(super) network: Option<(u128, u8)>,
+    /// SubnetMin
+    pub(super) min: Option<u128>,
+    /// SubnetMax
+    pub(super) max: Option<u128>,
+    /// SubnetLen; 0 if not given
+    pub(super) len: u8,
 }
 
 /// The subnets that may be leased.
-pub struct Range {
-    /// First.
-    pub min: u128,
-    /// Last.
-    pub max: u128,
-    /// Length of each.
-    pub len: u8,
+pub(super) struct Subnets {
+    /// first address of the first one
+    pub(super) min: u128,
+    /// first address of the last one
+    pub(super) max: u128,
+    /// prefix length of each
+    pub(super) len: u8,
 }
 
 impl Family {
-    /// Fills in what is not given and checks all; `show` writes an address.
-    pub fn check(&self, numbers: Numbers, show: impl Fn(u128) -> String) -> Result<Range, String> {
-        let len = self.subnet_len(numbers.prefix, numbers.len)?;
+    /// Checks the given keys and sets the defaults of the others.
+    pub(super) fn check(&self, keys: Keyed) -> Result<Subnets, Error> {
+        let prefix = self.prefix;
+        let network = keys.network.filter(|network| *network != (0, 0));
+        let (first, network_len) = network.ok_or(Error::NoNetwork { prefix })?;
+        let len = self.subnet_len(network_len, keys.len)?;
         let size = 1u128 << (self.bits - len);
-        let last_address = numbers.network | (self.all() >> numbers.prefix);
-        let inside = |number: u128| (numbers.network..=last_address).contains(&number);
-        let name = self.prefix;
-        // the first subnet is not used: its first address is the network's own
-        let min = numbers.min.unwrap_or(numbers.network + size);
-        if !inside(min) {
-            return Err(format!(
-                "{name}SubnetMin is not in the range of the {name}Network"
-            ));
-        }
-        let max = numbers.max.unwrap_or(last_address - (size - 1));
-        if !inside(max) {
-            return Err(format!(
-                "{name}SubnetMax is not in the range of the {name}Network"
-            ));
-        }
-        for (key, number) in [("SubnetMin", min), ("SubnetMax", max)] {
-            if number % size != 0 {
-                return Err(format!(
-                    "{name}{key} is not on a SubnetLen boundary: {}",
-                    show(number)
-                ));
+        let all_bits = u128::MAX >> (128 - self.bits);
+        let last = first | (all_bits >> network_len);
+        // the first subnet is not leased: its first address is the network's own
+        let min = keys.min.unwrap_or(first + size);
+        let max = keys.max.unwrap_or(last - (size - 1));
+        let ends = [("SubnetMin", min), ("SubnetMax", max)];
+        for (key, address) in ends {
+            if !(first..=last).contains(&address) {
+                return Err(Error::OutOfRange { prefix, key });
             }
         }
-        Ok(Range { min, max, len })
+        for (key, address) in ends {
+            if address % size != 0 {
+                let address = (self.show)(address);
+                return Err(Error::NotOnBoundary {
+                    prefix,
+                    key,
+                    address,
+                });
+            }
+        }
+        Ok(Subnets { min, max, len })
     }
 
-    /// The given length, checked, or the default: the usual one, or four subnets if the network is small.
-    fn subnet_len(&self, network: u8, given: u8) -> Result<u8, String> {
-        if given > 0 {
-            if given > self.longest {
-                return Err(self.too_long.to_owned());
-            }
-            if given < network + 2 {
-                return Err("network must be able to accommodate at least four subnets".to_owned());
-            }
-            Ok(given)
-        } else if network > self.longest - 2 {
-            Err(self.too_small.to_owned())
-        } else if network <= self.roomy {
-            Ok(self.usual)
-        } else {
-            Ok(network + 2)
+    /// The given length, or the default; a small network has four subnets by default.
+    fn subnet_len(&self, network: u8, given: u8) -> Result<u8, Error> {
+        let longest_network = self.longest_subnet - 2;
+        match given {
+            0 if network > longest_network => Err(Error::NetworkTooSmall {
+                network: self.network,
+                longest: longest_network,
+            }),
+            0 if network <= self.longest_large_network => Ok(self.default_subnet),
+            0 => Ok(network + 2),
+            len if len > self.longest_subnet => Err(Error::SubnetLen {
+                limit: self.longest_subnet + 1,
+            }),
+            len if len < network + 2 => Err(Error::TooFewSubnets),
+            len => Ok(len),
         }
     }
+}
 
-    /// All bits of an address.
-    fn all(&self) -> u128 {
-        u128::MAX >> (128 - self.bits)
-    }
+/// The address whose number came from an IPv4 address.
+pub(super) fn ipv4(number: u128) -> Ipv4Addr {
+    Ipv4Addr::from_bits((number & u128::from(u32::MAX)) as u32)
 }

@@ -1,14 +1,14 @@
 use super::*;
 use proptest::prelude::*;
 
-fn checked(text: &str) -> Result<NetworkConfig, String> {
+fn checked(text: &str) -> Result<NetworkConfig, Error> {
     let mut config = NetworkConfig::parse(text)?;
     config.check_subnets()?;
     Ok(config)
 }
 
 #[test]
-fn defaults() {
+fn absent_keys_have_upstreams_defaults() {
     let config = checked(r#"{"Network":"10.3.0.0/16"}"#).unwrap();
     assert!(config.enable_ipv4 && !config.enable_ipv6 && !config.enable_nftables);
     assert_eq!(config.backend_type, "udp");
@@ -18,7 +18,7 @@ fn defaults() {
 }
 
 #[test]
-fn keys_in_any_case_and_both_families() {
+fn keys_match_in_any_case_and_for_both_families() {
     let config = checked(
         r#"{"network":"10.3.7.9/16","enableIPv6":true,"ipv6Network":"fc00::/48","ENABLENFTABLES":true,
             "subnetlen":28,"SubnetMin":"10.3.5.0","SubnetMax":"10.3.8.0","backend":{"type":"VXLAN","VNI":7},"x":[]}"#,
@@ -42,7 +42,7 @@ fn keys_in_any_case_and_both_families() {
 }
 
 #[test]
-fn a_backend_without_type_has_none() {
+fn backend_without_type_has_an_empty_type() {
     assert_eq!(
         NetworkConfig::parse(r#"{"Backend":{}}"#)
             .unwrap()
@@ -52,7 +52,7 @@ fn a_backend_without_type_has_none() {
 }
 
 #[test]
-fn messages_of_bad_values() {
+fn bad_values_are_refused_with_upstreams_messages() {
     for (text, message) in [
         (
             r#"{"Network":"10.3.0.0"}"#,
@@ -70,7 +70,8 @@ fn messages_of_bad_values() {
             "invalid IPv6 address format",
         ),
     ] {
-        assert_eq!(NetworkConfig::parse(text).unwrap_err(), message, "{text}");
+        let error = NetworkConfig::parse(text).unwrap_err();
+        assert_eq!(error.to_string(), message, "{text}");
     }
     for text in [
         "",
@@ -88,7 +89,7 @@ fn messages_of_bad_values() {
 }
 
 #[test]
-fn messages_of_subnets_that_do_not_fit() {
+fn bad_subnets_are_refused_with_upstreams_messages() {
     let v4 = |rest: &str| format!(r#"{{"Network":"10.3.0.0/16"{rest}}}"#);
     let v6 = |rest: &str| {
         format!(r#"{{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48"{rest}}}"#)
@@ -161,12 +162,13 @@ fn messages_of_subnets_that_do_not_fit() {
             "IPv6SubnetMax is not on a SubnetLen boundary: fc00::1",
         ),
     ] {
-        assert_eq!(checked(&text).unwrap_err(), message, "{text}");
+        let error = checked(&text).unwrap_err();
+        assert_eq!(error.to_string(), message, "{text}");
     }
 }
 
 #[test]
-fn small_networks_get_four_subnets() {
+fn small_network_has_four_subnets() {
     let config = checked(r#"{"Network":"10.3.0.0/23"}"#).unwrap();
     assert_eq!(config.subnet_len, 25);
     let config = checked(r#"{"Network":"255.255.255.240/28"}"#).unwrap();

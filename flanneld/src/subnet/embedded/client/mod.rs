@@ -244,8 +244,8 @@ impl Client {
 
 fn read_config(body: &[u8]) -> Result<NetworkConfig, String> {
     let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
-    let mut config = NetworkConfig::parse(text)?;
-    config.check_subnets()?;
+    let mut config = NetworkConfig::parse(text).map_err(|error| error.to_string())?;
+    config.check_subnets().map_err(|error| error.to_string())?;
     Ok(config)
 }
 
