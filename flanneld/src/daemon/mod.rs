@@ -17,7 +17,7 @@ use crate::{
     reconcile::observe::Kernel,
     reconcile::pass::{Engine, Outcome, Settings},
     reconcile::{Reconciler, Wake},
-    rules::nftables::RuleSettings,
+    rules::RuleSettings,
     subnet::{Session, SubnetManager},
     underlay::{self, Selector, Underlay},
 };

@@ -13,8 +13,8 @@ use crate::{
     reconcile::event_filter::View,
     reconcile::observe::{Dump, Kernel},
     reconcile::ownership::Scope,
-    rules::legacy_chains::{self, Fate},
-    rules::nftables::{self, RuleSettings},
+    rules::legacy_chains::{self, Removal},
+    rules::{RuleSettings, nftables},
     underlay::DirectRoutes,
     underlay::{Observation, Selector, Tracker, Underlay},
 };
@@ -179,12 +179,12 @@ impl Engine {
     fn remove_predecessor(&mut self) {
         self.predecessor_gone = true;
         let Ok(nft) = self.kernel.nft() else { return };
-        for chains in legacy_chains::OF_GO_FLANNELD {
+        for chains in legacy_chains::GO_FLANNELD {
             for ipv6 in [false, true] {
                 match chains.remove(ipv6, nft) {
-                    Ok(Fate::Removed) => info!("removed the {}", chains.what),
-                    Ok(Fate::Absent | Fate::InUse(_)) => {}
-                    Err(error) => warn!("the {} stay: {error}", chains.what),
+                    Ok(Removal::Removed) => info!("removed the {}", chains.description),
+                    Ok(Removal::Absent | Removal::InUse(_)) => {}
+                    Err(error) => warn!("the {} stay: {error}", chains.description),
                 }
             }
         }

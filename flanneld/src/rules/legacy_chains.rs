@@ -1,91 +1,86 @@
-//! Chains in iptables that may go: those that Go flanneld made, once our nftables rules stand in their place, and those that
-//! portmap shares among pods, at `flanneld cleanup`. No process is started where no such chain can be.
+//! iptables chains that nobody else removes: those of Go flanneld, once our nftables rules replace
+//! them, and those that portmap shares among pods, at `flanneld cleanup`. No process starts where the
+//! kernel cannot have such a chain.
 use packet_filter::{
     Error, Nft,
     iptables::{Iptables, Saved},
 };
+use shared_names::portmap;
 
-/// Chains of one table that belong together.
+/// Chains of one table that are removed together.
 #[derive(Debug, Clone, Copy)]
-pub struct Chains {
-    /// for people
-    pub what: &'static str,
+pub(crate) struct Chains {
+    /// for log lines and reports
+    pub(crate) description: &'static str,
     table: &'static str,
     names: &'static [&'static str],
-    /// a chain with a rule for each pod that still needs them
-    pods: Option<&'static str>,
+    /// the chain that has rules for each pod that still needs the chains
+    pod_chain: Option<&'static str>,
 }
 
 /// Go flanneld's masquerade and forward rules (upstream: pkg/trafficmngr/iptables).
-pub const OF_GO_FLANNELD: [Chains; 2] = [
+pub(crate) const GO_FLANNELD: [Chains; 2] = [
     Chains {
-        what: "iptables masquerade rules of an earlier flanneld",
+        description: "iptables masquerade rules of an earlier flanneld",
         table: "nat",
         names: &["FLANNEL-POSTRTG"],
-        pods: None,
+        pod_chain: None,
     },
     Chains {
-        what: "iptables forward rules of an earlier flanneld",
+        description: "iptables forward rules of an earlier flanneld",
         table: "filter",
         names: &["FLANNEL-FWD"],
-        pods: None,
+        pod_chain: None,
     },
 ];
 
-/// portmap's host ports.
-pub const OF_PORTMAP: Chains = Chains {
-    what: "portmap's iptables chains",
-    table: "nat",
-    names: &[
-        "CNI-HOSTPORT-DNAT",
-        "CNI-HOSTPORT-SETMARK",
-        "CNI-HOSTPORT-MASQ",
-    ],
-    pods: Some("CNI-HOSTPORT-DNAT"),
+/// Portmap's host ports.
+pub(crate) const PORTMAP: Chains = Chains {
+    description: "portmap's iptables chains",
+    table: portmap::IPTABLES_TABLE,
+    names: &portmap::SHARED_CHAINS,
+    pod_chain: Some(portmap::DNAT_CHAIN),
 };
 
-/// What became of them.
+/// The result of [`Chains::remove`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// there were none
+pub(crate) enum Removal {
     Absent,
-    /// they are gone, with the jumps to them
+    /// the chains and the jumps to them are removed
     Removed,
-    /// that many pods still need them
+    /// that many rules of pods need the chains
     InUse(usize),
 }
 
 impl Chains {
-    /// Takes them away in one change, unless a pod needs them.
-    pub fn remove(&self, ipv6: bool, nft: &mut Nft) -> Result<Fate, Error> {
+    /// Removes the chains in one change, unless a pod needs them.
+    pub(crate) fn remove(&self, ipv6: bool, nft: &mut Nft) -> Result<Removal, Error> {
         let iptables = Iptables::of(ipv6);
-        let possible = self
-            .names
-            .iter()
-            .any(|name| iptables.may_have_chain(Some(nft), self.table, name));
+        let mut names = self.names.iter();
+        let possible = names.any(|name| iptables.may_have_chain(Some(nft), self.table, name));
         if !possible || !iptables.is_installed() {
-            return Ok(Fate::Absent);
+            return Ok(Removal::Absent);
         }
         let saved = iptables.save(self.table)?;
-        match self.in_use(&saved) {
-            0 => {}
-            pods => return Ok(Fate::InUse(pods)),
+        let pod_rules = self.pod_rules(&saved);
+        if pod_rules > 0 {
+            return Ok(Removal::InUse(pod_rules));
         }
         let lines = saved.removal(|chain| self.names.contains(&chain));
         if lines.is_empty() {
-            return Ok(Fate::Absent);
+            return Ok(Removal::Absent);
         }
-        iptables.restore(self.table, &lines).map(|()| Fate::Removed)
+        iptables.restore(self.table, &lines)?;
+        Ok(Removal::Removed)
     }
 
-    fn in_use(&self, saved: &Saved) -> usize {
-        let Some(chain) = self.pods else { return 0 };
-        let of_pods = format!("-A {chain} ");
-        saved
-            .rules
-            .iter()
-            .filter(|rule| rule.starts_with(&of_pods))
-            .count()
+    fn pod_rules(&self, saved: &Saved) -> usize {
+        let Some(chain) = self.pod_chain else {
+            return 0;
+        };
+        let prefix = format!("-A {chain} ");
+        let rules = saved.rules.iter();
+        rules.filter(|rule| rule.starts_with(&prefix)).count()
     }
 }
 
@@ -94,21 +89,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_s_rule_keeps_the_chains() {
+    fn only_rules_of_the_pod_chain_keep_the_chains() {
         let saved = |rule: &str| Saved {
             chains: vec!["CNI-HOSTPORT-DNAT".to_owned()],
             rules: vec![rule.to_owned()],
         };
         assert_eq!(
-            OF_PORTMAP.in_use(&saved("-A CNI-HOSTPORT-DNAT -p tcp -j CNI-DN-1")),
+            PORTMAP.pod_rules(&saved("-A CNI-HOSTPORT-DNAT -p tcp -j CNI-DN-1")),
             1
         );
         assert_eq!(
-            OF_PORTMAP.in_use(&saved("-A CNI-HOSTPORT-MASQ -j MASQUERADE")),
+            PORTMAP.pod_rules(&saved("-A CNI-HOSTPORT-MASQ -j MASQUERADE")),
             0
         );
         assert_eq!(
-            OF_GO_FLANNELD[0].in_use(&saved("-A FLANNEL-POSTRTG -j RETURN")),
+            GO_FLANNELD[0].pod_rules(&saved("-A FLANNEL-POSTRTG -j RETURN")),
             0
         );
     }

@@ -1,79 +1,75 @@
-//! Masquerade and forward rules, by nftables: upstream's tables, chains, comments and rules in its order
-//! (pkg/trafficmngr/nftables), so that whoever reads `nft list ruleset` finds what they know.
+//! Masquerade and forward rules in nftables: upstream's tables, chains, comments and rules in its order
+//! (pkg/trafficmngr/nftables), so that `nft list ruleset` shows what operators of Go flannel know.
+use super::RuleSettings;
 use crate::{model::lease::Lease, model::network_config::NetworkConfig};
 use ipnetwork::IpNetwork;
 use packet_filter::{BaseChain, Chain, ChainType, Family, Hook, Rule, Statement, Table};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// What kube-proxy marks: "masquerade elsewhere".
+/// The mark that kube-proxy sets on packets that it masquerades itself.
 const KUBE_MASQ_MARK: u32 = 0x4000;
 
-/// Which rules are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RuleSettings {
-    /// `--ip-masq`
-    pub masquerade: bool,
-    /// the opposite of `--ip-masq-fully-random-disable`
-    pub fully_random: bool,
-    /// `--iptables-forward-rules`
-    pub forward: bool,
-}
+const MULTICAST_V4: (IpAddr, u8) = (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4);
+const MULTICAST_V6: (IpAddr, u8) = (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8);
 
-/// The names of our tables.
-pub const TABLES: [(Family, &str); 2] =
+pub(crate) const TABLES: [(Family, &str); 2] =
     [(Family::Ip, "flannel-ipv4"), (Family::Ip6, "flannel-ipv6")];
 
-/// Both families' tables; that of a family which the network has not is empty, as upstream's is.
-pub fn tables(config: &NetworkConfig, own: &Lease, settings: RuleSettings) -> Vec<Table> {
-    let v4 = config
-        .network
-        .filter(|_| config.enable_ipv4)
-        .zip(own.subnets.v4);
-    let v6 = config
-        .ipv6_network
-        .filter(|_| config.enable_ipv6)
-        .zip(own.subnets.v6);
-    let v4 = v4.map(|(network, subnet)| (network.into(), subnet.into()));
-    let v6 = v6.map(|(network, subnet)| (network.into(), subnet.into()));
-    let multicast = |ip: IpAddr, prefix: u8| IpNetwork::new(ip, prefix).ok();
-    let v4_multicast = multicast(Ipv4Addr::new(224, 0, 0, 0).into(), 4);
-    let v6_multicast = multicast(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), 8);
-    TABLES
-        .iter()
-        .zip([(v4, v4_multicast), (v6, v6_multicast)])
-        .map(|(&(family, name), (ours, multicast))| Table {
-            family,
-            name: name.to_owned(),
-            comment: Some(format!("rules for {name}")),
-            chains: match ours.zip(multicast) {
-                Some(((network, subnet), multicast)) => {
-                    chains(network, subnet, multicast, settings)
-                }
-                None => Vec::new(),
-            },
-        })
-        .collect()
+/// The tables of both families; a table of a family that the network does not have is empty, as
+/// upstream's is.
+pub(crate) fn tables(config: &NetworkConfig, own: &Lease, settings: RuleSettings) -> Vec<Table> {
+    let v4 = config.network.filter(|_| config.enable_ipv4);
+    let v6 = config.ipv6_network.filter(|_| config.enable_ipv6);
+    let nets = [
+        nets(v4, own.subnets.v4, MULTICAST_V4),
+        nets(v6, own.subnets.v6, MULTICAST_V6),
+    ];
+    let table = |((family, name), nets): ((Family, &str), Option<Nets>)| Table {
+        family,
+        name: name.to_owned(),
+        comment: Some(format!("rules for {name}")),
+        chains: nets.map_or(Vec::new(), |nets| chains(nets, settings)),
+    };
+    TABLES.into_iter().zip(nets).map(table).collect()
 }
 
-fn chains(
+/// What the rules of one family name.
+#[derive(Clone, Copy)]
+struct Nets {
+    /// the pod network
     network: IpNetwork,
+    /// this node's part of it
     subnet: IpNetwork,
     multicast: IpNetwork,
-    settings: RuleSettings,
-) -> Vec<Chain> {
+}
+
+/// None for a family that the network does not have.
+fn nets<N: Into<IpNetwork>>(
+    network: Option<N>,
+    subnet: Option<N>,
+    (multicast, prefix): (IpAddr, u8),
+) -> Option<Nets> {
+    Some(Nets {
+        network: network?.into(),
+        subnet: subnet?.into(),
+        multicast: IpNetwork::new(multicast, prefix).ok()?,
+    })
+}
+
+fn chains(nets: Nets, settings: RuleSettings) -> Vec<Chain> {
     let masquerade = settings.masquerade.then(|| Chain {
         name: "postrtg".to_owned(),
         comment: Some("chain to manage traffic masquerading by flannel".to_owned()),
         base: Some(base(ChainType::Nat, Hook::Postrouting, 100)),
-        rules: masquerade_rules(network, subnet, multicast, settings.fully_random),
+        rules: masquerade_rules(nets, settings.fully_random),
     });
     let forward = settings.forward.then(|| Chain {
         name: "forward".to_owned(),
         comment: Some("chain to accept flannel traffic".to_owned()),
         base: Some(base(ChainType::Filter, Hook::Forward, 0)),
         rules: vec![
-            rule([from(network), Statement::Accept]),
-            rule([to(network), Statement::Accept]),
+            rule([from(nets.network), Statement::Accept]),
+            rule([to(nets.network), Statement::Accept]),
         ],
     });
     masquerade.into_iter().chain(forward).collect()
@@ -88,14 +84,14 @@ fn base(chain_type: ChainType, hook: Hook, priority: i32) -> BaseChain {
     }
 }
 
-/// The fourth rule reads `!=` the subnet where upstream's iptables rule reads `!` the network, so the last one is never
-/// reached. The text is what upstream ships and checks, and what other tools look for: it stays.
-fn masquerade_rules(
-    network: IpNetwork,
-    subnet: IpNetwork,
-    multicast: IpNetwork,
-    fully_random: bool,
-) -> Vec<Rule> {
+/// The fourth rule has `!=` the subnet where upstream's iptables rule has `!` the network, so the last
+/// one never matches. Upstream ships and checks this text and other tools look for it: it stays.
+fn masquerade_rules(nets: Nets, fully_random: bool) -> Vec<Rule> {
+    let Nets {
+        network,
+        subnet,
+        multicast,
+    } = nets;
     let masquerade = || Statement::Masquerade { fully_random };
     let mark = Statement::Mark {
         value: KUBE_MASQ_MARK,

@@ -1,55 +1,48 @@
-//! The nftables tables that the CNI plugins share among all pods of a node. The last pod's DEL empties them; only
-//! `flanneld cleanup` takes them away.
+//! The nftables tables that the CNI plugins share among all pods of a node. The last pod's DEL empties
+//! them; only `flanneld cleanup` deletes them.
 use packet_filter::{Error, Family, Nft};
+use shared_names::{bridge, portmap};
 
 /// A plugin's table.
 #[derive(Debug)]
-pub struct PluginTable {
-    /// family
-    pub family: Family,
-    /// name
-    pub name: &'static str,
+pub(crate) struct PluginTable {
+    pub(crate) family: Family,
+    pub(crate) name: &'static str,
     /// sets and maps that hold an element for each pod
-    sets: &'static [&'static str],
+    pod_sets: &'static [&'static str],
 }
 
-const HOST_PORTS: &[&str] = &[
-    "hostports",
-    "hostip_hostports",
-    "masquerade_pairs",
-    "masquerade_all",
-];
-
-/// portmap's, of either family, and that of bridge's masquerade.
-pub const ALL: [PluginTable; 3] = [
+/// Portmap's tables and that of bridge's masquerade.
+pub(crate) const ALL: [PluginTable; 3] = [
     PluginTable {
         family: Family::Ip,
-        name: "cni_hostport",
-        sets: HOST_PORTS,
+        name: portmap::NFT_TABLE,
+        pod_sets: &portmap::POD_SETS,
     },
     PluginTable {
         family: Family::Ip6,
-        name: "cni_hostport",
-        sets: HOST_PORTS,
+        name: portmap::NFT_TABLE,
+        pod_sets: &portmap::POD_SETS,
     },
     PluginTable {
         family: Family::Inet,
-        name: "cni_plugins_masquerade",
-        sets: &[],
+        name: bridge::NFT_TABLE,
+        pod_sets: &[],
     },
 ];
 
 impl PluginTable {
-    /// How many rules and elements of pods are in it. A rule of a pod has a comment that names the pod; a rule of all has none.
-    pub fn pods(&self, nft: &mut Nft) -> Result<usize, Error> {
+    /// How many rules and elements of pods the table has. A pod's rule has a comment that names the
+    /// pod; a shared rule has none.
+    pub(crate) fn pod_entries(&self, nft: &mut Nft) -> Result<usize, Error> {
         let rules = nft.rules(self.family, self.name, None)?;
-        let mut pods = rules
+        let mut entries = rules
             .iter()
             .filter(|installed| installed.rule.comment.is_some())
             .count();
-        for set in self.sets {
-            pods += nft.element_count(self.family, self.name, set)?;
+        for set in self.pod_sets {
+            entries += nft.element_count(self.family, self.name, set)?;
         }
-        Ok(pods)
+        Ok(entries)
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     files::node_state::NodeState,
     reconcile::observe::Kernel,
     reconcile::ownership::Scope,
-    rules::legacy_chains::{self, Fate},
+    rules::legacy_chains::{self, Removal},
     rules::nftables,
     rules::plugin_tables,
 };
@@ -164,7 +164,7 @@ fn take_down(kernel: &mut Kernel, env: &Previous, host_routes: bool, report: &mu
 fn take_down_tables(nft: &mut Nft, report: &mut Report) {
     let mut tables = nftables::TABLES.to_vec();
     for table in plugin_tables::ALL {
-        match table.pods(nft) {
+        match table.pod_entries(nft) {
             Ok(0) => tables.push((table.family, table.name)),
             Ok(rules) => report.left.push(format!(
                 "nftables table {}: {rules} rules of pods are still in it; run this again when the pods are gone",
@@ -186,20 +186,20 @@ fn take_down_tables(nft: &mut Nft, report: &mut Report) {
 }
 
 fn take_down_chains(nft: &mut Nft, report: &mut Report) {
-    for chains in legacy_chains::OF_GO_FLANNELD
+    for chains in legacy_chains::GO_FLANNELD
         .into_iter()
-        .chain([legacy_chains::OF_PORTMAP])
+        .chain([legacy_chains::PORTMAP])
     {
         for ipv6 in [false, true] {
             let what = if ipv6 {
-                format!("{} (IPv6)", chains.what)
+                format!("{} (IPv6)", chains.description)
             } else {
-                chains.what.to_owned()
+                chains.description.to_owned()
             };
             match chains.remove(ipv6, nft) {
-                Ok(Fate::Absent) => {}
-                Ok(Fate::Removed) => report.removed.push(what),
-                Ok(Fate::InUse(pods)) => report.left.push(format!(
+                Ok(Removal::Absent) => {}
+                Ok(Removal::Removed) => report.removed.push(what),
+                Ok(Removal::InUse(pods)) => report.left.push(format!(
                     "{what}: {pods} pods still have host ports; run this again when they are gone"
                 )),
                 Err(error) => report.failed.push(format!("{what}: {error}")),
