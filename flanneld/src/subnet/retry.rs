@@ -1,4 +1,5 @@
 //! Retries: one exponential backoff for every loop of the daemon, and the loop's log lines.
+use crate::best_effort::best_effort;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
@@ -32,7 +33,8 @@ impl ExponentialBackoff {
     /// The same with jitter, so that the nodes of a cluster do not return at one moment: between half of the delay
     /// and all of it.
     pub(crate) fn jittered(&self, attempt: u32) -> Duration {
-        let share = u64::from(random_u32()) as f64 / f64::from(u32::MAX);
+        let random = best_effort(getrandom::u32(), "the delay has less jitter").unwrap_or(u32::MAX);
+        let share = f64::from(random) / f64::from(u32::MAX);
         self.delay(attempt).mul_f64(0.5 + 0.5 * share)
     }
 }
@@ -82,11 +84,6 @@ impl Retry {
             info!("{} is back after {:.1?}", self.what, since.elapsed());
         }
     }
-}
-
-/// Zero where the system has no random numbers: jitter is then missing, and that is all.
-fn random_u32() -> u32 {
-    getrandom::u32().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The store's file: a redb database with a text table for each kind of thing. Keys are subnets as in etcd
 //! (`10.1.2.0-24`), values are JSON as in the lease API.
-use super::{StoreError, careful::Careful, random, state::Change};
+use super::{StoreError, careful::Careful, state::Change};
 use crate::{
     model::{InvalidSubnets, Subnets},
     subnet::{alloc::Reservation, embedded::wire::json},
@@ -176,7 +176,10 @@ fn fill(fresh: &Path) -> Result<(), redb::Error> {
     {
         let mut meta = transaction.open_table(META)?;
         meta.insert("format", FORMAT)?;
-        meta.insert("id", format!("{:016x}{:016x}", random(), random()).as_str())?;
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(io::Error::from)?;
+        let id = format!("{:032x}", u128::from_ne_bytes(id));
+        meta.insert("id", id.as_str())?;
         meta.insert("revision", "0")?;
         transaction.open_table(LEASES)?;
         transaction.open_table(RESERVATIONS)?;

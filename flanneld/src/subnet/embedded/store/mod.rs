@@ -12,6 +12,7 @@ mod state;
 
 use super::wire;
 use crate::{
+    best_effort::best_effort,
     model::Subnets,
     model::lease::{Lease, LeaseAttrs},
     model::network_config::NetworkConfig,
@@ -22,7 +23,6 @@ pub use state::News;
 use state::{Change, State};
 use std::{
     fmt::Display,
-    hash::{BuildHasher, Hasher, RandomState},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -204,7 +204,9 @@ impl Store {
         formerly: Option<LeaseAttrs>,
     ) -> Result<Lease, StoreError> {
         self.change(|state| {
-            let pick = |n: usize| random() as usize % n.max(1);
+            let random = getrandom::u64();
+            let random = best_effort(random, "the first of the free subnets is taken").unwrap_or(0);
+            let pick = |n: usize| random as usize % n.max(1);
             state.acquire(&self.config, attrs, previous, formerly.as_ref(), pick)
         })
     }
@@ -270,11 +272,6 @@ impl Store {
 /// A panic while it was held can leave nothing half done: changes are made in one step at the end.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A random number, from the keys that the standard library draws for its hash maps: good for picks and names, no secret.
-pub(in crate::subnet::embedded) fn random() -> u64 {
-    RandomState::new().build_hasher().finish()
 }
 
 #[cfg(test)]

@@ -431,7 +431,7 @@ fn writer() {
         out.flush().unwrap();
     };
     for round in 0u64.. {
-        let n = (random() % 40) as u8;
+        let n = (getrandom::u64().unwrap() % 40) as u8;
         let attrs = LeaseAttrs {
             backend_data: Some(serde_json::json!({ "round": round })),
             ..node(n)
@@ -439,7 +439,7 @@ fn writer() {
         say(format!("+? {n} {round}"));
         let lease = store.acquire(attrs, Subnets::default(), None).unwrap();
         say(format!("+ {n} {round}"));
-        if random().is_multiple_of(3) {
+        if getrandom::u64().unwrap().is_multiple_of(3) {
             say(format!("-? {n} {round}"));
             store.revoke(lease.subnets).unwrap();
             say(format!("- {n} {round}"));
@@ -475,7 +475,9 @@ fn kill_nine_at_any_moment() {
             }
         });
         // the first runs end while the file is made, the others at any point of any transaction
-        thread::sleep(Duration::from_micros(run * run * 900 + random() % 3000));
+        thread::sleep(Duration::from_micros(
+            run * run * 900 + getrandom::u64().unwrap() % 3000,
+        ));
         child.kill().unwrap();
         child.wait().unwrap();
         reader.join().unwrap();
