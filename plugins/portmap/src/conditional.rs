@@ -1,67 +1,74 @@
-//! Mappings with conditions (nftables). The conditions are in `nft`'s own language, so `nft` itself makes these rules: the
-//! only case in which this back end starts a process.
+//! Mappings with conditions (nftables). Conditions are text in the language of the program `nft`, so `nft` adds these
+//! rules. It is the only process that this back end starts.
 use crate::{
+    comment::comment,
+    error::Failure,
     forward::Forward,
     layout::{CONDITIONAL, Layout, TABLE},
-    owner::Owner,
+    mappings::Mappings,
 };
-use cni_conf::Error;
 use std::{
-    io::Write,
-    net::SocketAddr,
+    io::{self, Write},
     process::{Command, Stdio},
 };
 
-/// A rule for each mapping, all or none.
-pub(crate) fn add(owner: &Owner, conditions: &[String], forwards: &[Forward]) -> Result<(), Error> {
-    let script = script(owner, conditions, forwards);
-    run(&script).map_err(|why| {
-        Error::internal(format!(
-            "cannot map host ports with conditions {conditions:?}: {why}"
-        ))
+/// Why `nft` did not add the rules.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NftFailure {
+    /// The program is missing or cannot be executed.
+    #[error("the program nft (Debian package nftables) cannot be started: {0}")]
+    Start(#[source] io::Error),
+    /// Its output cannot be read.
+    #[error("nft: {0}")]
+    Wait(#[source] io::Error),
+    /// Its error messages.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Adds a rule for each mapping, all or none.
+pub(crate) fn add(mappings: &Mappings<'_>) -> Result<(), Failure> {
+    run(&script(mappings)).map_err(|source| Failure::Conditions {
+        conditions: mappings.conditions().to_vec(),
+        source,
     })
 }
 
-fn script(owner: &Owner, conditions: &[String], forwards: &[Forward]) -> String {
-    let mut script = String::new();
-    for forward in forwards {
-        let layout = Layout::new(forward.container.is_ipv6());
-        let family = layout.family().as_str();
+fn script(mappings: &Mappings<'_>) -> String {
+    let family = Layout::new(mappings.ipv6()).family().as_str();
+    let conditions = mappings.conditions().join(" ");
+    let comment = comment(mappings.owner);
+    let line = |forward: &Forward| {
         let host = match forward.host_ip {
             Some(ip) => format!("{family} daddr {ip} "),
             None => String::new(),
         };
-        script += &format!(
-            "add rule {family} {TABLE} {CONDITIONAL} {} {host}{} dport {} dnat to {} comment \"{}\"\n",
-            conditions.join(" "),
-            forward.protocol.name(),
-            forward.host_port,
-            SocketAddr::new(forward.container, forward.container_port),
-            owner.comment(),
-        );
-    }
-    script
+        let (protocol, port) = (forward.protocol.name(), forward.host_port);
+        format!(
+            "add rule {family} {TABLE} {CONDITIONAL} {conditions} {host}{protocol} dport {port} \
+             dnat to {} comment \"{comment}\"\n",
+            forward.target()
+        )
+    };
+    mappings.forwards.iter().map(line).collect()
 }
 
-fn run(script: &str) -> Result<(), String> {
+fn run(script: &str) -> Result<(), NftFailure> {
     let mut nft = Command::new("nft")
         .args(["-f", "-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| {
-            format!("the program nft (Debian package nftables) cannot be started: {error}")
-        })?;
+        .map_err(NftFailure::Start)?;
     if let Some(mut stdin) = nft.stdin.take() {
-        // if it ended early, its own words below say why
+        // fails if nft ended before it read everything; its stderr says why
         stdin.write_all(script.as_bytes()).ok();
     }
-    let output = nft
-        .wait_with_output()
-        .map_err(|error| format!("nft: {error}"))?;
+    let output = nft.wait_with_output().map_err(NftFailure::Wait)?;
     if output.status.success() {
         return Ok(());
     }
-    Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    let message = String::from_utf8_lossy(&output.stderr);
+    Err(NftFailure::Refused(message.trim().to_owned()))
 }

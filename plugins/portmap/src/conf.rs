@@ -1,79 +1,106 @@
-//! The plugin's own keys, checked as upstream does and with its messages.
+//! The plugin's own keys. Checks and messages are upstream's.
 use crate::forward::{Forward, Protocol};
-use cni_conf::{AddResult, Error};
 use go_compat::{cidr, json};
-use plugin::Call;
 use serde::Deserialize;
-use std::net::IpAddr;
+use serde_json::Value;
+use std::{fmt, net::IpAddr};
 
 /// The keys as they stand in the configuration.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(crate) struct Keys {
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Keys {
     backend: Option<String>,
     snat: Option<bool>,
-    #[serde(rename = "conditionsV4")]
-    conditions_v4: Option<Vec<String>>,
-    #[serde(rename = "conditionsV6")]
-    conditions_v6: Option<Vec<String>>,
-    #[serde(rename = "masqAll")]
+    conditions_v4: Vec<String>,
+    conditions_v6: Vec<String>,
     masq_all: bool,
-    #[serde(rename = "markMasqBit")]
     mark_masq_bit: Option<i64>,
-    #[serde(rename = "externalSetMarkChain")]
     external_set_mark_chain: Option<String>,
-    #[serde(rename = "runtimeConfig")]
     runtime_config: RuntimeConfig,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct RuntimeConfig {
-    #[serde(rename = "portMappings")]
-    port_mappings: Option<Vec<PortMapping>>,
+    port_mappings: Vec<PortMapping>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 struct PortMapping {
-    #[serde(rename = "hostPort")]
     host_port: i64,
-    #[serde(rename = "containerPort")]
     container_port: i64,
     protocol: String,
     #[serde(rename = "hostIP")]
     host_ip: String,
 }
 
-/// Which packet filter.
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Invalid {
+    /// The JSON does not have the shape of the keys.
+    #[error("failed to parse network configuration: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Two keys name the mark that asks for masquerading.
+    #[error("Cannot specify externalSetMarkChain and markMasqBit")]
+    TwoMarks,
+    /// `markMasqBit` is no bit of a mark.
+    #[error("MasqMarkBit must be between 0 and 31")]
+    MarkBit,
+    /// `backend` is unknown.
+    #[error("unrecognized backend {0:?}")]
+    Backend(String),
+    /// A key only works with the other back end.
+    #[error(
+        "{asked} backend was requested but configuration contains {other}-specific options [{}]",
+        keys.join(" ")
+    )]
+    OtherBackendsKeys {
+        asked: Backend,
+        other: Backend,
+        keys: Vec<&'static str>,
+    },
+    /// A port is not in 1..=65535.
+    #[error("Invalid {side} port number: {number}")]
+    Port { side: &'static str, number: i64 },
+    /// A protocol has no ports.
+    #[error(
+        "Invalid protocol {protocol:?} of host port {host_port} (known are {})",
+        Protocol::ALL.map(Protocol::name).join(", ")
+    )]
+    Protocol { protocol: String, host_port: u16 },
+    /// `hostIP` is no address.
+    #[error("host IP of port {host_port}: {reason}")]
+    HostIp { host_port: u16, reason: String },
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Backend {
     Iptables,
     Nftables,
 }
 
-impl Backend {
-    fn name(self) -> &'static str {
-        match self {
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
             Backend::Iptables => "iptables",
             Backend::Nftables => "nftables",
-        }
+        })
     }
 }
 
-/// Who puts the mark that asks for masquerading (iptables).
+/// What sets the mark that asks for masquerading (iptables).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// our own chain, this bit
+    /// portmap's own chain sets this bit
     Bit(u8),
-    /// somebody else's chain
+    /// a chain that another program maintains
     Chain(String),
 }
 
-/// The configuration, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Conf {
-    /// None: not asked for
+    /// None: the configuration names none and no key implies one
     pub(crate) backend: Option<Backend>,
     pub(crate) snat: bool,
     pub(crate) masq_all: bool,
@@ -92,94 +119,21 @@ struct Mapping {
 }
 
 impl Conf {
-    /// The configuration of ADD and CHECK.
-    pub(crate) fn read(call: &Call) -> Result<Conf, Error> {
-        Conf::parse(&call.config)
-            .map_err(|why| Error::internal(format!("failed to parse config: {why}")))
-    }
-
-    pub(crate) fn parse(config: &[u8]) -> Result<Conf, String> {
-        let keys: Keys = json::from_slice(config)
-            .map_err(|error| format!("failed to parse network configuration: {error}"))?;
-        Conf::check(&keys)
-    }
-
-    fn check(keys: &Keys) -> Result<Conf, String> {
-        let mark = match (keys.mark_masq_bit, &keys.external_set_mark_chain) {
-            (Some(_), Some(_)) => {
-                return Err("Cannot specify externalSetMarkChain and markMasqBit".into());
-            }
-            (None, Some(chain)) => Mark::Chain(chain.clone()),
-            (bit, None) => match u8::try_from(bit.unwrap_or(13)) {
-                Ok(bit) if bit < 32 => Mark::Bit(bit),
-                _ => return Err("MasqMarkBit must be between 0 and 31".into()),
-            },
-        };
-        let list = |list: &Option<Vec<String>>| list.clone().unwrap_or_default();
-        let mut conf = Conf {
-            backend: None,
+    pub(crate) fn parse(config: &[u8]) -> Result<Conf, Invalid> {
+        let keys: Keys = json::from_slice(config)?;
+        Ok(Conf {
+            mark: keys.mark()?,
+            backend: keys.backend()?,
+            mappings: (keys.runtime_config.port_mappings.iter())
+                .map(PortMapping::check)
+                .collect::<Result<_, _>>()?,
             snat: keys.snat.unwrap_or(true),
             masq_all: keys.masq_all,
-            mark,
-            conditions_v4: list(&keys.conditions_v4),
-            conditions_v6: list(&keys.conditions_v6),
-            mappings: Vec::new(),
-        };
-        conf.backend = conf.backend(keys.backend.as_deref())?;
-        for mapping in keys.runtime_config.port_mappings.iter().flatten() {
-            conf.mappings.push(check_mapping(mapping)?);
-        }
-        Ok(conf)
+            conditions_v4: keys.conditions_v4,
+            conditions_v6: keys.conditions_v6,
+        })
     }
 
-    /// What is asked for by name, else what the keys that only one back end has call for.
-    fn backend(&self, asked: Option<&str>) -> Result<Option<Backend>, String> {
-        let asked = match asked {
-            None => None,
-            Some("iptables") => Some(Backend::Iptables),
-            Some("nftables") => Some(Backend::Nftables),
-            Some(other) => return Err(format!("unrecognized backend {other:?}")),
-        };
-        let mut iptables_keys = Vec::new();
-        let mut nftables_keys = Vec::new();
-        if matches!(self.mark, Mark::Chain(_)) {
-            iptables_keys.push("externalSetMarkChain");
-        }
-        for (key, conditions) in [
-            ("conditionsV4", &self.conditions_v4),
-            ("conditionsV6", &self.conditions_v6),
-        ] {
-            match conditions.first().and_then(|first| first.chars().next()) {
-                None => {}
-                Some('-' | '!') => iptables_keys.push(key),
-                Some(_) => nftables_keys.push(key),
-            }
-        }
-        let foreign = |asked: Backend, other: Backend, keys: &[&str]| {
-            let (asked, other) = (asked.name(), other.name());
-            Err(format!(
-                "{asked} backend was requested but configuration contains {other}-specific options [{}]",
-                keys.join(" ")
-            ))
-        };
-        use Backend::{Iptables, Nftables};
-        match asked {
-            Some(Iptables) if !nftables_keys.is_empty() => {
-                foreign(Iptables, Nftables, &nftables_keys)
-            }
-            Some(Nftables) if !iptables_keys.is_empty() => {
-                foreign(Nftables, Iptables, &iptables_keys)
-            }
-            None if !iptables_keys.is_empty() && !nftables_keys.is_empty() => {
-                foreign(Iptables, Nftables, &nftables_keys)
-            }
-            None if !iptables_keys.is_empty() => Ok(Some(Iptables)),
-            None if !nftables_keys.is_empty() => Ok(Some(Nftables)),
-            asked => Ok(asked),
-        }
-    }
-
-    /// Is anything to be mapped at all?
     pub(crate) fn is_empty(&self) -> bool {
         self.mappings.is_empty()
     }
@@ -192,21 +146,18 @@ impl Conf {
         }
     }
 
-    /// The host's ports of all mappings, those of the other family's addresses too.
+    /// Host ports of all mappings, also of those with a host address of the other family.
     pub(crate) fn host_ports(&self) -> impl Iterator<Item = (Protocol, u16)> {
         let mappings = self.mappings.iter();
         mappings.map(|mapping| (mapping.protocol, mapping.host_port))
     }
 
-    /// What leads to `container`: mappings of host addresses of the other family are left out, of a key that is given twice
-    /// the first counts, and an unspecified host address is none.
+    /// The mappings to `container`. Mappings with a host address of the other family are left out, of several with the
+    /// same host side the first counts, and an unspecified host address means any.
     pub(crate) fn forwards(&self, container: IpAddr) -> Vec<Forward> {
         let mut forwards: Vec<Forward> = Vec::new();
         for mapping in &self.mappings {
-            if mapping
-                .host_ip
-                .is_some_and(|ip| ip.is_ipv6() != container.is_ipv6())
-            {
+            if (mapping.host_ip).is_some_and(|ip| ip.is_ipv6() != container.is_ipv6()) {
                 continue;
             }
             let forward = Forward {
@@ -216,7 +167,7 @@ impl Conf {
                 container,
                 container_port: mapping.container_port,
             };
-            if !forwards.iter().any(|other| other.same_host_side(&forward)) {
+            if !(forwards.iter()).any(|other| other.host_side() == forward.host_side()) {
                 forwards.push(forward);
             }
         }
@@ -224,71 +175,104 @@ impl Conf {
     }
 }
 
-fn check_mapping(mapping: &PortMapping) -> Result<Mapping, String> {
-    let port = |number: i64| u16::try_from(number).ok().filter(|number| *number > 0);
-    let container_port = port(mapping.container_port)
-        .ok_or_else(|| format!("Invalid container port number: {}", mapping.container_port))?;
-    let host_port = port(mapping.host_port)
-        .ok_or_else(|| format!("Invalid host port number: {}", mapping.host_port))?;
-    let protocol = Protocol::parse(&mapping.protocol).ok_or_else(|| {
-        format!(
-            "Invalid protocol {:?} of host port {host_port} (known are {})",
-            mapping.protocol,
-            Protocol::ALL.map(Protocol::name).join(", ")
-        )
-    })?;
-    let host_ip = match mapping.host_ip.as_str() {
-        "" => None,
-        text => Some(
-            cidr::parse_ip(text).map_err(|why| format!("host IP of port {host_port}: {why}"))?,
-        ),
-    };
-    Ok(Mapping {
-        protocol,
-        host_ip,
-        host_port,
-        container_port,
-    })
-}
-
-/// What DEL can know: it must clean up whatever the configuration has become since ADD.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Hints {
-    /// The runtime says that there are no mappings; if it says nothing, there may be some.
-    pub(crate) none: bool,
-    /// the iptables back end is asked for
-    pub(crate) iptables: bool,
-}
-
-impl Hints {
-    pub(crate) fn read(call: &Call) -> Hints {
-        // what cannot be read tells nothing
-        let keys: Keys = call.conf().unwrap_or_default();
-        // a runtime that passes the capability on passes an empty list (or null) for a pod without ports
-        let passed = serde_json::from_slice::<serde_json::Value>(&call.config)
-            .ok()
-            .is_some_and(|conf| conf["runtimeConfig"].get("portMappings").is_some());
-        let mappings = keys.runtime_config.port_mappings;
-        Hints {
-            none: passed && mappings.is_none_or(|list| list.is_empty()),
-            iptables: keys.backend.as_deref() == Some("iptables"),
+impl Keys {
+    fn mark(&self) -> Result<Mark, Invalid> {
+        match (self.mark_masq_bit, &self.external_set_mark_chain) {
+            (Some(_), Some(_)) => Err(Invalid::TwoMarks),
+            (None, Some(chain)) => Ok(Mark::Chain(chain.clone())),
+            (bit, None) => match u8::try_from(bit.unwrap_or(13)) {
+                Ok(bit) if bit < 32 => Ok(Mark::Bit(bit)),
+                _ => Err(Invalid::MarkBit),
+            },
         }
+    }
+
+    /// The back end that `backend` names, else the one that the other keys imply.
+    fn backend(&self) -> Result<Option<Backend>, Invalid> {
+        use Backend::{Iptables, Nftables};
+        let asked = match self.backend.as_deref() {
+            None => None,
+            Some("iptables") => Some(Iptables),
+            Some("nftables") => Some(Nftables),
+            Some(other) => return Err(Invalid::Backend(other.to_owned())),
+        };
+        let (iptables_keys, nftables_keys) = self.keys_of_one_backend();
+        let implied = match (iptables_keys.is_empty(), nftables_keys.is_empty()) {
+            (false, _) => Some(Iptables),
+            (true, false) => Some(Nftables),
+            (true, true) => None,
+        };
+        let chosen = asked.or(implied);
+        let (other, keys) = match chosen {
+            Some(Iptables) => (Nftables, nftables_keys),
+            Some(Nftables) => (Iptables, iptables_keys),
+            None => return Ok(None),
+        };
+        match chosen {
+            Some(asked) if !keys.is_empty() => {
+                Err(Invalid::OtherBackendsKeys { asked, other, keys })
+            }
+            _ => Ok(chosen),
+        }
+    }
+
+    /// The keys that only iptables understands, and those that only nftables understands.
+    fn keys_of_one_backend(&self) -> (Vec<&'static str>, Vec<&'static str>) {
+        let (mut iptables, mut nftables) = (Vec::new(), Vec::new());
+        if self.external_set_mark_chain.is_some() {
+            iptables.push("externalSetMarkChain");
+        }
+        for (key, conditions) in [
+            ("conditionsV4", &self.conditions_v4),
+            ("conditionsV6", &self.conditions_v6),
+        ] {
+            match conditions.first().and_then(|first| first.chars().next()) {
+                None => {}
+                Some('-' | '!') => iptables.push(key),
+                Some(_) => nftables.push(key),
+            }
+        }
+        (iptables, nftables)
     }
 }
 
-/// The container's first address of each family: of interface `ifname` in a sandbox, or one that belongs to no interface.
-pub(crate) fn container_addresses(result: &AddResult, ifname: &str) -> Vec<ipnetwork::IpNetwork> {
-    let of_container = |index: Option<usize>| {
-        index
-            .and_then(|index| result.interfaces.get(index))
-            .is_none_or(|interface| interface.name == ifname && !interface.sandbox.is_empty())
+impl PortMapping {
+    fn check(&self) -> Result<Mapping, Invalid> {
+        let port = |side: &'static str, number: i64| match u16::try_from(number) {
+            Ok(port) if port > 0 => Ok(port),
+            _ => Err(Invalid::Port { side, number }),
+        };
+        let container_port = port("container", self.container_port)?;
+        let host_port = port("host", self.host_port)?;
+        let protocol = Protocol::parse(&self.protocol).ok_or_else(|| Invalid::Protocol {
+            protocol: self.protocol.clone(),
+            host_port,
+        })?;
+        let host_ip = match self.host_ip.as_str() {
+            "" => None,
+            text => Some(cidr::parse_ip(text).map_err(|error| Invalid::HostIp {
+                host_port,
+                reason: error.to_string(),
+            })?),
+        };
+        Ok(Mapping {
+            protocol,
+            host_ip,
+            host_port,
+            container_port,
+        })
+    }
+}
+
+/// True if the runtime passes the list of port mappings and it is empty (or null), as for a pod without ports. Otherwise
+/// there may be mappings, whatever the rest of the configuration is by the time of DEL.
+pub(crate) fn excludes_mappings(config: &[u8]) -> bool {
+    let Ok(config) = serde_json::from_slice::<Value>(config) else {
+        return false;
     };
-    let first = |ipv6: bool| {
-        result
-            .ips
-            .iter()
-            .find(|ip| ip.address.is_ipv6() == ipv6 && of_container(ip.interface))
-            .map(|ip| ip.address)
-    };
-    [first(false), first(true)].into_iter().flatten().collect()
+    match config["runtimeConfig"].get("portMappings") {
+        Some(Value::Null) => true,
+        Some(Value::Array(list)) => list.is_empty(),
+        _ => false,
+    }
 }

@@ -1,14 +1,19 @@
-//! A port of the host that leads to a port of a container.
-use std::net::{IpAddr, SocketAddr};
+//! One port mapping: a port of the host that leads to a port of a container.
+use nix::libc;
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
-/// Protocols with ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Protocols with ports; the values are IPPROTO_* (linux/in.h).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
 pub(crate) enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-    Dccp,
-    UdpLite,
+    Tcp = libc::IPPROTO_TCP as u8,
+    Udp = libc::IPPROTO_UDP as u8,
+    Sctp = libc::IPPROTO_SCTP as u8,
+    Dccp = libc::IPPROTO_DCCP as u8,
+    UdpLite = libc::IPPROTO_UDPLITE as u8,
 }
 
 impl Protocol {
@@ -20,11 +25,17 @@ impl Protocol {
         Protocol::UdpLite,
     ];
 
-    /// In any case, as runtimes write it.
+    /// Ignores case: runtimes write `TCP`.
     pub(crate) fn parse(text: &str) -> Option<Protocol> {
         Protocol::ALL
             .into_iter()
             .find(|protocol| protocol.name().eq_ignore_ascii_case(text))
+    }
+
+    pub(crate) fn from_number(number: u8) -> Option<Protocol> {
+        Protocol::ALL
+            .into_iter()
+            .find(|protocol| *protocol as u8 == number)
     }
 
     pub(crate) fn name(self) -> &'static str {
@@ -36,20 +47,12 @@ impl Protocol {
             Protocol::UdpLite => "udplite",
         }
     }
-
-    /// IPPROTO_*
-    pub(crate) fn number(self) -> u8 {
-        match self {
-            Protocol::Tcp => 6,
-            Protocol::Udp => 17,
-            Protocol::Sctp => 132,
-            Protocol::Dccp => 33,
-            Protocol::UdpLite => 136,
-        }
-    }
 }
 
-/// One mapping of one family.
+/// The side of the host: (protocol, address, port). Without an address it is any address of the host.
+pub(crate) type HostSide = (Protocol, Option<IpAddr>, u16);
+
+/// A mapping of one address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Forward {
     pub(crate) protocol: Protocol,
@@ -61,28 +64,24 @@ pub(crate) struct Forward {
 }
 
 impl Forward {
-    pub(crate) fn same_host_side(&self, other: &Forward) -> bool {
+    pub(crate) fn host_side(&self) -> HostSide {
         (self.protocol, self.host_ip, self.host_port)
-            == (other.protocol, other.host_ip, other.host_port)
+    }
+
+    pub(crate) fn target(&self) -> SocketAddr {
+        SocketAddr::new(self.container, self.container_port)
     }
 }
 
-impl std::fmt::Display for Forward {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let target = SocketAddr::new(self.container, self.container_port);
+impl fmt::Display for Forward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (protocol, target) = (self.protocol.name(), self.target());
         match self.host_ip {
-            Some(ip) => write!(
-                f,
-                "{} {} to {target}",
-                self.protocol.name(),
-                SocketAddr::new(ip, self.host_port)
-            ),
-            None => write!(
-                f,
-                "{} port {} to {target}",
-                self.protocol.name(),
-                self.host_port
-            ),
+            Some(ip) => {
+                let host = SocketAddr::new(ip, self.host_port);
+                write!(f, "{protocol} {host} to {target}")
+            }
+            None => write!(f, "{protocol} port {} to {target}", self.host_port),
         }
     }
 }

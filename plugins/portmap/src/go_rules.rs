@@ -1,4 +1,4 @@
-//! Rules that the Go plugin made in the same table: one for each mapping, told apart by the container's id alone.
+//! Rules that the Go plugin made in the same table: one for each mapping. Their comment is the container's id alone.
 use crate::forward::Forward;
 use packet_filter::{Installed, Statement};
 
@@ -7,35 +7,34 @@ const MAPPINGS: [&str; 2] = ["hostports", "hostip_hostports"];
 /// The chain with up to two rules for each container.
 const MASQUERADING: &str = "masquerading";
 
-/// Is it a rule for this container?
 pub(crate) fn is_of_container(rule: &Installed, container_id: &str) -> bool {
     let in_chain = MASQUERADING == rule.chain || MAPPINGS.contains(&rule.chain.as_str());
     in_chain && rule.rule.comment.as_deref() == Some(container_id)
 }
 
-/// Would it, being asked first, keep the packets for this mapping to itself?
-pub(crate) fn is_in_the_way(rule: &Installed, forward: &Forward) -> bool {
-    let leads = |statement: &Statement| matches!(statement, Statement::Dnat { .. });
+/// True if the rule translates packets of this mapping before our maps are looked up.
+pub(crate) fn shadows(rule: &Installed, forward: &Forward) -> bool {
+    let is_dnat = |statement: &Statement| matches!(statement, Statement::Dnat { .. });
     MAPPINGS.contains(&rule.chain.as_str())
-        && rule.rule.statements.iter().any(leads)
-        && covers(rule, forward)
+        && rule.rule.statements.iter().any(is_dnat)
+        && matches_host_side(rule, forward)
 }
 
-/// Does it lead this mapping's packets to its container?
+/// True if the rule translates packets of this mapping to its container.
 pub(crate) fn serves(rule: &Installed, forward: &Forward) -> bool {
-    let target = Statement::Dnat {
+    let dnat = Statement::Dnat {
         ip: forward.container,
         port: Some(forward.container_port),
     };
     MAPPINGS.contains(&rule.chain.as_str())
-        && rule.rule.statements.contains(&target)
-        && covers(rule, forward)
+        && rule.rule.statements.contains(&dnat)
+        && matches_host_side(rule, forward)
 }
 
 /// `[ip daddr HOST] tcp dport PORT`
-fn covers(rule: &Installed, forward: &Forward) -> bool {
+fn matches_host_side(rule: &Installed, forward: &Forward) -> bool {
     let port = Statement::Dport {
-        protocol: forward.protocol.number(),
+        protocol: forward.protocol as u8,
         port: forward.host_port,
     };
     let statements = &rule.rule.statements;
@@ -46,7 +45,7 @@ fn covers(rule: &Installed, forward: &Forward) -> bool {
         } => Some(net),
         _ => None,
     });
-    // one for a single address of the host goes together with one for any
+    // a rule for one host address does not conflict with a mapping for all of them
     let same_address = match (address, forward.host_ip) {
         (Some(net), Some(ip)) => net.contains(ip),
         (Some(_), None) => false,

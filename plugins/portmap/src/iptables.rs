@@ -1,131 +1,104 @@
-//! The iptables back end: one look and one change for each family, and for DEL and GC no process where there is no chain.
+//! The iptables back end: one save and one restore for each family; DEL and GC start no process where no chain can be.
 use crate::{
-    conf::Conf,
+    error::Failure,
     forward::Forward,
     iptables_rules::{self as rules, TABLE},
-    owner::Owner,
+    mappings::Mappings,
 };
-use cni_conf::Error;
-use ipnetwork::IpNetwork;
-use packet_filter::{Iptables, Nft, iptables::Saved};
-use std::{collections::BTreeSet, fs::File};
+use packet_filter::{Error, Iptables, Nft, iptables::Saved};
+use plugin::Attachment;
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io,
+};
 
-/// Held by the one that looks and adds.
 const LOCK: &str = "/run/cni-portmap.lock";
 
-fn failed(what: &str) -> impl Fn(packet_filter::Error) -> Error {
-    move |error| Error::internal(format!("{what}: {error}"))
-}
-
-/// Makes the mappings of one family.
-pub(crate) fn add(owner: &Owner, conf: &Conf, address: IpNetwork) -> Result<(), Error> {
-    let forwards = conf.forwards(address.ip());
-    if forwards.is_empty() {
-        return Ok(());
-    }
-    let turn = take_turn()?;
-    let iptables = Iptables::of(address.is_ipv6());
-    let change = change(iptables, |saved| {
-        rules::additions(owner, conf, &forwards, address, saved)
+/// Adds the mappings of one family.
+pub(crate) fn add(mappings: &Mappings<'_>) -> Result<(), Failure> {
+    // iptables accepts a chain that another process has just created, so two processes that find no shared chain would
+    // both add the jumps to it
+    let lock = lock().map_err(|source| Failure::Lock { file: LOCK, source })?;
+    let changed = change(Iptables::of(mappings.ipv6()), |saved| {
+        rules::additions(mappings, saved)
     });
-    drop(turn);
-    change.map(drop).map_err(failed("cannot map host ports"))
+    drop(lock);
+    changed.map(drop).map_err(Failure::Map)
 }
 
-/// One process at a time looks and adds. iptables does not refuse a chain that somebody else made a moment ago, so two that see
-/// no shared chain would both make the jumps to it.
-fn take_turn() -> Result<File, Error> {
-    let failed = |error| Error::internal(format!("cannot map host ports: lock {LOCK}: {error}"));
-    let file = File::options()
-        .create(true)
-        .append(true)
-        .open(LOCK)
-        .map_err(failed)?;
-    file.lock().map_err(failed)?;
+fn lock() -> io::Result<File> {
+    let file = File::options().create(true).append(true).open(LOCK)?;
+    file.lock()?;
     Ok(file)
 }
 
-/// Changes what was just looked at, and looks again if somebody else was faster: then a chain is there that was not, or a rule
-/// is gone, and the change is refused as a whole. Gives what was there before.
-fn change(
-    iptables: Iptables,
-    lines: impl Fn(&Saved) -> Vec<String>,
-) -> Result<Saved, packet_filter::Error> {
+/// Restores the lines that `plan` makes of the saved table, and plans again if another program changed the table
+/// meanwhile (iptables-restore then refuses all lines). Returns the table from before the change.
+fn change(iptables: Iptables, plan: impl Fn(&Saved) -> Vec<String>) -> Result<Saved, Error> {
     let mut saved = iptables.save(TABLE)?;
     loop {
-        let refused = match iptables.restore(TABLE, &lines(&saved)) {
-            Ok(()) => return Ok(saved),
-            Err(refused) => refused,
+        let Err(error) = iptables.restore(TABLE, &plan(&saved)) else {
+            return Ok(saved);
         };
         let now = iptables.save(TABLE)?;
-        // nobody was: it is refused for what it says
+        // unchanged: the lines themselves are refused
         if now == saved {
-            return Err(refused);
+            return Err(error);
         }
         saved = now;
     }
 }
 
-/// Is every rule there?
-pub(crate) fn check(owner: &Owner, conf: &Conf, address: IpNetwork) -> Result<(), Error> {
-    let forwards = conf.forwards(address.ip());
-    if forwards.is_empty() {
-        return Ok(());
-    }
-    let saved = Iptables::of(address.is_ipv6())
-        .save(TABLE)
-        .map_err(failed("cannot check host ports"))?;
-    match rules::missing(owner, conf, &forwards, address, &saved) {
+pub(crate) fn check(mappings: &Mappings<'_>) -> Result<(), Failure> {
+    let saved = Iptables::of(mappings.ipv6()).save(TABLE);
+    match rules::missing(mappings, &saved.map_err(Failure::Check)?) {
         None => Ok(()),
-        Some(rule) => Err(Error::internal(format!(
-            "port mapping of container {}: rule `{rule}` is missing in iptables' table {TABLE}; \
-             delete the container and start it again",
-            owner.container_id
-        ))),
+        Some(rule) => Err(Failure::Missing {
+            container_id: mappings.owner.container_id.clone(),
+            what: format!("rule `{rule}`"),
+            table: format!("iptables' table {TABLE}"),
+        }),
     }
 }
 
-/// Takes the container's chains away, in both families; the mappings that it had.
-pub(crate) fn del(nft: Option<&mut Nft>, owner: &Owner) -> Result<Vec<Forward>, Error> {
-    let own = rules::chains_of(owner);
-    let gone = |chain: &str| own.iter().any(|own| own == chain);
-    remove(nft, &rules::chain(owner), |_| gone)
+/// Removes the container's chains in both families. Returns the mappings that it had.
+pub(crate) fn del(nft: Option<&mut Nft>, owner: &Attachment) -> Result<Vec<Forward>, Failure> {
+    let own = BTreeSet::from(rules::chains_of(owner));
+    remove(nft, &rules::chain(owner), |_| own.clone())
 }
 
-/// Takes the chains of this network's containers away that are not among these.
+/// Removes the chains of this network's containers that have no valid attachment. Returns their mappings.
 pub(crate) fn gc(
     nft: Option<&mut Nft>,
     network: &str,
-    valid: &BTreeSet<&str>,
-) -> Result<Vec<Forward>, Error> {
+    valid: &[Attachment],
+) -> Result<Vec<Forward>, Failure> {
+    let valid: BTreeSet<_> = valid.iter().map(|one| one.container_id.as_str()).collect();
     remove(nft, rules::DNAT, |saved| {
-        let stale: BTreeSet<String> = rules::containers(saved, network)
-            .into_iter()
-            .filter(|(id, _)| !valid.contains(id.as_str()))
-            .map(|(_, chain)| chain.to_owned())
-            .collect();
-        move |chain: &str| stale.contains(chain)
+        let containers = rules::containers(saved, network).into_iter();
+        let stale = containers.filter(|(id, _)| !valid.contains(id.as_str()));
+        stale.map(|(_, chain)| chain.to_owned()).collect()
     })
 }
 
-/// Where there is a chain `only_with`: removes those that `which` picks.
-fn remove<Gone: Fn(&str) -> bool>(
+/// In each family where the chain `indicator` may exist, removes the chains that `select` picks from the saved table.
+fn remove(
     mut nft: Option<&mut Nft>,
-    only_with: &str,
-    which: impl Fn(&Saved) -> Gone,
-) -> Result<Vec<Forward>, Error> {
-    let failed = failed("cannot remove port mappings");
+    indicator: &str,
+    select: impl Fn(&Saved) -> BTreeSet<String>,
+) -> Result<Vec<Forward>, Failure> {
     let mut mapped = Vec::new();
     for ipv6 in [false, true] {
         let iptables = Iptables::of(ipv6);
-        if !iptables.may_have_chain(nft.as_deref_mut(), TABLE, only_with)
+        if !iptables.may_have_chain(nft.as_deref_mut(), TABLE, indicator)
             || !iptables.is_installed()
         {
             continue;
         }
-        let saved =
-            change(iptables, |saved| rules::removals(saved, which(saved))).map_err(&failed)?;
-        mapped.extend(rules::forwards(&saved, which(&saved)));
+        let saved = change(iptables, |saved| rules::removals(saved, &select(saved)))
+            .map_err(Failure::Remove)?;
+        mapped.extend(rules::forwards(&saved, &select(&saved)));
     }
     Ok(mapped)
 }

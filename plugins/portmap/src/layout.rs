@@ -1,8 +1,8 @@
-//! What the table `cni_hostport` of a family holds beside the Go plugin's chains: maps and sets whose elements are the pods'
-//! ports, and the chains that look packets up in them. All of it is the same on every node and for every pod.
+//! The table `cni_hostport` of one family: maps and sets with elements for each pod, and chains that look packets up in
+//! them. The chains are the same on every node and all pods share them. The Go plugin's chains in this table stay.
 //!
-//! The base chains come right after the Go plugin's (by one of priority), so that either's pods are reached while both
-//! are in use on a node.
+//! The base chains run directly after the Go plugin's, so that a node with pods of both plugins reaches both.
+use nix::libc::{NF_IP_PRI_NAT_DST, NF_IP_PRI_NAT_SRC};
 use packet_filter::{
     BaseChain, Chain, ChainType, DataType, Family, Field, Hook, Installed, Rule, Set, Statement,
     Table, Transaction, ValueType,
@@ -10,28 +10,31 @@ use packet_filter::{
 pub(crate) use shared_names::portmap::NFT_TABLE as TABLE;
 use shared_names::portmap::{HOSTIP_HOSTPORTS, HOSTPORTS, MASQUERADE_ALL, MASQUERADE_PAIRS};
 
-pub(crate) const COMMENT: &str = "CNI portmap plugin";
-/// Mappings with conditions of their own, a rule each, asked before the maps.
+/// The table's comment, as upstream.
+const COMMENT: &str = "CNI portmap plugin";
+/// Mappings with conditions: one rule each, before the map lookups.
 pub(crate) const CONDITIONAL: &str = "map_conditional";
-/// A rule for each length of a container's subnet.
+/// One rule for each prefix length of a container's subnet.
 pub(crate) const SUBNETS: &str = "map_subnets";
 const LOOKUP: &str = "map_hostports";
 const PREROUTING: &str = "map_prerouting";
 const OUTPUT: &str = "map_output";
 const MASQUERADING: &str = "map_masquerading";
+const MASQUERADE: Statement = Statement::Masquerade {
+    fully_random: false,
+};
 
-/// The table of one family.
 #[derive(Debug)]
 pub(crate) struct Layout {
     pub(crate) ipv6: bool,
-    /// protocol . port -> address . port
+    /// protocol . host port -> container address . port
     pub(crate) any_ip: Set,
-    /// host address . protocol . port -> address . port
+    /// host address . protocol . host port -> container address . port
     pub(crate) host_ip: Set,
-    /// source . destination of what is to be masqueraded: a container's subnet, or localhost, to the container. (An answer within
-    /// the subnet would not pass through the host again.)
+    /// source . container address of traffic to masquerade; the source is the container's subnet or localhost. (Without
+    /// masquerading, a reply within the subnet does not pass through the host.)
     pub(crate) pairs: Set,
-    /// containers to which everything is to be masqueraded
+    /// addresses of containers whose incoming traffic is all masqueraded
     pub(crate) all: Set,
 }
 
@@ -66,98 +69,101 @@ impl Layout {
         [&self.any_ip, &self.host_ip, &self.pairs, &self.all]
     }
 
-    /// The chains with their rules.
-    pub(crate) fn table(&self) -> Table {
-        let (saddr, daddr) = if self.ipv6 {
-            (Field::Saddr6, Field::Daddr6)
-        } else {
-            (Field::Saddr4, Field::Daddr4)
+    /// The chains whose rules never change.
+    fn table(&self) -> Table {
+        let lookup_local = || {
+            vec![rule(vec![
+                Statement::FibDaddrLocal,
+                Statement::Jump(LOOKUP.into()),
+            ])]
         };
-        let rule = |statements: Vec<Statement>| Rule {
-            statements,
-            comment: None,
+        let base = |hook, priority| {
+            Some(BaseChain {
+                chain_type: ChainType::Nat,
+                hook,
+                priority: priority + 1,
+                accept: true,
+            })
         };
-        let map = |key: &[Field], map: &Set| {
+        Table {
+            family: self.family(),
+            name: TABLE.into(),
+            comment: Some(COMMENT.into()),
+            chains: vec![
+                chain(LOOKUP, None, self.lookup_rules()),
+                chain(
+                    PREROUTING,
+                    base(Hook::Prerouting, NF_IP_PRI_NAT_DST),
+                    lookup_local(),
+                ),
+                chain(
+                    OUTPUT,
+                    base(Hook::Output, NF_IP_PRI_NAT_DST),
+                    lookup_local(),
+                ),
+                chain(
+                    MASQUERADING,
+                    base(Hook::Postrouting, NF_IP_PRI_NAT_SRC),
+                    self.masquerade_rules(),
+                ),
+            ],
+        }
+    }
+
+    fn lookup_rules(&self) -> Vec<Rule> {
+        let dnat = |key: &[Field], map: &Set| {
             rule(vec![Statement::DnatMap {
                 key: key.to_vec(),
                 map: map.name.clone(),
                 ipv6: self.ipv6,
             }])
         };
-        let masquerade = || Statement::Masquerade {
-            fully_random: false,
-        };
-        let in_set = |key: &[Field], set: &Set| Statement::InSet {
-            key: key.to_vec(),
-            set: set.name.clone(),
-        };
-        let local = || {
-            rule(vec![
-                Statement::FibDaddrLocal,
-                Statement::Jump(LOOKUP.into()),
-            ])
-        };
-        let chain = |name: &str, hook: Option<(Hook, i32)>, rules| Chain {
-            name: name.into(),
-            comment: None,
-            base: hook.map(|(hook, priority)| BaseChain {
-                chain_type: ChainType::Nat,
-                hook,
-                priority,
-                accept: true,
-            }),
-            rules,
-        };
-        let hostports = vec![
+        vec![
             rule(vec![Statement::Jump(CONDITIONAL.into())]),
-            map(&[daddr, Field::L4Proto, Field::Dport], &self.host_ip),
-            map(&[Field::L4Proto, Field::Dport], &self.any_ip),
-        ];
-        let masquerading = vec![
-            rule(vec![in_set(&[saddr, daddr], &self.pairs), masquerade()]),
-            rule(vec![Statement::Jump(SUBNETS.into())]),
-            rule(vec![
-                Statement::CtDnat,
-                in_set(&[daddr], &self.all),
-                masquerade(),
-            ]),
-        ];
-        Table {
-            family: self.family(),
-            name: TABLE.into(),
-            comment: Some(COMMENT.into()),
-            chains: vec![
-                chain(LOOKUP, None, hostports),
-                chain(PREROUTING, Some((Hook::Prerouting, -99)), vec![local()]),
-                chain(OUTPUT, Some((Hook::Output, -99)), vec![local()]),
-                chain(MASQUERADING, Some((Hook::Postrouting, 101)), masquerading),
-            ],
-        }
+            dnat(
+                &[self.daddr(), Field::L4Proto, Field::Dport],
+                &self.host_ip,
+            ),
+            dnat(&[Field::L4Proto, Field::Dport], &self.any_ip),
+        ]
     }
 
-    /// The rule of `SUBNETS` for subnets of this length: only what was translated, since the container may well be asked directly.
-    pub(crate) fn subnet_rule(&self, prefix: u8) -> Rule {
-        let key = if self.ipv6 {
-            vec![Field::SaddrNet6(prefix), Field::Daddr6]
+    fn masquerade_rules(&self) -> Vec<Rule> {
+        let saddr = if self.ipv6 {
+            Field::Saddr6
         } else {
-            vec![Field::SaddrNet4(prefix), Field::Daddr4]
+            Field::Saddr4
         };
-        Rule {
-            statements: vec![
-                Statement::CtDnat,
-                Statement::InSet {
-                    key,
-                    set: self.pairs.name.clone(),
-                },
-                Statement::Masquerade {
-                    fully_random: false,
-                },
-            ],
-            comment: None,
+        let in_pairs = in_set(vec![saddr, self.daddr()], &self.pairs);
+        let in_all = in_set(vec![self.daddr()], &self.all);
+        vec![
+            rule(vec![in_pairs, MASQUERADE]),
+            rule(vec![Statement::Jump(SUBNETS.into())]),
+            rule(vec![Statement::CtDnat, in_all, MASQUERADE]),
+        ]
+    }
+
+    fn daddr(&self) -> Field {
+        if self.ipv6 {
+            Field::Daddr6
+        } else {
+            Field::Daddr4
         }
     }
 
-    /// Is the rule for subnets of this length there?
+    /// The rule of `SUBNETS` for subnets of this length. It matches translated traffic only: a container that is
+    /// addressed directly sees the real source.
+    pub(crate) fn subnet_rule(&self, prefix: u8) -> Rule {
+        let subnet = if self.ipv6 {
+            Field::SaddrNet6(prefix)
+        } else {
+            Field::SaddrNet4(prefix)
+        };
+        let in_pairs = in_set(vec![subnet, self.daddr()], &self.pairs);
+        rule(vec![Statement::CtDnat, in_pairs, MASQUERADE])
+    }
+
+    /// `installed` are all rules of the table.
     pub(crate) fn has_subnet_rule(&self, installed: &[Installed], prefix: u8) -> bool {
         let wanted = self.subnet_rule(prefix);
         installed
@@ -165,7 +171,7 @@ impl Layout {
             .any(|rule| rule.chain == SUBNETS && rule.rule == wanted)
     }
 
-    /// Are all rules there? `installed` are the table's.
+    /// True if every chain of [`table`](Self::table) has exactly its rules. `installed` are all rules of the table.
     pub(crate) fn is_complete(&self, installed: &[Installed]) -> bool {
         self.table().chains.iter().all(|chain| {
             let found = installed.iter().filter(|rule| rule.chain == chain.name);
@@ -173,7 +179,7 @@ impl Layout {
         })
     }
 
-    /// Puts in what is missing and makes the rules what they should be; elements and conditional mappings stay.
+    /// Adds missing sets and chains and replaces the shared rules. Elements and conditional mappings stay.
     pub(crate) fn install(&self, transaction: &mut Transaction) {
         let family = self.family();
         transaction.add_table(family, TABLE, Some(COMMENT));
@@ -181,14 +187,31 @@ impl Layout {
             transaction.add_set(family, TABLE, set);
         }
         for name in [CONDITIONAL, SUBNETS] {
-            let chain = Chain {
-                name: name.into(),
-                comment: None,
-                base: None,
-                rules: Vec::new(),
-            };
-            transaction.add_chain(family, TABLE, &chain);
+            transaction.add_chain(family, TABLE, &chain(name, None, Vec::new()));
         }
         transaction.set_table(&self.table());
+    }
+}
+
+fn chain(name: &str, base: Option<BaseChain>, rules: Vec<Rule>) -> Chain {
+    Chain {
+        name: name.into(),
+        comment: None,
+        base,
+        rules,
+    }
+}
+
+fn rule(statements: Vec<Statement>) -> Rule {
+    Rule {
+        statements,
+        comment: None,
+    }
+}
+
+fn in_set(key: Vec<Field>, set: &Set) -> Statement {
+    Statement::InSet {
+        key,
+        set: set.name.clone(),
     }
 }

@@ -1,30 +1,33 @@
-//! The `portmap` plugin: ports of the host that lead to ports of a container. It is chained after the plugin that gave the
-//! container its addresses, and hands their result on.
+//! The `portmap` plugin: ports of the host that lead to ports of a container. It is chained after the plugin that gives the
+//! container its addresses, and passes that plugin's result on.
+mod comment;
 mod conditional;
 mod conf;
 mod connections;
+mod error;
 mod forward;
 mod go_rules;
 mod iptables;
 mod iptables_rules;
 mod layout;
 mod localnet;
+mod mappings;
 mod nftables;
-mod owner;
 
-use cni_conf::{AddResult, Code, Error, GcAttachment};
-use conf::{Backend, Conf, Hints};
+use cni_conf::{AddResult, Code, Error, IpConfig};
+use conf::{Backend, Conf};
+use error::Failure;
 use forward::Forward;
 use ipnetwork::IpNetwork;
+use mappings::Mappings;
 use nftables::Nftables;
-use owner::Owner;
 use packet_filter::{Iptables, Nft};
-use plugin::{AddOutput, Call, Plugin};
+use plugin::{AddOutput, Attachment, Call, Plugin};
 
-/// The plugin.
+/// The entry in the registry of plugins.
 pub static PLUGIN: Portmap = Portmap;
 
-/// Its verbs. Where there is nothing to map, ADD and CHECK start no process and open no socket.
+/// The plugin. Without mappings, ADD and CHECK start no process and open no socket.
 #[derive(Debug)]
 pub struct Portmap;
 
@@ -34,176 +37,197 @@ impl Plugin for Portmap {
     }
 
     fn add(&self, call: &Call) -> Result<AddOutput, Error> {
-        let conf = Conf::read(call)?;
-        let result = chained(call)?;
+        let conf = read_conf(call)?;
+        let result = prev_result(call)?;
         if !conf.is_empty() {
-            map(call, &conf, result)?;
+            let addresses = container_addresses(result, &call.ifname);
+            map(&conf, &call.attachment(), &addresses)?;
         }
         Ok(AddOutput::Result(result.clone()))
     }
 
     fn check(&self, call: &Call) -> Result<(), Error> {
-        let conf = Conf::read(call)?;
-        let result = chained(call)?;
+        let conf = read_conf(call)?;
+        let result = prev_result(call)?;
         if conf.is_empty() {
             return Ok(());
         }
-        let (owner, addresses) = (Owner::of(call), addresses(call, result));
-        let by_nftables = || {
-            let mut nftables = Nftables::open().map_err(Error::internal)?;
-            addresses
-                .iter()
-                .try_for_each(|address| nftables.check(&owner, &conf, *address))
-        };
-        let by_iptables = || {
-            addresses
-                .iter()
-                .try_for_each(|address| iptables::check(&owner, &conf, *address))
-        };
-        match (backend(&conf, &addresses), conf.backend) {
-            (Backend::Nftables, _) => by_nftables(),
-            (Backend::Iptables, Some(_)) => by_iptables(),
-            // iptables may have been installed, or found not to work, since
-            (Backend::Iptables, None) => by_iptables().or_else(|why| by_nftables().or(Err(why))),
+        let addresses = container_addresses(result, &call.ifname);
+        let owner = call.attachment();
+        let check = |backend| check_with(backend, &conf, &owner, &addresses);
+        match (select_backend(&conf, &addresses), conf.backend) {
+            // iptables may have been installed since ADD, or did not work at ADD
+            (Backend::Iptables, None) => check(Backend::Iptables)
+                .or_else(|error| check(Backend::Nftables).or(Err(error)))?,
+            (backend, _) => check(backend)?,
         }
+        Ok(())
     }
 
     fn del(&self, call: &Call) -> Result<(), Error> {
-        if Hints::read(call).none {
+        if conf::excludes_mappings(&call.config) {
             return Ok(());
         }
-        unmap(&Owner::of(call))
+        Ok(unmap(&call.attachment())?)
     }
 
     fn gc(&self, call: &Call) -> Result<(), Error> {
-        let Some(valid) = &call.net.valid_attachments else {
+        let Some(valid) = call.valid_attachments() else {
             return Ok(());
         };
         let network = &call.net.name;
-        let comments = valid
-            .iter()
-            .map(|attachment| comment(attachment, network))
-            .collect();
-        let ids = valid
-            .iter()
-            .map(|attachment| attachment.container_id.as_str())
-            .collect();
-        remove(
-            |nftables| nftables.gc(network, &comments),
-            |nft| iptables::gc(nft, network, &ids),
-        )
+        Ok(remove(
+            |nftables| nftables.gc(network, &valid),
+            |nft| iptables::gc(nft, network, &valid),
+        )?)
     }
 
     fn status(&self, call: &Call) -> Result<(), Error> {
-        let conf = Conf::read(call)?;
-        let unusable =
-            |why: &dyn std::fmt::Display| Err(Error::new(Code::NotAvailable, why.to_string()));
-        let installed = Iptables::of(false).is_installed();
-        if conf.backend == Some(Backend::Iptables) && !installed {
-            return unusable(&"backend iptables: iptables-restore is not installed");
-        }
-        if conf.backend == Some(Backend::Iptables) || (conf.backend.is_none() && installed) {
-            return Ok(());
-        }
-        match Nftables::open().and_then(|mut nftables| nftables.probe()) {
-            Ok(()) => Ok(()),
-            Err(error) => unusable(&format_args!("backend nftables: {error}")),
+        let not_available = |reason: String| Err(Error::new(Code::NotAvailable, reason));
+        let conf = read_conf(call)?;
+        match (conf.backend, Iptables::of(false).is_installed()) {
+            (Some(Backend::Iptables), false) => not_available(
+                "backend iptables: iptables-restore is not installed".to_owned(),
+            ),
+            (Some(Backend::Iptables) | None, true) => Ok(()),
+            _ => match Nft::open().and_then(|mut nft| nft.generation()) {
+                Ok(_) => Ok(()),
+                Err(error) => not_available(format!("backend nftables: {error}")),
+            },
         }
     }
 }
 
-fn comment(attachment: &GcAttachment, network: &str) -> String {
-    let owner = Owner {
-        container_id: attachment.container_id.clone(),
-        ifname: attachment.ifname.clone(),
-        network: network.to_owned(),
+fn read_conf(call: &Call) -> Result<Conf, Failure> {
+    Ok(Conf::parse(&call.config)?)
+}
+
+fn prev_result(call: &Call) -> Result<&AddResult, Failure> {
+    call.net.prev_result.as_ref().ok_or(Failure::NotChained)
+}
+
+/// The container's first address of each family: of interface `ifname` in a sandbox, or of no interface.
+fn container_addresses(result: &AddResult, ifname: &str) -> Vec<IpNetwork> {
+    let is_container = |ip: &&IpConfig| {
+        let interface = ip.interface.and_then(|index| result.interfaces.get(index));
+        interface
+            .is_none_or(|interface| interface.name == ifname && !interface.sandbox.is_empty())
     };
-    owner.comment()
+    let first = |ipv6: bool| {
+        let mut addresses = result.ips.iter().filter(is_container);
+        addresses.find(|ip| ip.address.is_ipv6() == ipv6)
+    };
+    let both = [first(false), first(true)].into_iter().flatten();
+    both.map(|ip| ip.address).collect()
 }
 
-fn chained(call: &Call) -> Result<&AddResult, Error> {
-    let result = call.net.prev_result.as_ref();
-    result.ok_or_else(|| Error::internal("must be called as chained plugin"))
-}
-
-fn addresses(call: &Call, result: &AddResult) -> Vec<IpNetwork> {
-    conf::container_addresses(result, &call.ifname)
-}
-
-/// What is asked for; else iptables, as upstream, unless it is not installed.
-fn backend(conf: &Conf, addresses: &[IpNetwork]) -> Backend {
-    let installed = |address: &IpNetwork| Iptables::of(address.is_ipv6()).is_installed();
+/// The configured back end; by default iptables, as upstream, unless it is not installed.
+fn select_backend(conf: &Conf, addresses: &[IpNetwork]) -> Backend {
+    let is_installed = |address: &IpNetwork| Iptables::of(address.is_ipv6()).is_installed();
     match conf.backend {
         Some(backend) => backend,
-        None if addresses.iter().all(installed) => Backend::Iptables,
+        None if addresses.iter().all(is_installed) => Backend::Iptables,
         None => Backend::Nftables,
     }
 }
 
-/// All mappings, or none.
-fn map(call: &Call, conf: &Conf, result: &AddResult) -> Result<(), Error> {
-    let (owner, addresses) = (Owner::of(call), addresses(call, result));
-    let chosen = backend(conf, &addresses);
-    let mut outcome = map_with(chosen, conf, &owner, &addresses);
-    if outcome.is_err() {
-        // DEL need not come after a failed ADD; what could not be taken away either is found by GC
-        if let Err(left) = unmap(&owner) {
-            plugin::warn(format_args!("not all could be undone: {left}"));
+/// Adds all mappings or none.
+fn map(conf: &Conf, owner: &Attachment, addresses: &[IpNetwork]) -> Result<(), Failure> {
+    let backend = select_backend(conf, addresses);
+    let Err(error) = map_or_undo(backend, conf, owner, addresses) else {
+        return Ok(());
+    };
+    if (backend, conf.backend) != (Backend::Iptables, None) {
+        return Err(error);
+    }
+    plugin::warn(format_args!(
+        "portmap: iptables failed, trying nftables: {error}"
+    ));
+    map_or_undo(Backend::Nftables, conf, owner, addresses).or(Err(error))
+}
+
+fn map_or_undo(
+    backend: Backend,
+    conf: &Conf,
+    owner: &Attachment,
+    addresses: &[IpNetwork],
+) -> Result<(), Failure> {
+    let mapped = map_with(backend, conf, owner, addresses);
+    if mapped.is_err() {
+        // a runtime need not call DEL after a failed ADD; GC removes what this cannot
+        if let Err(error) = unmap(owner) {
+            plugin::warn(format_args!("portmap: incomplete undo: {error}"));
         }
     }
-    if let (Err(error), Backend::Iptables, None) = (&outcome, chosen, conf.backend) {
-        plugin::warn(format_args!(
-            "iptables is unusable here, nftables is tried: {error}"
-        ));
-        if map_with(Backend::Nftables, conf, &owner, &addresses).is_ok() {
-            outcome = Ok(());
-        } else {
-            unmap(&owner).ok();
-        }
-    }
-    outcome
+    mapped
 }
 
 fn map_with(
     backend: Backend,
     conf: &Conf,
-    owner: &Owner,
+    owner: &Attachment,
     addresses: &[IpNetwork],
-) -> Result<(), Error> {
-    let mut nftables = match backend {
-        Backend::Nftables => Some(Nftables::open().map_err(Error::internal)?),
-        Backend::Iptables => None,
-    };
+) -> Result<(), Failure> {
+    let mut nftables = open(backend).map_err(Failure::Map)?;
     for address in addresses {
-        match &mut nftables {
-            Some(nftables) => nftables.add(owner, conf, *address)?,
-            None => iptables::add(owner, conf, *address)?,
+        let mappings = Mappings::new(owner, conf, *address);
+        if !mappings.forwards.is_empty() {
+            match &mut nftables {
+                Some(nftables) => nftables.add(&mappings)?,
+                None => iptables::add(&mappings)?,
+            }
         }
         if conf.snat && address.is_ipv4() {
-            localnet::route(address.ip())?;
+            localnet::enable(address.ip())?;
         }
-        connections::of_ports_end(&conf.forwards(address.ip()));
+        connections::delete_to_host_ports(&mappings.forwards);
     }
     Ok(())
 }
 
-/// By what elements, rules and chains themselves say, so that neither configuration, result nor namespace is needed.
-fn unmap(owner: &Owner) -> Result<(), Error> {
+fn check_with(
+    backend: Backend,
+    conf: &Conf,
+    owner: &Attachment,
+    addresses: &[IpNetwork],
+) -> Result<(), Failure> {
+    let mut nftables = open(backend).map_err(Failure::Check)?;
+    for address in addresses {
+        let mappings = Mappings::new(owner, conf, *address);
+        match &mut nftables {
+            _ if mappings.forwards.is_empty() => {}
+            Some(nftables) => nftables.check(&mappings)?,
+            None => iptables::check(&mappings)?,
+        }
+    }
+    Ok(())
+}
+
+/// None for iptables.
+fn open(backend: Backend) -> Result<Option<Nftables>, packet_filter::Error> {
+    match backend {
+        Backend::Nftables => Nftables::open().map(Some),
+        Backend::Iptables => Ok(None),
+    }
+}
+
+/// Elements, rules and chains name their owner, so this needs no configuration, result or namespace.
+fn unmap(owner: &Attachment) -> Result<(), Failure> {
     remove(
         |nftables| nftables.del(owner),
         |nft| iptables::del(nft, owner),
     )
 }
 
-/// From either back end, since the configuration may have been another at ADD. In a kernel without nftables there is nothing.
+/// Removes mappings from both back ends, because the configuration may have changed since ADD. A kernel without nftables
+/// has none there.
 fn remove(
     from_nftables: impl FnOnce(&mut Nftables) -> Result<Vec<Forward>, packet_filter::Error>,
-    from_iptables: impl FnOnce(Option<&mut Nft>) -> Result<Vec<Forward>, Error>,
-) -> Result<(), Error> {
-    let failed = |error| Error::internal(format!("cannot remove port mappings: {error}"));
+    from_iptables: impl FnOnce(Option<&mut Nft>) -> Result<Vec<Forward>, Failure>,
+) -> Result<(), Failure> {
     let unless_unsupported = |error: packet_filter::Error| match error.is_unsupported() {
         true => Ok(Vec::new()),
-        false => Err(failed(error)),
+        false => Err(Failure::Remove(error)),
     };
     let mut nftables = match Nftables::open() {
         Ok(nftables) => Some(nftables),
@@ -213,9 +237,9 @@ fn remove(
         Some(nftables) => from_nftables(nftables).or_else(unless_unsupported),
         None => Ok(Vec::new()),
     };
-    let by_iptables = from_iptables(nftables.as_mut().map(Nftables::socket));
-    for mapped in [&by_nftables, &by_iptables].into_iter().flatten() {
-        connections::of_container_end(mapped);
+    let by_iptables = from_iptables(nftables.as_mut().map(|nftables| &mut nftables.nft));
+    for removed in [&by_nftables, &by_iptables].into_iter().flatten() {
+        connections::delete_to_container(removed);
     }
     by_nftables.and(by_iptables).map(drop)
 }

@@ -1,14 +1,8 @@
-//! Rules as text.
-
 use super::*;
 use std::net::IpAddr;
 
-fn owner(id: &str) -> Owner {
-    Owner {
-        container_id: id.into(),
-        ifname: "eth0".into(),
-        network: "test".into(),
-    }
+fn owner(id: &str) -> Attachment {
+    Attachment::new("test", id, "eth0")
 }
 
 fn saved(lines: &[String]) -> Saved {
@@ -31,13 +25,13 @@ const TWO: &str = r#"{"runtimeConfig":{"portMappings":[
     {"hostPort":8080,"containerPort":80,"protocol":"tcp"},
     {"hostPort":8081,"containerPort":81,"protocol":"TCP","hostIP":"192.0.2.1"}]}}"#;
 
-fn plan(owner: &Owner, keys: &str, address: &str, saved: &Saved) -> Vec<String> {
-    let (conf, address) = (conf(keys), address.parse::<IpNetwork>().unwrap());
-    additions(owner, &conf, &conf.forwards(address.ip()), address, saved)
+fn plan(owner: &Attachment, keys: &str, address: &str, saved: &Saved) -> Vec<String> {
+    let conf = conf(keys);
+    additions(&Mappings::new(owner, &conf, address.parse().unwrap()), saved)
 }
 
 #[test]
-fn rules_are_upstreams() {
+fn additions_to_an_empty_table_equal_upstream_rules() {
     let owner = owner(
         "icee6giejonei6sohng6ahngee7laquohquee9shiGo7fohferakah3Feiyoolu2pei7ciPhoh7shaoX6vai3vuf0ahfaeng8yohb9ceu0daez5hashee8ooYai5wa3y",
     );
@@ -69,7 +63,7 @@ fn rules_are_upstreams() {
 }
 
 #[test]
-fn ipv6_has_brackets_and_no_localhost() {
+fn ipv6_rules_have_brackets_and_no_localhost_source() {
     let lines = plan(&owner("a"), TWO, "fd09:1::2/64", &Saved::default());
     let chain = chain(&owner("a"));
     assert!(lines.contains(&format!(
@@ -77,11 +71,11 @@ fn ipv6_has_brackets_and_no_localhost() {
     )));
     assert!(!lines.iter().any(|line| line.contains("127.0.0.1")));
     let with_8081 = lines.iter().filter(|line| line.contains("8081"));
-    assert_eq!(with_8081.count(), 1, "another family's address");
+    assert_eq!(with_8081.count(), 1, "mapping with an address of the other family is left out");
 }
 
 #[test]
-fn options() {
+fn snat_mark_and_condition_keys_change_the_rules() {
     let plan = |more: &str| {
         let keys = TWO.replacen('{', &format!("{{{more},"), 1);
         plan(&owner("a"), &keys, "10.9.1.2/24", &Saved::default()).join("\n")
@@ -110,7 +104,7 @@ fn options() {
 }
 
 #[test]
-fn many_ports_are_split() {
+fn entry_rules_match_at_most_15_ports() {
     let mappings: Vec<_> = (1..=31)
         .map(|port| format!(r#"{{"hostPort":{port},"containerPort":80,"protocol":"udp"}}"#))
         .collect();
@@ -125,7 +119,7 @@ fn many_ports_are_split() {
 }
 
 #[test]
-fn again_and_evicted() {
+fn second_add_replaces_own_chain_and_evicts_others_of_the_same_port() {
     let first = saved(&plan(&owner("a"), TWO, "10.9.1.2/24", &Saved::default()));
     assert_eq!(first.rules.len(), 12);
     let again = plan(&owner("a"), TWO, "10.9.1.2/24", &first);
@@ -141,20 +135,24 @@ fn again_and_evicted() {
             .iter()
             .all(|line| line.starts_with(&format!("-D {chain} ")))
     );
-    // another port is nobody's business
     let apart = TWO.replace("8080", "9080").replace("8081", "9081");
     let apart = plan(&owner("b"), &apart, "10.9.2.2/24", &first);
-    assert!(!apart.iter().any(|line| line.starts_with("-D")));
+    assert!(
+        !apart.iter().any(|line| line.starts_with("-D")),
+        "other ports do not conflict"
+    );
 }
 
 #[test]
-fn what_is_there_is_found() {
-    let (owner, address) = (owner("a"), "10.9.1.2/24");
-    let mut found = saved(&plan(&owner, TWO, address, &Saved::default()));
-    let (conf, net) = (conf(TWO), address.parse::<IpNetwork>().unwrap());
-    let wanted = conf.forwards(net.ip());
-    assert_eq!(missing(&owner, &conf, &wanted, net, &found), None);
-    assert_eq!(forwards(&found, |name| name == chain(&owner)), wanted);
+fn added_rules_are_found_and_each_missing_rule_is_reported() {
+    let (owner, conf) = (owner("a"), conf(TWO));
+    let mappings = Mappings::new(&owner, &conf, "10.9.1.2/24".parse().unwrap());
+    let mut found = saved(&additions(&mappings, &Saved::default()));
+    assert_eq!(missing(&mappings, &found), None);
+    assert_eq!(
+        forwards(&found, &BTreeSet::from([chain(&owner)])),
+        mappings.forwards
+    );
     assert_eq!(
         containers(&found, "test"),
         [("a".to_owned(), chain(&owner).as_str())]
@@ -162,14 +160,13 @@ fn what_is_there_is_found() {
     assert!(containers(&found, "tes").is_empty());
     for position in 0..found.rules.len() {
         let rule = found.rules.remove(position);
-        let gone = missing(&owner, &conf, &wanted, net, &found);
-        assert_eq!(gone.as_ref(), Some(&rule));
+        assert_eq!(missing(&mappings, &found).as_ref(), Some(&rule));
         found.rules.insert(position, rule);
     }
 }
 
 #[test]
-fn old_chains_go_when_they_are_empty() {
+fn old_shared_chain_is_removed_when_it_becomes_empty() {
     let (mine, other) = (&chains_of(&owner("a"))[1], &chains_of(&owner("b"))[1]);
     let mut found = Saved {
         chains: vec![OLD_SNAT.into(), mine.clone(), other.clone()],
@@ -179,9 +176,9 @@ fn old_chains_go_when_they_are_empty() {
             format!("-A {OLD_SNAT} -m comment --comment x -j {other}"),
         ],
     };
-    let gone = |chain: &str| chains_of(&owner("a")).iter().any(|own| own == chain);
+    let own = BTreeSet::from(chains_of(&owner("a")));
     assert_eq!(
-        removals(&found, gone),
+        removals(&found, &own),
         [
             format!("-D {OLD_SNAT} -m comment --comment x -j {mine}"),
             format!("-F {mine}"),
@@ -190,13 +187,13 @@ fn old_chains_go_when_they_are_empty() {
     );
     found.rules.pop();
     found.chains.pop();
-    let all = removals(&found, gone);
+    let all = removals(&found, &own);
     assert!(all.contains(&format!("-X {OLD_SNAT}")), "{all:?}");
     assert!(all[0].starts_with("-D POSTROUTING"), "{all:?}");
 }
 
 #[test]
-fn garbage_is_nobody_s() {
+fn incomplete_rules_are_ignored() {
     let found = Saved {
         chains: vec![],
         rules: [
@@ -209,7 +206,7 @@ fn garbage_is_nobody_s() {
         .map(String::from)
         .to_vec(),
     };
-    assert!(forwards(&found, |_| true).is_empty());
+    assert!(forwards(&found, &BTreeSet::from(["CNI-DN-x".to_owned()])).is_empty());
     assert!(containers(&found, "test").is_empty());
     let ip: IpAddr = "10.9.1.2".parse().unwrap();
     assert!(evictions(&conf(TWO).forwards(ip), "own", &found).is_empty());
