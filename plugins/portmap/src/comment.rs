@@ -7,7 +7,11 @@ const ID_MAX: usize = 70;
 const NETWORK_MAX: usize = 40;
 
 pub(crate) fn comment(owner: &Attachment) -> String {
-    format!("{}{}", prefix(owner), shortened(&owner.network, NETWORK_MAX))
+    format!(
+        "{}{}",
+        prefix(owner),
+        shortened(&owner.network, NETWORK_MAX)
+    )
 }
 
 /// True if the comment names this attachment. The network is not compared: it may have been renamed since ADD, and a

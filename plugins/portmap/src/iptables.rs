@@ -7,11 +7,7 @@ use crate::{
 };
 use packet_filter::{Error, Iptables, Nft, iptables::Saved};
 use plugin::Attachment;
-use std::{
-    collections::BTreeSet,
-    fs::File,
-    io,
-};
+use std::{collections::BTreeSet, fs::File, io};
 
 const LOCK: &str = "/run/cni-portmap.lock";
 

@@ -120,10 +120,7 @@ impl Layout {
         };
         vec![
             rule(vec![Statement::Jump(CONDITIONAL.into())]),
-            dnat(
-                &[self.daddr(), Field::L4Proto, Field::Dport],
-                &self.host_ip,
-            ),
+            dnat(&[self.daddr(), Field::L4Proto, Field::Dport], &self.host_ip),
             dnat(&[Field::L4Proto, Field::Dport], &self.any_ip),
         ]
     }

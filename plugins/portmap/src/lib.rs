@@ -57,8 +57,9 @@ impl Plugin for Portmap {
         let check = |backend| check_with(backend, &conf, &owner, &addresses);
         match (select_backend(&conf, &addresses), conf.backend) {
             // iptables may have been installed since ADD, or did not work at ADD
-            (Backend::Iptables, None) => check(Backend::Iptables)
-                .or_else(|error| check(Backend::Nftables).or(Err(error)))?,
+            (Backend::Iptables, None) => {
+                check(Backend::Iptables).or_else(|error| check(Backend::Nftables).or(Err(error)))?
+            }
             (backend, _) => check(backend)?,
         }
         Ok(())
@@ -86,9 +87,9 @@ impl Plugin for Portmap {
         let not_available = |reason: String| Err(Error::new(Code::NotAvailable, reason));
         let conf = read_conf(call)?;
         match (conf.backend, Iptables::of(false).is_installed()) {
-            (Some(Backend::Iptables), false) => not_available(
-                "backend iptables: iptables-restore is not installed".to_owned(),
-            ),
+            (Some(Backend::Iptables), false) => {
+                not_available("backend iptables: iptables-restore is not installed".to_owned())
+            }
             (Some(Backend::Iptables) | None, true) => Ok(()),
             _ => match Nft::open().and_then(|mut nft| nft.generation()) {
                 Ok(_) => Ok(()),
@@ -110,8 +111,7 @@ fn prev_result(call: &Call) -> Result<&AddResult, Failure> {
 fn container_addresses(result: &AddResult, ifname: &str) -> Vec<IpNetwork> {
     let is_container = |ip: &&IpConfig| {
         let interface = ip.interface.and_then(|index| result.interfaces.get(index));
-        interface
-            .is_none_or(|interface| interface.name == ifname && !interface.sandbox.is_empty())
+        interface.is_none_or(|interface| interface.name == ifname && !interface.sandbox.is_empty())
     };
     let first = |ipv6: bool| {
         let mut addresses = result.ips.iter().filter(is_container);

@@ -145,8 +145,8 @@ impl Nftables {
             let transaction = build(&mut self.nft, evict)?;
             match self.nft.commit(&transaction) {
                 Err(error) if attempts < ATTEMPTS && error.is_exists() => evict = true,
-                Err(error)
-                    if attempts < ATTEMPTS && (error.is_absent() || error.is_outdated()) => {}
+                Err(error) if attempts < ATTEMPTS && (error.is_absent() || error.is_outdated()) => {
+                }
                 done => return done,
             }
             attempts += 1;
@@ -308,11 +308,7 @@ fn elements(mappings: &Mappings<'_>) -> Elements {
 fn forward(element: &Element) -> Option<Forward> {
     let (host_ip, protocol, host_port) = match *element.key.as_slice() {
         [Part::Protocol(protocol), Part::Port(port)] => (None, protocol, port),
-        [
-            Part::Ip(ip),
-            Part::Protocol(protocol),
-            Part::Port(port),
-        ] => (Some(ip), protocol, port),
+        [Part::Ip(ip), Part::Protocol(protocol), Part::Port(port)] => (Some(ip), protocol, port),
         _ => return None,
     };
     let Some(Value::Data(target)) = &element.value else {

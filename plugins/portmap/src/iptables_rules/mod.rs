@@ -245,8 +245,8 @@ pub(crate) fn missing(mappings: &Mappings<'_>, saved: &Saved) -> Option<String> 
 pub(crate) fn removals(saved: &Saved, chains: &BTreeSet<String>) -> Vec<String> {
     let old = format!("-A {OLD_SNAT} ");
     let jumps_to_removed = |rule: &str| option(rule, "-j").is_some_and(|to| chains.contains(to));
-    let old_is_needed = (saved.rules.iter())
-        .any(|rule| rule.starts_with(&old) && !jumps_to_removed(rule));
+    let old_is_needed =
+        (saved.rules.iter()).any(|rule| rule.starts_with(&old) && !jumps_to_removed(rule));
     saved.removal(|chain| chains.contains(chain) || (chain == OLD_SNAT && !old_is_needed))
 }
 

@@ -27,7 +27,10 @@ const TWO: &str = r#"{"runtimeConfig":{"portMappings":[
 
 fn plan(owner: &Attachment, keys: &str, address: &str, saved: &Saved) -> Vec<String> {
     let conf = conf(keys);
-    additions(&Mappings::new(owner, &conf, address.parse().unwrap()), saved)
+    additions(
+        &Mappings::new(owner, &conf, address.parse().unwrap()),
+        saved,
+    )
 }
 
 #[test]
@@ -71,7 +74,11 @@ fn ipv6_rules_have_brackets_and_no_localhost_source() {
     )));
     assert!(!lines.iter().any(|line| line.contains("127.0.0.1")));
     let with_8081 = lines.iter().filter(|line| line.contains("8081"));
-    assert_eq!(with_8081.count(), 1, "mapping with an address of the other family is left out");
+    assert_eq!(
+        with_8081.count(),
+        1,
+        "mapping with an address of the other family is left out"
+    );
 }
 
 #[test]
