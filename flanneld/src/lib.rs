@@ -3,10 +3,26 @@ mod backend;
 mod best_effort;
 mod cli;
 mod command;
-pub mod daemon;
+mod daemon;
 mod files;
 mod model;
 mod reconcile;
 mod rules;
 mod subnet;
 mod underlay;
+
+use cli::options::Action;
+use std::process::ExitCode;
+
+/// The program.
+pub fn main() -> ExitCode {
+    let options = match cli::start() {
+        Ok(options) => options,
+        Err(code) => return code,
+    };
+    match options.action {
+        Some(Action::Help) => cli::print_help(),
+        Some(Action::Cleanup) => command::cleanup::run(&options.node, &options.leases.store),
+        None => daemon::run(&options),
+    }
+}

@@ -1,6 +1,6 @@
-//! The daemon.
+//! The flanneld binary.
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    flanneld::daemon::main()
+    flanneld::main()
 }

@@ -1,11 +1,19 @@
-//! Command lines and environment as Go's `flag` package and upstream read them, made into what clap reads: `-x` is `--x`, a
-//! value may follow its flag or stand behind `=`, bools take a value only behind `=`, and a `FLANNELD_*` variable counts
-//! where its flag is not on the command line.
+//! Go's `flag` syntax and upstream's environment variables, rewritten to what clap reads: `-x` is `--x`,
+//! a value follows its flag or `=`, a bool takes a value only behind `=`, and a `FLANNELD_*` variable
+//! counts where its flag is not on the command line.
 use clap::{Arg, ArgAction, Command};
 
-/// Rewrites arguments so that each flag is one argument, `--name=value`. What is no flag, and what clap should complain
-/// about, is passed on.
-pub fn rewrite(command: &Command, args: impl IntoIterator<Item = String>) -> Vec<String> {
+/// A variable that has no effect, because its flag does not take the value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Failed to set flag FLANNELD from env {variable}: {reason}")]
+pub(crate) struct IgnoredVariable {
+    variable: String,
+    reason: String,
+}
+
+/// Rewrites arguments so that each flag is one argument, `--name=value`. Arguments that are not flags
+/// and flags that clap does not know are passed on.
+pub(crate) fn rewrite(command: &Command, args: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut rewritten = Vec::new();
     let mut args = args.into_iter();
     while let Some(arg) = args.next() {
@@ -38,46 +46,42 @@ pub fn rewrite(command: &Command, args: impl IntoIterator<Item = String>) -> Vec
     rewritten
 }
 
-/// For each flag that is not in `args` and whose variable is set and not empty: the argument it stands for. A value that
-/// the flag does not take is reported and left out: the daemon starts all the same.
-pub fn from_environment(
+/// The arguments that the environment adds: one for each flag that is not in `args` and whose variable
+/// is set and not empty. A value that the flag does not take does not stop the daemon.
+pub(crate) fn from_environment(
     command: &Command,
     args: &[String],
     variable: impl Fn(&str) -> Option<String>,
-    mut bad: impl FnMut(String),
-) -> Vec<String> {
-    let given = |name: &str| {
+) -> (Vec<String>, Vec<IgnoredVariable>) {
+    let is_given = |name: &str| {
         let flag = format!("--{name}");
         args.iter()
             .any(|arg| arg.split('=').next() == Some(flag.as_str()))
     };
-    let mut found = Vec::new();
-    for name in command
-        .get_arguments()
-        .filter_map(Arg::get_long)
-        .filter(|name| !given(name))
-    {
+    let (mut added, mut ignored) = (Vec::new(), Vec::new());
+    for known in command.get_arguments() {
+        let Some(name) = known.get_long().filter(|name| !is_given(name)) else {
+            continue;
+        };
         let key = format!("FLANNELD_{}", name.to_uppercase().replace('-', "_"));
         let Some(value) = variable(&key).filter(|value| !value.is_empty()) else {
             continue;
         };
-        let value = match find(command, name) {
-            Some(known) if is_bool(known) => bool_value(&value),
-            _ => value,
+        let value = if is_bool(known) {
+            bool_value(&value)
+        } else {
+            value
         };
         let arg = format!("--{name}={value}");
         match command.clone().try_get_matches_from(["flanneld", &arg]) {
-            Ok(_) => found.push(arg),
-            Err(error) => {
-                let reason = error.to_string();
-                let first = reason.lines().next().unwrap_or_default();
-                bad(format!(
-                    "Failed to set flag FLANNELD from env {key}: {first}"
-                ));
-            }
+            Ok(_) => added.push(arg),
+            Err(error) => ignored.push(IgnoredVariable {
+                variable: key,
+                reason: error.to_string().lines().take(1).collect(),
+            }),
         }
     }
-    found
+    (added, ignored)
 }
 
 fn find<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
@@ -86,7 +90,7 @@ fn find<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
         .find(|arg| arg.get_long() == Some(name))
 }
 
-/// Help is a flag without a value, and so is everything that can be true or false.
+/// True if the flag takes no value as the next argument: help, and every bool.
 fn is_bool(arg: &Arg) -> bool {
     let takes_bool = arg
         .get_possible_values()

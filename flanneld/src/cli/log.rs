@@ -1,9 +1,9 @@
-//! The log: one line an event, on stderr.
+//! The log: one line for each event, on stderr.
 use std::io::{IsTerminal, stderr};
 use tracing::level_filters::LevelFilter;
 
-/// `verbosity` is the flag `-v`.
-pub fn start(verbosity: i32) {
+/// `verbosity` is the value of `-v`.
+pub(super) fn start(verbosity: i32) {
     let level = match verbosity {
         ..=0 => LevelFilter::INFO,
         1 => LevelFilter::DEBUG,

@@ -1,2 +1,2 @@
 //! Commands that run instead of the daemon.
-pub mod cleanup;
+pub(crate) mod cleanup;

@@ -7,22 +7,17 @@ pub mod subnet_manager;
 use self::{lease_keeper::LeaseKeeper, status::Status};
 use crate::{
     backend::{self, Backend},
-    cli::log,
-    cli::options::{self, Action, Options, address},
-    command::cleanup,
+    cli::options::Options,
     files::node_state::NodeState,
     model::Subnets,
     model::lease::Lease,
-    model::network_config::NetworkConfig,
     reconcile::observe::Kernel,
     reconcile::pass::{Engine, Outcome, Settings},
     reconcile::{Reconciler, Wake},
-    rules::RuleSettings,
     subnet::{Session, SubnetManager},
-    underlay::{self, Selector, Underlay},
+    underlay::{self, Underlay},
 };
 use linux_net::link::{Kind, Link};
-use regex::Regex;
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -33,44 +28,8 @@ use tracing::{error, info, warn};
 /// How long the end waits for a pass that is under way.
 const END: Duration = Duration::from_millis(500);
 
-/// The program.
-pub fn main() -> ExitCode {
-    let mut bad = Vec::new();
-    let variable = |key: &str| std::env::var(key).ok();
-    let args = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.to_string_lossy().into_owned());
-    let options = match Options::read(args, variable, |reason| bad.push(reason)) {
-        Ok(options) => options,
-        Err(options::Error::Usage(error)) => {
-            // usage goes to stderr and fails; help that was asked for goes to stdout
-            let code = error.exit_code();
-            return match error.print() {
-                Ok(()) if code == 0 => ExitCode::SUCCESS,
-                _ => ExitCode::FAILURE,
-            };
-        }
-        Err(options::Error::Value(error)) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if options.node.version {
-        eprintln!("v{}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
-    }
-    log::start(options.node.v);
-    for reason in bad {
-        error!("{reason}");
-    }
-    match options.action {
-        Some(Action::Help) => cleanup::say(&options::help()),
-        Some(Action::Cleanup) => cleanup::run(&options.node, &options.leases.store),
-        None => start(&options),
-    }
-}
-
-fn start(options: &Options) -> ExitCode {
+/// Runs the daemon until a signal or an error ends it.
+pub(crate) fn run(options: &Options) -> ExitCode {
     info!(
         "flanneld v{} {}",
         env!("CARGO_PKG_VERSION"),
@@ -150,7 +109,10 @@ async fn network(options: &Options, status: &watch::Sender<Status>) -> Result<()
                 .to_owned(),
         );
     }
-    let selector = selector(options, &config)?;
+    let selector = options
+        .underlay
+        .selector(config.enable_ipv4, config.enable_ipv6)
+        .map_err(|error| error.to_string())?;
     let mut kernel = Kernel::open().map_err(|error| error.to_string())?;
     let host = kernel
         .host(selector.can_reach)
@@ -180,11 +142,7 @@ async fn network(options: &Options, status: &watch::Sender<Status>) -> Result<()
         config,
         backend: backend.clone(),
         selector,
-        rules: RuleSettings {
-            masquerade: options.rules.ip_masq,
-            fully_random: !options.rules.ip_masq_fully_random_disable,
-            forward: options.rules.iptables_forward_rules,
-        },
+        rules: options.rules.settings(),
         subnet_file: options.node.subnet_file.clone(),
         host_routes: node.host_routes(),
     };
@@ -257,23 +215,6 @@ async fn report(
             now.announce(&before);
         }
     }
-}
-
-fn selector(options: &Options, config: &NetworkConfig) -> Result<Selector, String> {
-    let given = &options.underlay;
-    let patterns = given.iface_regex.iter().map(|text| {
-        Regex::new(text)
-            .map_err(|error| format!("-iface-regex={text} is not a regular expression: {error}"))
-    });
-    Ok(Selector {
-        interfaces: given.iface.clone(),
-        patterns: patterns.collect::<Result<_, _>>()?,
-        can_reach: address("-iface-can-reach address", &given.iface_can_reach, Some)?,
-        public_ip: address("public IP address", &given.public_ip, options::v4)?,
-        public_ipv6: address("public IPv6 address", &given.public_ipv6, options::v6)?,
-        ipv4: config.enable_ipv4,
-        ipv6: config.enable_ipv6,
-    })
 }
 
 /// The MAC of the vxlan device with that name, if there is one: peers know it already.

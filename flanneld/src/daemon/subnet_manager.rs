@@ -23,7 +23,7 @@ const CHOICES: &str = "-listen HOST:PORT keeps the leases on this machine and se
 /// Opens what the options name. Errors name the choices that there are.
 pub async fn choose(options: &Options) -> Result<Chosen, String> {
     let (listen, remote) = (&options.leases.listen, &options.leases.remote);
-    if options.elsewhere.kube_subnet_mgr {
+    if options.compatibility.kube_subnet_mgr {
         return Err(format!(
             "-kube-subnet-mgr: this build cannot take leases from Kubernetes yet. It has: {CHOICES}"
         ));
@@ -36,7 +36,7 @@ pub async fn choose(options: &Options) -> Result<Chosen, String> {
     match (listen.is_empty(), remote.is_empty()) {
         (true, true) => Err(format!(
             "no subnet manager is named, and this build cannot take leases from etcd ({}) yet. It has: {CHOICES}",
-            options.elsewhere.etcd_endpoints
+            options.compatibility.etcd_endpoints
         )),
         (false, false) => Err(format!(
             "-listen and -remote are both given, choose one: {CHOICES}"

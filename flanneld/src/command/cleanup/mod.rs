@@ -2,7 +2,7 @@
 //! version or Go flannel; what cannot be proved ours stays, and it says so.
 use crate::{
     backend::peers::Ours,
-    cli::options::NodeOptions,
+    cli::{self, options::NodeOptions},
     files::node_state::NodeState,
     reconcile::observe::Kernel,
     reconcile::ownership::Scope,
@@ -17,15 +17,7 @@ use linux_net::{
     route::{self, Route},
 };
 use packet_filter::{Nft, Transaction};
-use std::{
-    fs,
-    io::{self, Write},
-    net::IpAddr,
-    path::Path,
-    process::ExitCode,
-    thread,
-    time::Duration,
-};
+use std::{fs, io, net::IpAddr, path::Path, process::ExitCode, thread, time::Duration};
 use subnet_env::{self, Previous};
 
 /// A daemon that still runs has repaired something by then.
@@ -51,16 +43,8 @@ impl Report {
     }
 }
 
-/// Prints to stdout.
-pub fn say(text: &str) -> ExitCode {
-    match io::stdout().write_all(text.as_bytes()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(_) => ExitCode::FAILURE,
-    }
-}
-
 /// Runs; success means that nothing of ours is left but what is named as left.
-pub fn run(options: &NodeOptions, store: &Path) -> ExitCode {
+pub(crate) fn run(options: &NodeOptions, store: &Path) -> ExitCode {
     let mut report = Report::default();
     let node = NodeState::load(&options.state_file);
     let env = fs::read(&options.subnet_file).unwrap_or_default();
@@ -104,7 +88,7 @@ fn show(report: &Report) -> ExitCode {
     if text.is_empty() {
         text.push_str("nothing of flanneld's is on this node\n");
     }
-    match say(&text) {
+    match cli::print(&text) {
         code if report.failed.is_empty() => code,
         _ => ExitCode::FAILURE,
     }

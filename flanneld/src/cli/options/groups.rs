@@ -1,0 +1,173 @@
+//! The flags by group. The doc comments are the text of the help.
+use crate::{files::node_state, subnet::embedded};
+use clap::{ArgAction, Args};
+use std::{fmt, path::PathBuf};
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Where leases come from")]
+pub(crate) struct LeaseOptions {
+    /// Keep the leases on this machine and serve them at HOST:PORT; the network is described by -net-config-path
+    #[arg(long, default_value = "", value_name = "HOST:PORT")]
+    pub(crate) listen: String,
+    /// Use the leases that the flanneld at HOST:PORT keeps (its -listen)
+    #[arg(long, default_value = "", value_name = "HOST:PORT")]
+    pub(crate) remote: String,
+    /// Private key for -listen and -remote (PEM); with the next two, both sides prove who they are
+    #[arg(long, default_value = "", value_name = "FILE")]
+    pub(crate) remote_keyfile: String,
+    /// Certificate for -listen and -remote (PEM)
+    #[arg(long, default_value = "", value_name = "FILE")]
+    pub(crate) remote_certfile: String,
+    /// Authority that signed the other side's certificate (PEM)
+    #[arg(long, default_value = "", value_name = "FILE")]
+    pub(crate) remote_cafile: String,
+    /// Allow -listen and -remote off loopback without certificates: whoever reaches the port can take leases
+    #[arg(long, default_value_t = false, action = ArgAction::Set)]
+    pub(crate) insecure: bool,
+    /// The file that -listen keeps leases in
+    #[arg(long, default_value = embedded::DEFAULT_STORE, value_name = "FILE")]
+    pub(crate) store: PathBuf,
+    /// The network's configuration, for -listen
+    #[arg(
+        long,
+        default_value = "/etc/kube-flannel/net-conf.json",
+        value_name = "FILE"
+    )]
+    pub(crate) net_config_path: PathBuf,
+    /// Minutes before its end that a lease is renewed, 1 to 1439
+    #[arg(long, default_value_t = 60, value_name = "MINUTES")]
+    pub(crate) subnet_lease_renew_margin: i64,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(
+    next_help_heading = "How nodes reach each other (without any of these: by the default route)"
+)]
+pub(crate) struct UnderlayOptions {
+    /// Interface, by name or address; repeatable, the first that matches is taken
+    #[arg(long, value_name = "NAME|IP")]
+    pub(crate) iface: Vec<String>,
+    /// Pattern for an interface's addresses, then for its name; repeatable, tried after -iface
+    #[arg(long, value_name = "REGEX")]
+    pub(crate) iface_regex: Vec<String>,
+    /// The interface that leads to IP; tried last
+    #[arg(long, default_value = "", value_name = "IP")]
+    pub(crate) iface_can_reach: String,
+    /// IPv4 address told to other nodes, if it is not the interface's
+    #[arg(long, default_value = "", value_name = "IP")]
+    pub(crate) public_ip: String,
+    /// IPv6 address told to other nodes, if it is not the interface's
+    #[arg(long, default_value = "", value_name = "IP")]
+    pub(crate) public_ipv6: String,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Packet filter")]
+pub(crate) struct RuleOptions {
+    /// Masquerade what leaves the pod network
+    #[arg(long, default_value_t = false, action = ArgAction::Set)]
+    pub(crate) ip_masq: bool,
+    /// Masquerade without fully random source ports
+    #[arg(long, default_value_t = false, action = ArgAction::Set)]
+    pub(crate) ip_masq_fully_random_disable: bool,
+    /// Accept forwarded packets of the pod network
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    pub(crate) iptables_forward_rules: bool,
+    /// Accepted for compatibility: flanneld watches the rules and repairs them at once
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    pub(crate) iptables_resync: i64,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "This node")]
+pub(crate) struct NodeOptions {
+    /// The file from which the plugins read this node's subnet
+    #[arg(long, default_value = "/run/flannel/subnet.env", value_name = "FILE")]
+    pub(crate) subnet_file: PathBuf,
+    /// The file that keeps this node's MAC addresses across reboots
+    #[arg(long, default_value = node_state::DEFAULT_PATH, value_name = "FILE")]
+    pub(crate) state_file: PathBuf,
+    /// Address that /healthz and /readyz are served at
+    #[arg(long, default_value = "0.0.0.0", value_name = "IP")]
+    pub(crate) healthz_ip: String,
+    /// Port that /healthz and /readyz are served at; 0 serves nothing
+    #[arg(long, default_value_t = 0, value_name = "PORT")]
+    pub(crate) healthz_port: u16,
+    /// Print the version and exit
+    #[arg(long, default_value_t = false, action = ArgAction::Set)]
+    pub(crate) version: bool,
+    /// Log level: 0 logs changes, 1 adds debug, 2 adds trace
+    #[arg(long, default_value_t = 0, value_name = "LEVEL")]
+    pub(crate) v: i32,
+}
+
+/// Upstream's flags that this build reads and does not use: an existing unit file or manifest stays
+/// valid.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Accepted for compatibility, without effect in this build")]
+#[allow(dead_code, reason = "most of these flags are accepted and not used")]
+pub(crate) struct CompatibilityFlags {
+    #[arg(long, default_value_t = false, action = ArgAction::Set)]
+    pub(crate) kube_subnet_mgr: bool,
+    #[arg(long, default_value = "", value_name = "URL")]
+    pub(crate) kube_api_url: String,
+    #[arg(long, default_value = "", value_name = "FILE")]
+    pub(crate) kubeconfig_file: String,
+    #[arg(
+        long,
+        default_value = "flannel.alpha.coreos.com",
+        value_name = "PREFIX"
+    )]
+    pub(crate) kube_annotation_prefix: String,
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    pub(crate) set_node_network_unavailable: bool,
+    #[arg(
+        long,
+        default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379",
+        value_name = "URLS"
+    )]
+    pub(crate) etcd_endpoints: String,
+    #[arg(long, default_value = "/coreos.com/network", value_name = "PREFIX")]
+    pub(crate) etcd_prefix: String,
+    #[arg(long, default_value = "", value_name = "FILE")]
+    pub(crate) etcd_keyfile: String,
+    #[arg(long, default_value = "", value_name = "FILE")]
+    pub(crate) etcd_certfile: String,
+    #[arg(long, default_value = "", value_name = "FILE")]
+    pub(crate) etcd_cafile: String,
+    #[arg(long, default_value = "", value_name = "NAME")]
+    pub(crate) etcd_username: String,
+    #[arg(long, default_value = "", value_name = "PASSWORD")]
+    pub(crate) etcd_password: Secret,
+    #[arg(long, default_value_t = false, action = ArgAction::Set)]
+    pub(crate) ip_blackhole_route: bool,
+    #[arg(long, default_value = "", value_name = "PATTERNS")]
+    pub(crate) vmodule: String,
+    #[arg(
+        id = "log_backtrace_at",
+        long = "log_backtrace_at",
+        default_value = "",
+        value_name = "FILE:LINE"
+    )]
+    pub(crate) log_backtrace_at: String,
+}
+
+/// A value that neither the log nor `Debug` shows.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Secret {
+        Secret(text.to_owned())
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() {
+            "none"
+        } else {
+            "(not shown)"
+        })
+    }
+}
