@@ -53,9 +53,11 @@ demo: need-demo build
 	@BIN_DIR=$(CURDIR)/$(bin) KEEP=$(KEEP) target/$(host)/release/demo
 
 test: need-test build
+	@scripts/go-peer build cnitool
 	BIN_DIR=$(CURDIR)/$(bin) scripts/test $(CARGO) test --workspace --locked --no-fail-fast
 
 bench: need-test build
+	@scripts/go-peer build plugins
 	$(cargo_release) $(host) -p tests --bin bench
 	@BIN_DIR=$(CURDIR)/$(bin) BENCH_OUT=$(CURDIR)/target/bench target/$(host)/release/bench $(ONLY)
 

@@ -1,18 +1,21 @@
 //! Who is measured: a folder of plugins, and a host of its own to run them on.
 
 use std::{
-    env,
+    env, fs,
     io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
-use tests::{Host, binaries};
+use tests::{
+    Host, binaries,
+    peers::{GO_PLUGINS, built_from_go},
+};
 
-/// Debian's package containernetworking-plugins.
-const DEBIAN: &str = "/usr/lib/cni";
-/// Ours is always the first.
+/// Our plugins: always the first contender.
 pub const OURS: &str = "ours";
+/// The Go plugins that `tests/peers/plugins/go.mod` pins.
+const PINNED_GO: &str = "go-1.9.1";
 
 /// A set of plugins.
 #[derive(Clone)]
@@ -26,31 +29,35 @@ pub struct Contender {
 }
 
 impl Contender {
-    /// Ours, Debian's Go plugins, and the folder `$PEERS` names. Ours is linked below `folder`, which every host sees.
+    /// Ours, Debian's Go plugins, the Go plugins of `tests/peers/plugins` where they are built, and the folder that
+    /// `$PEERS` names. Ours is linked below `folder`, which every host sees.
     pub fn all(folder: &Path) -> Vec<Contender> {
-        let ours = &folder.join("plugins");
+        let ours = folder.join("plugins");
         if ours.exists() {
-            std::fs::remove_dir_all(ours).expect("links of an earlier run");
+            fs::remove_dir_all(&ours).expect("links of an earlier run");
         }
-        binaries::install_suite(ours);
-        let mut folders = vec![
-            (OURS.to_owned(), ours.to_owned()),
-            ("go".to_owned(), DEBIAN.into()),
+        binaries::install_suite(&ours);
+        let mut contenders = vec![
+            Contender::new(OURS, ours),
+            Contender::new("go", GO_PLUGINS.into()),
         ];
-        if let Some(peers) = env::var_os("PEERS").map(PathBuf::from) {
-            let name = peers
-                .file_name()
-                .map_or("peers".into(), |name| name.to_string_lossy().into_owned());
-            folders.push((name, peers));
+        match built_from_go("plugins") {
+            Ok(folder) => contenders.push(Contender::new(PINNED_GO, folder)),
+            Err(reason) => println!("{PINNED_GO:12} left out: {reason}"),
         }
-        folders
-            .into_iter()
-            .map(|(name, path)| Contender {
-                name,
-                about: about(&path),
-                path,
-            })
-            .collect()
+        if let Some(folder) = env::var_os("PEERS").map(PathBuf::from) {
+            let name = folder.file_name().unwrap_or("peers".as_ref());
+            contenders.push(Contender::new(&name.to_string_lossy(), folder));
+        }
+        contenders
+    }
+
+    fn new(name: &str, path: PathBuf) -> Contender {
+        Contender {
+            name: name.to_owned(),
+            about: about(&path),
+            path,
+        }
     }
 
     /// One of its programs.
@@ -60,7 +67,7 @@ impl Contender {
 
     /// Whether one of its plugins has a word in it: the name of a key or table that older versions do not know.
     pub fn knows(&self, plugin: &str, word: &str) -> bool {
-        let program = std::fs::read(self.program(plugin)).expect("read plugin");
+        let program = fs::read(self.program(plugin)).expect("read plugin");
         self.name == OURS
             || program
                 .windows(word.len())

@@ -6,6 +6,7 @@
 pub mod binaries;
 pub mod cni;
 pub mod host;
+pub mod peers;
 pub mod process;
 pub mod sandbox;
 pub mod suite;

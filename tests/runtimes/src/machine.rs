@@ -9,15 +9,13 @@ use std::{
     thread,
     time::Duration,
 };
-use tests::sandbox;
+use tests::{peers::GO_PLUGINS, sandbox};
 
 const MARK: &str = "POD_NETWORK_MACHINE";
 /// Where plugins and conf lists are, in place of /opt/cni/bin and /etc/cni/net.d of a real node.
 pub const BIN: &str = "/opt/cni/bin";
 /// See [`BIN`].
 pub const NET_D: &str = "/opt/cni/net.d";
-/// Debian's package containernetworking-plugins.
-pub const GO: &str = "/usr/lib/cni";
 
 /// Why the runtimes cannot run here, if they cannot.
 pub fn missing() -> Option<String> {
@@ -140,7 +138,7 @@ pub fn ours() -> Vec<(String, PathBuf)> {
 
 /// Debian's Go plugins, as far as they have the name.
 pub fn go() -> Vec<(String, PathBuf)> {
-    let file = |name: &&str| (name.to_string(), Path::new(GO).join(name));
+    let file = |name: &&str| (name.to_string(), Path::new(GO_PLUGINS).join(name));
     tests::binaries::PLUGINS
         .iter()
         .map(file)

@@ -10,7 +10,6 @@ use std::{
 };
 use tests::{Case, Host, binaries, case};
 
-const GO_PLUGINS: &str = "/usr/lib/cni";
 const NET_DIR: &str = "/run/net.d";
 const RESULTS: &str = "/var/lib/cni/results";
 
@@ -18,9 +17,6 @@ mod peers;
 
 /// The cases.
 pub fn cases() -> Vec<Case> {
-    let go_plugins = (!Path::new(GO_PLUGINS).join("bridge").exists())
-        .then(|| "Debian's containernetworking-plugins are not installed".to_owned());
-    let go_cnitool = peers::GoCnitool::source().err();
     vec![
         case("cnitool/chain", chain),
         case("cnitool/old-conf-gets-no-prev-result", old_conf),
@@ -28,8 +24,6 @@ pub fn cases() -> Vec<Case> {
         case("cnitool/gc", gc),
         case("cnitool/status", status),
         case("cnitool/failures", failures),
-        case("cnitool/go-plugins", peers::with_go_plugins).unless(go_plugins),
-        case("cnitool/upstream", peers::upstream).unless(go_cnitool),
     ]
 }
 

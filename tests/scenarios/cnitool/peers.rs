@@ -1,13 +1,13 @@
-//! Our cnitool with Debian's Go plugins, and the field's own cnitool with ours.
+//! Our cnitool with Debian's Go plugins, and upstream's cnitool with ours.
 
-use super::{GO_PLUGINS, Runtime, failed, run, succeeded};
+use super::{Runtime, failed, run, succeeded};
 use serde_json::{Value, json};
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
+use std::path::Path;
+use tests::{
+    Host, Pod, binaries,
+    peers::{GO_PLUGINS, built_from_go, without_go_plugins},
+    scenario,
 };
-use tests::{Host, Pod, binaries};
 
 /// A list that Go plugins since 1.0 and ours both know.
 fn bridge_list(version: &str) -> Value {
@@ -34,7 +34,8 @@ fn store(host: &Host) -> Vec<String> {
         .collect()
 }
 
-pub(super) fn with_go_plugins() {
+#[scenario(unless = without_go_plugins)]
+fn our_cnitool_runs_go_plugins() {
     let runtime = Runtime::new("1.0.0");
     runtime.configure(&bridge_list("1.0.0"));
     let pod = runtime.host.pod("p");
@@ -62,53 +63,13 @@ pub(super) fn with_go_plugins() {
     assert!(runtime.cached().is_empty());
 }
 
-/// The field's own cnitool, built from the module that is on this machine.
-pub(super) struct GoCnitool;
-
-impl GoCnitool {
-    /// The folder of containernetworking/cni in Go's module cache, or why there is none.
-    pub(super) fn source() -> Result<PathBuf, String> {
-        let cache = Command::new("go").args(["env", "GOMODCACHE"]).output();
-        let cache = cache.map_err(|_| "Go is not installed".to_owned())?;
-        let cache = PathBuf::from(String::from_utf8_lossy(&cache.stdout).trim());
-        let modules = fs::read_dir(cache.join("github.com/containernetworking"));
-        let mut versions: Vec<_> = (modules.into_iter().flatten().flatten())
-            .map(|entry| entry.path())
-            .filter(|path| {
-                path.to_string_lossy().contains("/cni@v1.") && path.join("cnitool").exists()
-            })
-            .collect();
-        versions.sort();
-        versions.pop().ok_or_else(|| {
-            "Go's module cache has no github.com/containernetworking/cni (go mod download)"
-                .to_owned()
-        })
-    }
-
-    fn build(folder: &Path) -> PathBuf {
-        let program = folder.join("cnitool");
-        let output = Command::new("go")
-            .args(["build", "-o"])
-            .arg(&program)
-            .arg("./cnitool")
-            .current_dir(GoCnitool::source().expect("source"))
-            .env("GOPROXY", "off")
-            .env("GOFLAGS", "-mod=mod")
-            .output()
-            .expect("go");
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        program
-    }
+fn without_go_cnitool() -> Option<String> {
+    built_from_go("cnitool").err()
 }
 
-/// Each of the two takes over what the other has begun.
-pub(super) fn upstream() {
-    let folder = tempfile::tempdir_in("/dev/shm").expect("folder");
-    let theirs = GoCnitool::build(folder.path());
+#[scenario(unless = without_go_cnitool)]
+fn go_and_our_cnitool_take_over_from_each_other() {
+    let theirs = built_from_go("cnitool").expect("built").join("cnitool");
     let ours = binaries::program("cnitool");
     let runtime = Runtime::new("1.1.0");
     runtime

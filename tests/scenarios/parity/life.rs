@@ -2,7 +2,7 @@
 
 use super::plain::plain;
 use serde_json::{Value, json};
-use tests::{Cni, Host, Outcome, Pod, binaries};
+use tests::{Cni, Host, Outcome, Pod, binaries, peers::GO_PLUGINS};
 
 /// Whose plugins.
 #[derive(Clone, Copy, PartialEq)]
@@ -69,7 +69,7 @@ impl Life {
         // pods on other hosts, of which there are none, are no reason for the bridge to be different
         let path = match whose {
             Whose::Ours => "/opt/cni/bin",
-            Whose::Go => "/usr/lib/cni",
+            Whose::Go => GO_PLUGINS,
         };
         let pod = host.pod("pod");
         let mut record = Record {

@@ -9,8 +9,7 @@ mod plain;
 mod refusals;
 
 use life::{Life, Step, Whose};
-use std::path::Path;
-use tests::{Case, case, scenarios};
+use tests::{Case, case, peers::without_go_plugins, scenarios};
 
 #[scenarios(unless = without_go_plugins)]
 fn lives() -> Vec<Case> {
@@ -18,11 +17,6 @@ fn lives() -> Vec<Case> {
     lives
         .map(|life| case(life.name, move || compare(&life)))
         .collect()
-}
-
-fn without_go_plugins() -> Option<String> {
-    (!Path::new("/usr/lib/cni/bridge").exists())
-        .then(|| "no /usr/lib/cni/bridge (Debian package containernetworking-plugins)".to_owned())
 }
 
 fn compare(life: &Life) {

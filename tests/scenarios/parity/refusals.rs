@@ -1,8 +1,12 @@
 //! Configurations that are refused, and the words they are refused with.
 
-use super::{known, plain::plain, without_go_plugins};
+use super::{known, plain::plain};
 use serde_json::{Value, json};
-use tests::{Cni, Host, binaries, scenario};
+use tests::{
+    Cni, Host, binaries,
+    peers::{GO_PLUGINS, without_go_plugins},
+    scenario,
+};
 
 /// Plugin, CNI_ARGS, keys beside the usual ones.
 fn refused() -> Vec<(&'static str, &'static str, Value)> {
@@ -100,7 +104,7 @@ fn go_and_ours_refuse_the_same_configurations() {
         config["name"] = "net".into();
         config["type"] = plugin.into();
         config["cniVersion"] = "1.0.0".into();
-        let [ours, go] = ["/opt/cni/bin", "/usr/lib/cni"].map(|path| {
+        let [ours, go] = ["/opt/cni/bin", GO_PLUGINS].map(|path| {
             // from a clean slate each
             host.sh("ip netns del pod; ip link del cni0; rm -rf /var/lib/cni; ip netns add pod; ip -n pod link add eth9 type bridge; true");
             if plugin != "bridge" {

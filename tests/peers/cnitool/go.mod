@@ -1,0 +1,7 @@
+module peers/cnitool
+
+go 1.24.0
+
+tool github.com/containernetworking/cni/cnitool
+
+require github.com/containernetworking/cni v1.3.0 // indirect
