@@ -47,7 +47,8 @@ impl Contender {
         }
         if let Some(folder) = env::var_os("PEERS").map(PathBuf::from) {
             let name = folder.file_name().unwrap_or("peers".as_ref());
-            contenders.push(Contender::new(&name.to_string_lossy(), folder));
+            let name = name.to_string_lossy().into_owned();
+            contenders.push(Contender::new(&name, folder));
         }
         contenders
     }
