@@ -1,6 +1,7 @@
 # make demo: build, and watch three hosts get a pod network      make test: everything that is tested
 # make install / uninstall: put the suite and flanneld on this machine (DESTDIR, PREFIX, CNI_BIN_DIR, CNI_CONF_DIR)
-# make bench: ours beside the Go plugins and the kernel's own cost      make lint: format and clippy, as CI runs them
+# make bench: ours beside the Go plugins and the kernel's own cost      make lint: format, clippy and style, as CI runs them
+# make deny: licences, duplicate versions and sources of what we link (needs cargo-deny)
 
 PREFIX ?= /usr/local
 CNI_BIN_DIR ?= /opt/cni/bin
@@ -22,7 +23,7 @@ export GIT_COMMIT := $(shell git rev-parse --short=8 HEAD 2>/dev/null || echo un
 bin := target/bin
 cargo_release := $(CARGO) build --release --locked --target
 
-.PHONY: all build demo test bench lint install uninstall clean need-build need-demo need-test harness
+.PHONY: all build demo test bench lint deny install uninstall clean need-build need-demo need-test harness
 
 all: build
 
@@ -63,7 +64,12 @@ bench: need-test build
 
 lint: need-test
 	$(CARGO) fmt --all --check
+	scripts/check-style
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+deny:
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
+	$(CARGO) deny check licenses bans sources
 
 install:
 	@test -x $(bin)/cni-suite || { echo "nothing is built yet: run \`make build\` first (as yourself, not as root)"; exit 1; }
