@@ -9,6 +9,7 @@ use crate::{
     backend::{self, Backend},
     cli::options::Options,
     files::node_state::NodeState,
+    files::subnet_env,
     model::Subnets,
     model::lease::Lease,
     reconcile::observe::Kernel,
@@ -18,7 +19,7 @@ use crate::{
     underlay::{self, Underlay},
 };
 use linux_net::link::{Kind, Link};
-use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -132,7 +133,7 @@ async fn network(options: &Options, status: &watch::Sender<Status>) -> Result<()
     }
     wait(format!("for a lease from the {}", manager.describe()));
     let attrs = backend.lease_attrs(&underlay);
-    let previous = previous(&options.node.subnet_file);
+    let previous = Subnets::from(&subnet_env::previous(&options.node.subnet_file));
     let own = manager
         .acquire(&attrs, previous)
         .await
@@ -221,10 +222,4 @@ async fn report(
 fn mac_of(links: &[Link], name: &str) -> Option<linux_net::Mac> {
     let link = links.iter().find(|link| link.name == name)?;
     link.mac.filter(|_| matches!(link.kind, Kind::Vxlan(_)))
-}
-
-/// The subnets of an earlier run, to ask for them again. A file that is not there or not readable is as good as none.
-fn previous(path: &Path) -> Subnets {
-    let text = std::fs::read(path).unwrap_or_default();
-    Subnets::from(&subnet_env::previous(&String::from_utf8_lossy(&text)))
 }

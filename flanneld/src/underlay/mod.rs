@@ -76,7 +76,7 @@ impl HostNetwork {
         self.links.iter().find(|link| link.index == index)
     }
 
-    fn addresses_of(&self, link: &Link) -> impl Iterator<Item = &Address> {
+    pub(crate) fn addresses_of(&self, link: &Link) -> impl Iterator<Item = &Address> {
         let index = link.index;
         self.addresses
             .iter()
