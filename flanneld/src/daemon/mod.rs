@@ -1,8 +1,8 @@
 //! The daemon from start to end: what is waited for in which order, what runs side by side, and how it ends.
-pub mod admin;
+mod admin;
 mod lease_keeper;
-pub mod status;
-pub mod subnet_manager;
+mod status;
+mod subnet_manager;
 
 use self::{lease_keeper::LeaseKeeper, status::Status};
 use crate::{
@@ -80,7 +80,9 @@ async fn daemon(options: &Options) -> Result<(), String> {
         return network(options, &status).await;
     }
     // the port is bound before anything slow, so that a probe finds it
-    let listener = admin::listen(&options.node.healthz_ip, options.node.healthz_port).await?;
+    let listener = admin::listen(&options.node.healthz_ip, options.node.healthz_port)
+        .await
+        .map_err(|error| error.to_string())?;
     tokio::select! {
         ended = network(options, &status) => ended,
         () = admin::serve(listener, watched) => Err("the health port was closed".to_owned()),
@@ -89,11 +91,13 @@ async fn daemon(options: &Options) -> Result<(), String> {
 
 /// Everything that comes before the loop, then the loop.
 async fn network(options: &Options, status: &watch::Sender<Status>) -> Result<(), String> {
-    let chosen = subnet_manager::choose(options).await?;
+    let chosen = subnet_manager::choose(options)
+        .await
+        .map_err(|error| error.to_string())?;
     let manager = &*chosen.manager;
     info!("leases come from the {}", manager.describe());
     let wait = |what: String| {
-        let waiting = Status::waiting(what);
+        let waiting = Status::Waiting(what);
         waiting.announce(&status.send_replace(waiting.clone()));
     };
     wait(format!(
