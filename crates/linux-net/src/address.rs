@@ -2,7 +2,8 @@
 
 use crate::{
     Netlink, Request, Result,
-    netlink::{Malformed, Mode, Read, attributes, header},
+    attributes::{Malformed, Read, attributes, header},
+    request::Mode,
 };
 use ipnetwork::IpNetwork;
 use netlink_packet_route::{
@@ -136,7 +137,7 @@ impl Netlink {
             None => "list addresses".into(),
         };
         let request = Request::new(RTM_GETADDR, Mode::Dump, &message, what);
-        self.client.dump(&request, |kind, payload| {
+        self.dump(&request, |kind, payload| {
             if kind != RTM_NEWADDR {
                 return Ok(None);
             }

@@ -2,7 +2,8 @@
 
 use crate::{
     Mac, Netlink, Request, Result,
-    netlink::{Mode, Read, attributes, header},
+    attributes::{Read, attributes, header},
+    request::Mode,
 };
 use netlink_packet_route::{
     AddressFamily,
@@ -146,7 +147,7 @@ impl Netlink {
             None => "list neighbours".into(),
         };
         let request = Request::new(RTM_GETNEIGH, Mode::Dump, &message, what);
-        self.client.dump(&request, |kind, payload| {
+        self.dump(&request, |kind, payload| {
             if kind != RTM_NEWNEIGH {
                 return Ok(None);
             }

@@ -3,7 +3,8 @@
 
 use crate::{
     Netlink, Request, Result,
-    netlink::{Mode, Read, attributes, header},
+    attributes::{Read, attributes, header},
+    request::Mode,
 };
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::tc::{
@@ -218,7 +219,7 @@ impl Netlink {
         let message = TcMessage::with_index(index.cast_signed());
         let what = format!("list qdiscs of link {index}");
         let request = Request::new(RTM_GETQDISC, Mode::Dump, &message, what);
-        self.client.dump(&request, |kind, payload| {
+        self.dump(&request, |kind, payload| {
             if kind != RTM_NEWQDISC {
                 return Ok(None);
             }

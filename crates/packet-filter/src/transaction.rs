@@ -1,35 +1,43 @@
 //! What is done as one: messages between NFNL_MSG_BATCH_BEGIN and NFNL_MSG_BATCH_END.
 use crate::{
     Chain, Element, Family, Rule, Set, Table,
-    message::{self, request},
+    message::{self, message},
 };
-use linux_net::{Request, netlink::Mode};
-use netlink_packet_netfilter::nftables::NfTablesMessage;
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_netfilter::{NetfilterMessage, nftables::NfTablesMessage};
 
 /// Elements in one message: an attribute is at most 64 KiB long, an element about 200 bytes.
 const ELEMENTS: usize = 128;
 
-/// Changes that the kernel makes all or not at all, in their order.
+/// What is done as one: all or nothing. Deletions are best put first.
 #[derive(Debug, Clone, Default)]
 pub struct Transaction {
-    pub(crate) requests: Vec<Request>,
+    pub(crate) operations: Vec<Operation>,
     /// commit only if the kernel's ruleset is still of this generation
     pub(crate) generation: Option<u32>,
     sets: u32,
 }
 
+/// One message of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Operation {
+    pub(crate) message: NetfilterMessage,
+    /// NLM_F_* besides NLM_F_REQUEST
+    pub(crate) flags: u16,
+    /// "add rule ip flannel-ipv4 postrtg"
+    pub(crate) what: String,
+}
+
 impl Transaction {
-    /// Without any change.
+    /// Empty.
     pub fn new() -> Self {
         Self::default()
     }
-
-    /// It has no change.
+    /// Nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty()
+        self.operations.is_empty()
     }
-
-    /// Makes the kernel refuse it with ERESTART if the ruleset changed since [`crate::Nft::generation`] returned this number.
+    /// Is refused with ERESTART if anybody changed anything since [`crate::Nft::generation`] gave this number.
     pub fn only_if(&mut self, generation: u32) -> &mut Self {
         self.generation = Some(generation);
         self
@@ -39,10 +47,14 @@ impl Transaction {
         &mut self,
         family: Family,
         inner: NfTablesMessage,
-        mode: Mode,
+        flags: u16,
         what: String,
     ) -> &mut Self {
-        self.requests.push(request(family, inner, mode, what));
+        self.operations.push(Operation {
+            message: message(Some(family), inner),
+            flags,
+            what,
+        });
         self
     }
 
@@ -69,7 +81,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::NewTable(message::new_table(name, comment)),
-            Mode::Ensure,
+            NLM_F_CREATE,
             format!("add table {} {name}", family.as_str()),
         )
     }
@@ -79,7 +91,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::NewChain(message::new_chain(table, chain)),
-            Mode::Ensure,
+            NLM_F_CREATE,
             format!("add chain {} {table} {}", family.as_str(), chain.name),
         )
     }
@@ -89,7 +101,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::NewRule(message::new_rule(family, table, chain, rule)),
-            Mode::Append,
+            NLM_F_CREATE | NLM_F_APPEND,
             format!("add rule {} {table} {chain}", family.as_str()),
         )
     }
@@ -99,7 +111,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::NewRule(message::new_rule(family, table, chain, rule)),
-            Mode::Ensure,
+            NLM_F_CREATE,
             format!("insert rule {} {table} {chain}", family.as_str()),
         )
     }
@@ -109,7 +121,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::DeleteRule(message::rules(table, Some(chain), None)),
-            Mode::Existing,
+            0,
             format!("flush chain {} {table} {chain}", family.as_str()),
         )
     }
@@ -119,7 +131,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::DeleteChain(message::chain(table, chain)),
-            Mode::Existing,
+            0,
             format!("delete chain {} {table} {chain}", family.as_str()),
         )
     }
@@ -135,7 +147,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::DeleteRule(message::rules(table, Some(chain), Some(handle))),
-            Mode::Existing,
+            0,
             format!(
                 "delete rule {} {table} {chain} handle {handle}",
                 family.as_str()
@@ -148,7 +160,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::DeleteTable(message::table(table)),
-            Mode::Existing,
+            0,
             format!("delete table {} {table}", family.as_str()),
         )
     }
@@ -160,7 +172,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::NewSet(message::new_set(table, set, id)),
-            Mode::Ensure,
+            NLM_F_CREATE,
             format!("add set {} {table} {}", family.as_str(), set.name),
         )
     }
@@ -170,7 +182,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::DeleteSet(message::set(table, set)),
-            Mode::Existing,
+            0,
             format!("delete set {} {table} {set}", family.as_str()),
         )
     }
@@ -187,7 +199,7 @@ impl Transaction {
             self.push(
                 family,
                 NfTablesMessage::NewSetElement(message::elements(table, set, part, true)),
-                Mode::Create,
+                NLM_F_CREATE | NLM_F_EXCL,
                 format!("create element {} {table} {set}", family.as_str()),
             );
         }
@@ -206,7 +218,7 @@ impl Transaction {
             self.push(
                 family,
                 NfTablesMessage::DeleteSetElement(message::elements(table, set, part, false)),
-                Mode::Existing,
+                0,
                 format!("delete element {} {table} {set}", family.as_str()),
             );
         }

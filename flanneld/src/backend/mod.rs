@@ -1,90 +1,139 @@
-//! Backends: how packets get to the other nodes. A backend is a pure function from configuration, underlay and leases to
-//! the state that this host should have; the reconciler does the rest.
-pub mod peers;
-pub mod vxlan;
+//! Backends: how packets get to the other nodes. A backend is a pure function from configuration,
+//! underlay and leases to the state that this host should have; `reconcile` does the rest.
+mod direct_route;
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod peer_leases;
+mod peers;
+mod registry;
+mod vxlan;
+
+pub(crate) use direct_route::owns as is_direct_route;
+pub(crate) use peer_leases::PeerLeases;
+pub(crate) use peers::{PeerData, PeerError, PlannedPeer, SkippedLease};
+pub(crate) use registry::{NodeIdentity, build, owns_device};
 
 use crate::{
-    backend::peers::{Ours, Skipped},
-    model::host_state::{DeviceName, HostState},
-    model::lease::{Lease, LeaseAttrs},
-    model::network_config::NetworkConfig,
-    underlay::DirectRoutes,
-    underlay::Underlay,
+    model::{
+        Family,
+        host_state::{DeviceName, HostRoute, HostState},
+        lease::{Lease, LeaseAttrs},
+        network_config::NetworkConfig,
+    },
+    subnet::BoxFuture,
+    underlay::{DirectRoutes, Underlay},
 };
-use linux_net::Mac;
-use std::sync::Arc;
+use linux_net::route::Route;
+use serde_json::Value;
+use std::{convert::Infallible, fmt, sync::Arc};
+use tokio::sync::watch;
 
-/// All that a plan depends on.
+/// What a plan depends on.
 #[derive(Debug, Clone, Copy)]
-pub struct Input<'a> {
-    /// the network
-    pub config: &'a NetworkConfig,
-    /// how we are reached
-    pub underlay: &'a Underlay,
-    /// our lease
-    pub own: &'a Lease,
-    /// all leases, our own too
-    pub leases: &'a [Arc<Lease>],
-    /// which addresses the underlay reaches without a gateway
-    pub direct_routes: &'a DirectRoutes,
+pub(crate) struct Input<'a> {
+    pub(crate) config: &'a NetworkConfig,
+    pub(crate) underlay: &'a Underlay,
+    /// This node's lease.
+    pub(crate) own: &'a Lease,
+    /// Every lease of the network, this node's too.
+    pub(crate) leases: &'a PeerLeases,
+    pub(crate) direct_routes: &'a DirectRoutes,
 }
 
-/// What a backend makes of it.
+/// What a backend wants.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Plan {
-    /// devices and routes; tables are not a backend's affair
-    pub state: HostState,
-    /// leases that cannot be used
-    pub skipped: Vec<Skipped>,
-    /// how many leases are in use, each family counted
-    pub peers: usize,
+pub(crate) struct Plan {
+    /// Devices, routes and the backend's own tables; those that every backend needs are added later.
+    pub(crate) state: HostState,
+    /// The peers that `state` leads to, each family of a lease apart.
+    pub(crate) peers: Vec<PlannedPeer>,
+    /// Leases that cannot be used.
+    pub(crate) skipped: Vec<SkippedLease>,
 }
 
 /// A backend.
-pub trait Backend: Send + Sync {
-    /// `Backend.Type`, as peers see it.
+pub(crate) trait Backend: fmt::Debug + Send + Sync {
+    /// `Backend.Type`, as leases carry it.
     fn kind(&self) -> &'static str;
-    /// Names of devices that are ours whatever the configuration says: one of them that is not planned is removed.
+    /// Names of devices that are ours whatever the configuration enables: one that is not planned is
+    /// removed.
     fn device_names(&self) -> &[DeviceName];
-    /// True if it makes routes that are not over a device of its own.
-    fn makes_host_routes(&self) -> bool;
-    /// What this node tells the others.
+    /// True if this backend makes routes over the underlay's interface.
+    fn makes_direct_routes(&self) -> bool;
+    /// True if the route has a shape that this backend makes.
+    fn owns_route(&self, route: &CandidateRoute<'_>) -> bool;
+    /// What this node publishes.
     fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs;
-    /// FLANNEL_MTU: what a pod's interface may use.
+    /// The MTU of pods' interfaces in bytes (FLANNEL_MTU).
     fn pod_mtu(&self, underlay: &Underlay) -> u32;
-    /// The state this host should have.
+    /// Reads what a peer of the same backend type published (`BackendData` or `BackendV6Data`).
+    /// Called once for each lease.
+    fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError>;
+    /// The state that this host should have.
     fn plan(&self, input: &Input<'_>) -> Plan;
+    /// Moves packets as long as the daemon runs, for backends whose packets the kernel does not move.
+    /// Returns only on failure.
+    fn data_path(
+        &self,
+        _peers: watch::Receiver<Arc<[PlannedPeer]>>,
+    ) -> BoxFuture<'_, Result<Infallible, Error>> {
+        Box::pin(std::future::pending())
+    }
 }
 
-/// The families of this node: those for which there is a network, a subnet and an address to be reached at.
-pub fn families(config: &NetworkConfig, underlay: &Underlay, own: &Lease) -> Vec<Ours> {
+/// Why the network configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// `Backend.Type` names no backend of this build.
+    #[error(
+        "unknown backend type: {name} (this build has: {known}; set Backend.Type in the network configuration)"
+    )]
+    UnknownType { name: String, known: String },
+    /// A key of `Backend` has the wrong type.
+    #[error("error decoding VXLAN backend config: {0}")]
+    Decode(#[source] serde_json::Error),
+    /// `VNI` does not fit a vxlan header.
+    #[error("vxlan VNI {0} is too large: it has 24 bits")]
+    VniTooLarge(u32),
+    /// `MTU` leaves pods less than their address family needs.
+    #[error(
+        "vxlan MTU {mtu} is too small: pods would have less than {minimum}; at least {needed} is needed"
+    )]
+    MtuTooSmall { mtu: u32, minimum: u32, needed: u32 },
+    /// The system has no random numbers for a new MAC.
+    #[error("failed to choose a MAC for {device}: {source}")]
+    Mac {
+        device: DeviceName,
+        source: std::io::Error,
+    },
+}
+
+/// An observed route of the main table, unicast, without metric, and not made by the kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CandidateRoute<'a> {
+    pub(crate) route: &'a HostRoute,
+    /// The same route as the kernel shows it.
+    pub(crate) observed: &'a Route,
+    /// False if it leads over the underlay's interface.
+    pub(crate) over_own_device: bool,
+    pub(crate) families: &'a [Family],
+}
+
+/// The families of this node: those for which there is a network, a subnet and a public address.
+pub(crate) fn families(config: &NetworkConfig, underlay: &Underlay, own: &Lease) -> Vec<Family> {
     let v4 = || {
-        Some(Ours {
+        Some(Family {
             network: config.network.filter(|_| config.enable_ipv4)?.into(),
             subnet: own.subnets.v4?.into(),
             public_ip: underlay.public_ip?.into(),
         })
     };
     let v6 = || {
-        Some(Ours {
+        Some(Family {
             network: config.ipv6_network.filter(|_| config.enable_ipv6)?.into(),
             subnet: own.subnets.v6?.into(),
             public_ip: underlay.public_ipv6?.into(),
         })
     };
     v4().into_iter().chain(v6()).collect()
-}
-
-/// The backend that the configuration names. `macs` gives a device, by its name, the MAC that it has or will have: it is
-/// told to peers before the device is made.
-pub fn from_config(
-    config: &NetworkConfig,
-    macs: impl FnMut(&str) -> std::io::Result<Mac>,
-) -> Result<Arc<dyn Backend>, String> {
-    match config.backend_type.as_str() {
-        "vxlan" => Ok(Arc::new(vxlan::Vxlan::from_config(config, macs)?)),
-        other => Err(format!(
-            "unknown backend type: {other} (this build has: vxlan; set Backend.Type in the network configuration)"
-        )),
-    }
 }

@@ -1,13 +1,14 @@
 //! Keeps this node's lease: runs the subnet manager, and acquires the lease again when this node
 //! comes to be reached by another address or publishes other backend data.
+use super::Error;
 use crate::{
     backend::Backend,
     model::lease::{Lease, LeaseAttrs},
-    reconcile::pass::Outcome,
+    reconcile::Outcome,
     subnet::{self, Session, SubnetManager},
     underlay::Underlay,
 };
-use std::{sync::Arc, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 use tokio::sync::watch;
 use tracing::warn;
 
@@ -15,27 +16,25 @@ use tracing::warn;
 const REACQUIRE_DELAY: Duration = Duration::from_secs(10);
 
 /// The task that keeps the lease.
-pub(crate) struct LeaseKeeper<'a> {
-    pub(crate) manager: &'a dyn SubnetManager,
-    pub(crate) backend: Arc<dyn Backend>,
+pub(super) struct LeaseKeeper<'a> {
+    pub(super) manager: &'a dyn SubnetManager,
+    pub(super) backend: Arc<dyn Backend>,
     /// How this node is reached, as the lease says it.
-    pub(crate) underlay: Underlay,
-    pub(crate) own: watch::Sender<Lease>,
-    pub(crate) outcomes: watch::Receiver<Option<Outcome>>,
+    pub(super) underlay: Underlay,
+    pub(super) own: watch::Sender<Lease>,
+    pub(super) outcomes: watch::Receiver<Option<Outcome>>,
 }
 
 impl LeaseKeeper<'_> {
     /// Returns only when the lease is lost.
-    pub(crate) async fn run(mut self, session: Session) -> Result<(), String> {
+    pub(super) async fn run(mut self, session: Session) -> Result<Infallible, Error> {
         loop {
             let published = self.backend.lease_attrs(&self.underlay);
             tokio::select! {
                 ended = self.manager.run(session.clone()) => return Err(match ended {
-                    Err(subnet::Error::Revoked(_)) => {
-                        "Lease has been revoked. Shutting down daemon.".to_owned()
-                    }
-                    Err(error) => error.to_string(),
-                    Ok(()) => "the subnet manager stopped".to_owned(),
+                    Err(subnet::Error::Revoked(_)) => Error::Revoked,
+                    Err(error) => error.into(),
+                    Ok(()) => Error::SubnetManagerStopped,
                 }),
                 underlay = underlay_changed(&mut self.outcomes, &self.backend, &published) => {
                     self.underlay = underlay?;
@@ -76,16 +75,15 @@ async fn underlay_changed(
     outcomes: &mut watch::Receiver<Option<Outcome>>,
     backend: &Arc<dyn Backend>,
     published: &LeaseAttrs,
-) -> Result<Underlay, String> {
-    let outcome = outcomes
-        .wait_for(|outcome| {
-            let underlay = outcome.as_ref().map(|outcome| &outcome.underlay);
-            underlay.is_some_and(|underlay| backend.lease_attrs(underlay) != *published)
-        })
-        .await
-        .map_err(|_| "the reconciler stopped".to_owned())?;
-    outcome
-        .as_ref()
-        .map(|outcome| outcome.underlay.clone())
-        .ok_or_else(|| "the reconciler stopped".to_owned())
+) -> Result<Underlay, Error> {
+    loop {
+        let changed = outcomes.changed().await;
+        changed.map_err(|_| Error::ReconcilerStopped)?;
+        let outcome = outcomes.borrow_and_update();
+        if let Some(outcome) = outcome.as_ref()
+            && backend.lease_attrs(&outcome.underlay) != *published
+        {
+            return Ok(outcome.underlay.clone());
+        }
+    }
 }

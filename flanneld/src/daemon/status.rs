@@ -1,66 +1,85 @@
-//! The daemon's status, for probes, systemd and the log.
-use crate::reconcile::pass::Outcome;
+//! What the daemon says of itself: to probes, to systemd, and in the log when it changes.
+use crate::reconcile::Outcome;
 use sd_notify::NotifyState;
 use std::fmt;
 use tracing::{debug, info};
 
-/// What the daemon does. As text it is systemd's status line.
+/// How far it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Status {
-    /// The daemon waits; the text completes "waiting: ".
+pub enum Stage {
+    /// Something that comes first is waited for.
     Waiting(String),
-    Running(Summary),
+    /// The network runs.
+    Running {
+        /// subnet.env is written, rules are in place, and the peers known are programmed
+        ready: bool,
+    },
 }
 
-/// A summary of the last pass.
+/// The status.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Summary {
-    /// subnet.env is written, rules are in place, and all known peers are programmed
-    pub(crate) ready: bool,
-    /// this node's, as text
-    pub(crate) subnets: String,
-    /// each family counts
-    pub(crate) peers: usize,
-    /// leases that cannot be used
-    pub(crate) skipped: usize,
-    /// entries that the kernel refuses
-    pub(crate) failing: usize,
+pub struct Status {
+    /// how far
+    pub stage: Stage,
+    /// our subnets, for people
+    pub subnets: String,
+    /// how many peers
+    pub peers: usize,
+    /// leases that are left out
+    pub skipped: usize,
+    /// entries that fail
+    pub failing: usize,
 }
 
 impl Default for Status {
     fn default() -> Self {
-        Status::Waiting("starting".to_owned())
+        Status {
+            stage: Stage::Waiting("starting".to_owned()),
+            subnets: String::new(),
+            peers: 0,
+            skipped: 0,
+            failing: 0,
+        }
     }
 }
 
 impl Status {
-    /// The status after a pass.
-    pub(crate) fn of(outcome: &Outcome, subnets: String) -> Status {
-        Status::Running(Summary {
-            ready: outcome.foundation && outcome.with_peers && outcome.converged,
+    /// Waiting for something.
+    pub fn waiting(what: impl Into<String>) -> Status {
+        Status {
+            stage: Stage::Waiting(what.into()),
+            ..Status::default()
+        }
+    }
+
+    /// After a pass.
+    pub fn of(outcome: &Outcome, subnets: String) -> Status {
+        Status {
+            stage: Stage::Running {
+                ready: outcome.node_ready && outcome.peers_ready(),
+            },
             subnets,
-            peers: outcome.peers,
-            skipped: outcome.skipped,
-            failing: outcome.failing,
-        })
+            peers: outcome.peer_count(),
+            skipped: outcome.skipped.len(),
+            failing: outcome.failing.len(),
+        }
     }
 
-    /// What /readyz answers.
-    pub(crate) fn is_ready(&self) -> bool {
-        matches!(self, Status::Running(Summary { ready: true, .. }))
+    /// For /readyz.
+    pub fn is_ready(&self) -> bool {
+        self.stage == Stage::Running { ready: true }
     }
 
-    /// Notifies systemd, and logs a change of readiness.
-    pub(crate) fn announce(&self, before: &Status) {
+    /// Tells systemd and, where readiness changed, the log.
+    pub fn announce(&self, before: &Status) {
+        let mut states = vec![];
         let text = self.to_string();
-        let mut states = vec![NotifyState::Status(&text)];
-        match (before.is_ready(), self.is_ready()) {
-            (false, true) => {
-                info!("ready: {self}");
-                states.push(NotifyState::Ready);
-            }
-            (true, false) => info!("not ready: {self}"),
-            _ => {}
+        states.push(NotifyState::Status(&text));
+        if self.is_ready() && !before.is_ready() {
+            info!("ready: {self}");
+            states.push(NotifyState::Ready);
+        } else if before.is_ready() && !self.is_ready() {
+            info!("not ready: {self}");
         }
         notify(&states);
     }
@@ -68,34 +87,30 @@ impl Status {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Status::Waiting(what) => write!(f, "waiting: {what}"),
-            Status::Running(summary) => summary.fmt(f),
+        match &self.stage {
+            Stage::Waiting(what) => write!(f, "waiting: {what}"),
+            Stage::Running { .. } => {
+                write!(f, "{}, {} peers", self.subnets, self.peers)?;
+                if self.skipped > 0 {
+                    write!(f, ", {} leases left out", self.skipped)?;
+                }
+                if self.failing > 0 {
+                    write!(f, ", {} entries failing", self.failing)?;
+                }
+                Ok(())
+            }
         }
     }
 }
 
-impl fmt::Display for Summary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {} peers", self.subnets, self.peers)?;
-        if self.skipped > 0 {
-            write!(f, ", {} leases left out", self.skipped)?;
-        }
-        if self.failing > 0 {
-            write!(f, ", {} entries failing", self.failing)?;
-        }
-        Ok(())
-    }
-}
-
-/// Notifies systemd that the daemon stops.
-pub(crate) fn stopping() {
+/// Tells systemd that the end has come.
+pub fn stopping() {
     notify(&[NotifyState::Stopping]);
 }
 
-/// Does nothing without systemd.
+/// Without systemd there is nobody to tell, and that is no error.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        debug!("cannot notify systemd: {error}");
+        debug!("systemd cannot be told: {error}");
     }
 }

@@ -1,5 +1,7 @@
-//! What of a host is a backend's business, as plain data: devices with what lies on them, routes to peers, packet-filter
-//! tables. The same type says what is wanted and what was seen; `diff` compares the two.
+//! The part of a host's network that a backend and the rules manage, as plain data. One type says
+//! what is wanted and what was observed; `reconcile::diff` compares the two.
+//!
+//! Whoever adds a field destructures it in `diff` and in `observe`: both list the fields without `..`.
 use ipnetwork::IpNetwork;
 use linux_net::{Mac, link::Vxlan};
 use packet_filter::Table;
@@ -10,89 +12,73 @@ use std::{
 };
 
 /// The name of a device. Shared, since every entry of every peer carries one.
-pub type DeviceName = Arc<str>;
+pub(crate) type DeviceName = Arc<str>;
 
-/// Devices by name, routes of the main table, tables of the packet filter.
+/// Devices by name, routes of the main table, tables of nftables.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct HostState {
-    /// our devices
-    pub devices: BTreeMap<DeviceName, Device>,
-    /// routes to other nodes' subnets
-    pub routes: BTreeSet<HostRoute>,
-    /// whole tables
-    pub tables: Vec<Table>,
+pub(crate) struct HostState {
+    pub(crate) devices: BTreeMap<DeviceName, Device>,
+    /// Routes to other nodes' subnets.
+    pub(crate) routes: BTreeSet<HostRoute>,
+    pub(crate) tables: Vec<Table>,
 }
 
-/// A device and what lies on it.
+/// A device and its entries.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Device {
-    /// the link itself
-    pub link: DeviceLink,
-    /// addresses, without link-local ones
-    pub addresses: BTreeSet<IpNetwork>,
-    /// permanent neighbours
-    pub neighbours: BTreeSet<(IpAddr, Mac)>,
-    /// permanent forwarding entries: a MAC and the underlay address behind which it is
-    pub fdb: BTreeSet<(Mac, IpAddr)>,
+pub(crate) struct Device {
+    pub(crate) link: DeviceLink,
+    /// Without link-local ones.
+    pub(crate) addresses: BTreeSet<IpNetwork>,
+    /// Permanent neighbours.
+    pub(crate) neighbours: BTreeSet<(IpAddr, Mac)>,
+    /// Permanent FDB entries: a MAC and the underlay address behind which it is.
+    pub(crate) fdb: BTreeSet<(Mac, IpAddr)>,
 }
 
 /// A link's attributes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceLink {
-    /// what it is
-    pub kind: DeviceKind,
-    /// bytes
-    pub mtu: u32,
-    /// hardware address
-    pub mac: Mac,
-    /// IFF_UP
-    pub up: bool,
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct DeviceLink {
+    pub(crate) kind: DeviceKind,
+    /// In bytes.
+    pub(crate) mtu: u32,
+    pub(crate) mac: Mac,
+    /// IFF_UP.
+    pub(crate) up: bool,
 }
 
-/// What a device is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeviceKind {
-    /// A vxlan device; `lower` is an ifindex.
+/// A kind of device with its own attributes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum DeviceKind {
+    /// `lower` is an ifindex.
     Vxlan(Vxlan),
-    /// Something else under a name that is ours; only ever seen, never wanted.
-    Other(String),
+    /// A kind that no backend creates, by its name: observed under a name of ours, never wanted.
+    Foreign(String),
 }
 
-/// A route to a peer's subnet: main table, unicast, no metric. What else a route can carry is not compared.
+/// A unicast route of the main table without metric. Other attributes are not compared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct HostRoute {
-    /// the peer's subnet
-    pub dst: IpNetwork,
-    /// next hop
-    pub gateway: IpAddr,
-    /// outgoing device
-    pub device: DeviceName,
-    /// RTNH_F_ONLINK
-    pub onlink: bool,
+pub(crate) struct HostRoute {
+    pub(crate) dst: IpNetwork,
+    pub(crate) gateway: IpAddr,
+    pub(crate) device: DeviceName,
+    /// RTNH_F_ONLINK.
+    pub(crate) onlink: bool,
 }
 
 impl DeviceLink {
-    /// True if this device, as seen, can become `wanted` without being made anew. Attributes that the kernel chose
-    /// (those `wanted` leaves open) do not count: the rule by which Go flannel adopts a device.
-    pub fn adoptable_as(&self, wanted: &DeviceLink) -> bool {
-        let (DeviceKind::Vxlan(seen), DeviceKind::Vxlan(wanted)) = (&self.kind, &wanted.kind)
-        else {
-            return false;
-        };
-        let open_or_same =
-            |seen: Option<u32>, wanted: Option<u32>| wanted.is_none() || seen == wanted;
-        seen.vni == wanted.vni
-            && open_or_same(seen.lower, wanted.lower)
-            && open_or_same(seen.port.map(u32::from), wanted.port.map(u32::from))
-            && (wanted.local.is_none() || seen.local == wanted.local)
-            && seen.group.is_none_or(|group| group.is_unspecified())
-            && seen.gbp == wanted.gbp
-            && !seen.l2miss
-            && seen.learning == wanted.learning
+    /// True if this observed device can become `wanted` without being created again. Attributes that
+    /// `wanted` leaves to the kernel are not compared: Go flannel adopts a device by the same rule.
+    pub(crate) fn adoptable_as(&self, wanted: &DeviceLink) -> bool {
+        match (&self.kind, &wanted.kind) {
+            (DeviceKind::Vxlan(observed), DeviceKind::Vxlan(wanted)) => {
+                vxlan_adoptable(observed, wanted)
+            }
+            (DeviceKind::Foreign(_), _) | (_, DeviceKind::Foreign(_)) => false,
+        }
     }
 
-    /// True if nothing needs to be changed on an adopted device.
-    pub fn settled_as(&self, wanted: &DeviceLink) -> bool {
+    /// True if an adopted device needs no change.
+    pub(crate) fn matches(&self, wanted: &DeviceLink) -> bool {
         self.adoptable_as(wanted)
             && self.mtu == wanted.mtu
             && self.mac == wanted.mac
@@ -100,9 +86,22 @@ impl DeviceLink {
     }
 }
 
+fn vxlan_adoptable(observed: &Vxlan, wanted: &Vxlan) -> bool {
+    let open_or_same =
+        |observed: Option<u32>, wanted: Option<u32>| wanted.is_none() || observed == wanted;
+    observed.vni == wanted.vni
+        && open_or_same(observed.lower, wanted.lower)
+        && open_or_same(observed.port.map(u32::from), wanted.port.map(u32::from))
+        && (wanted.local.is_none() || observed.local == wanted.local)
+        && observed.group.is_none_or(|group| group.is_unspecified())
+        && observed.gbp == wanted.gbp
+        && !observed.l2miss
+        && observed.learning == wanted.learning
+}
+
 impl Device {
-    /// A device with nothing on it yet.
-    pub fn bare(link: DeviceLink) -> Device {
+    /// A device without entries.
+    pub(crate) fn bare(link: DeviceLink) -> Device {
         Device {
             link,
             addresses: BTreeSet::new(),
@@ -113,14 +112,15 @@ impl Device {
 }
 
 impl HostState {
-    /// Keeps every peer's entry that `seen` has. While it is not known who the peers are, those of an earlier run stay.
-    pub fn keep_peers_of(&mut self, seen: &HostState) {
+    /// Adds every peer's entry of `observed`. As long as the peers are unknown, those of an earlier
+    /// run stay.
+    pub(crate) fn keep_peers_of(&mut self, observed: &HostState) {
         for (name, device) in &mut self.devices {
-            if let Some(seen) = seen.devices.get(name) {
-                device.neighbours.extend(&seen.neighbours);
-                device.fdb.extend(&seen.fdb);
+            if let Some(observed) = observed.devices.get(name) {
+                device.neighbours.extend(&observed.neighbours);
+                device.fdb.extend(&observed.fdb);
             }
         }
-        self.routes.extend(seen.routes.iter().cloned());
+        self.routes.extend(observed.routes.iter().cloned());
     }
 }

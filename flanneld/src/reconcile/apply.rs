@@ -1,216 +1,247 @@
-//! Makes changes: devices one by one, whole tables, and everything else in one batch. A change that fails is remembered
-//! with its own time to try again, and the others are made all the same.
-use crate::{
-    model::host_state::{DeviceKind, DeviceLink, DeviceName, HostRoute, HostState},
-    reconcile::backoff::Backoff,
-    reconcile::diff::Change,
-    reconcile::observe::Kernel,
+//! Makes changes: devices and tables one by one, everything else in one batch. A change that fails
+//! is retried on its own; the others are made all the same.
+use super::{backoff::Backoff, diff::Change, kernel::Kernel};
+use crate::model::{
+    entry::Entry,
+    host_state::{DeviceKind, DeviceLink, DeviceName, HostRoute},
 };
-use linux_net::{Error, Request, address, fdb, link, neighbour, route, sysctl};
-use packet_filter::Transaction;
+use linux_net::{Request, address, fdb, link, neighbour, route, sysctl};
+use packet_filter::{Table, Transaction};
 use std::{collections::BTreeMap, time::Instant};
+use tracing::{debug, info};
 
-/// ifindex by name: ours, and the underlay's.
-pub type Names = BTreeMap<DeviceName, u32>;
+/// The ifindexes of our devices and of the underlay, by name.
+pub(crate) type IndexesByName = BTreeMap<DeviceName, u32>;
 
-/// What was done.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Applied {
-    /// changes that were made
-    pub done: Vec<Change>,
-    /// changes that failed for the first time, and why
-    pub new_failures: Vec<(Change, String)>,
+/// What became of the changes.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    pub(crate) done: Vec<Change>,
+    /// Changes that failed and had not failed before.
+    pub(crate) new_failures: Vec<Change>,
 }
 
-/// Makes what is due of `changes`, in order. `names` is kept up to date as devices come and go.
-pub fn apply(
+/// Why a change failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The kernel refused a request on links, addresses, routes, neighbours or FDB entries.
+    #[error(transparent)]
+    Netlink(#[from] linux_net::Error),
+    /// The kernel refused a change of nftables.
+    #[error(transparent)]
+    PacketFilter(#[from] packet_filter::Error),
+    /// A plan asks for a kind of device that flanneld cannot create.
+    #[error("flanneld cannot create a device of kind {0}")]
+    UnsupportedKind(String),
+    /// A device disappeared while it was created.
+    #[error("device {0} disappeared while it was created")]
+    Disappeared(DeviceName),
+}
+
+/// Makes those of `changes` that are due, in order. `indexes` follows as devices come and go.
+pub(crate) fn apply(
     kernel: &mut Kernel,
-    wanted: &HostState,
     changes: Vec<Change>,
-    names: &mut Names,
+    indexes: &mut IndexesByName,
     backoff: &mut Backoff,
 ) -> Applied {
-    let now = Instant::now();
-    backoff.keep_only(&changes);
-    let mut applied = Applied::default();
-    let mut record =
-        |change: Change, result: Result<(), String>, backoff: &mut Backoff| match result {
-            Ok(()) => {
-                backoff.succeeded(&change);
-                applied.done.push(change);
-            }
-            Err(error) => {
-                if backoff.failed(&change, error.clone(), now) == 1 {
-                    applied.new_failures.push((change, error));
-                }
-            }
-        };
-    let mut entries = Vec::new();
+    let mut recorder = Recorder {
+        backoff,
+        now: Instant::now(),
+        applied: Applied::default(),
+    };
+    recorder.backoff.retain(&changes);
+    let mut batch = Vec::new();
     for change in changes {
-        if !backoff.is_due(&change, now) {
+        if !recorder.backoff.is_due(&change, recorder.now) {
             continue;
         }
-        match &change {
-            Change::DeleteLink(_) | Change::CreateLink(_) | Change::AlterLink(_) => {
-                let result = change_link(kernel, wanted, &change, names);
-                record(change, result.map_err(|error| error.to_string()), backoff);
+        match method(&change, indexes) {
+            Ok(Method::Device(name, link)) => {
+                let result = change_device(kernel, &change, name, link, indexes);
+                recorder.record(change, result);
             }
-            Change::SetTable(..) | Change::DeleteTable(..) => {
-                let result = change_table(kernel, wanted, &change);
-                record(change, result.map_err(|error| error.to_string()), backoff);
+            Ok(Method::Table(table)) => {
+                let result = change_table(kernel, &change, table);
+                recorder.record(change, result.map_err(Error::from));
             }
-            // an entry whose device could not be made waits for the device
-            _ => entries.extend(request(&change, names).map(|request| (change, request))),
+            Ok(Method::Request(request)) => batch.push((change, request)),
+            // the change stays in the next difference, and follows once its device exists
+            Err(NoDevice) => debug!("{change} waits for its device"),
         }
     }
-    let (entries, requests): (Vec<_>, Vec<_>) = entries.into_iter().unzip();
+    let (changes, requests): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     let answers = kernel.netlink.batch(&requests);
-    for (change, answer) in entries.into_iter().zip(answers) {
+    for (change, answer) in changes.into_iter().zip(answers) {
         let result = match answer {
-            Err(error) if is_settled(&change, &error) => Ok(()),
-            other => other.map_err(|error| error.to_string()),
+            Err(error) if is_satisfied(&change, &error) => Ok(()),
+            answer => answer.map_err(Error::from),
         };
-        record(change, result, backoff);
+        recorder.record(change, result);
     }
-    applied
+    recorder.applied
 }
 
-/// Deleting what is gone and adding what is there are no failures.
-fn is_settled(change: &Change, error: &Error) -> bool {
-    match change {
-        Change::DeleteAddress(..)
-        | Change::DeleteNeighbour(..)
-        | Change::DeleteFdb(..)
-        | Change::DeleteRoute(..) => error.is_absent(),
-        Change::AddAddress(..) => error.is_exists(),
-        _ => false,
-    }
+/// Keeps the results.
+struct Recorder<'a> {
+    backoff: &'a mut Backoff,
+    now: Instant,
+    applied: Applied,
 }
 
-fn change_link(
-    kernel: &mut Kernel,
-    wanted: &HostState,
-    change: &Change,
-    names: &mut Names,
-) -> Result<(), Error> {
-    match change {
-        Change::DeleteLink(name) => {
-            names.remove(name);
-            match kernel.netlink.request(&link::delete_by_name(name)) {
-                Err(error) if !error.is_absent() => Err(error),
-                _ => Ok(()),
+impl Recorder<'_> {
+    fn record(&mut self, change: Change, result: Result<(), Error>) {
+        match result {
+            Ok(()) => {
+                self.backoff.succeeded(&change);
+                self.applied.done.push(change);
+            }
+            Err(error) => {
+                if self.backoff.failed(&change, error.to_string(), self.now) == 1 {
+                    self.applied.new_failures.push(change);
+                }
             }
         }
-        Change::CreateLink(name) => match wanted.devices.get(name) {
-            Some(device) => create(kernel, name, &device.link, names),
-            None => Ok(()),
-        },
-        Change::AlterLink(name) => match (wanted.devices.get(name), names.get(name)) {
-            (Some(device), Some(&index)) => alter(kernel, index, &device.link),
-            _ => Ok(()),
-        },
-        _ => Ok(()),
     }
 }
 
-fn create(
+/// How a change is made.
+enum Method<'a> {
+    /// By itself: later changes need the new ifindex.
+    Device(&'a DeviceName, &'a DeviceLink),
+    /// By an nftables transaction.
+    Table(&'a Table),
+    /// In the batch.
+    Request(Request),
+}
+
+/// The device of an entry does not exist.
+struct NoDevice;
+
+fn method<'a>(change: &'a Change, indexes: &IndexesByName) -> Result<Method<'a>, NoDevice> {
+    let index = |name: &DeviceName| indexes.get(name).copied().ok_or(NoDevice);
+    let put = matches!(change, Change::Put(_));
+    Ok(Method::Request(match change.entry() {
+        Entry::Device(name, link) => return Ok(Method::Device(name, link)),
+        Entry::Table(table) => return Ok(Method::Table(&table.0)),
+        Entry::Address(name, net) if put => address::add(index(name)?, *net, net.is_ipv6()),
+        Entry::Address(name, net) => address::delete(index(name)?, *net),
+        Entry::Neighbour(name, ip, mac) => {
+            let entry = neighbour::Neighbour::permanent(index(name)?, *ip, *mac);
+            if put {
+                neighbour::replace(&entry)
+            } else {
+                neighbour::delete(&entry)
+            }
+        }
+        Entry::Fdb(name, mac, remote) => {
+            let entry = fdb::FdbEntry::permanent(index(name)?, *mac, *remote);
+            if put {
+                fdb::replace(&entry)
+            } else {
+                fdb::delete(&entry)
+            }
+        }
+        Entry::Route(route) if put => route::replace(&kernel_route(route, index(&route.device)?)),
+        Entry::Route(route) => route::delete(&route::Route {
+            // whichever program made it
+            protocol: 0,
+            ..kernel_route(route, index(&route.device)?)
+        }),
+    }))
+}
+
+/// True if the error says that the host already is as the change wants it.
+fn is_satisfied(change: &Change, error: &linux_net::Error) -> bool {
+    match change {
+        Change::Delete(_) => error.is_absent(),
+        Change::Put(Entry::Address(..)) => error.is_exists(),
+        Change::Put(_) => false,
+    }
+}
+
+fn change_device(
     kernel: &mut Kernel,
+    change: &Change,
     name: &DeviceName,
     link: &DeviceLink,
-    names: &mut Names,
+    indexes: &mut IndexesByName,
 ) -> Result<(), Error> {
-    let DeviceKind::Vxlan(vxlan) = &link.kind else {
-        return Ok(());
-    };
-    kernel.netlink.request(&link::create_vxlan(
-        name,
-        vxlan,
-        Some(link.mtu),
-        Some(link.mac),
-    ))?;
-    // /proc/sys is read-only in many pods, and a device that hears no router does no harm: upstream ignores this as well
-    sysctl::set(&format!("net/ipv6/conf/{name}/accept_ra"), "0").unwrap_or_default();
-    if let Some(made) = kernel.netlink.link_by_name(name)? {
-        names.insert(name.clone(), made.index);
-        kernel.netlink.request(&link::change(
-            made.index,
-            &link::Change {
-                up: Some(true),
-                ..link::Change::default()
-            },
-        ))?;
+    match (change, indexes.get(name)) {
+        (Change::Delete(_), _) => {
+            indexes.remove(name);
+            match kernel.netlink.request(&link::delete_by_name(name)) {
+                Err(error) if !error.is_absent() => return Err(error.into()),
+                Ok(()) | Err(_) => info!("deleted device {name}"),
+            }
+        }
+        (Change::Put(_), Some(&index)) => {
+            kernel.netlink.request(&link::change(
+                index,
+                &link::Change {
+                    up: Some(link.up),
+                    mtu: Some(link.mtu),
+                    mac: Some(link.mac),
+                    ..link::Change::default()
+                },
+            ))?;
+            info!("set MTU, MAC and state of device {name}");
+        }
+        (Change::Put(_), None) => {
+            create_device(kernel, name, link, indexes)?;
+            info!("created device {name}");
+        }
     }
     Ok(())
 }
 
-fn alter(kernel: &mut Kernel, index: u32, link: &DeviceLink) -> Result<(), Error> {
-    kernel.netlink.request(&link::change(
-        index,
-        &link::Change {
-            up: Some(link.up),
-            mtu: Some(link.mtu),
-            mac: Some(link.mac),
-            ..link::Change::default()
-        },
-    ))
+fn create_device(
+    kernel: &mut Kernel,
+    name: &DeviceName,
+    link: &DeviceLink,
+    indexes: &mut IndexesByName,
+) -> Result<(), Error> {
+    let request = match &link.kind {
+        DeviceKind::Vxlan(vxlan) => link::create_vxlan(name, vxlan, Some(link.mtu), Some(link.mac)),
+        DeviceKind::Foreign(kind) => return Err(Error::UnsupportedKind(kind.clone())),
+    };
+    kernel.netlink.request(&request)?;
+    if let Err(error) = sysctl::set(&format!("net/ipv6/conf/{name}/accept_ra"), "0") {
+        // /proc/sys is read-only in many pods, and no router advertises on the overlay
+        debug!("accept_ra of {name} stays on: {error}");
+    }
+    let created = kernel.netlink.link_by_name(name)?;
+    let index = created
+        .ok_or_else(|| Error::Disappeared(name.clone()))?
+        .index;
+    indexes.insert(name.clone(), index);
+    let up = link::Change {
+        up: Some(true),
+        ..link::Change::default()
+    };
+    Ok(kernel.netlink.request(&link::change(index, &up))?)
 }
 
 fn change_table(
     kernel: &mut Kernel,
-    wanted: &HostState,
     change: &Change,
+    table: &Table,
 ) -> Result<(), packet_filter::Error> {
+    let nft = kernel.nft()?;
     let mut transaction = Transaction::new();
     match change {
-        Change::SetTable(family, name) => {
-            let is_it =
-                |table: &&packet_filter::Table| table.family == *family && table.name == *name;
-            let nft = kernel.nft()?;
-            // a chain that is not wanted, or of another kind, is only got rid of with its table
-            if nft.table(*family, name)?.is_some() {
-                transaction.delete_table(*family, name);
+        Change::Put(_) => {
+            // a chain that is not wanted, or of another type, only goes with its table
+            if nft.table(table.family, &table.name)?.is_some() {
+                transaction.delete_table(table.family, &table.name);
             }
-            if let Some(table) = wanted.tables.iter().find(is_it) {
-                transaction.set_table(table);
-            }
+            transaction.set_table(table);
         }
-        Change::DeleteTable(family, name) => {
-            transaction.delete_table(*family, name);
+        Change::Delete(_) => {
+            transaction.delete_table(table.family, &table.name);
         }
-        _ => {}
     }
-    kernel.nft()?.commit(&transaction)
-}
-
-/// The request for an entry; None if its device is not there.
-fn request(change: &Change, names: &Names) -> Option<Request> {
-    let index = |name: &DeviceName| names.get(name).copied();
-    Some(match change {
-        Change::AddAddress(name, net) => address::add(index(name)?, *net, net.is_ipv6()),
-        Change::DeleteAddress(name, net) => address::delete(index(name)?, *net),
-        Change::PutNeighbour(name, ip, mac) => {
-            neighbour::replace(&neighbour::Neighbour::permanent(index(name)?, *ip, *mac))
-        }
-        Change::DeleteNeighbour(name, ip) => neighbour::delete(&neighbour::Neighbour {
-            index: index(name)?,
-            ip: *ip,
-            mac: None,
-            state: 0,
-        }),
-        Change::PutFdb(name, mac, dst) => {
-            fdb::replace(&fdb::FdbEntry::permanent(index(name)?, *mac, *dst))
-        }
-        Change::DeleteFdb(name, mac, dst) => {
-            fdb::delete(&fdb::FdbEntry::permanent(index(name)?, *mac, *dst))
-        }
-        Change::PutRoute(route) => route::replace(&kernel_route(route, index(&route.device)?)),
-        Change::DeleteRoute(route) => route::delete(&route::Route {
-            // whoever made it
-            protocol: 0,
-            ..kernel_route(route, index(&route.device)?)
-        }),
-        _ => return None,
-    })
+    nft.commit(&transaction)
 }
 
 fn kernel_route(route: &HostRoute, index: u32) -> route::Route {

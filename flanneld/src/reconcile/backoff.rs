@@ -1,81 +1,84 @@
-//! When to try again what failed: each change by itself, so that one that cannot succeed holds nobody up.
-use crate::reconcile::diff::Change;
+//! When failed changes are tried again: each has its own exponential backoff, so that one that keeps
+//! failing does not delay the others.
+use super::diff::Change;
+use crate::subnet::retry::ExponentialBackoff;
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
-const FIRST: Duration = Duration::from_millis(100);
-const LONGEST: Duration = Duration::from_secs(30);
+const BACKOFF: ExponentialBackoff = ExponentialBackoff {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(30),
+};
 
-/// Changes that failed.
+/// The changes that failed.
 #[derive(Debug, Default)]
-pub struct Backoff {
-    failed: HashMap<Change, Failed>,
+pub(crate) struct Backoff {
+    failed: HashMap<Change, Failure>,
 }
 
-/// A change that failed, how often, and why.
-#[derive(Debug, Clone)]
-pub struct Failed {
-    /// attempts so far
-    pub attempts: u32,
-    /// not before
-    pub next: Instant,
-    /// the last error
-    pub error: String,
+/// A change that fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) attempts: u32,
+    /// The change is not tried again before.
+    pub(crate) retry_at: Instant,
+    /// The last error.
+    pub(crate) error: String,
 }
 
 impl Backoff {
-    /// True if it may be tried now.
-    pub fn is_due(&self, change: &Change, now: Instant) -> bool {
+    /// True if the change may be tried now.
+    pub(crate) fn is_due(&self, change: &Change, now: Instant) -> bool {
         self.failed
             .get(change)
-            .is_none_or(|failed| failed.next <= now)
+            .is_none_or(|failure| failure.retry_at <= now)
     }
 
-    /// It failed again; the number of attempts so far.
-    pub fn failed(&mut self, change: &Change, error: String, now: Instant) -> u32 {
-        let attempts = self
+    /// Records a failure; returns the number of attempts so far.
+    pub(crate) fn failed(&mut self, change: &Change, error: String, now: Instant) -> u32 {
+        let before = self
             .failed
             .get(change)
-            .map_or(1, |failed| failed.attempts.saturating_add(1));
-        let next = now + LONGEST.min(FIRST * 2u32.saturating_pow(attempts.min(20) - 1));
-        self.failed.insert(
-            change.clone(),
-            Failed {
-                attempts,
-                next,
-                error,
-            },
-        );
+            .map_or(0, |failure| failure.attempts);
+        let attempts = before.saturating_add(1);
+        let failure = Failure {
+            attempts,
+            retry_at: now + BACKOFF.delay(attempts),
+            error,
+        };
+        self.failed.insert(change.clone(), failure);
         attempts
     }
 
-    /// Forgets what is no longer to be done, because it succeeded or is not wanted any more.
-    pub fn keep_only(&mut self, pending: &[Change]) {
+    /// Drops the failures of changes that are no longer pending.
+    pub(crate) fn retain(&mut self, pending: &[Change]) {
         if !self.failed.is_empty() {
             let pending: HashSet<&Change> = pending.iter().collect();
             self.failed.retain(|change, _| pending.contains(change));
         }
     }
 
-    /// Succeeded.
-    pub fn succeeded(&mut self, change: &Change) {
+    pub(crate) fn succeeded(&mut self, change: &Change) {
         self.failed.remove(change);
     }
 
-    /// Everything may be tried at once: the host changed.
-    pub fn forget(&mut self) {
+    /// Lets every change be tried at once: the host changed.
+    pub(crate) fn clear(&mut self) {
         self.failed.clear();
     }
 
-    /// When the next one is due.
-    pub fn next(&self) -> Option<Instant> {
-        self.failed.values().map(|failed| failed.next).min()
+    /// When the next change is due.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.failed.values().map(|failure| failure.retry_at).min()
     }
 
-    /// What is failing.
-    pub fn failing(&self) -> impl Iterator<Item = (&Change, &Failed)> {
+    pub(crate) fn get(&self, change: &Change) -> Option<&Failure> {
+        self.failed.get(change)
+    }
+
+    pub(crate) fn failing(&self) -> impl Iterator<Item = (&Change, &Failure)> {
         self.failed.iter()
     }
 }
@@ -83,34 +86,37 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use packet_filter::Family;
+    use crate::model::entry::Entry;
 
-    fn change(name: &str) -> Change {
-        Change::DeleteTable(Family::Ip, name.to_owned())
+    fn change(device: &str) -> Change {
+        Change::Delete(Entry::Address(
+            device.into(),
+            "10.1.0.0/32".parse().unwrap(),
+        ))
     }
 
     #[test]
-    fn each_waits_by_itself_and_longer_each_time() {
+    fn each_change_has_its_own_delay_and_it_grows() {
         let (mut backoff, start) = (Backoff::default(), Instant::now());
         assert!(backoff.is_due(&change("a"), start));
         backoff.failed(&change("a"), "no".into(), start);
         assert!(!backoff.is_due(&change("a"), start));
         assert!(
             backoff.is_due(&change("b"), start),
-            "another is not held up"
+            "another change is not delayed"
         );
-        assert!(backoff.is_due(&change("a"), start + FIRST));
+        assert!(backoff.is_due(&change("a"), start + BACKOFF.first));
         for _ in 0..40 {
             backoff.failed(&change("a"), "no".into(), start);
         }
-        assert_eq!(backoff.next(), Some(start + LONGEST));
+        assert_eq!(backoff.next(), Some(start + BACKOFF.longest));
     }
 
     #[test]
-    fn what_is_not_wanted_any_more_is_forgotten() {
+    fn failures_of_changes_that_are_no_longer_pending_are_dropped() {
         let (mut backoff, start) = (Backoff::default(), Instant::now());
         backoff.failed(&change("a"), "no".into(), start);
-        backoff.keep_only(&[change("b")]);
+        backoff.retain(&[change("b")]);
         assert_eq!(backoff.next(), None);
         assert_eq!(backoff.failed(&change("a"), "no".into(), start), 1);
     }

@@ -1,176 +1,150 @@
-//! What the kernel has: a few dumps, and from them, purely, what is ours.
+//! Reads the kernel's state: a few dumps, and from them, without further requests, what is ours.
+use super::{
+    kernel::Kernel,
+    ownership::{self, DeviceIndexes, Ownership},
+};
 use crate::{
     model::host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostState},
-    reconcile::ownership::{self, Indexes, Scope},
     rules::nftables,
-    underlay,
+    underlay::HostNetwork,
 };
 use linux_net::{
-    Netlink,
     fdb::FdbEntry,
     link::{Kind, Link},
     neighbour::Neighbour,
-    route::{Filter, Route},
 };
-use packet_filter::{Nft, Table};
+use packet_filter::Table;
 use std::{collections::BTreeMap, net::IpAddr};
 
-/// Sockets that stay open.
-#[derive(Debug)]
-pub struct Kernel {
-    /// links, addresses, routes, neighbours, FDB
-    pub netlink: Netlink,
-    /// tables; opened when first needed, so that a kernel without nftables costs the rules and nothing else
-    nft: Option<Nft>,
-}
-
 /// The dumps.
-#[derive(Debug, Default)]
-pub struct Dump {
-    /// links, addresses, routes, and the answer for `--iface-can-reach`
-    pub host: underlay::HostNetwork,
-    /// of our devices
-    pub neighbours: Vec<Neighbour>,
-    /// of our devices
-    pub fdb: Vec<FdbEntry>,
-    /// those with our names
-    pub tables: Vec<Table>,
-}
-
-impl Kernel {
-    /// In the calling thread's namespace.
-    pub fn open() -> linux_net::Result<Kernel> {
-        Ok(Kernel {
-            netlink: Netlink::open()?,
-            nft: None,
-        })
-    }
-
-    /// The nftables socket.
-    pub fn nft(&mut self) -> Result<&mut Nft, packet_filter::Error> {
-        match &mut self.nft {
-            Some(nft) => Ok(nft),
-            none => Ok(none.insert(Nft::open()?)),
-        }
-    }
-
-    /// What an underlay is chosen from.
-    pub fn host(&mut self, can_reach: Option<IpAddr>) -> linux_net::Result<underlay::HostNetwork> {
-        Ok(underlay::HostNetwork {
-            links: self.netlink.links()?,
-            addresses: self.netlink.addresses(None)?,
-            routes: self.netlink.routes(Filter {
-                table: Some(254),
-                ..Filter::default()
-            })?,
-            // no route is an answer too
-            route_to_target: can_reach.and_then(|ip| self.netlink.route_to(ip).ok()),
-        })
-    }
-
-    /// Everything. A packet filter that cannot be read leaves `tables` empty: writing them will tell why.
-    pub fn dump(
-        &mut self,
-        names: &[DeviceName],
-        can_reach: Option<IpAddr>,
-    ) -> linux_net::Result<Dump> {
-        let host = self.host(can_reach)?;
-        let mut dump = Dump {
-            host,
-            ..Dump::default()
-        };
-        let ours = |link: &&Link| names.iter().any(|name| **name == *link.name);
-        for link in dump.host.links.iter().filter(ours) {
-            // a device may go away between two dumps
-            match self.netlink.neighbours(Some(link.index)) {
-                Err(error) if !error.is_absent() => return Err(error),
-                neighbours => dump.neighbours.extend(neighbours.unwrap_or_default()),
-            }
-            match self.netlink.fdb(link.index) {
-                Err(error) if !error.is_absent() => return Err(error),
-                entries => dump.fdb.extend(entries.unwrap_or_default()),
-            }
-        }
-        for (family, name) in nftables::TABLES {
-            if let Ok(Some(table)) = self.nft().and_then(|nft| nft.table(family, name)) {
-                dump.tables.push(table);
-            }
-        }
-        Ok(dump)
-    }
+#[derive(Debug)]
+pub(crate) struct Dump {
+    pub(crate) host: HostNetwork,
+    /// Of our devices.
+    neighbours: Vec<Neighbour>,
+    /// Of our devices.
+    fdb: Vec<FdbEntry>,
+    /// Those with our names.
+    tables: Vec<Table>,
 }
 
 impl Dump {
-    /// Our devices that are there.
-    pub fn indexes(&self, scope: &Scope) -> Indexes {
-        let ours = |link: &Link| Some((link.index, scope.device(&link.name)?.clone()));
+    /// Reads everything. If nftables cannot be read, `tables` is empty: the write reports the error.
+    pub(crate) fn read(
+        kernel: &mut Kernel,
+        device_names: &[DeviceName],
+        can_reach: Option<IpAddr>,
+    ) -> linux_net::Result<Dump> {
+        let host = kernel.host_network(can_reach)?;
+        let (mut neighbours, mut fdb) = (Vec::new(), Vec::new());
+        let is_ours = |link: &&Link| device_names.iter().any(|name| **name == *link.name);
+        for link in host.links.iter().filter(is_ours) {
+            neighbours.extend(unless_absent(kernel.netlink.neighbours(Some(link.index)))?);
+            fdb.extend(unless_absent(kernel.netlink.fdb(link.index))?);
+        }
+        let mut tables = Vec::new();
+        for (family, name) in nftables::TABLES {
+            if let Ok(Some(table)) = kernel.nft().and_then(|nft| nft.table(family, name)) {
+                tables.push(table);
+            }
+        }
+        Ok(Dump {
+            host,
+            neighbours,
+            fdb,
+            tables,
+        })
+    }
+
+    /// Our devices.
+    pub(crate) fn indexes(&self, ownership: &Ownership) -> DeviceIndexes {
+        let ours = |link: &Link| Some((link.index, ownership.device(&link.name)?.clone()));
         self.host.links.iter().filter_map(ours).collect()
     }
 
-    /// The part that is ours.
-    pub fn interpret(&self, scope: &Scope) -> HostState {
-        let mut state = HostState {
+    /// The part of the host's state that is ours.
+    pub(crate) fn interpret(&self, ownership: &Ownership) -> HostState {
+        let indexes = self.indexes(ownership);
+        HostState {
+            devices: self.devices(ownership, &indexes),
+            routes: self
+                .host
+                .routes
+                .iter()
+                .filter_map(|route| {
+                    ownership.route(route, |index| self.name_of(ownership, &indexes, index))
+                })
+                .collect(),
             tables: self.tables.clone(),
-            ..HostState::default()
-        };
-        let indexes = self.indexes(scope);
-        for link in &self.host.links {
-            if let Some(name) = indexes.get(&link.index) {
-                state
-                    .devices
-                    .insert(name.clone(), Device::bare(device_link(link)));
-            }
         }
-        let devices = &mut state.devices;
+    }
+
+    fn devices(
+        &self,
+        ownership: &Ownership,
+        indexes: &DeviceIndexes,
+    ) -> BTreeMap<DeviceName, Device> {
+        let mut devices: BTreeMap<u32, Device> = self
+            .host
+            .links
+            .iter()
+            .filter(|link| indexes.contains_key(&link.index))
+            .map(|link| (link.index, Device::bare(device_link(link))))
+            .collect();
         for address in &self.host.addresses {
-            let net = scope.address(address);
-            if let (Some(device), Some(net)) = (on(devices, &indexes, address.index), net) {
-                device.addresses.insert(net);
+            if let Some(device) = devices.get_mut(&address.index) {
+                device.addresses.extend(ownership.address(address));
             }
         }
         for entry in &self.neighbours {
-            let pair = ownership::neighbour(entry);
-            if let (Some(device), Some(pair)) = (on(devices, &indexes, entry.index), pair) {
-                device.neighbours.insert(pair);
+            if let Some(device) = devices.get_mut(&entry.index) {
+                device.neighbours.extend(ownership::neighbour(entry));
             }
         }
         for entry in &self.fdb {
-            let pair = ownership::fdb(entry);
-            if let (Some(device), Some(pair)) = (on(devices, &indexes, entry.index), pair) {
-                device.fdb.insert(pair);
+            if let Some(device) = devices.get_mut(&entry.index) {
+                device.fdb.extend(ownership::fdb(entry));
             }
         }
-        let ours = |route: &Route| scope.route(route, |index| self.name_of(scope, &indexes, index));
-        state.routes = self.host.routes.iter().filter_map(ours).collect();
-        state
+        let named = |(index, device)| Some((indexes.get(&index)?.clone(), device));
+        devices.into_iter().filter_map(named).collect()
     }
 
-    /// Ours, or the interface over which host routes go.
-    fn name_of(&self, scope: &Scope, indexes: &Indexes, index: u32) -> Option<DeviceName> {
+    /// The name of a device of ours, or of the interface over which direct routes go.
+    fn name_of(
+        &self,
+        ownership: &Ownership,
+        indexes: &DeviceIndexes,
+        index: u32,
+    ) -> Option<DeviceName> {
         if let Some(name) = indexes.get(&index) {
             return Some(name.clone());
         }
-        let over = scope.host_routes_over.as_ref()?;
+        let over = ownership.direct_routes_over.as_ref()?;
         let link = self.host.links.iter().find(|link| link.index == index)?;
         (*link.name == **over).then(|| over.clone())
     }
 }
 
-fn on<'a>(
-    devices: &'a mut BTreeMap<DeviceName, Device>,
-    indexes: &Indexes,
-    index: u32,
-) -> Option<&'a mut Device> {
-    devices.get_mut(indexes.get(&index)?)
+/// A device may be deleted between two dumps: it then has no entries.
+fn unless_absent<T>(entries: linux_net::Result<Vec<T>>) -> linux_net::Result<Vec<T>> {
+    match entries {
+        Err(error) if error.is_absent() => Ok(Vec::new()),
+        entries => entries,
+    }
 }
 
-/// The link as a device of ours.
-pub fn device_link(link: &Link) -> DeviceLink {
+/// An observed link that has a name of ours.
+pub(crate) fn device_link(link: &Link) -> DeviceLink {
+    let kind = match &link.kind {
+        Kind::Vxlan(vxlan) => DeviceKind::Vxlan(vxlan.clone()),
+        Kind::None => DeviceKind::Foreign("physical".to_owned()),
+        Kind::Bridge { .. } => DeviceKind::Foreign("bridge".to_owned()),
+        Kind::Veth => DeviceKind::Foreign("veth".to_owned()),
+        Kind::Other(kind) => DeviceKind::Foreign(kind.clone()),
+    };
     DeviceLink {
-        kind: match &link.kind {
-            Kind::Vxlan(vxlan) => DeviceKind::Vxlan(vxlan.clone()),
-            other => DeviceKind::Other(format!("{other:?}")),
-        },
+        kind,
         mtu: link.mtu,
         mac: link.mac.unwrap_or_default(),
         up: link.up,

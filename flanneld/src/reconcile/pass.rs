@@ -1,388 +1,331 @@
-//! One pass: look at the host, work out what it should be, change what differs. Synchronous; the loop that decides when is
-//! `reconciler`.
-use crate::{
-    backend::peers::Skipped,
-    backend::{self, Backend, Input, Plan},
-    files::subnet_env,
-    model::host_state::HostState,
-    model::lease::{Lease, Leases},
-    model::network_config::NetworkConfig,
-    reconcile::apply::{self, Applied, Names},
-    reconcile::backoff::Backoff,
-    reconcile::diff::{Change, diff},
-    reconcile::event_filter::View,
-    reconcile::observe::{Dump, Kernel},
-    reconcile::ownership::Scope,
-    rules::legacy_chains::{self, Removal},
-    rules::{RuleSettings, nftables},
-    underlay::DirectRoutes,
-    underlay::{Observation, Selector, Tracker, Underlay},
+//! One pass: read the host, plan what it should be, change what differs. Synchronous; the loop in
+//! `event_loop` decides when.
+use super::{
+    apply::{self, Applied, IndexesByName},
+    backoff::Backoff,
+    diff::{Change, diff},
+    event_filter::EventFilter,
+    kernel::Kernel,
+    observe::Dump,
+    outcome::Outcome,
+    ownership::Ownership,
 };
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use crate::{
+    backend::{self, Backend, Input, PeerLeases, Plan, PlannedPeer, SkippedLease},
+    files::subnet_env,
+    model::{
+        entry::EntryKind,
+        lease::{Lease, Leases},
+        network_config::NetworkConfig,
+    },
+    rules::{
+        RuleSettings,
+        legacy_chains::{self, Removal},
+        nftables,
+    },
+    underlay::{DirectRoutes, Observation, Selector, Tracker, Underlay},
+};
+use linux_net::route::Route;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
 use tracing::{debug, info, warn};
 
-/// Attempts after which an entry that the kernel refuses no longer counts against readiness: one bad peer must not take a
-/// node out of service.
-const PATIENCE: u32 = 3;
-
-/// All that stays the same while the daemon runs.
-pub struct Settings {
-    /// the network
-    pub config: NetworkConfig,
-    /// how packets get to peers
-    pub backend: Arc<dyn Backend>,
-    /// which interface
-    pub selector: Selector,
-    /// which rules
-    pub rules: RuleSettings,
-    /// where subnet.env is
-    pub subnet_file: PathBuf,
-    /// this node has had routes over the underlay: those that nobody needs any more are ours
-    pub host_routes: bool,
+/// What stays the same while the daemon runs.
+pub(crate) struct Settings {
+    pub(crate) config: NetworkConfig,
+    pub(crate) backend: Arc<dyn Backend>,
+    /// Which interface is the underlay.
+    pub(crate) selector: Selector,
+    pub(crate) rules: RuleSettings,
+    pub(crate) subnet_file: PathBuf,
+    /// This node has made direct routes, now or in an earlier run: stale ones are ours to remove.
+    pub(crate) had_direct_routes: bool,
 }
 
 /// The state between passes.
-pub struct Engine {
+pub(crate) struct Reconciler {
     settings: Settings,
     kernel: Kernel,
     underlay: Tracker,
     backoff: Backoff,
-    skipped: Vec<Skipped>,
-    env_error: Option<String>,
-    last_peers: Option<usize>,
-    /// Go flanneld's iptables rules have been looked for
-    predecessor_gone: bool,
+    leases: PeerLeases,
+    /// What earlier passes logged.
+    logged: Logged,
+    /// Go flanneld's iptables chains were looked for.
+    legacy_chains_checked: bool,
 }
 
-/// What came of a pass.
-#[derive(Debug, Clone)]
-pub struct Outcome {
-    /// devices, addresses, rules and subnet.env are as they should be
-    pub foundation: bool,
-    /// every peer of the picture is programmed, but for what the kernel has refused several times
-    pub converged: bool,
-    /// the picture was known
-    pub with_peers: bool,
-    /// how many peers, each family counted
-    pub peers: usize,
-    /// leases that cannot be used
-    pub skipped: usize,
-    /// entries that fail
-    pub failing: usize,
-    /// something was changed: worth another look
-    pub changed: bool,
-    /// when something that failed is due again
-    pub retry: Option<Instant>,
-    /// how we are reached now
-    pub underlay: Underlay,
-    /// to judge notifications by
-    pub view: View,
-    /// subnet.env's text, once it is written
-    pub subnet_env: Option<String>,
+/// What was logged and is not logged again as long as it stays the same.
+#[derive(Default)]
+struct Logged {
+    skipped: Arc<[SkippedLease]>,
+    subnet_env_error: Option<String>,
+    peers: Option<usize>,
 }
 
-impl Engine {
-    /// Sockets are opened in the calling thread's namespace.
-    pub fn new(settings: Settings, kernel: Kernel, underlay: Underlay) -> Engine {
-        Engine {
+impl Reconciler {
+    /// Uses the sockets of `kernel`, and so their network namespace.
+    pub(crate) fn new(settings: Settings, kernel: Kernel, underlay: Underlay) -> Reconciler {
+        Reconciler {
             settings,
             kernel,
             underlay: Tracker::new(underlay),
             backoff: Backoff::default(),
-            skipped: Vec::new(),
-            env_error: None,
-            last_peers: None,
-            predecessor_gone: false,
+            leases: PeerLeases::default(),
+            logged: Logged::default(),
+            legacy_chains_checked: false,
         }
     }
 
-    /// Where subnet.env is.
-    pub fn subnet_file(&self) -> &std::path::Path {
+    pub(crate) fn subnet_file(&self) -> &std::path::Path {
         &self.settings.subnet_file
     }
 
-    /// Makes the host what it should be. Without a picture of the leases it lays the foundation and leaves every peer's
-    /// entries as they are. The error is that of a host that cannot even be looked at.
-    pub fn pass(&mut self, own: &Lease, leases: Option<&Leases>) -> linux_net::Result<Outcome> {
+    /// Makes the host what it should be. Without a snapshot of the leases the pass sets the node up
+    /// and leaves every peer's entries as they are. Fails if the host cannot be read.
+    pub(crate) fn pass(
+        &mut self,
+        own: &Lease,
+        snapshot: Option<&Leases>,
+    ) -> linux_net::Result<Outcome> {
         let start = Instant::now();
-        let names = self.settings.backend.device_names().to_vec();
-        let dump = self.kernel.dump(&names, self.settings.selector.can_reach)?;
-        let look_again = self.follow_underlay(&dump);
-        let scope = self.scope(own);
-        let seen = dump.interpret(&scope);
-        let mut plan = self.plan(own, leases, &dump, &scope);
-        if leases.is_none() {
-            plan.state.keep_peers_of(&seen);
+        let device_names = self.settings.backend.device_names();
+        let can_reach = self.settings.selector.can_reach;
+        let dump = Dump::read(&mut self.kernel, device_names, can_reach)?;
+        let underlay_retry = self.track_underlay(&dump);
+        let ownership = self.ownership(own);
+        if let Some(snapshot) = snapshot {
+            self.leases.update(&*self.settings.backend, snapshot);
         }
-        self.report_skipped(leases.is_some(), &mut plan);
-        let changes = diff(&plan.state, &seen);
-        drop(seen);
-        let (looked, count) = (start.elapsed(), changes.len());
-        let mut by_name: Names = dump
-            .indexes(&scope)
-            .into_iter()
-            .map(|(index, name)| (name, index))
-            .collect();
-        let underlay = &self.underlay.current;
-        by_name.insert(underlay.name.as_str().into(), underlay.index);
+        let mut plan = self.plan(own, &dump, &ownership);
+        let changes = {
+            let observed = dump.interpret(&ownership);
+            if snapshot.is_none() {
+                plan.state.keep_peers_of(&observed);
+            }
+            diff(&plan.state, &observed)
+        };
+        let mut indexes = self.indexes_by_name(&dump, &ownership);
         drop(dump);
-        let applied = apply::apply(
-            &mut self.kernel,
-            &plan.state,
-            changes,
-            &mut by_name,
-            &mut self.backoff,
-        );
-        log(&applied);
+        let (read_and_planned, count) = (start.elapsed(), changes.len());
+        let applied = apply::apply(&mut self.kernel, changes, &mut indexes, &mut self.backoff);
         debug!(
-            "a pass: {looked:?} to look and plan, {:?} for {count} changes",
-            start.elapsed() - looked
+            "pass: {read_and_planned:?} to read and plan, {:?} for {count} changes",
+            start.elapsed() - read_and_planned
         );
-        self.log_peers(leases.is_some(), plan.peers);
-        let failing_foundation = self
-            .backoff
-            .failing()
-            .any(|(change, _)| is_foundation(change, &plan.state));
-        if !failing_foundation && !self.predecessor_gone {
-            self.remove_predecessor();
+        self.log(&applied, &plan.peers);
+        let setup_in_place = self.setup_in_place();
+        if setup_in_place {
+            self.remove_legacy_chains();
         }
+        let subnet_env = self.keep_subnet_env(own, setup_in_place);
         let present = self.underlay.is_present();
-        let subnet_env = self.keep_subnet_env(own, !failing_foundation);
+        let underlay = self.underlay.current.clone();
+        let filter = EventFilter {
+            wanted: Arc::new(plan.state),
+            indexes: indexes
+                .into_iter()
+                .filter(|(name, _)| ownership.device(name).is_some())
+                .map(|(name, index)| (index, name))
+                .collect(),
+            ownership,
+            underlay: present.then(|| underlay.clone()),
+        };
+        let known = snapshot.is_some();
+        if known {
+            self.log_leases(plan.skipped, plan.peers.len());
+        }
+        let failing = self.backoff.failing();
         Ok(Outcome {
-            foundation: !failing_foundation && subnet_env.is_some() && present,
-            converged: self
-                .backoff
-                .failing()
-                .all(|(_, failed)| failed.attempts >= PATIENCE),
-            with_peers: leases.is_some(),
-            peers: plan.peers,
-            skipped: self.skipped.len(),
-            failing: self.backoff.failing().count(),
+            node_ready: setup_in_place && subnet_env.is_some() && present,
+            peers: known.then(|| plan.peers.into()),
+            skipped: self.logged.skipped.clone(),
+            failing: failing
+                .map(|(change, failure)| (change.clone(), failure.clone()))
+                .collect(),
             changed: !applied.done.is_empty(),
-            retry: self.backoff.next().into_iter().chain(look_again).min(),
-            underlay: self.underlay.current.clone(),
-            view: View {
-                wanted: Arc::new(plan.state),
-                indexes: by_name
-                    .into_iter()
-                    .filter(|(name, _)| scope.device(name).is_some())
-                    .map(|(name, index)| (index, name))
-                    .collect(),
-                scope,
-                underlay: present.then(|| self.underlay.current.clone()),
-            },
+            retry_at: self.backoff.next().into_iter().chain(underlay_retry).min(),
+            underlay,
+            filter,
             subnet_env,
         })
     }
 
-    /// Our rules stand: those that Go flanneld left in iptables are no longer needed, and would outlive its subnet.
-    fn remove_predecessor(&mut self) {
-        self.predecessor_gone = true;
+    /// Returns when to look again if the underlay is missing. Until then the data path stays.
+    fn track_underlay(&mut self, dump: &Dump) -> Option<Instant> {
+        let now = Instant::now();
+        let selector = &self.settings.selector;
+        match self.underlay.update(selector, &dump.host, now) {
+            Observation::Unchanged => None,
+            Observation::Changed => {
+                info!("the underlay is now {}", self.underlay.current);
+                self.backoff.clear();
+                None
+            }
+            Observation::Missing { first, until } => {
+                if first {
+                    warn!(
+                        "the underlay {} is missing; waiting for it",
+                        self.underlay.current
+                    );
+                }
+                Some(until).filter(|until| *until > now)
+            }
+        }
+    }
+
+    fn ownership(&self, own: &Lease) -> Ownership {
+        let Settings {
+            config,
+            backend,
+            had_direct_routes,
+            ..
+        } = &self.settings;
+        let underlay = &self.underlay.current;
+        Ownership {
+            backend: backend.clone(),
+            families: backend::families(config, underlay, own),
+            direct_routes_over: had_direct_routes.then(|| underlay.name.as_str().into()),
+        }
+    }
+
+    fn plan(&self, own: &Lease, dump: &Dump, ownership: &Ownership) -> Plan {
+        let Settings {
+            config, backend, ..
+        } = &self.settings;
+        let direct_routes = if backend.makes_direct_routes() {
+            self.direct_routes(dump, ownership)
+        } else {
+            DirectRoutes::default()
+        };
+        let mut plan = backend.plan(&Input {
+            config,
+            underlay: &self.underlay.current,
+            own,
+            leases: &self.leases,
+            direct_routes: &direct_routes,
+        });
+        let tables = nftables::tables(config, own, self.settings.rules);
+        plan.state.tables.extend(tables);
+        plan
+    }
+
+    fn direct_routes(&self, dump: &Dump, ownership: &Ownership) -> DirectRoutes {
+        let indexes = dump.indexes(ownership);
+        let is_ours = |route: &Route| {
+            let over_own_device = route.oif.is_some_and(|oif| indexes.contains_key(&oif));
+            let over_underlay = |_| ownership.direct_routes_over.clone();
+            over_own_device || ownership.route(route, over_underlay).is_some()
+        };
+        DirectRoutes::new(&dump.host.routes, is_ours)
+    }
+
+    fn indexes_by_name(&self, dump: &Dump, ownership: &Ownership) -> IndexesByName {
+        let underlay = &self.underlay.current;
+        let own = dump.indexes(ownership).into_iter();
+        own.map(|(index, name)| (name, index))
+            .chain([(underlay.name.as_str().into(), underlay.index)])
+            .collect()
+    }
+
+    /// True if no change fails that every pod of the node needs.
+    fn setup_in_place(&self) -> bool {
+        let mut failing = self.backoff.failing();
+        !failing.any(|(change, _)| change.entry().is_node_setup())
+    }
+
+    /// Removes the iptables chains of Go flanneld once our nftables rules replace them: they would
+    /// outlive its subnet.
+    fn remove_legacy_chains(&mut self) {
+        if std::mem::replace(&mut self.legacy_chains_checked, true) {
+            return;
+        }
         let Ok(nft) = self.kernel.nft() else { return };
         for chains in legacy_chains::GO_FLANNELD {
             for ipv6 in [false, true] {
                 match chains.remove(ipv6, nft) {
                     Ok(Removal::Removed) => info!("removed the {}", chains.description),
                     Ok(Removal::Absent | Removal::InUse(_)) => {}
-                    Err(error) => warn!("the {} stay: {error}", chains.description),
+                    Err(error) => warn!("cannot remove the {}: {error}", chains.description),
                 }
             }
         }
     }
 
-    /// When to look again, if the underlay is gone. Until then the data path is left as it is.
-    fn follow_underlay(&mut self, dump: &Dump) -> Option<Instant> {
-        match self
-            .underlay
-            .update(&self.settings.selector, &dump.host, Instant::now())
-        {
-            Observation::Unchanged => None,
-            Observation::Changed => {
-                info!("the underlay is now {}", self.underlay.current);
-                self.backoff.forget();
-                None
-            }
-            Observation::Missing { first, until } => {
-                if first {
-                    warn!(
-                        "the underlay {} is gone; waiting for it",
-                        self.underlay.current
-                    );
-                }
-                Some(until).filter(|until| *until > Instant::now())
-            }
-        }
-    }
-
-    fn scope(&self, own: &Lease) -> Scope {
-        Scope {
-            names: self.settings.backend.device_names().to_vec(),
-            families: backend::families(&self.settings.config, &self.underlay.current, own),
-            host_routes_over: self
-                .settings
-                .host_routes
-                .then(|| self.underlay.current.name.as_str().into()),
-        }
-    }
-
-    fn plan(&self, own: &Lease, leases: Option<&Leases>, dump: &Dump, scope: &Scope) -> Plan {
-        let indexes = dump.indexes(scope);
-        let over_us = |route: &linux_net::route::Route| {
-            route.oif.is_some_and(|oif| indexes.contains_key(&oif))
-        };
-        let direct_routes = if self.settings.backend.makes_host_routes() {
-            let foreign = |route: &linux_net::route::Route| {
-                over_us(route)
-                    || scope
-                        .route(route, |_| scope.host_routes_over.clone())
-                        .is_some()
-            };
-            DirectRoutes::new(&dump.host.routes, foreign)
-        } else {
-            DirectRoutes::default()
-        };
-        let mut plan = self.settings.backend.plan(&Input {
-            config: &self.settings.config,
-            underlay: &self.underlay.current,
-            own,
-            leases: leases.map(|leases| leases.as_slice()).unwrap_or_default(),
-            direct_routes: &direct_routes,
-        });
-        plan.state.tables = nftables::tables(&self.settings.config, own, self.settings.rules);
-        plan
-    }
-
-    /// Says what is newly wrong with peers' leases, once.
-    fn report_skipped(&mut self, known: bool, plan: &mut Plan) {
-        if !known {
-            return;
-        }
-        plan.skipped.sort();
-        for skipped in &plan.skipped {
-            if self.skipped.binary_search(skipped).is_err() {
-                warn!("the lease of {skipped}; it is left out");
-            }
-        }
-        self.skipped = std::mem::take(&mut plan.skipped);
-    }
-
-    fn log_peers(&mut self, known: bool, peers: usize) {
-        if known && self.last_peers != Some(peers) {
-            info!("{peers} peers");
-            self.last_peers = Some(peers);
-        }
-    }
-
-    /// Writes subnet.env once the foundation stands, and again if it is gone; its text if it is there.
-    fn keep_subnet_env(&mut self, own: &Lease, foundation: bool) -> Option<String> {
-        let mtu = self.settings.backend.pod_mtu(&self.underlay.current);
-        let text = subnet_env::content(
-            &self.settings.config,
-            own,
-            mtu,
-            self.settings.rules.masquerade,
-        );
-        let path = &self.settings.subnet_file;
-        if !foundation && !subnet_env::is_current(path, &text) {
+    /// Writes subnet.env once the node is set up, and again if it is missing or altered. Returns its
+    /// content if the file is in place.
+    fn keep_subnet_env(&mut self, own: &Lease, setup_in_place: bool) -> Option<String> {
+        let Settings {
+            config,
+            backend,
+            rules,
+            subnet_file: path,
+            ..
+        } = &self.settings;
+        let mtu = backend.pod_mtu(&self.underlay.current);
+        let content = subnet_env::content(config, own, mtu, rules.masquerade);
+        if !setup_in_place && !subnet_env::is_current(path, &content) {
             return None;
         }
-        match subnet_env::ensure(path, &text) {
+        match subnet_env::ensure(path, &content) {
             Ok(written) => {
                 if written {
                     info!("wrote {}", path.display());
                 }
-                self.env_error = None;
-                Some(text)
+                self.logged.subnet_env_error = None;
+                Some(content)
             }
             Err(error) => {
                 let error = format!("failed to write {}: {error}", path.display());
-                if self.env_error.as_ref() != Some(&error) {
+                if self.logged.subnet_env_error.as_ref() != Some(&error) {
                     warn!("{error}");
                 }
-                self.env_error = Some(error);
+                self.logged.subnet_env_error = Some(error);
                 None
             }
         }
     }
-}
 
-/// What every pod of the node depends on, as opposed to what leads to one peer. The empty table of a family that the network
-/// has not is nothing that anybody depends on, and a kernel without that family cannot make it.
-fn is_foundation(change: &Change, wanted: &HostState) -> bool {
-    match change {
-        Change::DeleteLink(_) | Change::CreateLink(_) | Change::AlterLink(_) => true,
-        Change::AddAddress(..) => true,
-        Change::SetTable(family, name) => wanted.tables.iter().any(|table| {
-            table.family == *family && table.name == *name && !table.chains.is_empty()
-        }),
-        _ => false,
-    }
-}
-
-/// One line for what was done, one for each thing that newly fails.
-fn log(applied: &Applied) {
-    let (mut put, mut deleted, mut tables) = (0, 0, 0);
-    for change in &applied.done {
-        match change {
-            Change::CreateLink(name) => info!("made device {name}"),
-            Change::AlterLink(name) => info!("set MTU, MAC and state of device {name}"),
-            Change::DeleteLink(name) => info!("deleted device {name}"),
-            Change::AddAddress(name, net) => info!("added address {net} to {name}"),
-            Change::DeleteAddress(name, net) => info!("deleted address {net} from {name}"),
-            Change::SetTable(..) | Change::DeleteTable(..) => tables += 1,
-            Change::PutNeighbour(..) | Change::PutFdb(..) | Change::PutRoute(_) => put += 1,
-            Change::DeleteNeighbour(..) | Change::DeleteFdb(..) | Change::DeleteRoute(_) => {
-                deleted += 1;
+    /// One line a kind of entry that changed, and one for each change that newly fails.
+    fn log(&self, applied: &Applied, peers: &[PlannedPeer]) {
+        let mut counts = BTreeMap::<EntryKind, (usize, usize)>::new();
+        for change in &applied.done {
+            let (put, deleted) = counts.entry(change.entry().kind()).or_default();
+            match change {
+                Change::Put(_) => *put += 1,
+                Change::Delete(_) => *deleted += 1,
+            }
+        }
+        for (kind, (put, deleted)) in counts {
+            info!("{kind}: {put} set, {deleted} deleted");
+        }
+        for change in &applied.new_failures {
+            let error = self
+                .backoff
+                .get(change)
+                .map_or("", |failure| &failure.error);
+            let mut peers = peers.iter();
+            match peers.find(|peer| change.entry().leads_to(peer.subnet, peer.public_ip)) {
+                Some(peer) => warn!(
+                    "cannot {change} for peer {} at {}: {error}; retrying",
+                    peer.subnet, peer.public_ip
+                ),
+                None => warn!("cannot {change}: {error}; retrying"),
             }
         }
     }
-    if tables > 0 {
-        info!("set {tables} nftables tables");
-    }
-    if put + deleted > 0 {
-        info!("peers' routes, neighbours and forwarding entries: {put} set, {deleted} deleted");
-    }
-    for (change, error) in &applied.new_failures {
-        warn!("{error}; it is tried again ({})", kind(change));
-    }
-}
 
-fn kind(change: &Change) -> &'static str {
-    match change {
-        Change::DeleteLink(_) | Change::CreateLink(_) | Change::AlterLink(_) => "device",
-        Change::AddAddress(..) | Change::DeleteAddress(..) => "address",
-        Change::PutNeighbour(..) | Change::DeleteNeighbour(..) => "neighbour",
-        Change::PutFdb(..) | Change::DeleteFdb(..) => "forwarding entry",
-        Change::PutRoute(_) | Change::DeleteRoute(_) => "route",
-        Change::SetTable(..) | Change::DeleteTable(..) => "rules",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use packet_filter::Family;
-
-    #[test]
-    fn a_table_that_nobody_needs_holds_nobody_up() {
-        let config = NetworkConfig::parse(r#"{"Network":"10.244.0.0/16"}"#).unwrap();
-        let own = Lease {
-            subnets: "10.244.1.0-24".parse().unwrap(),
-            attrs: Default::default(),
-            expiration: None,
-        };
-        let rules = RuleSettings {
-            masquerade: true,
-            fully_random: true,
-            forward: true,
-        };
-        let wanted = HostState {
-            tables: nftables::tables(&config, &own, rules),
-            ..HostState::default()
-        };
-        let set =
-            |family, name: &str| is_foundation(&Change::SetTable(family, name.to_owned()), &wanted);
-        assert!(set(Family::Ip, "flannel-ipv4"));
-        assert!(!set(Family::Ip6, "flannel-ipv6"));
+    /// Logs leases that are skipped for the first time, and the number of peers when it changes.
+    fn log_leases(&mut self, mut skipped: Vec<SkippedLease>, peers: usize) {
+        skipped.sort();
+        for lease in &skipped {
+            if self.logged.skipped.binary_search(lease).is_err() {
+                warn!("skipping the lease of {lease}");
+            }
+        }
+        self.logged.skipped = skipped.into();
+        if self.logged.peers != Some(peers) {
+            info!("{peers} peers");
+            self.logged.peers = Some(peers);
+        }
     }
 }

@@ -1,33 +1,34 @@
-//! How often passes may follow each other: at once after a change by hand, not for ever if somebody undoes each of our repairs.
+//! Token bucket that limits passes when another program keeps reverting our changes. A single change
+//! is reverted at once.
 use std::time::{Duration, Instant};
 
-/// Passes that may follow each other at once.
+/// Passes that may follow each other without delay.
 const BURST: f64 = 50.0;
 /// Passes a second after that.
 const RATE: f64 = 4.0;
 
-/// A bucket of passes.
+/// The bucket.
 #[derive(Debug)]
-pub struct Pace {
-    left: f64,
-    since: Instant,
+pub(crate) struct RateLimiter {
+    tokens: f64,
+    filled_at: Instant,
 }
 
-impl Pace {
+impl RateLimiter {
     /// A full bucket.
-    pub fn new(now: Instant) -> Pace {
-        Pace {
-            left: BURST,
-            since: now,
+    pub(crate) fn new(now: Instant) -> RateLimiter {
+        RateLimiter {
+            tokens: BURST,
+            filled_at: now,
         }
     }
 
-    /// Takes one pass; how long to wait before it.
-    pub fn take(&mut self, now: Instant) -> Duration {
-        let filled = now.saturating_duration_since(self.since).as_secs_f64() * RATE;
-        self.left = (self.left + filled).min(BURST) - 1.0;
-        self.since = now;
-        Duration::from_secs_f64((-self.left / RATE).max(0.0))
+    /// Takes a token for one pass; returns the delay before it.
+    pub(crate) fn take(&mut self, now: Instant) -> Duration {
+        let elapsed = now.saturating_duration_since(self.filled_at);
+        self.tokens = (self.tokens + elapsed.as_secs_f64() * RATE).min(BURST) - 1.0;
+        self.filled_at = now;
+        Duration::from_secs_f64((-self.tokens / RATE).max(0.0))
     }
 }
 
@@ -36,14 +37,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_free_and_a_fight_is_slowed_down() {
+    fn burst_is_not_delayed_and_endless_passes_are() {
         let start = Instant::now();
-        let mut pace = Pace::new(start);
+        let mut limiter = RateLimiter::new(start);
         for _ in 0..BURST as usize {
-            assert_eq!(pace.take(start), Duration::ZERO);
+            assert_eq!(limiter.take(start), Duration::ZERO);
         }
-        assert!(pace.take(start) > Duration::from_millis(200));
+        assert!(limiter.take(start) > Duration::from_millis(200));
         let later = start + Duration::from_secs(60);
-        assert_eq!(pace.take(later), Duration::ZERO, "it recovers");
+        assert_eq!(
+            limiter.take(later),
+            Duration::ZERO,
+            "the bucket fills again"
+        );
     }
 }

@@ -76,7 +76,7 @@ impl HostNetwork {
         self.links.iter().find(|link| link.index == index)
     }
 
-    pub(crate) fn addresses_of(&self, link: &Link) -> impl Iterator<Item = &Address> {
+    fn addresses_of(&self, link: &Link) -> impl Iterator<Item = &Address> {
         let index = link.index;
         self.addresses
             .iter()

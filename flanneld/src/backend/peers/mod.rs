@@ -1,175 +1,205 @@
-//! Which leases are peers that can be used. A lease is written by another node, so each field is doubted: what cannot be
-//! used is left out with the reason, in one address family, and takes nobody with it.
-use crate::model::lease::Lease;
+//! Which leases are peers that can be used. Other nodes write the leases, so every field is checked:
+//! what cannot be used is skipped with the reason, in one address family, and affects no other lease.
+use super::peer_leases::{PeerLease, PeerLeases};
+use crate::model::{Family, lease::Lease};
 use ipnetwork::IpNetwork;
-use serde_json::Value;
-use std::{cmp::Reverse, collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::SystemTime};
-
-/// One address family of this node and its network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ours {
-    /// the cluster's network
-    pub network: IpNetwork,
-    /// the subnet that we lease
-    pub subnet: IpNetwork,
-    /// the address by which peers reach us
-    pub public_ip: IpAddr,
-}
+use linux_net::Mac;
+use std::{cmp::Reverse, collections::BTreeMap, fmt, net::IpAddr, time::SystemTime};
 
 /// One address family of another node.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Peer<'a> {
-    /// its subnet
-    pub subnet: IpNetwork,
-    /// where it is reached
-    pub public_ip: IpAddr,
-    /// what its backend says
-    pub data: Option<&'a Value>,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PlannedPeer {
+    /// Its subnet.
+    pub(crate) subnet: IpNetwork,
+    /// The address by which it is reached.
+    pub(crate) public_ip: IpAddr,
+}
+
+/// What a peer's backend published for one family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PeerData {
+    /// The MAC of its vxlan device.
+    Vxlan(Mac),
 }
 
 /// A lease, or one family of it, that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Skipped {
-    /// the lease's subnet
-    pub subnet: String,
-    /// what is wrong with it
-    pub reason: String,
+pub(crate) struct SkippedLease {
+    pub(crate) subnet: IpNetwork,
+    pub(crate) reason: PeerError,
 }
 
-impl fmt::Display for Skipped {
+impl fmt::Display for SkippedLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.subnet, self.reason)
     }
 }
 
-/// The peers of one family, newest lease first: where two leases cannot both be true (a node that came back with another
-/// address leaves its old lease behind), the newer one is.
-pub fn peers<'a>(
-    ours: &Ours,
-    backend_type: &str,
-    leases: &'a [Arc<Lease>],
-    skipped: &mut Vec<Skipped>,
-) -> Vec<Peer<'a>> {
+/// Why a lease is skipped.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub(crate) enum PeerError {
+    #[error("its subnet has host bits set")]
+    HostBits,
+    #[error("it is not a part of the network {0}")]
+    OutsideNetwork(IpNetwork),
+    #[error("it claims this node's own subnet {0}")]
+    OwnSubnet(IpNetwork),
+    #[error("its backend is {peer:?}, this node's is {own:?}")]
+    OtherBackend { peer: String, own: &'static str },
+    #[error("it has no public IP")]
+    NoPublicIp,
+    #[error("its public IP {0} is this node's own")]
+    OwnPublicIp(IpAddr),
+    #[error("its public IP {0} cannot be a node's")]
+    UnusablePublicIp(IpAddr),
+    #[error("its public IP {0} is inside the pod network itself")]
+    PublicIpInsideNetwork(IpAddr),
+    #[error("a newer lease holds {0}, which overlaps it")]
+    Overlap(IpNetwork),
+    #[error("it has no {0} backend data")]
+    NoData(&'static str),
+    #[error("its backend data cannot be read: {0}")]
+    UnreadableData(String),
+    #[error("its backend data has no VtepMAC (yet)")]
+    NoVtepMac,
+    #[error("its VtepMAC {0:?} is not a MAC address")]
+    InvalidVtepMac(String),
+    #[error("its VtepMAC {0} is not a device's address")]
+    GroupVtepMac(Mac),
+    #[error("its VtepMAC {vtep} is also that of {holder}")]
+    DuplicateVtepMac { vtep: Mac, holder: IpAddr },
+}
+
+/// A usable peer with its backend data.
+pub(super) type UsablePeer<'a> = (PlannedPeer, &'a Result<PeerData, PeerError>);
+
+/// The peers of one family, newest lease first. Where two leases contradict each other (a node that
+/// returned with another address leaves its old lease behind), the newer one is used.
+pub(super) fn usable<'a>(
+    own: &Family,
+    backend: &'static str,
+    leases: &'a PeerLeases,
+    skipped: &mut Vec<SkippedLease>,
+) -> Vec<UsablePeer<'a>> {
     let mut candidates: Vec<_> = leases
         .iter()
-        .filter_map(|lease| Some((lease, family(ours, lease)?)))
+        .filter_map(|lease| Candidate::of(own, lease))
         .collect();
-    candidates.sort_by_key(|(lease, (subnet, ..))| (Reverse(age(lease)), *subnet));
-    let mut taken = Taken::default();
+    candidates.sort_by_key(|candidate| (Reverse(age(candidate.lease)), candidate.subnet));
+    let mut taken = TakenSubnets::default();
     let mut peers = Vec::new();
-    for (lease, (subnet, public_ip, data)) in candidates {
-        if subnet == ours.subnet && public_ip == Some(ours.public_ip) {
+    for candidate in candidates {
+        let subnet = candidate.subnet;
+        if subnet == own.subnet && candidate.public_ip == Some(own.public_ip) {
             continue;
         }
-        let usable = check(ours, backend_type, lease, subnet, public_ip)
+        let public_ip = candidate
+            .check(own, backend)
             .and_then(|public_ip| taken.take(subnet).map(|()| public_ip));
-        match usable {
-            Ok(public_ip) => peers.push(Peer {
-                subnet,
-                public_ip,
-                data,
-            }),
-            Err(reason) => skipped.push(Skipped {
-                subnet: subnet.to_string(),
-                reason,
-            }),
+        match public_ip {
+            Ok(public_ip) => peers.push((PlannedPeer { subnet, public_ip }, candidate.data)),
+            Err(reason) => skipped.push(SkippedLease { subnet, reason }),
         }
     }
     peers
 }
 
-type FamilyOf<'a> = (IpNetwork, Option<IpAddr>, Option<&'a Value>);
-
-/// The lease's fields of our family; None if it has no subnet in it, or is a reservation that no node fills.
-fn family<'a>(ours: &Ours, lease: &'a Lease) -> Option<FamilyOf<'a>> {
-    let attrs = &lease.attrs;
-    if attrs.public_ip.is_none() && attrs.public_ipv6.is_none() && attrs.backend_type.is_empty() {
-        return None;
-    }
-    Some(if ours.network.is_ipv6() {
-        let public_ip = attrs.public_ipv6.map(IpAddr::V6);
-        (
-            lease.subnets.v6?.into(),
-            public_ip,
-            attrs.backend_v6_data.as_ref(),
-        )
-    } else {
-        let public_ip = attrs.public_ip.map(IpAddr::V4);
-        (
-            lease.subnets.v4?.into(),
-            public_ip,
-            attrs.backend_data.as_ref(),
-        )
-    })
-}
-
-/// A lease without end is as new as can be.
-fn age(lease: &Lease) -> (bool, Option<SystemTime>) {
-    (lease.expiration.is_none(), lease.expiration)
-}
-
-fn check(
-    ours: &Ours,
-    backend_type: &str,
-    lease: &Lease,
+/// One family of a lease.
+struct Candidate<'a> {
+    lease: &'a Lease,
     subnet: IpNetwork,
     public_ip: Option<IpAddr>,
-) -> Result<IpAddr, String> {
-    if subnet.ip() != subnet.network() {
-        return Err("its subnet has host bits set".to_owned());
+    data: &'a Result<PeerData, PeerError>,
+}
+
+impl<'a> Candidate<'a> {
+    /// None if the lease has no subnet of this family, or is a reservation without a node.
+    fn of(own: &Family, peer: &'a PeerLease) -> Option<Candidate<'a>> {
+        let lease = &*peer.lease;
+        let attrs = &lease.attrs;
+        if attrs.public_ip.is_none() && attrs.public_ipv6.is_none() && attrs.backend_type.is_empty()
+        {
+            return None;
+        }
+        let (subnet, public_ip, data) = if own.network.is_ipv6() {
+            let public_ip = attrs.public_ipv6.map(IpAddr::V6);
+            (lease.subnets.v6?.into(), public_ip, &peer.v6)
+        } else {
+            let public_ip = attrs.public_ip.map(IpAddr::V4);
+            (lease.subnets.v4?.into(), public_ip, &peer.v4)
+        };
+        Some(Candidate {
+            lease,
+            subnet,
+            public_ip,
+            data,
+        })
     }
-    if !ours.network.contains(subnet.ip()) || subnet.prefix() <= ours.network.prefix() {
-        return Err(format!("it is not a part of the network {}", ours.network));
+
+    fn check(&self, own: &Family, backend: &'static str) -> Result<IpAddr, PeerError> {
+        if self.subnet.ip() != self.subnet.network() {
+            return Err(PeerError::HostBits);
+        }
+        if !own.contains(self.subnet) {
+            return Err(PeerError::OutsideNetwork(own.network));
+        }
+        if overlap(&self.subnet, &own.subnet) {
+            return Err(PeerError::OwnSubnet(own.subnet));
+        }
+        let backend_type = &self.lease.attrs.backend_type;
+        if backend_type != backend {
+            return Err(PeerError::OtherBackend {
+                peer: backend_type.clone(),
+                own: backend,
+            });
+        }
+        let public_ip = self.public_ip.ok_or(PeerError::NoPublicIp)?;
+        check_public_ip(own, public_ip).map(|()| public_ip)
     }
-    if overlap(&subnet, &ours.subnet) {
-        return Err(format!("it claims this node's own subnet {}", ours.subnet));
-    }
-    if lease.attrs.backend_type != backend_type {
-        return Err(format!(
-            "its backend is {:?}, this node's is {backend_type:?}",
-            lease.attrs.backend_type
-        ));
-    }
-    let public_ip = public_ip.ok_or("it has no public IP")?;
-    if public_ip == ours.public_ip {
-        return Err(format!("its public IP {public_ip} is this node's own"));
-    }
+}
+
+fn check_public_ip(own: &Family, public_ip: IpAddr) -> Result<(), PeerError> {
     let broadcast = matches!(public_ip, IpAddr::V4(ip) if ip.is_broadcast());
-    if public_ip.is_unspecified()
+    if public_ip == own.public_ip {
+        Err(PeerError::OwnPublicIp(public_ip))
+    } else if public_ip.is_unspecified()
         || public_ip.is_loopback()
         || public_ip.is_multicast()
         || broadcast
     {
-        return Err(format!("its public IP {public_ip} cannot be a node's"));
+        Err(PeerError::UnusablePublicIp(public_ip))
+    } else if own.network.contains(public_ip) {
+        Err(PeerError::PublicIpInsideNetwork(public_ip))
+    } else {
+        Ok(())
     }
-    if ours.network.contains(public_ip) {
-        return Err(format!(
-            "its public IP {public_ip} is inside the pod network itself"
-        ));
-    }
-    Ok(public_ip)
+}
+
+/// A lease without expiration is newer than any other.
+fn age(lease: &Lease) -> (bool, Option<SystemTime>) {
+    (lease.expiration.is_none(), lease.expiration)
 }
 
 fn overlap(a: &IpNetwork, b: &IpNetwork) -> bool {
     a.contains(b.network()) || b.contains(a.network())
 }
 
-/// The subnets that newer leases hold, none of which overlap.
+/// The subnets of newer leases. No two of them overlap.
 #[derive(Default)]
-struct Taken(BTreeMap<IpAddr, IpNetwork>);
+struct TakenSubnets(BTreeMap<IpAddr, IpNetwork>);
 
-impl Taken {
-    fn take(&mut self, subnet: IpNetwork) -> Result<(), String> {
+impl TakenSubnets {
+    fn take(&mut self, subnet: IpNetwork) -> Result<(), PeerError> {
         let before = self.0.range(..=subnet.network()).next_back();
         let after = self.0.range(subnet.network()..).next();
-        let neighbours = before.into_iter().chain(after);
-        for (_, other) in neighbours {
-            if overlap(other, &subnet) {
-                return Err(format!("a newer lease holds {other}, which overlaps it"));
+        let mut adjacent = before.into_iter().chain(after).map(|(_, other)| *other);
+        match adjacent.find(|other| overlap(other, &subnet)) {
+            Some(other) => Err(PeerError::Overlap(other)),
+            None => {
+                self.0.insert(subnet.network(), subnet);
+                Ok(())
             }
         }
-        self.0.insert(subnet.network(), subnet);
-        Ok(())
     }
 }
 

@@ -1,9 +1,10 @@
 use super::*;
+use crate::backend::fixtures;
 use crate::model::{Subnets, lease::LeaseAttrs};
 use std::time::Duration;
 
-fn ours() -> Ours {
-    Ours {
+fn own() -> Family {
+    Family {
         network: "10.244.0.0/16".parse().unwrap(),
         subnet: "10.244.1.0/24".parse().unwrap(),
         public_ip: "172.31.0.1".parse().unwrap(),
@@ -27,19 +28,19 @@ fn lease(subnet: &str, public_ip: &str, age: u64) -> Lease {
 
 fn usable(leases: &[Lease]) -> (Vec<String>, Vec<String>) {
     let mut skipped = Vec::new();
-    let leases: Vec<_> = leases.iter().cloned().map(std::sync::Arc::new).collect();
-    let peers = peers(&ours(), "vxlan", &leases, &mut skipped);
+    let leases = fixtures::decoded(&*fixtures::vxlan(), leases);
+    let peers = super::usable(&own(), "vxlan", &leases, &mut skipped);
     (
         peers
             .iter()
-            .map(|peer| format!("{} {}", peer.subnet, peer.public_ip))
+            .map(|(peer, _)| format!("{} {}", peer.subnet, peer.public_ip))
             .collect(),
-        skipped.iter().map(Skipped::to_string).collect(),
+        skipped.iter().map(SkippedLease::to_string).collect(),
     )
 }
 
 #[test]
-fn our_own_lease_and_reservations_are_no_peers() {
+fn own_lease_and_reservations_are_not_peers() {
     let mut reservation = lease("10.244.9.0/24", "172.31.0.9", 0);
     reservation.attrs = LeaseAttrs::default();
     reservation.expiration = None;
@@ -48,7 +49,7 @@ fn our_own_lease_and_reservations_are_no_peers() {
 }
 
 #[test]
-fn each_field_of_a_lease_is_doubted() {
+fn lease_with_an_invalid_field_is_skipped_alone() {
     let good = lease("10.244.2.0/24", "172.31.0.2", 0);
     let mut other_backend = lease("10.244.3.0/24", "172.31.0.3", 0);
     other_backend.attrs.backend_type = "host-gw".to_owned();
@@ -90,7 +91,7 @@ fn each_field_of_a_lease_is_doubted() {
         assert_eq!(
             peers,
             ["10.244.2.0/24 172.31.0.2"],
-            "{reason}: takes nobody with it"
+            "{reason}: the other lease is used"
         );
         assert_eq!(skipped.len(), 1, "{reason}");
         assert!(skipped[0].contains(reason), "{skipped:?} has {reason}");
@@ -98,7 +99,7 @@ fn each_field_of_a_lease_is_doubted() {
 }
 
 #[test]
-fn of_two_leases_that_overlap_the_newer_counts() {
+fn newer_of_two_overlapping_leases_is_used() {
     let older = lease("10.244.2.0/23", "172.31.0.2", 100);
     let newer = lease("10.244.3.0/24", "172.31.0.3", 0);
     for leases in [[older.clone(), newer.clone()], [newer, older]] {
@@ -117,7 +118,7 @@ fn of_two_leases_that_overlap_the_newer_counts() {
 }
 
 #[test]
-fn a_family_that_a_lease_has_not_is_no_fault() {
+fn lease_without_this_family_is_not_reported() {
     let mut v6_only = lease("10.244.3.0/24", "172.31.0.3", 0);
     v6_only.subnets.v4 = None;
     v6_only.subnets.v6 = Some("fd00::/64".parse().unwrap());

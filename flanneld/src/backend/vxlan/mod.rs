@@ -1,37 +1,53 @@
-//! vxlan: one device a family, a neighbour, a forwarding entry and an onlink route a peer (upstream: pkg/backend/vxlan).
-use super::{Backend, Input, Plan, families};
+//! vxlan: one device a family; a neighbour, an FDB entry and an onlink route a peer (upstream:
+//! pkg/backend/vxlan).
+use super::{
+    Backend, CandidateRoute, Error, Input, PeerData, PeerError, Plan, PlannedPeer, SkippedLease,
+    direct_route, families, peers,
+    registry::{BackendType, NodeIdentity},
+};
 use crate::{
-    backend::peers::{self, Ours, Peer, Skipped},
-    model::host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostRoute},
-    model::lease::LeaseAttrs,
-    model::network_config::NetworkConfig,
+    model::{
+        Family,
+        host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostRoute},
+        lease::LeaseAttrs,
+        network_config::NetworkConfig,
+    },
     underlay::Underlay,
 };
 use go_compat::{cidr, json};
-use linux_net::{Mac, link};
+use linux_net::{
+    Mac,
+    link::{self, Kind, Link},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-/// Outer IPv4 (20), UDP (8), vxlan (8) and inner Ethernet (14) headers.
+/// Outer IPv4 (20), UDP (8), vxlan (8) and inner Ethernet (14) headers, in bytes.
 const OVERHEAD: u32 = 50;
 /// The same with an outer IPv6 header (40).
 const OVERHEAD_V6: u32 = 70;
-/// What IPv4 needs at least (RFC 791), and IPv6 (RFC 8200).
+/// The least MTU of IPv4 (RFC 791), in bytes.
 const MIN_MTU: u32 = 68;
+/// The least MTU of IPv6 (RFC 8200), in bytes.
 const MIN_MTU_V6: u32 = 1280;
+/// The first VNI beyond the 24 bits of the header.
+const VNI_END: u32 = 1 << 24;
+
+pub(super) const TYPE: BackendType = BackendType {
+    name: "vxlan",
+    build: Some(|config, node| Ok(Arc::new(Vxlan::new(config, node)?))),
+    owns_device,
+};
 
 /// The keys of `Backend`, named as upstream names them.
 #[derive(Debug, Clone, Deserialize, PartialEq, Eq)]
-#[serde(default)]
+#[serde(default, rename_all = "UPPERCASE")]
 struct Keys {
-    #[serde(rename = "VNI")]
     vni: u32,
     #[serde(rename = "Port")]
     port: u16,
-    #[serde(rename = "MTU")]
     mtu: u32,
-    #[serde(rename = "GBP")]
     gbp: bool,
     #[serde(rename = "Learning")]
     learning: bool,
@@ -54,46 +70,28 @@ impl Default for Keys {
 
 /// The backend.
 #[derive(Debug)]
-pub struct Vxlan {
+struct Vxlan {
     keys: Keys,
-    /// `flannel.VNI` and `flannel-v6.VNI`
+    /// `flannel.VNI` and `flannel-v6.VNI`.
     names: [DeviceName; 2],
+    /// None for a disabled family.
     macs: [Option<Mac>; 2],
 }
 
 impl Vxlan {
-    /// Reads `Backend`. Each enabled family's device gets its MAC from `macs`.
-    pub fn from_config(
-        config: &NetworkConfig,
-        mut macs: impl FnMut(&str) -> std::io::Result<Mac>,
-    ) -> Result<Vxlan, String> {
-        let keys: Keys = json::from_value(Value::Object(config.backend.clone()))
-            .map_err(|error| format!("error decoding VXLAN backend config: {error}"))?;
-        if keys.vni >= 1 << 24 {
-            return Err(format!(
-                "vxlan VNI {} is too large: it has 24 bits",
-                keys.vni
-            ));
-        }
-        let (least, overhead) = if config.enable_ipv6 {
-            (MIN_MTU_V6, OVERHEAD_V6)
-        } else {
-            (MIN_MTU, OVERHEAD)
-        };
-        if keys.mtu != 0 && keys.mtu < least + overhead {
-            return Err(format!(
-                "vxlan MTU {} is too small: pods would have less than {least}; at least {} is needed",
-                keys.mtu,
-                least + overhead
-            ));
-        }
-        let names: [DeviceName; 2] = [
-            format!("flannel.{}", keys.vni).into(),
-            format!("flannel-v6.{}", keys.vni).into(),
-        ];
-        let mut mac = |enabled: bool, name: &str| {
-            let mac = enabled.then(|| macs(name)).transpose();
-            mac.map_err(|error| format!("failed to choose a MAC for {name}: {error}"))
+    /// Reads `Backend`. The device of each enabled family gets its MAC from the node's identity.
+    fn new(config: &NetworkConfig, node: &mut NodeIdentity<'_>) -> Result<Vxlan, Error> {
+        let keys: Keys =
+            json::from_value(Value::Object(config.backend.clone())).map_err(Error::Decode)?;
+        keys.check(config.enable_ipv6)?;
+        let names = device_names(keys.vni).map(DeviceName::from);
+        let mut mac = |enabled: bool, name: &DeviceName| {
+            let is_vxlan = |kind: &Kind| matches!(kind, Kind::Vxlan(_));
+            let mac = enabled.then(|| node.mac(name, is_vxlan)).transpose();
+            mac.map_err(|source| Error::Mac {
+                device: name.clone(),
+                source,
+            })
         };
         let macs = [
             mac(config.enable_ipv4, &names[0])?,
@@ -110,8 +108,8 @@ impl Vxlan {
         }
     }
 
-    fn link(&self, ours: &Ours, underlay: &Underlay, mac: Mac) -> DeviceLink {
-        let overhead = if ours.network.is_ipv6() {
+    fn link(&self, family: &Family, underlay: &Underlay, mac: Mac) -> DeviceLink {
+        let overhead = if family.network.is_ipv6() {
             OVERHEAD_V6
         } else {
             OVERHEAD
@@ -120,8 +118,8 @@ impl Vxlan {
             kind: DeviceKind::Vxlan(link::Vxlan {
                 vni: self.keys.vni,
                 lower: Some(underlay.index),
-                // upstream gives the device the address that peers know, not the interface's
-                local: Some(ours.public_ip),
+                // upstream sets the address that peers know, not the interface's
+                local: Some(family.public_ip),
                 port: (self.keys.port != 0).then_some(self.keys.port),
                 learning: self.keys.learning,
                 gbp: self.keys.gbp,
@@ -133,32 +131,33 @@ impl Vxlan {
         }
     }
 
-    fn family(&self, input: &Input<'_>, ours: &Ours, plan: &mut Plan) {
-        let place = usize::from(ours.network.is_ipv6());
-        let (name, Some(mac)) = (&self.names[place], self.macs[place]) else {
+    fn plan_family(&self, input: &Input<'_>, family: &Family, plan: &mut Plan) {
+        let position = usize::from(family.network.is_ipv6());
+        let (name, Some(mac)) = (&self.names[position], self.macs[position]) else {
             return;
         };
-        let mut device = Device::bare(self.link(ours, input.underlay, mac));
-        device.addresses.insert(cidr::host(ours.subnet.network()));
-        let mut vteps = BTreeMap::from([(mac, ours.public_ip)]);
-        for peer in peers::peers(ours, self.kind(), input.leases, &mut plan.skipped) {
+        let mut device = Device::bare(self.link(family, input.underlay, mac));
+        device.addresses.insert(cidr::host(family.subnet.network()));
+        let mut vteps = BTreeMap::from([(mac, family.public_ip)]);
+        for (peer, data) in peers::usable(family, self.kind(), input.leases, &mut plan.skipped) {
             if self.keys.direct_routing && input.direct_routes.is_on_link(peer.public_ip) {
-                plan.state.routes.insert(HostRoute {
-                    dst: peer.subnet,
-                    gateway: peer.public_ip,
-                    device: input.underlay.name.as_str().into(),
-                    onlink: false,
-                });
-                plan.peers += 1;
+                let route = direct_route::to(&peer, &input.underlay.name);
+                plan.state.routes.insert(route);
+                plan.peers.push(peer);
                 continue;
             }
-            match vtep(&peer).and_then(|vtep| claim(&mut vteps, vtep, peer.public_ip)) {
+            let vtep = data.clone().and_then(|PeerData::Vxlan(vtep)| {
+                claim(&mut vteps, vtep, peer.public_ip).map(|()| vtep)
+            });
+            match vtep {
                 Ok(vtep) => {
-                    add(&peer, vtep, name, &mut device, plan);
-                    plan.peers += 1;
+                    plan.state.routes.insert(overlay_route(&peer, name));
+                    device.neighbours.insert((peer.subnet.network(), vtep));
+                    device.fdb.insert((vtep, peer.public_ip));
+                    plan.peers.push(peer);
                 }
-                Err(reason) => plan.skipped.push(Skipped {
-                    subnet: peer.subnet.to_string(),
+                Err(reason) => plan.skipped.push(SkippedLease {
+                    subnet: peer.subnet,
                     reason,
                 }),
             }
@@ -167,17 +166,42 @@ impl Vxlan {
     }
 }
 
+impl Keys {
+    fn check(&self, ipv6: bool) -> Result<(), Error> {
+        if self.vni >= VNI_END {
+            return Err(Error::VniTooLarge(self.vni));
+        }
+        let (minimum, overhead) = if ipv6 {
+            (MIN_MTU_V6, OVERHEAD_V6)
+        } else {
+            (MIN_MTU, OVERHEAD)
+        };
+        if self.mtu != 0 && self.mtu < minimum + overhead {
+            return Err(Error::MtuTooSmall {
+                mtu: self.mtu,
+                minimum,
+                needed: minimum + overhead,
+            });
+        }
+        Ok(())
+    }
+}
+
 impl Backend for Vxlan {
     fn kind(&self) -> &'static str {
-        "vxlan"
+        TYPE.name
     }
 
     fn device_names(&self) -> &[DeviceName] {
         &self.names
     }
 
-    fn makes_host_routes(&self) -> bool {
+    fn makes_direct_routes(&self) -> bool {
         self.keys.direct_routing
+    }
+
+    fn owns_route(&self, candidate: &CandidateRoute<'_>) -> bool {
+        owns_route(candidate)
     }
 
     fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
@@ -197,60 +221,91 @@ impl Backend for Vxlan {
         self.outer_mtu(underlay).saturating_sub(OVERHEAD)
     }
 
+    fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError> {
+        vtep_mac(data).map(PeerData::Vxlan)
+    }
+
     fn plan(&self, input: &Input<'_>) -> Plan {
         let mut plan = Plan::default();
-        for ours in families(input.config, input.underlay, input.own) {
-            self.family(input, &ours, &mut plan);
+        for family in families(input.config, input.underlay, input.own) {
+            self.plan_family(input, &family, &mut plan);
         }
         plan
     }
 }
 
-/// The three things that lead to a peer.
-fn add(peer: &Peer<'_>, vtep: Mac, name: &DeviceName, device: &mut Device, plan: &mut Plan) {
-    let gateway = peer.subnet.network();
-    device.neighbours.insert((gateway, vtep));
-    device.fdb.insert((vtep, peer.public_ip));
-    plan.state.routes.insert(HostRoute {
-        dst: peer.subnet,
-        gateway,
-        device: name.clone(),
-        onlink: true,
-    });
+fn device_names(vni: u32) -> [String; 2] {
+    [format!("flannel.{vni}"), format!("flannel-v6.{vni}")]
 }
 
-/// The MAC in a peer's backend data. Receivers do not look at the VNI, as upstream's do not.
-fn vtep(peer: &Peer<'_>) -> Result<Mac, String> {
+/// True for a vxlan device whose name has its VNI.
+fn owns_device(link: &Link) -> bool {
+    match &link.kind {
+        Kind::Vxlan(vxlan) => device_names(vxlan.vni).contains(&link.name),
+        Kind::None | Kind::Bridge { .. } | Kind::Veth | Kind::Other(_) => false,
+    }
+}
+
+/// True for a direct route, and for a route over a vxlan device of ours: inside the network, or with
+/// the subnet's first address as onlink gateway, which an earlier network may have had.
+pub(super) fn owns_route(candidate: &CandidateRoute<'_>) -> bool {
+    let HostRoute {
+        dst,
+        gateway,
+        onlink,
+        ..
+    } = candidate.route;
+    if candidate.over_own_device {
+        let inside = candidate
+            .families
+            .iter()
+            .any(|family| family.contains(*dst));
+        inside || *onlink && *gateway == dst.network()
+    } else {
+        direct_route::owns(candidate)
+    }
+}
+
+fn overlay_route(peer: &PlannedPeer, device: &DeviceName) -> HostRoute {
+    HostRoute {
+        dst: peer.subnet,
+        gateway: peer.subnet.network(),
+        device: device.clone(),
+        onlink: true,
+    }
+}
+
+/// The MAC in a peer's backend data. The VNI is not compared: upstream does not compare it either.
+fn vtep_mac(data: Option<&Value>) -> Result<Mac, PeerError> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
     struct Data {
         #[serde(rename = "VtepMAC")]
         vtep_mac: String,
     }
-    let data = peer
-        .data
+    let data = data
         .filter(|data| data.is_object())
-        .ok_or("it has no vxlan backend data")?;
-    let data: Data = json::from_value(data.clone())
-        .map_err(|error| format!("its backend data cannot be read: {error}"))?;
-    let text = data.vtep_mac;
-    if text.is_empty() {
-        return Err("its backend data has no VtepMAC (yet)".to_owned());
+        .ok_or(PeerError::NoData(TYPE.name))?;
+    let Data { vtep_mac } = json::from_value(data.clone())
+        .map_err(|error| PeerError::UnreadableData(error.to_string()))?;
+    if vtep_mac.is_empty() {
+        return Err(PeerError::NoVtepMac);
     }
-    let mac: Mac = text
-        .parse()
-        .map_err(|_| format!("its VtepMAC {text:?} is not a MAC address"))?;
+    let mac: Mac = match vtep_mac.parse() {
+        Ok(mac) => mac,
+        Err(_) => return Err(PeerError::InvalidVtepMac(vtep_mac)),
+    };
     if mac.0[0] & 1 != 0 || mac == Mac::default() {
-        return Err(format!("its VtepMAC {mac} is not a device's address"));
+        return Err(PeerError::GroupVtepMac(mac));
     }
     Ok(mac)
 }
 
-/// A MAC can be behind one address only: the kernel would send every packet for it there.
-fn claim(vteps: &mut BTreeMap<Mac, IpAddr>, vtep: Mac, public_ip: IpAddr) -> Result<Mac, String> {
+/// A MAC can be behind one address only: the kernel sends every packet for it there.
+fn claim(vteps: &mut BTreeMap<Mac, IpAddr>, vtep: Mac, public_ip: IpAddr) -> Result<(), PeerError> {
     match *vteps.entry(vtep).or_insert(public_ip) {
-        holder if holder == public_ip => Ok(vtep),
-        holder => Err(format!("its VtepMAC {vtep} is also that of {holder}")),
+        holder if holder == public_ip => Ok(()),
+        holder => Err(PeerError::DuplicateVtepMac { vtep, holder }),
     }
 }
 

@@ -1,19 +1,26 @@
 use super::*;
-use crate::{model::lease::Lease, underlay::DirectRoutes};
+use crate::{
+    backend::fixtures::{self, OWN_MAC, config},
+    files::node_state::NodeState,
+    model::lease::Lease,
+    underlay::DirectRoutes,
+};
 use linux_net::route::Route;
-use std::time::{Duration, SystemTime};
+use std::{
+    path::Path,
+    time::{Duration, SystemTime},
+};
 
-const OWN: Mac = Mac([2, 0, 0, 0, 0, 1]);
-
-fn config(backend: &str) -> NetworkConfig {
-    NetworkConfig::parse(&format!(
-        r#"{{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","Backend":{backend}}}"#
-    ))
-    .unwrap()
-}
-
-fn vxlan(backend: &str) -> Result<Vxlan, String> {
-    Vxlan::from_config(&config(backend), |_| Ok(OWN))
+fn vxlan(keys: &str) -> Result<Vxlan, Error> {
+    let mut state = NodeState::load(Path::new("/nonexistent/node.json"));
+    for name in ["flannel.1", "flannel-v6.1", "flannel.5", "flannel.7"] {
+        state.mac(name, Some(OWN_MAC)).unwrap();
+    }
+    let mut node = NodeIdentity {
+        state: &mut state,
+        links: &[],
+    };
+    Vxlan::new(&config(keys), &mut node)
 }
 
 fn underlay() -> Underlay {
@@ -48,30 +55,27 @@ fn mac(number: u8) -> Value {
     json!({"VNI": 1, "VtepMAC": format!("02:00:00:00:01:{number:02x}")})
 }
 
-fn plan(backend: &str, leases: &[Lease], direct_routes: &DirectRoutes) -> Plan {
-    let config = config(backend);
-    let leases: Vec<_> = leases.iter().cloned().map(std::sync::Arc::new).collect();
-    Vxlan::from_config(&config, |_| Ok(OWN))
-        .unwrap()
-        .plan(&Input {
-            config: &config,
-            underlay: &underlay(),
-            own: &lease(1, mac(1)),
-            leases: &leases,
-            direct_routes,
-        })
+fn plan(keys: &str, leases: &[Lease], direct_routes: &DirectRoutes) -> Plan {
+    let backend = vxlan(keys).unwrap();
+    backend.plan(&Input {
+        config: &config(keys),
+        underlay: &underlay(),
+        own: &lease(1, mac(1)),
+        leases: &fixtures::decoded(&backend, leases),
+        direct_routes,
+    })
 }
 
 const PLAIN: &str = r#"{"Type":"vxlan"}"#;
 
 #[test]
-fn three_things_lead_to_a_peer_in_each_family() {
+fn peer_gets_route_neighbour_and_fdb_entry_in_each_family() {
     let plan = plan(
         PLAIN,
         &[lease(1, mac(1)), lease(2, mac(2))],
         &DirectRoutes::default(),
     );
-    assert_eq!((plan.peers, plan.skipped), (2, vec![]));
+    assert_eq!((plan.peers.len(), plan.skipped), (2, vec![]));
     let device = &plan.state.devices["flannel.1"];
     let vtep: Mac = "02:00:00:00:01:02".parse().unwrap();
     assert_eq!(device.addresses, ["10.244.1.0/32".parse().unwrap()].into());
@@ -82,7 +86,7 @@ fn three_things_lead_to_a_peer_in_each_family() {
     assert_eq!(device.fdb, [(vtep, "172.31.0.2".parse().unwrap())].into());
     assert_eq!(
         (device.link.mtu, device.link.mac, device.link.up),
-        (1450, OWN, true)
+        (1450, OWN_MAC, true)
     );
     let device = &plan.state.devices["flannel-v6.1"];
     assert_eq!(
@@ -112,7 +116,7 @@ fn three_things_lead_to_a_peer_in_each_family() {
 }
 
 #[test]
-fn what_is_told_is_upstreams_bytes() {
+fn published_attributes_have_upstreams_bytes() {
     let attrs = vxlan(r#"{"type":"VXLAN","vni":7}"#)
         .unwrap()
         .lease_attrs(&underlay());
@@ -128,13 +132,13 @@ fn what_is_told_is_upstreams_bytes() {
 fn keys_are_read_as_go_reads_them() {
     let backend = vxlan(r#"{"Type":"vxlan","vni":5,"PORT":4789,"mtu":1400,"gbp":true,"learning":true,"unknown":[]}"#).unwrap();
     assert_eq!(&*backend.names[0], "flannel.5");
-    let own = Ours {
+    let own = Family {
         network: "10.0.0.0/8".parse().unwrap(),
         subnet: "10.1.0.0/24".parse().unwrap(),
         public_ip: "1.2.3.4".parse().unwrap(),
     };
-    let DeviceKind::Vxlan(link) = backend.link(&own, &underlay(), OWN).kind else {
-        panic!()
+    let DeviceKind::Vxlan(link) = backend.link(&own, &underlay(), OWN_MAC).kind else {
+        panic!("not vxlan")
     };
     assert_eq!(
         (link.vni, link.port, link.gbp, link.learning),
@@ -161,13 +165,13 @@ fn keys_are_read_as_go_reads_them() {
         ),
         (r#"{"Type":"vxlan","MTU":1300}"#, "MTU 1300 is too small"),
     ] {
-        let error = vxlan(bad).unwrap_err();
+        let error = vxlan(bad).unwrap_err().to_string();
         assert!(error.contains(reason), "{bad}: {error}");
     }
 }
 
 #[test]
-fn an_mtu_beyond_the_interface_is_the_interfaces() {
+fn mtu_is_limited_by_the_interface() {
     assert_eq!(
         vxlan(r#"{"Type":"vxlan","MTU":9000}"#)
             .unwrap()
@@ -177,7 +181,7 @@ fn an_mtu_beyond_the_interface_is_the_interfaces() {
 }
 
 #[test]
-fn garbage_in_backend_data_costs_one_family_of_one_peer() {
+fn invalid_backend_data_skips_one_family_of_one_peer() {
     let good = lease(2, mac(2));
     for (data, reason) in [
         (Value::Null, "no vxlan backend data"),
@@ -200,7 +204,7 @@ fn garbage_in_backend_data_costs_one_family_of_one_peer() {
             "not a device's address",
         ),
         (
-            json!({"VtepMAC": OWN.to_string()}),
+            json!({"VtepMAC": OWN_MAC.to_string()}),
             "is also that of 172.31.0.1",
         ),
         (mac(2), "is also that of 172.31.0.2"),
@@ -209,13 +213,14 @@ fn garbage_in_backend_data_costs_one_family_of_one_peer() {
         bad.attrs.backend_data = Some(data.clone());
         let plan = plan(PLAIN, &[bad, good.clone()], &DirectRoutes::default());
         assert_eq!(
-            plan.peers, 3,
+            plan.peers.len(),
+            3,
             "{data}: the other peer's families and this one's IPv6"
         );
         assert_eq!(plan.skipped.len(), 1);
-        assert_eq!(plan.skipped[0].subnet, "10.244.3.0/24");
+        assert_eq!(plan.skipped[0].subnet.to_string(), "10.244.3.0/24");
         assert!(
-            plan.skipped[0].reason.contains(reason),
+            plan.skipped[0].reason.to_string().contains(reason),
             "{data}: {:?}",
             plan.skipped
         );
@@ -224,7 +229,7 @@ fn garbage_in_backend_data_costs_one_family_of_one_peer() {
 
 /// A node that comes back with another address leaves a lease behind: its MAC is where the newer lease says.
 #[test]
-fn a_mac_is_where_the_newest_lease_says() {
+fn newest_lease_decides_where_a_vtep_mac_is() {
     let (mut old, new) = (lease(9, mac(2)), lease(2, mac(2)));
     old.expiration = Some(SystemTime::UNIX_EPOCH);
     let plan = plan(PLAIN, &[old, new], &DirectRoutes::default());
@@ -238,7 +243,7 @@ fn a_mac_is_where_the_newest_lease_says() {
 }
 
 #[test]
-fn direct_routing_where_no_gateway_is_between() {
+fn direct_routing_is_used_without_a_gateway_in_between() {
     let mut connected = Route::new("172.31.0.0/24".parse().unwrap());
     connected.oif = Some(2);
     let direct_routes = DirectRoutes::new([&connected], |_| false);
@@ -272,10 +277,10 @@ fn direct_routing_where_no_gateway_is_between() {
 }
 
 #[test]
-fn devices_are_told_whatever_the_configuration_enables() {
+fn devices_of_disabled_families_are_ours_too() {
     let config =
         NetworkConfig::parse(r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}"#).unwrap();
-    let backend = Vxlan::from_config(&config, |_| Ok(OWN)).unwrap();
+    let backend = fixtures::backend(&config).unwrap();
     assert_eq!(
         backend.device_names().len(),
         2,

@@ -1,9 +1,5 @@
-use super::{ownership::NotOurs, *};
-use linux_net::{
-    address::Address,
-    link::{Kind, Link, Vxlan},
-};
-use std::net::IpAddr;
+use super::*;
+use linux_net::link::Vxlan;
 
 fn link(index: u32, name: &str, kind: Kind, master: Option<u32>) -> Link {
     Link {
@@ -39,26 +35,26 @@ fn vxlan(name: &str, vni: u32) -> Link {
 }
 
 fn env() -> Previous {
-    ::subnet_env::previous("FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\n")
+    subnet_env::previous("FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\n")
 }
 
 #[test]
-fn device_is_ours_by_name_kind_and_vni() {
-    assert!(is_our_device(&vxlan("flannel.1", 1)));
-    assert!(is_our_device(&vxlan("flannel-v6.4096", 4096)));
-    assert!(is_our_device(&link(
+fn devices_by_name_and_kind() {
+    assert!(backend::owns_device(&vxlan("flannel.1", 1)));
+    assert!(backend::owns_device(&vxlan("flannel-v6.4096", 4096)));
+    assert!(backend::owns_device(&link(
         3,
         "flannel.ipip",
         Kind::Other("ipip".into()),
         None
     )));
-    assert!(is_our_device(&link(
+    assert!(backend::owns_device(&link(
         3,
         "flannel-wg",
         Kind::Other("wireguard".into()),
         None
     )));
-    for foreign in [
+    for stranger in [
         vxlan("flannel.1", 2),
         vxlan("vxlan.calico", 1),
         vxlan("flannel.01", 1),
@@ -72,12 +68,12 @@ fn device_is_ours_by_name_kind_and_vni() {
         ),
         link(3, "flannel.ipip", Kind::Other("sit".into()), None),
     ] {
-        assert!(!is_our_device(&foreign), "{foreign:?}");
+        assert!(!backend::owns_device(&stranger), "{stranger:?}");
     }
 }
 
 #[test]
-fn bridge_is_ours_by_its_gateway_address() {
+fn the_bridge_goes_only_when_it_is_ours_and_empty() {
     let bridge = link(
         5,
         "cni0",
@@ -94,43 +90,52 @@ fn bridge_is_ours_by_its_gateway_address() {
         flags: 0x80,
         label: None,
     };
-    let host = |address, links: &[&Link]| HostNetwork {
-        links: links.iter().copied().cloned().collect(),
-        addresses: vec![address],
-        ..HostNetwork::default()
-    };
-    let ours = host(address("10.244.1.1/24"), &[&bridge]);
-    assert_eq!(attached_interfaces(&bridge, &ours, &env()), Ok(0));
-    let with_pod = host(address("10.244.1.1/24"), &[&bridge, &pod]);
-    assert_eq!(attached_interfaces(&bridge, &with_pod, &env()), Ok(1));
-    let foreign = host(address("10.9.1.1/24"), &[&bridge]);
-    let error = attached_interfaces(&bridge, &foreign, &env()).unwrap_err();
-    assert!(error.to_string().contains("somebody else's"));
+    let ours = [address("10.244.1.1/24")];
+    let alone = std::slice::from_ref(&bridge);
+    assert_eq!(judge_bridge(&bridge, alone, &ours, &env()), Ok(0));
     assert_eq!(
-        attached_interfaces(&bridge, &ours, &Previous::default()),
-        Err(NotOurs::NoGatewayAddress),
+        judge_bridge(&bridge, &[bridge.clone(), pod], &ours, &env()),
+        Ok(1)
+    );
+    let strange = [address("10.9.1.1/24")];
+    assert!(
+        judge_bridge(&bridge, alone, &strange, &env())
+            .unwrap_err()
+            .contains("somebody else's")
+    );
+    assert!(
+        judge_bridge(&bridge, alone, &ours, &Previous::default()).is_err(),
         "without subnet.env"
     );
-    let dummy = link(5, "cni0", Kind::Other("dummy".into()), None);
-    let error = attached_interfaces(&dummy, &ours, &env()).unwrap_err();
-    assert!(error.to_string().contains("no bridge"));
+    let other = link(5, "cni0", Kind::Other("dummy".into()), None);
+    assert!(
+        judge_bridge(&other, alone, &ours, &env())
+            .unwrap_err()
+            .contains("no bridge")
+    );
 }
 
 #[test]
-fn host_route_is_ours_by_the_networks_in_subnet_env() {
+fn host_routes_by_the_networks_shape() {
     let route = |dst: &str| Route {
         gateway: Some(IpAddr::from([172, 31, 0, 2])),
         oif: Some(2),
         ..Route::new(dst.parse().unwrap())
     };
-    assert!(is_host_route(&route("10.244.2.0/24"), &env()));
+    assert!(reconcile::is_direct_route(
+        &route("10.244.2.0/24"),
+        &families(&env())
+    ));
     assert!(
-        !is_host_route(&route("10.244.1.0/24"), &env()),
+        !reconcile::is_direct_route(&route("10.244.1.0/24"), &families(&env())),
         "our own subnet is the bridge's"
     );
-    assert!(!is_host_route(&route("10.245.2.0/24"), &env()));
-    assert!(!is_host_route(
+    assert!(!reconcile::is_direct_route(
+        &route("10.245.2.0/24"),
+        &families(&env())
+    ));
+    assert!(!reconcile::is_direct_route(
         &route("10.244.2.0/24"),
-        &Previous::default()
+        &families(&Previous::default())
     ));
 }

@@ -1,191 +1,204 @@
-//! From what was seen to what is wanted: the changes, in an order that never leaves a route without the neighbour and
-//! forwarding entry that it needs.
-use crate::model::host_state::{DeviceName, HostRoute, HostState};
+//! Compares the observed with the wanted state. The changes are in an order that never leaves a
+//! route without the neighbour and the FDB entry that it needs.
+use crate::model::{
+    entry::{Entry, WholeTable},
+    host_state::{Device, DeviceName, HostRoute, HostState},
+};
 use ipnetwork::IpNetwork;
-use linux_net::Mac;
-use packet_filter::Family;
+use packet_filter::Table;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    fmt,
+    sync::Arc,
 };
 
 /// One change to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Change {
-    /// A device that nobody wants any more, or whose successor cannot share its name.
-    DeleteLink(DeviceName),
-    /// A device that is not there.
-    CreateLink(DeviceName),
-    /// MTU, MAC or state of a device differ.
-    AlterLink(DeviceName),
-    /// An address that is missing.
-    AddAddress(DeviceName, IpNetwork),
-    /// An address of an earlier lease.
-    DeleteAddress(DeviceName, IpNetwork),
-    /// A neighbour that is missing or has another MAC.
-    PutNeighbour(DeviceName, IpAddr, Mac),
-    /// A neighbour of nobody.
-    DeleteNeighbour(DeviceName, IpAddr),
-    /// A forwarding entry that is missing or leads elsewhere.
-    PutFdb(DeviceName, Mac, IpAddr),
-    /// A forwarding entry of nobody.
-    DeleteFdb(DeviceName, Mac, IpAddr),
-    /// A route that is missing or leads elsewhere.
-    PutRoute(HostRoute),
-    /// A route to nobody.
-    DeleteRoute(HostRoute),
-    /// A table that differs.
-    SetTable(Family, String),
-    /// A table that is not wanted.
-    DeleteTable(Family, String),
+pub(crate) enum Change {
+    /// Makes an entry that is missing or differs. What the kernel has under the same key is replaced.
+    Put(Entry),
+    /// Removes an entry that nothing wants any more.
+    Delete(Entry),
 }
 
-/// The changes that make `seen` what `wanted` says, in the order in which they are to be made: devices, addresses, tables;
-/// what leads to a peer (neighbour, FDB) before the route to it; removals in the opposite order.
-pub fn diff(wanted: &HostState, seen: &HostState) -> Vec<Change> {
+impl Change {
+    pub(crate) fn entry(&self) -> &Entry {
+        match self {
+            Change::Put(entry) | Change::Delete(entry) => entry,
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Change::Put(entry) => write!(f, "set {entry}"),
+            Change::Delete(entry) => write!(f, "delete {entry}"),
+        }
+    }
+}
+
+/// The changes that lead from `observed` to `wanted`, in the order in which they are made: devices,
+/// addresses, tables; neighbours and FDB entries before the routes that need them; removals last and
+/// in the opposite order.
+pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
+    let HostState {
+        devices,
+        routes,
+        tables,
+    } = wanted;
     let mut changes = Vec::new();
-    let kept = links(wanted, seen, &mut changes);
-    addresses(wanted, seen, &kept, &mut changes);
-    tables(wanted, seen, &mut changes);
-    let mut removals = Vec::new();
-    for (name, device) in &wanted.devices {
-        let nothing = Default::default();
-        let on_seen = seen.devices.get(name).filter(|_| kept.contains(name));
-        let pairs = |set: &BTreeSet<(IpAddr, Mac)>| set.iter().copied().collect::<Vec<_>>();
-        by_key(
-            &pairs(&device.neighbours),
-            &pairs(on_seen.map_or(&nothing, |device| &device.neighbours)),
-            |&(ip, mac)| changes.push(Change::PutNeighbour(name.clone(), ip, mac)),
-            |&(ip, _)| removals.push(Change::DeleteNeighbour(name.clone(), ip)),
+    let kept = diff_links(devices, &observed.devices, &mut changes);
+    let (mut put, mut delete) = (Vec::new(), Vec::new());
+    for (name, device) in devices {
+        let observed = observed.devices.get(name).filter(|_| kept.contains(name));
+        let observed = observed
+            .cloned()
+            .unwrap_or_else(|| Device::bare(device.link.clone()));
+        let Device {
+            link: _,
+            addresses,
+            neighbours,
+            fdb,
+        } = device;
+        diff_addresses(name, addresses, &observed.addresses, &mut changes);
+        let entry = |&(ip, mac): &_| Entry::Neighbour(name.clone(), ip, mac);
+        diff_by_key(
+            neighbours,
+            &observed.neighbours,
+            |pair| pair.0,
+            entry,
+            &mut put,
+            &mut delete,
         );
-        let nothing = Default::default();
-        let pairs = |set: &BTreeSet<(Mac, IpAddr)>| set.iter().copied().collect::<Vec<_>>();
-        by_key(
-            &pairs(&device.fdb),
-            &pairs(on_seen.map_or(&nothing, |device| &device.fdb)),
-            |&(mac, dst)| changes.push(Change::PutFdb(name.clone(), mac, dst)),
-            |&(mac, dst)| removals.push(Change::DeleteFdb(name.clone(), mac, dst)),
+        let entry = |&(mac, remote): &_| Entry::Fdb(name.clone(), mac, remote);
+        diff_by_key(
+            fdb,
+            &observed.fdb,
+            |pair| pair.0,
+            entry,
+            &mut put,
+            &mut delete,
         );
     }
-    routes(wanted, seen, &kept, &mut changes);
-    changes.append(&mut removals);
+    diff_tables(tables, &observed.tables, &mut changes);
+    changes.append(&mut put);
+    // routes over a device that is deleted go with it
+    let is_deleted =
+        |device: &DeviceName| observed.devices.contains_key(device) && !kept.contains(device);
+    let observed = observed
+        .routes
+        .iter()
+        .filter(|route| !is_deleted(&route.device));
+    let (mut put, mut delete_routes) = (Vec::new(), Vec::new());
+    let entry = |route: &HostRoute| Entry::Route(route.clone());
+    diff_by_key(
+        routes,
+        observed,
+        |route| route.dst,
+        entry,
+        &mut put,
+        &mut delete_routes,
+    );
+    changes.append(&mut put);
+    changes.append(&mut delete_routes);
+    changes.append(&mut delete);
     changes
 }
 
-/// Devices. The result names those that stay, with what lies on them.
-fn links<'a>(
-    wanted: &HostState,
-    seen: &'a HostState,
+/// Compares devices. Returns those that stay, with their entries.
+fn diff_links<'a>(
+    wanted: &BTreeMap<DeviceName, Device>,
+    observed: &'a BTreeMap<DeviceName, Device>,
     changes: &mut Vec<Change>,
 ) -> BTreeSet<&'a DeviceName> {
+    let entry =
+        |name: &DeviceName, device: &Device| Entry::Device(name.clone(), device.link.clone());
     let mut kept = BTreeSet::new();
-    for (name, device) in &seen.devices {
-        match wanted.devices.get(name) {
-            Some(wanted) if device.link.settled_as(&wanted.link) => {
-                kept.insert(name);
-            }
+    for (name, device) in observed {
+        match wanted.get(name) {
             Some(wanted) if device.link.adoptable_as(&wanted.link) => {
-                changes.push(Change::AlterLink(name.clone()));
+                if !device.link.matches(&wanted.link) {
+                    changes.push(Change::Put(entry(name, wanted)));
+                }
                 kept.insert(name);
             }
-            Some(_) => changes.push(Change::DeleteLink(name.clone())),
-            None => changes.push(Change::DeleteLink(name.clone())),
+            Some(_) | None => changes.push(Change::Delete(entry(name, device))),
         }
     }
-    let missing = wanted.devices.keys().filter(|name| !kept.contains(name));
-    changes.extend(missing.map(|name| Change::CreateLink(name.clone())));
+    let missing = wanted.iter().filter(|(name, _)| !kept.contains(name));
+    changes.extend(missing.map(|(name, device)| Change::Put(entry(name, device))));
     kept
 }
 
-fn addresses(
-    wanted: &HostState,
-    seen: &HostState,
-    kept: &BTreeSet<&DeviceName>,
+fn diff_addresses(
+    device: &DeviceName,
+    wanted: &BTreeSet<IpNetwork>,
+    observed: &BTreeSet<IpNetwork>,
     changes: &mut Vec<Change>,
 ) {
-    for (name, device) in &wanted.devices {
-        let nothing = BTreeSet::new();
-        let on_seen = match seen.devices.get(name) {
-            Some(device) if kept.contains(name) => &device.addresses,
-            _ => &nothing,
-        };
-        let missing = device.addresses.difference(on_seen);
-        changes.extend(missing.map(|net| Change::AddAddress(name.clone(), *net)));
-        let surplus = on_seen.difference(&device.addresses);
-        changes.extend(surplus.map(|net| Change::DeleteAddress(name.clone(), *net)));
-    }
+    let entry = |net: &IpNetwork| Entry::Address(device.clone(), *net);
+    let missing = wanted.difference(observed).map(entry);
+    changes.extend(missing.map(Change::Put));
+    let surplus = observed.difference(wanted).map(entry);
+    changes.extend(surplus.map(Change::Delete));
 }
 
-fn tables(wanted: &HostState, seen: &HostState, changes: &mut Vec<Change>) {
-    let differs = wanted
-        .tables
-        .iter()
-        .filter(|table| !seen.tables.contains(table));
-    changes.extend(differs.map(|table| Change::SetTable(table.family, table.name.clone())));
-    let key = |table: &packet_filter::Table| (table.family, table.name.clone());
-    let surplus = seen.tables.iter().map(key).filter(|(family, name)| {
-        let is_it = |table: &packet_filter::Table| table.family == *family && table.name == *name;
-        !wanted.tables.iter().any(is_it)
-    });
-    changes.extend(surplus.map(|(family, name)| Change::DeleteTable(family, name)));
-}
-
-/// Routes. Those over a device that goes away go with it.
-fn routes(
-    wanted: &HostState,
-    seen: &HostState,
-    kept: &BTreeSet<&DeviceName>,
-    changes: &mut Vec<Change>,
-) {
-    let gone = |route: &&HostRoute| {
-        seen.devices.contains_key(&route.device) && !kept.contains(&route.device)
+fn diff_tables(wanted: &[Table], observed: &[Table], changes: &mut Vec<Change>) {
+    let entry = |table: &Table| Entry::Table(WholeTable(Arc::new(table.clone())));
+    let differs = wanted.iter().filter(|table| !observed.contains(table));
+    changes.extend(differs.map(|table| Change::Put(entry(table))));
+    let is_wanted = |table: &&Table| {
+        let mut wanted = wanted.iter();
+        wanted.any(|wanted| (wanted.family, &wanted.name) == (table.family, &table.name))
     };
-    let pair = |route: &HostRoute| (route.dst, route.clone());
-    let wanted: Vec<_> = wanted.routes.iter().map(pair).collect();
-    let seen: Vec<_> = seen
-        .routes
-        .iter()
-        .filter(|route| !gone(route))
-        .map(pair)
-        .collect();
-    let mut removals = Vec::new();
-    by_key(
-        &wanted,
-        &seen,
-        |(_, route)| changes.push(Change::PutRoute(route.clone())),
-        |(_, route)| removals.push(Change::DeleteRoute(route.clone())),
-    );
-    changes.append(&mut removals);
+    let surplus = observed.iter().filter(|table| !is_wanted(table));
+    changes.extend(surplus.map(|table| Change::Delete(entry(table))));
 }
 
-/// Compares entries of which the kernel replaces by key (a destination, a MAC) and may hold several for one key.
-/// Putting an entry takes the place of one other of its key; any further ones are deleted.
-fn by_key<K: Ord, V: PartialEq>(
-    wanted: &[(K, V)],
-    seen: &[(K, V)],
-    mut put: impl FnMut(&(K, V)),
-    mut delete: impl FnMut(&(K, V)),
+/// Compares entries that the kernel replaces by key (a destination, a MAC) and of which it may hold
+/// several under one key. A put replaces one of them; any further ones are deleted.
+fn diff_by_key<'a, E: PartialEq + 'a, K: Ord>(
+    wanted: impl IntoIterator<Item = &'a E>,
+    observed: impl IntoIterator<Item = &'a E>,
+    key: impl Fn(&E) -> K,
+    entry: impl Fn(&E) -> Entry,
+    put: &mut Vec<Change>,
+    delete: &mut Vec<Change>,
 ) {
-    let by_key = |entries| {
-        let mut map = BTreeMap::<&K, Vec<&(K, V)>>::new();
-        for entry in entries as &[(K, V)] {
-            map.entry(&entry.0).or_default().push(entry);
-        }
-        map
-    };
-    let (wanted, seen) = (by_key(wanted), by_key(seen));
+    let wanted = group_by(wanted, &key);
+    let observed = group_by(observed, &key);
     for (key, wanted) in &wanted {
-        let present = seen.get(key).map(Vec::as_slice).unwrap_or_default();
-        for entry in wanted.iter().filter(|entry| !present.contains(entry)) {
-            put(entry);
-        }
+        let present = observed.get(key).map(Vec::as_slice).unwrap_or_default();
+        let missing = wanted.iter().filter(|wanted| !present.contains(wanted));
+        put.extend(missing.map(|wanted| Change::Put(entry(wanted))));
     }
-    for (key, seen) in &seen {
+    for (key, observed) in &observed {
         let wanted = wanted.get(key).map(Vec::as_slice).unwrap_or_default();
-        let replaced = wanted.iter().filter(|entry| !seen.contains(entry)).count();
-        let surplus = seen.iter().filter(|entry| !wanted.contains(entry));
-        surplus.skip(replaced).for_each(|entry| delete(entry));
+        let replaced = wanted
+            .iter()
+            .filter(|wanted| !observed.contains(wanted))
+            .count();
+        let surplus = observed
+            .iter()
+            .filter(|observed| !wanted.contains(observed));
+        delete.extend(
+            surplus
+                .skip(replaced)
+                .map(|observed| Change::Delete(entry(observed))),
+        );
     }
+}
+
+fn group_by<'a, E, K: Ord>(
+    entries: impl IntoIterator<Item = &'a E>,
+    key: impl Fn(&E) -> K,
+) -> BTreeMap<K, Vec<&'a E>> {
+    let mut groups = BTreeMap::<K, Vec<&E>>::new();
+    for entry in entries {
+        groups.entry(key(entry)).or_default().push(entry);
+    }
+    groups
 }
 
 #[cfg(test)]

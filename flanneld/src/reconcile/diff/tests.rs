@@ -1,8 +1,9 @@
 use super::*;
-use crate::model::host_state::{Device, DeviceKind, DeviceLink};
-use linux_net::link::Vxlan;
-use packet_filter::Table;
+use crate::model::host_state::{DeviceKind, DeviceLink};
+use linux_net::{Mac, link::Vxlan};
+use packet_filter::Family;
 use proptest::{collection::btree_set, prelude::*};
+use std::net::IpAddr;
 
 fn name(number: u8) -> DeviceName {
     format!("flannel.{number}").into()
@@ -18,7 +19,7 @@ fn ip(number: u8) -> IpAddr {
 
 fn link(vni: u32, mtu: u32, up: bool) -> DeviceLink {
     let kind = match vni {
-        9 => DeviceKind::Other("bridge".to_owned()),
+        9 => DeviceKind::Foreign("bridge".to_owned()),
         _ => DeviceKind::Vxlan(Vxlan {
             vni,
             lower: Some(2),
@@ -44,17 +45,17 @@ fn route(dst: u8, gateway: u8, device: u8) -> HostRoute {
 }
 
 prop_compose! {
-    fn any_device(seen: bool)(
-        vni in if seen { prop_oneof![Just(1u32), Just(2), Just(9)].boxed() } else { (1u32..3).boxed() },
+    fn any_device(observed: bool)(
+        vni in if observed { prop_oneof![Just(1u32), Just(2), Just(9)].boxed() } else { (1u32..3).boxed() },
         mtu in 1400u32..1402,
-        up in if seen { any::<bool>().boxed() } else { Just(true).boxed() },
+        up in if observed { any::<bool>().boxed() } else { Just(true).boxed() },
         addresses in btree_set((0u8..3).prop_map(|n| IpNetwork::from(ip(n))), 0..3),
         neighbours in btree_set((0u8..4, 0u8..4), 0..5),
         fdb in btree_set((0u8..4, 0u8..4), 0..5),
     ) -> Device {
         // the kernel holds one neighbour an address; of forwarding entries it may hold several a MAC, a plan only one
         let neighbours: BTreeMap<_, _> = neighbours.into_iter().collect();
-        let fdb: Vec<(u8, u8)> = match seen {
+        let fdb: Vec<(u8, u8)> = match observed {
             true => fdb.into_iter().collect(),
             false => fdb.into_iter().collect::<BTreeMap<_, _>>().into_iter().collect(),
         };
@@ -68,8 +69,8 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_state(seen: bool)(
-        devices in proptest::collection::btree_map((0u8..3).prop_map(name), any_device(seen), 0..3),
+    fn any_state(observed: bool)(
+        devices in proptest::collection::btree_map((0u8..3).prop_map(name), any_device(observed), 0..3),
         routes in btree_set((0u8..4, 0u8..3, 0u8..4), 0..8),
         tables in btree_set(0u8..3, 0..3),
         comment in proptest::option::of("[ab]"),
@@ -85,7 +86,7 @@ prop_compose! {
         }
         HostState {
             devices,
-            routes: if seen { all } else { by_dst.into_values().collect() },
+            routes: if observed { all } else { by_dst.into_values().collect() },
             tables: tables.into_iter().map(|n| Table {
                 family: Family::Ip,
                 name: format!("t{n}"),
@@ -97,100 +98,71 @@ prop_compose! {
 }
 
 /// What the kernel does with a change. Fails where the kernel would refuse.
-fn make(state: &mut HostState, wanted: &HostState, change: &Change) -> Result<(), String> {
-    let device = |state: &mut HostState, name: &DeviceName| -> Result<(), String> {
-        state
-            .devices
-            .get(name)
-            .map(|_| ())
-            .ok_or(format!("{change:?}: no device"))
-    };
-    match change {
-        Change::DeleteLink(name) => {
-            device(state, name)?;
-            state.devices.remove(name);
+fn make(state: &mut HostState, change: &Change) -> Result<(), String> {
+    let refused = || format!("{change:?}: no device");
+    let put = matches!(change, Change::Put(_));
+    match change.entry() {
+        Entry::Device(name, link) if put => match state.devices.get_mut(name) {
+            Some(device) if device.link.adoptable_as(link) => device.link = link.clone(),
+            Some(_) => return Err(format!("{change:?}: there is another one")),
+            None => {
+                let device = Device::bare(link.clone());
+                state.devices.insert(name.clone(), device);
+            }
+        },
+        Entry::Device(name, _) => {
+            state.devices.remove(name).ok_or_else(refused)?;
             state.routes.retain(|route| route.device != *name);
         }
-        Change::CreateLink(name) => {
-            if state.devices.contains_key(name) {
-                return Err(format!("{change:?}: there is one"));
+        Entry::Address(name, net) => {
+            let device = state.devices.get_mut(name).ok_or_else(refused)?;
+            if put {
+                device.addresses.insert(*net);
+            } else {
+                device.addresses.remove(net);
             }
-            state.devices.insert(
-                name.clone(),
-                Device::bare(wanted.devices[name].link.clone()),
-            );
         }
-        Change::AlterLink(name) => {
-            let link = wanted.devices[name].link.clone();
-            state.devices.get_mut(name).ok_or("no device")?.link = link;
-        }
-        Change::AddAddress(name, net) => {
-            state
-                .devices
-                .get_mut(name)
-                .ok_or("no device")?
-                .addresses
-                .insert(*net);
-        }
-        Change::DeleteAddress(name, net) => {
-            state
-                .devices
-                .get_mut(name)
-                .ok_or("no device")?
-                .addresses
-                .remove(net);
-        }
-        Change::PutNeighbour(name, ip, mac) => {
-            let neighbours = &mut state.devices.get_mut(name).ok_or("no device")?.neighbours;
-            neighbours.retain(|(other, _)| other != ip);
-            neighbours.insert((*ip, *mac));
-        }
-        Change::DeleteNeighbour(name, ip) => {
-            let device = state.devices.get_mut(name).ok_or("no device")?;
+        Entry::Neighbour(name, ip, mac) => {
+            let device = state.devices.get_mut(name).ok_or_else(refused)?;
             device.neighbours.retain(|(other, _)| other != ip);
-        }
-        Change::PutFdb(name, mac, dst) => {
-            let fdb = &mut state.devices.get_mut(name).ok_or("no device")?.fdb;
-            if let Some(first) = fdb.iter().find(|(other, _)| other == mac).copied() {
-                fdb.remove(&first);
+            if put {
+                device.neighbours.insert((*ip, *mac));
             }
-            fdb.insert((*mac, *dst));
         }
-        Change::DeleteFdb(name, mac, dst) => {
-            state
-                .devices
-                .get_mut(name)
-                .ok_or("no device")?
-                .fdb
-                .remove(&(*mac, *dst));
+        Entry::Fdb(name, mac, remote) => {
+            let fdb = &mut state.devices.get_mut(name).ok_or_else(refused)?.fdb;
+            if put {
+                replace_first(fdb, |(other, _)| other == mac);
+                fdb.insert((*mac, *remote));
+            } else {
+                fdb.remove(&(*mac, *remote));
+            }
         }
-        Change::PutRoute(route) => {
-            if *route.device != *name(3) {
-                device(state, &route.device)?;
+        Entry::Route(route) if put => {
+            if *route.device != *name(3) && !state.devices.contains_key(&route.device) {
+                return Err(refused());
             }
-            if let Some(first) = state
-                .routes
-                .iter()
-                .find(|other| other.dst == route.dst)
-                .cloned()
-            {
-                state.routes.remove(&first);
-            }
+            replace_first(&mut state.routes, |other| other.dst == route.dst);
             state.routes.insert(route.clone());
         }
-        Change::DeleteRoute(route) => {
+        Entry::Route(route) => {
             state.routes.remove(route);
         }
-        Change::SetTable(family, name) => {
-            state.tables.retain(|table| table.name != *name);
-            let is_it = |table: &&Table| table.family == *family && table.name == *name;
-            state
-                .tables
-                .push(wanted.tables.iter().find(is_it).ok_or("no table")?.clone());
+        Entry::Table(table) => {
+            state.tables.retain(|other| other.name != table.0.name);
+            if put {
+                state.tables.push(Table::clone(&table.0));
+            }
         }
-        Change::DeleteTable(_, name) => state.tables.retain(|table| table.name != *name),
     }
     Ok(())
+}
+
+/// The kernel replaces one of the entries with the same key.
+fn replace_first<E: Ord + Clone>(entries: &mut BTreeSet<E>, same_key: impl Fn(&E) -> bool) {
+    if let Some(first) = entries.iter().find(|entry| same_key(entry)).cloned() {
+        entries.remove(&first);
+    }
 }
 
 fn sorted(mut state: HostState) -> HostState {
@@ -202,44 +174,44 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn applying_the_difference_gives_what_is_wanted(
+    fn applying_the_difference_gives_the_wanted_state(
         wanted in any_state(false),
-        mut seen in any_state(true),
+        mut observed in any_state(true),
     ) {
-        for change in diff(&wanted, &seen) {
-            make(&mut seen, &wanted, &change).map_err(TestCaseError::fail)?;
+        for change in diff(&wanted, &observed) {
+            make(&mut observed, &change).map_err(TestCaseError::fail)?;
         }
-        // of several entries with one key the kernel chooses which one is replaced: one more look settles it
-        for change in diff(&wanted, &seen) {
-            make(&mut seen, &wanted, &change).map_err(TestCaseError::fail)?;
+        // the kernel chooses which of several entries with one key it replaces: the next pass mends the rest
+        for change in diff(&wanted, &observed) {
+            make(&mut observed, &change).map_err(TestCaseError::fail)?;
         }
-        prop_assert_eq!(diff(&wanted, &seen), vec![]);
-        prop_assert_eq!(sorted(seen), sorted(wanted));
+        prop_assert_eq!(diff(&wanted, &observed), vec![]);
+        prop_assert_eq!(sorted(observed), sorted(wanted));
     }
 
     #[test]
-    fn what_is_right_is_not_touched(wanted in any_state(false)) {
+    fn equal_states_need_no_change(wanted in any_state(false)) {
         prop_assert_eq!(diff(&wanted, &wanted), vec![]);
     }
 
     #[test]
-    fn unknown_peers_are_kept(wanted in any_state(false), seen in any_state(true)) {
-        let mut foundation = HostState { routes: BTreeSet::new(), ..wanted };
-        for device in foundation.devices.values_mut() {
+    fn peers_are_kept_while_the_leases_are_unknown(wanted in any_state(false), observed in any_state(true)) {
+        let mut node_setup = HostState { routes: BTreeSet::new(), ..wanted };
+        for device in node_setup.devices.values_mut() {
             device.neighbours.clear();
             device.fdb.clear();
         }
-        foundation.keep_peers_of(&seen);
+        node_setup.keep_peers_of(&observed);
         let removes_a_peer = |change: &Change| matches!(
             change,
-            Change::DeleteNeighbour(..) | Change::DeleteFdb(..) | Change::DeleteRoute(_)
+            Change::Delete(Entry::Neighbour(..) | Entry::Fdb(..) | Entry::Route(_))
         );
-        prop_assert!(!diff(&foundation, &seen).iter().any(removes_a_peer));
+        prop_assert!(!diff(&node_setup, &observed).iter().any(removes_a_peer));
     }
 }
 
 #[test]
-fn a_route_comes_after_what_it_needs_and_goes_before_it() {
+fn route_is_put_after_and_deleted_before_what_it_needs() {
     let mut peer = Device::bare(link(1, 1400, true));
     peer.neighbours.insert((ip(16), mac(7)));
     peer.fdb.insert((mac(7), ip(200)));
@@ -256,12 +228,18 @@ fn a_route_comes_after_what_it_needs_and_goes_before_it() {
         |changes: &[Change], is_it: fn(&Change) -> bool| changes.iter().position(is_it).unwrap();
     let join = diff(&with, &without);
     assert_eq!(
-        position(&join, |change| matches!(change, Change::PutRoute(_))),
+        position(&join, |change| matches!(
+            change,
+            Change::Put(Entry::Route(_))
+        )),
         join.len() - 1
     );
     let leave = diff(&without, &with);
     assert_eq!(
-        position(&leave, |change| matches!(change, Change::DeleteRoute(_))),
+        position(&leave, |change| matches!(
+            change,
+            Change::Delete(Entry::Route(_))
+        )),
         0
     );
 }

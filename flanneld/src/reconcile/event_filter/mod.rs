@@ -1,101 +1,49 @@
-//! Which of the kernel's notifications matter: those that contradict what is wanted. Our own changes come back as
-//! notifications too, and pods come and go all day; none of these is a reason to look at everything again.
+//! Decides which kernel notifications need a pass: those that contradict the wanted state. The
+//! daemon's own changes come back as notifications too, and pods come and go all the time: neither
+//! is a reason to read the host again.
+use super::{
+    observe::device_link,
+    ownership::{self, DeviceIndexes, Ownership},
+};
 use crate::{
-    model::host_state::{DeviceName, HostRoute, HostState},
-    reconcile::observe::device_link,
-    reconcile::ownership::{self, Indexes, Scope},
+    model::host_state::{Device, DeviceName, HostRoute, HostState},
     rules::nftables,
     underlay::Underlay,
 };
 use ipnetwork::IpNetwork;
-use linux_net::monitor::Event;
+use linux_net::{
+    address::Address, fdb::FdbEntry, link::Link, monitor::Event, neighbour::Neighbour, route::Route,
+};
+use netlink_packet_route::route::RouteHeader;
 use packet_filter::Family;
 use std::{net::Ipv4Addr, sync::Arc};
 
-/// What is wanted, and what it takes to recognise it in a notification.
-#[derive(Debug, Clone, Default)]
-pub struct View {
-    /// what is wanted
-    pub wanted: Arc<HostState>,
-    /// what is ours
-    pub scope: Scope,
-    /// our devices
-    pub indexes: Indexes,
-    /// the underlay in use; None if it is not there, and any link or address may bring it back
-    pub underlay: Option<Underlay>,
+/// The wanted state, and what recognises it in a notification.
+#[derive(Debug, Clone)]
+pub(crate) struct EventFilter {
+    pub(crate) wanted: Arc<HostState>,
+    pub(crate) ownership: Ownership,
+    pub(crate) indexes: DeviceIndexes,
+    /// None while it is missing: any link or address may then bring it back.
+    pub(crate) underlay: Option<Underlay>,
 }
 
-impl View {
-    /// True if the host may no longer be as it should be.
-    pub fn contradicts(&self, event: &Event) -> bool {
+impl EventFilter {
+    /// True if the host may differ from the wanted state after this event.
+    pub(crate) fn needs_pass(&self, event: &Event) -> bool {
         match event {
             Event::Overrun => true,
-            Event::Link(link) => match self.scope.device(&link.name) {
-                Some(name) => !self.wanted.devices.get(name).is_some_and(|wanted| {
-                    self.indexes.contains_key(&link.index)
-                        && device_link(link).settled_as(&wanted.link)
-                }),
-                None => self.underlay.as_ref().is_none_or(|underlay| {
-                    let same = link.name == underlay.name && link.mtu == underlay.mtu;
-                    (link.index == underlay.index || link.name == underlay.name)
-                        && !(same && link.index == underlay.index)
-                }),
-            },
-            Event::LinkGone { index, name } => {
-                self.indexes.contains_key(index)
-                    || self
-                        .scope
-                        .device(name)
-                        .is_some_and(|name| self.wanted.devices.contains_key(name))
-                    || self
-                        .underlay
-                        .as_ref()
-                        .is_some_and(|underlay| underlay.index == *index)
-            }
-            Event::Address(address, added) => match self.indexes.get(&address.index) {
-                Some(name) => self.scope.address(address).is_some_and(|net| {
-                    let device = self.wanted.devices.get(name);
-                    *added != device.is_some_and(|device| device.addresses.contains(&net))
-                }),
-                None => self
-                    .underlay
-                    .as_ref()
-                    .is_none_or(|underlay| underlay.index == address.index),
-            },
-            Event::Route(route, added) => {
-                // without an underlay, a default route may lead to one
-                let is_default = route.dst.prefix() == 0 && route.table == 254;
-                is_default && self.underlay.is_none()
-                    || match self.scope.route(route, |index| self.name_of(index)) {
-                        Some(ours) => *added != self.wanted.routes.contains(&ours),
-                        // whoever replaces a route of ours is heard, not the end of ours
-                        None => *added && route.table == 254 && self.wants_route_to(route.dst),
-                    }
-            }
-            Event::Neighbour(entry, added) => {
-                let Some(device) = self.device(entry.index) else {
-                    return false;
-                };
-                match ownership::neighbour(entry) {
-                    Some(pair) => *added != device.neighbours.contains(&pair),
-                    // one of ours is no longer permanent, or resolves to nothing
-                    None => device.neighbours.iter().any(|(ip, _)| *ip == entry.ip),
-                }
-            }
-            Event::Fdb(entry, added) => {
-                let Some(device) = self.device(entry.index) else {
-                    return false;
-                };
-                match ownership::fdb(entry) {
-                    Some(pair) => *added != device.fdb.contains(&pair),
-                    None => device.fdb.iter().any(|(mac, _)| *mac == entry.mac),
-                }
-            }
+            Event::Link(link) => self.link_differs(link),
+            Event::LinkGone { index, name } => self.link_matters(*index, name),
+            Event::Address(address, added) => self.address_differs(address, *added),
+            Event::Route(route, added) => self.route_differs(route, *added),
+            Event::Neighbour(entry, added) => self.neighbour_differs(entry, *added),
+            Event::Fdb(entry, added) => self.fdb_differs(entry, *added),
         }
     }
 
-    /// True if one of the changed tables is ours; None means that nobody knows which changed.
-    pub fn concerns_tables(&self, changed: Option<&[(Family, String)]>) -> bool {
+    /// True if one of the changed tables is ours. None: the notification does not say which.
+    pub(crate) fn concerns_tables(&self, changed: Option<&[(Family, String)]>) -> bool {
         changed.is_none_or(|changed| {
             changed
                 .iter()
@@ -103,30 +51,92 @@ impl View {
         })
     }
 
+    fn link_differs(&self, link: &Link) -> bool {
+        match self.ownership.device(&link.name) {
+            Some(name) => !self.wanted.devices.get(name).is_some_and(|wanted| {
+                self.indexes.contains_key(&link.index) && device_link(link).matches(&wanted.link)
+            }),
+            None => self.underlay.as_ref().is_none_or(|underlay| {
+                let unchanged = (link.index, &link.name, link.mtu)
+                    == (underlay.index, &underlay.name, underlay.mtu);
+                (link.index == underlay.index || link.name == underlay.name) && !unchanged
+            }),
+        }
+    }
+
+    fn link_matters(&self, index: u32, name: &str) -> bool {
+        let own = self.ownership.device(name);
+        self.indexes.contains_key(&index)
+            || own.is_some_and(|name| self.wanted.devices.contains_key(name))
+            || self.is_underlay(index)
+    }
+
+    fn address_differs(&self, address: &Address, added: bool) -> bool {
+        match self.indexes.get(&address.index) {
+            Some(name) => self.ownership.address(address).is_some_and(|net| {
+                let device = self.wanted.devices.get(name);
+                added != device.is_some_and(|device| device.addresses.contains(&net))
+            }),
+            None => self.underlay.is_none() || self.is_underlay(address.index),
+        }
+    }
+
+    fn route_differs(&self, route: &Route, added: bool) -> bool {
+        let in_main = route.table == u32::from(RouteHeader::RT_TABLE_MAIN);
+        // while the underlay is missing, a default route may lead to one
+        let leads_to_underlay = self.underlay.is_none() && in_main && route.dst.prefix() == 0;
+        let differs = match self.ownership.route(route, |index| self.name_of(index)) {
+            Some(own) => added != self.wanted.routes.contains(&own),
+            // a route that replaces ours is notified; the end of ours is not
+            None => added && in_main && self.wants_route_to(route.dst),
+        };
+        leads_to_underlay || differs
+    }
+
+    fn neighbour_differs(&self, entry: &Neighbour, added: bool) -> bool {
+        self.device(entry.index)
+            .is_some_and(|device| match ownership::neighbour(entry) {
+                Some(pair) => added != device.neighbours.contains(&pair),
+                // one of ours is no longer permanent, or has no MAC
+                None => device.neighbours.iter().any(|(ip, _)| *ip == entry.ip),
+            })
+    }
+
+    fn fdb_differs(&self, entry: &FdbEntry, added: bool) -> bool {
+        self.device(entry.index)
+            .is_some_and(|device| match ownership::fdb(entry) {
+                Some(pair) => added != device.fdb.contains(&pair),
+                None => device.fdb.iter().any(|(mac, _)| *mac == entry.mac),
+            })
+    }
+
     fn wants_route_to(&self, dst: IpNetwork) -> bool {
-        let least = HostRoute {
+        let first = HostRoute {
             dst,
             gateway: Ipv4Addr::UNSPECIFIED.into(),
             device: "".into(),
             onlink: false,
         };
-        let next = self.wanted.routes.range(least..).next();
+        let next = self.wanted.routes.range(first..).next();
         next.is_some_and(|route| route.dst == dst)
     }
 
-    fn device(&self, index: u32) -> Option<&crate::model::host_state::Device> {
+    fn device(&self, index: u32) -> Option<&Device> {
         self.wanted.devices.get(self.indexes.get(&index)?)
     }
 
+    fn is_underlay(&self, index: u32) -> bool {
+        let underlay = self.underlay.as_ref();
+        underlay.is_some_and(|underlay| underlay.index == index)
+    }
+
     fn name_of(&self, index: u32) -> Option<DeviceName> {
-        let over_underlay = || {
-            let underlay = self
-                .underlay
-                .as_ref()
-                .filter(|underlay| underlay.index == index)?;
-            Some(underlay.name.as_str().into())
-        };
-        self.indexes.get(&index).cloned().or_else(over_underlay)
+        let own = self.indexes.get(&index).cloned();
+        let underlay = self
+            .underlay
+            .as_ref()
+            .filter(|underlay| underlay.index == index);
+        own.or_else(|| underlay.map(|underlay| underlay.name.as_str().into()))
     }
 }
 

@@ -1,15 +1,14 @@
 use super::*;
 use crate::{
-    backend::peers::Ours,
-    model::host_state::{Device, DeviceKind, DeviceLink},
+    backend::fixtures,
+    model::{
+        self,
+        host_state::{DeviceKind, DeviceLink},
+    },
 };
 use linux_net::{
     Mac,
-    address::Address,
-    fdb::FdbEntry,
-    link::{Kind, Link, Vxlan},
-    neighbour::Neighbour,
-    route::Route,
+    link::{Kind, Vxlan},
 };
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -49,7 +48,7 @@ fn vxlan() -> Vxlan {
     }
 }
 
-fn view() -> View {
+fn filter() -> EventFilter {
     let mut device = Device::bare(DeviceLink {
         kind: DeviceKind::Vxlan(vxlan()),
         mtu: 1500,
@@ -70,18 +69,18 @@ fn view() -> View {
         .into(),
         tables: Vec::new(),
     };
-    View {
+    EventFilter {
         wanted: Arc::new(wanted),
-        scope: Scope {
-            names: vec!["flannel.1".into(), "flannel-v6.1".into()],
-            families: vec![Ours {
+        ownership: Ownership {
+            backend: fixtures::vxlan(),
+            families: vec![model::Family {
                 network: "10.244.0.0/16".parse().unwrap(),
                 subnet: "10.244.1.0/24".parse().unwrap(),
                 public_ip: ip("172.31.0.1"),
             }],
-            host_routes_over: None,
+            direct_routes_over: None,
         },
-        indexes: Indexes::from([(3, "flannel.1".into())]),
+        indexes: DeviceIndexes::from([(3, "flannel.1".into())]),
         underlay: Some(Underlay {
             index: 2,
             name: "eth0".to_owned(),
@@ -113,8 +112,8 @@ fn address(index: u32, net: &str) -> Address {
 }
 
 #[test]
-fn our_own_changes_are_quiet() {
-    let view = view();
+fn our_own_changes_need_no_pass() {
+    let filter = filter();
     for event in [
         Event::Link(link(3, "flannel.1", Kind::Vxlan(vxlan()))),
         Event::Address(address(3, "10.244.1.0/32"), true),
@@ -129,13 +128,13 @@ fn our_own_changes_are_quiet() {
             false,
         ),
     ] {
-        assert!(!view.contradicts(&event), "{event:?}");
+        assert!(!filter.needs_pass(&event), "{event:?}");
     }
 }
 
 #[test]
-fn pods_that_come_and_go_are_quiet() {
-    let view = view();
+fn pods_that_come_and_go_need_no_pass() {
+    let filter = filter();
     let mut pod_route = our_route();
     pod_route.oif = Some(9);
     pod_route.dst = "10.244.1.0/24".parse().unwrap();
@@ -149,13 +148,13 @@ fn pods_that_come_and_go_are_quiet() {
         Event::Neighbour(Neighbour::permanent(9, ip("10.244.1.7"), PEER), true),
         Event::Route(pod_route, true),
     ] {
-        assert!(!view.contradicts(&event), "{event:?}");
+        assert!(!filter.needs_pass(&event), "{event:?}");
     }
 }
 
 #[test]
-fn what_contradicts_is_heard() {
-    let view = view();
+fn contradicting_events_need_a_pass() {
+    let filter = filter();
     let down = Link {
         up: false,
         ..link(3, "flannel.1", Kind::Vxlan(vxlan()))
@@ -207,30 +206,30 @@ fn what_contradicts_is_heard() {
         Event::Fdb(FdbEntry::permanent(3, PEER, ip("172.31.0.2")), false),
         Event::Fdb(FdbEntry::permanent(3, PEER, ip("172.31.0.9")), true),
     ] {
-        assert!(view.contradicts(&event), "{event:?}");
+        assert!(filter.needs_pass(&event), "{event:?}");
     }
 }
 
 #[test]
-fn without_an_underlay_any_link_or_address_may_bring_it_back() {
-    let view = View {
+fn while_the_underlay_is_missing_any_link_or_address_needs_a_pass() {
+    let filter = EventFilter {
         underlay: None,
-        ..view()
+        ..filter()
     };
-    assert!(view.contradicts(&Event::Link(link(12, "eth0", Kind::Veth))));
-    assert!(view.contradicts(&Event::Address(address(12, "172.31.0.1/24"), true)));
-    assert!(view.contradicts(&Event::Route(
+    assert!(filter.needs_pass(&Event::Link(link(12, "eth0", Kind::Veth))));
+    assert!(filter.needs_pass(&Event::Address(address(12, "172.31.0.1/24"), true)));
+    assert!(filter.needs_pass(&Event::Route(
         Route::new("0.0.0.0/0".parse().unwrap()),
         true
     )));
 }
 
 #[test]
-fn only_our_tables_matter() {
-    let view = view();
-    assert!(view.concerns_tables(None));
-    assert!(view.concerns_tables(Some(&[(Family::Ip, "flannel-ipv4".to_owned())])));
-    assert!(!view.concerns_tables(Some(&[(Family::Ip6, "flannel-ipv4".to_owned())])));
-    assert!(!view.concerns_tables(Some(&[(Family::Ip, "cni_hostport".to_owned())])));
-    assert!(!view.concerns_tables(Some(&[])));
+fn only_our_tables_need_a_pass() {
+    let filter = filter();
+    assert!(filter.concerns_tables(None));
+    assert!(filter.concerns_tables(Some(&[(Family::Ip, "flannel-ipv4".to_owned())])));
+    assert!(!filter.concerns_tables(Some(&[(Family::Ip6, "flannel-ipv4".to_owned())])));
+    assert!(!filter.concerns_tables(Some(&[(Family::Ip, "cni_hostport".to_owned())])));
+    assert!(!filter.concerns_tables(Some(&[])));
 }

@@ -1,108 +1,121 @@
-//! What can be proved to be ours. Everything else on the host is a stranger's: it is not seen, so it is never changed.
+//! Decides which observed objects belong to flanneld. Objects that are not ours are never modified.
 use crate::{
-    backend::peers::Ours,
-    model::host_state::{DeviceName, HostRoute},
+    backend::{self, Backend, CandidateRoute},
+    model::{
+        Family,
+        host_state::{DeviceName, HostRoute},
+    },
 };
 use ipnetwork::IpNetwork;
-use linux_net::{address::Address, fdb::FdbEntry, neighbour::Neighbour, route::Route};
-use std::{collections::BTreeMap, net::IpAddr};
+use linux_net::{Mac, address::Address, fdb::FdbEntry, neighbour::Neighbour, route::Route};
+use netlink_packet_route::route::{RouteHeader, RouteProtocol, RouteType};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-/// RT_TABLE_MAIN, RTN_UNICAST, RTPROT_* of routes that the kernel made (linux/rtnetlink.h).
-const MAIN: u32 = 254;
-const UNICAST: u8 = 1;
-const BY_REDIRECT: u8 = 1;
-const BY_KERNEL: u8 = 2;
-const BY_BOOT: u8 = 3;
-const BY_RA: u8 = 9;
-/// The metric that the kernel gives an IPv6 route that asks for none.
+/// The metric that the kernel gives an IPv6 route without one (IP6_RT_PRIO_USER, net/ip6_route.h).
 const IP6_DEFAULT_METRIC: u32 = 1024;
-/// NUD_PERMANENT (linux/neighbour.h)
+/// NUD_PERMANENT (linux/neighbour.h).
 const PERMANENT: u16 = 0x80;
 
-/// By what we know what is ours.
-#[derive(Debug, Clone, Default)]
-pub struct Scope {
-    /// our devices' names
-    pub names: Vec<DeviceName>,
-    /// our families
-    pub families: Vec<Ours>,
-    /// where the backend makes routes that are not over our devices: the interface over which it makes them
-    pub host_routes_over: Option<DeviceName>,
+/// What recognises our objects.
+#[derive(Debug, Clone)]
+pub(crate) struct Ownership {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) families: Vec<Family>,
+    /// The interface over which direct routes are ours, once this node has made any.
+    pub(crate) direct_routes_over: Option<DeviceName>,
 }
 
-/// Our devices that are there, by ifindex.
-pub type Indexes = BTreeMap<u32, DeviceName>;
+/// Our devices on the host, by ifindex.
+pub(crate) type DeviceIndexes = BTreeMap<u32, DeviceName>;
 
-impl Scope {
-    /// Our name for it, if the name is one of ours.
-    pub fn device(&self, name: &str) -> Option<&DeviceName> {
-        self.names.iter().find(|ours| &***ours == name)
+impl Ownership {
+    /// Our name for a device, if the name is one of ours.
+    pub(crate) fn device(&self, name: &str) -> Option<&DeviceName> {
+        let mut names = self.backend.device_names().iter();
+        names.find(|own| &***own == name)
     }
 
-    /// A route to a peer: over our device and inside the cluster's network, or in exactly the shape of a vxlan route
-    /// (then also one of an earlier network); or, where the backend makes such, a host route over the underlay.
-    pub fn route(
+    /// A route to a peer: one over a device of ours or over the underlay, with a shape that the
+    /// backend makes. `name_of` gives the name of one of these interfaces.
+    pub(crate) fn route(
         &self,
-        route: &Route,
+        observed: &Route,
         name_of: impl Fn(u32) -> Option<DeviceName>,
     ) -> Option<HostRoute> {
-        let (gateway, oif) = (route.gateway?, route.oif?);
-        let plain = route.table == MAIN
-            && route.kind == UNICAST
-            && route.dst.prefix() > 0
-            && !matches!(route.protocol, BY_REDIRECT | BY_KERNEL | BY_RA)
-            && (route.priority == 0 || route.dst.is_ipv6() && route.priority == IP6_DEFAULT_METRIC);
-        if !plain {
-            return None;
-        }
-        let device = name_of(oif)?;
-        let ours = if self.device(&device).is_some() {
-            self.inside(route.dst) || route.onlink && gateway == route.dst.network()
-        } else {
-            self.host_routes_over.as_ref() == Some(&device)
-                && !route.onlink
-                && route.protocol == BY_BOOT
-                && self.is_peer_subnet(route.dst)
+        let route = host_route(observed, name_of)?;
+        let over_own_device = self.device(&route.device).is_some();
+        let over_known_device =
+            over_own_device || self.direct_routes_over.as_ref() == Some(&route.device);
+        let candidate = CandidateRoute {
+            route: &route,
+            observed,
+            over_own_device,
+            families: &self.families,
         };
-        ours.then_some(HostRoute {
-            dst: route.dst,
-            gateway,
-            device,
-            onlink: route.onlink,
-        })
+        (over_known_device && self.backend.owns_route(&candidate)).then_some(route)
     }
 
-    /// An address of ours on one of our devices: IPv4 inside the network, any IPv6 but link-local ones.
-    pub fn address(&self, address: &Address) -> Option<IpNetwork> {
-        match address.net.ip() {
-            IpAddr::V4(_) => self.inside(address.net).then_some(address.net),
-            IpAddr::V6(ip) => (!ip.is_unicast_link_local()).then_some(address.net),
-        }
-    }
-
-    fn inside(&self, net: IpNetwork) -> bool {
-        self.families
-            .iter()
-            .any(|ours| ours.network.contains(net.ip()) && net.prefix() > ours.network.prefix())
-    }
-
-    fn is_peer_subnet(&self, net: IpNetwork) -> bool {
-        self.families.iter().any(|ours| {
-            ours.network.contains(net.ip())
-                && net.prefix() == ours.subnet.prefix()
-                && net != ours.subnet
-        })
+    /// An address on one of our devices: IPv4 inside the network, IPv6 except link-local.
+    pub(crate) fn address(&self, address: &Address) -> Option<IpNetwork> {
+        let is_ours = match address.net.ip() {
+            IpAddr::V4(_) => self
+                .families
+                .iter()
+                .any(|family| family.contains(address.net)),
+            IpAddr::V6(ip) => !ip.is_unicast_link_local(),
+        };
+        is_ours.then_some(address.net)
     }
 }
 
-/// A neighbour as a backend makes them.
-pub fn neighbour(entry: &Neighbour) -> Option<(IpAddr, linux_net::Mac)> {
+/// True if the route has the shape of a direct route to a peer of these families, whichever backend
+/// and interface it is of.
+pub(crate) fn is_direct_route(observed: &Route, families: &[Family]) -> bool {
+    host_route(observed, |_| Some("underlay".into())).is_some_and(|route| {
+        backend::is_direct_route(&CandidateRoute {
+            route: &route,
+            observed,
+            over_own_device: false,
+            families,
+        })
+    })
+}
+
+/// A route that any backend might have made, in the form of a plan.
+fn host_route(observed: &Route, name_of: impl Fn(u32) -> Option<DeviceName>) -> Option<HostRoute> {
+    if !may_be_ours(observed) {
+        return None;
+    }
+    Some(HostRoute {
+        dst: observed.dst,
+        gateway: observed.gateway?,
+        device: name_of(observed.oif?)?,
+        onlink: observed.onlink,
+    })
+}
+
+/// Unicast, in the main table, not a default route, without metric, and not made by the kernel.
+fn may_be_ours(route: &Route) -> bool {
+    let by_kernel = [
+        RouteProtocol::IcmpRedirect,
+        RouteProtocol::Kernel,
+        RouteProtocol::Ra,
+    ];
+    route.table == u32::from(RouteHeader::RT_TABLE_MAIN)
+        && route.kind == u8::from(RouteType::Unicast)
+        && route.dst.prefix() > 0
+        && !by_kernel.contains(&route.protocol.into())
+        && (route.priority == 0 || route.dst.is_ipv6() && route.priority == IP6_DEFAULT_METRIC)
+}
+
+/// A neighbour as a backend makes it: permanent.
+pub(crate) fn neighbour(entry: &Neighbour) -> Option<(IpAddr, Mac)> {
     Some((entry.ip, entry.mac?)).filter(|_| entry.state & PERMANENT != 0)
 }
 
-/// A forwarding entry as a backend makes them: permanent, for one device's MAC (not the zero or a group address).
-pub fn fdb(entry: &FdbEntry) -> Option<(linux_net::Mac, IpAddr)> {
-    let unicast = entry.mac.0[0] & 1 == 0 && entry.mac != linux_net::Mac::default();
+/// An FDB entry as a backend makes it: permanent, for the MAC of one device (not zero, not a group).
+pub(crate) fn fdb(entry: &FdbEntry) -> Option<(Mac, IpAddr)> {
+    let unicast = entry.mac.0[0] & 1 == 0 && entry.mac != Mac::default();
     Some((entry.mac, entry.dst?)).filter(|_| unicast && entry.state & PERMANENT != 0)
 }
 

@@ -1,21 +1,22 @@
 use super::*;
+use crate::backend::fixtures;
 
-fn scope() -> Scope {
-    Scope {
-        names: vec!["flannel.1".into(), "flannel-v6.1".into()],
+fn ownership() -> Ownership {
+    Ownership {
+        backend: fixtures::vxlan(),
         families: vec![
-            Ours {
+            Family {
                 network: "10.244.0.0/16".parse().unwrap(),
                 subnet: "10.244.1.0/24".parse().unwrap(),
                 public_ip: "172.31.0.1".parse().unwrap(),
             },
-            Ours {
+            Family {
                 network: "fd00:10:244::/48".parse().unwrap(),
                 subnet: "fd00:10:244:1::/64".parse().unwrap(),
                 public_ip: "fd31::1".parse().unwrap(),
             },
         ],
-        host_routes_over: None,
+        direct_routes_over: None,
     }
 }
 
@@ -27,7 +28,7 @@ fn route(dst: &str, gateway: &str, oif: u32) -> Route {
     route
 }
 
-fn is_ours(scope: &Scope, route: &Route) -> bool {
+fn is_ours(ownership: &Ownership, route: &Route) -> bool {
     let names = [(2, "eth0"), (3, "flannel.1"), (4, "flannel-v6.1")];
     let name = |index| {
         names
@@ -35,35 +36,38 @@ fn is_ours(scope: &Scope, route: &Route) -> bool {
             .find(|(at, _)| *at == index)
             .map(|(_, name)| (*name).into())
     };
-    scope.route(route, name).is_some()
+    ownership.route(route, name).is_some()
 }
 
 #[test]
-fn routes_over_our_devices() {
-    let scope = scope();
-    assert!(is_ours(&scope, &route("10.244.2.0/24", "10.244.2.0", 3)));
+fn routes_over_our_devices_are_ours() {
+    let ownership = ownership();
+    assert!(is_ours(
+        &ownership,
+        &route("10.244.2.0/24", "10.244.2.0", 3)
+    ));
     assert!(
-        is_ours(&scope, &route("10.244.2.0/24", "10.244.9.9", 3)),
+        is_ours(&ownership, &route("10.244.2.0/24", "10.244.9.9", 3)),
         "a wrong next hop"
     );
     assert!(
-        is_ours(&scope, &route("10.42.2.0/24", "10.42.2.0", 3)),
+        is_ours(&ownership, &route("10.42.2.0/24", "10.42.2.0", 3)),
         "of an earlier network"
     );
     let mut v6 = route("fd00:10:244:2::/64", "fd00:10:244:2::", 4);
     v6.priority = IP6_DEFAULT_METRIC;
-    assert!(is_ours(&scope, &v6));
+    assert!(is_ours(&ownership, &v6));
 }
 
 #[test]
-fn strangers_are_not_seen() {
-    let scope = scope();
+fn foreign_routes_are_not_ours() {
+    let ownership = ownership();
     let good = route("10.244.2.0/24", "10.244.2.0", 3);
     let without_gateway = Route {
         gateway: None,
         ..good.clone()
     };
-    for (stranger, why) in [
+    for (foreign, why) in [
         (
             route("10.244.2.0/24", "172.31.0.254", 2),
             "over the underlay",
@@ -97,7 +101,7 @@ fn strangers_are_not_seen() {
         ),
         (
             Route {
-                protocol: BY_KERNEL,
+                protocol: RouteProtocol::Kernel.into(),
                 ..good.clone()
             },
             "the kernel's",
@@ -110,18 +114,21 @@ fn strangers_are_not_seen() {
             "over a device that is not there",
         ),
     ] {
-        assert!(!is_ours(&scope, &stranger), "{why}");
+        assert!(!is_ours(&ownership, &foreign), "{why}");
     }
 }
 
 #[test]
-fn routes_over_the_underlay_only_where_a_backend_makes_them() {
-    let scope = Scope {
-        host_routes_over: Some("eth0".into()),
-        ..scope()
+fn routes_over_the_underlay_are_ours_only_if_this_node_made_direct_routes() {
+    let ownership = Ownership {
+        direct_routes_over: Some("eth0".into()),
+        ..ownership()
     };
-    assert!(is_ours(&scope, &route("10.244.2.0/24", "172.31.0.2", 2)));
-    for stranger in [
+    assert!(is_ours(
+        &ownership,
+        &route("10.244.2.0/24", "172.31.0.2", 2)
+    ));
+    for foreign in [
         route("10.244.2.0/25", "172.31.0.2", 2),
         route("10.244.1.0/24", "172.31.0.2", 2),
         route("192.168.7.0/24", "172.31.0.2", 2),
@@ -134,15 +141,15 @@ fn routes_over_the_underlay_only_where_a_backend_makes_them() {
             ..route("10.244.2.0/24", "172.31.0.2", 2)
         },
     ] {
-        assert!(!is_ours(&scope, &stranger), "{stranger:?}");
+        assert!(!is_ours(&ownership, &foreign), "{foreign:?}");
     }
 }
 
 #[test]
-fn addresses_inside_the_network() {
+fn addresses_inside_the_network_are_ours() {
     let on = |net: &str| {
         let net = net.parse().unwrap();
-        scope()
+        ownership()
             .address(&Address {
                 index: 3,
                 net,
@@ -157,7 +164,7 @@ fn addresses_inside_the_network() {
 }
 
 #[test]
-fn entries_that_a_backend_would_make() {
+fn permanent_unicast_entries_are_ours() {
     let mac = linux_net::Mac([2, 0, 0, 0, 0, 1]);
     let entry = |mac, state| {
         let dst = "172.31.0.2".parse().unwrap();

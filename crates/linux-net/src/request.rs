@@ -1,38 +1,40 @@
-//! A request as it is laid out for the kernel.
+//! A request that is ready to be sent, and how requests are laid out for the kernel.
 
-use super::datagram::HEADER;
+use crate::answer::HEADER;
 use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE,
     NLM_F_REQUEST,
 };
 use std::{os::fd::OwnedFd, sync::Arc};
 
-/// A request of any message family, ready to be sent.
+/// A request that is ready to be sent: built by `link::`, `address::`, `route::`, `neighbour::`, `fdb::`, `bridge_vlan::`,
+/// `tc::`.
 #[derive(Debug, Clone)]
 pub struct Request {
+    /// RTM_*
     kind: u16,
-    mode: Mode,
+    /// NLM_F_* besides REQUEST and ACK
+    flags: u16,
     /// everything after the netlink header
     body: Vec<u8>,
+    /// for errors: "add route 10.1.0.0/16 via 10.1.0.1"
     what: String,
-    /// the namespace whose descriptor number is in `body`: open as long as the request lives
+    /// a namespace whose descriptor's number stands in `body`: open as long as the request lives
     _namespace: Option<Arc<OwnedFd>>,
 }
 
-/// What the kernel does if the object is or is not there (`NLM_F_*`).
+/// What to do about an object that is or is not there (NLM_F_*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// CREATE and EXCL: EEXIST if it is there.
+pub(crate) enum Mode {
+    /// It must not be there.
     Create,
-    /// CREATE alone: what is there stays.
-    Ensure,
-    /// CREATE and REPLACE: what is there is replaced.
+    /// Make it, or make it so.
     Replace,
-    /// CREATE and APPEND: the new one comes behind those that are there.
+    /// Make it, behind those that are there.
     Append,
-    /// No flag: changes, deletions and look-ups.
+    /// It must be there (changes, deletions), or is only looked up.
     Existing,
-    /// DUMP: all objects are listed.
+    /// All of them.
     Dump,
 }
 
@@ -40,7 +42,6 @@ impl Mode {
     fn flags(self) -> u16 {
         match self {
             Mode::Create => NLM_F_CREATE | NLM_F_EXCL,
-            Mode::Ensure => NLM_F_CREATE,
             Mode::Replace => NLM_F_CREATE | NLM_F_REPLACE,
             Mode::Append => NLM_F_CREATE | NLM_F_APPEND,
             Mode::Existing => 0,
@@ -50,16 +51,14 @@ impl Mode {
 }
 
 impl Request {
-    /// `kind` is the message type, `message` what follows the netlink header, `what` begins the texts of errors: "add route
-    /// 10.1.0.0/16 via 10.1.0.1".
-    pub fn new(kind: u16, mode: Mode, message: &impl Emitable, what: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: u16, mode: Mode, message: &impl Emitable, what: String) -> Self {
         let mut body = vec![0; message.buffer_len()];
         message.emit(&mut body);
         Self {
             kind,
-            mode,
+            flags: mode.flags(),
             body,
-            what: what.into(),
+            what,
             _namespace: None,
         }
     }
@@ -70,31 +69,32 @@ impl Request {
         self
     }
 
-    /// The text that begins its errors.
+    /// What it does, for logs.
     pub fn what(&self) -> &str {
         &self.what
     }
 
+    /// What follows the netlink header.
     #[cfg(test)]
     pub(crate) fn body(&self) -> Vec<u8> {
         self.body.clone()
     }
 
-    /// Bytes on the wire, padding included.
-    pub(super) fn len(&self) -> usize {
+    /// Its size on the wire, padding included.
+    pub(crate) fn len(&self) -> usize {
         (HEADER + self.body.len()).next_multiple_of(4)
     }
 
-    /// Appends the message to `packet`; `ack` asks for an answer on success too.
-    pub(super) fn put(&self, packet: &mut Vec<u8>, sequence: u32, ack: bool) {
+    /// Lays it out behind what is in `packet`; `ack` asks for an answer even if all is well.
+    pub(crate) fn put(&self, packet: &mut Vec<u8>, sequence: u32, ack: bool) {
         let start = packet.len();
-        let flags = NLM_F_REQUEST | self.mode.flags() | if ack { NLM_F_ACK } else { 0 };
+        let flags = NLM_F_REQUEST | self.flags | if ack { NLM_F_ACK } else { 0 };
         let length = (HEADER + self.body.len()) as u32;
         packet.extend_from_slice(&length.to_ne_bytes());
         packet.extend_from_slice(&self.kind.to_ne_bytes());
         packet.extend_from_slice(&flags.to_ne_bytes());
         packet.extend_from_slice(&sequence.to_ne_bytes());
-        // the port: the kernel fills it in
+        // the port: the kernel knows it
         packet.extend_from_slice(&0u32.to_ne_bytes());
         packet.extend_from_slice(&self.body);
         packet.resize(start + self.len(), 0);

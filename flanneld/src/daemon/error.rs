@@ -1,0 +1,49 @@
+//! Why the daemon ends.
+use crate::{backend, cli::options, reconcile, subnet, underlay};
+use std::io;
+
+/// Every error here ends the daemon; systemd or Kubernetes starts it again.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// The system refuses threads or descriptors.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
+    #[error("cannot listen for signals: {0}")]
+    Signals(#[source] io::Error),
+    /// The admin endpoint cannot be bound.
+    #[error("{0}")]
+    Admin(String),
+    #[error("the health port was closed")]
+    AdminClosed,
+    /// The options name no usable subnet manager.
+    #[error("{0}")]
+    SubnetManager(String),
+    /// An option has a value that cannot be used.
+    #[error(transparent)]
+    Options(#[from] options::Error),
+    /// The network configuration or a lease cannot be had.
+    #[error(transparent)]
+    Subnet(#[from] subnet::Error),
+    /// Upstream's words, its grammar included.
+    #[error("none defined stack: the network configuration enables neither IPv4 nor IPv6")]
+    NoFamily,
+    /// The host's network cannot be read.
+    #[error(transparent)]
+    Netlink(#[from] linux_net::Error),
+    /// No interface is usable as underlay.
+    #[error(transparent)]
+    Underlay(#[from] underlay::error::Error),
+    /// The network configuration names no backend, or one that cannot be used.
+    #[error(transparent)]
+    Backend(#[from] backend::Error),
+    /// The reconciler cannot go on.
+    #[error(transparent)]
+    Reconcile(#[from] reconcile::Error),
+    /// Upstream's words.
+    #[error("Lease has been revoked. Shutting down daemon.")]
+    Revoked,
+    #[error("the subnet manager stopped")]
+    SubnetManagerStopped,
+    #[error("the reconciler stopped")]
+    ReconcilerStopped,
+}

@@ -1,0 +1,101 @@
+//! Start-up: the network configuration, the underlay, the backend and the lease, in this order; then
+//! the tasks that run side by side.
+use super::{Error, status::Status, subnet_manager, tasks};
+use crate::{
+    backend::{self, Backend, NodeIdentity},
+    cli::options::Options,
+    files::node_state::NodeState,
+    model::{Subnets, network_config::NetworkConfig},
+    reconcile::{Kernel, Reconciler, Settings},
+    subnet::SubnetManager,
+    underlay,
+};
+use linux_net::link::Link;
+use std::{path::Path, sync::Arc};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+pub(super) async fn run(options: &Options, status: &watch::Sender<Status>) -> Result<(), Error> {
+    let chosen = subnet_manager::choose(options)
+        .await
+        .map_err(Error::SubnetManager)?;
+    let manager = &*chosen.manager;
+    info!("leases come from the {}", manager.describe());
+    let config = network_config(manager, status).await?;
+    let selector = options
+        .underlay
+        .selector(config.enable_ipv4, config.enable_ipv6)?;
+    let mut kernel = Kernel::open()?;
+    let host = kernel.host_network(selector.can_reach)?;
+    let underlay = underlay::select(&selector, &host)?;
+    info!("the underlay is {underlay}");
+    let mut node = NodeState::load(&options.node.state_file);
+    let backend = build_backend(&config, &mut node, &host.links, &options.node.state_file)?;
+    announce_waiting(
+        status,
+        format!("for a lease from the {}", manager.describe()),
+    );
+    let attrs = backend.lease_attrs(&underlay);
+    let previous = previous_subnets(&options.node.subnet_file);
+    let own = manager.acquire(&attrs, previous).await?;
+    info!("this node has {}", own.subnets.cidrs());
+    let settings = Settings {
+        config,
+        backend: backend.clone(),
+        selector,
+        rules: options.rules.settings(),
+        subnet_file: options.node.subnet_file.clone(),
+        had_direct_routes: node.host_routes(),
+    };
+    let reconciler = Reconciler::new(settings, kernel, underlay.clone());
+    tasks::run(manager, backend, reconciler, own, underlay, status).await
+}
+
+async fn network_config(
+    manager: &dyn SubnetManager,
+    status: &watch::Sender<Status>,
+) -> Result<NetworkConfig, Error> {
+    let source = manager.describe();
+    announce_waiting(
+        status,
+        format!("for the network configuration from the {source}"),
+    );
+    let config = manager.network_config().await?;
+    if config.enable_ipv4 || config.enable_ipv6 {
+        Ok(config)
+    } else {
+        Err(Error::NoFamily)
+    }
+}
+
+/// Builds the backend and stores what identifies this node before anything is published or made.
+fn build_backend(
+    config: &NetworkConfig,
+    node: &mut NodeState,
+    links: &[Link],
+    state_file: &Path,
+) -> Result<Arc<dyn Backend>, Error> {
+    let backend = backend::build(config, &mut NodeIdentity { state: node, links })?;
+    if backend.makes_direct_routes() {
+        node.set_host_routes();
+    }
+    if let Err(error) = node.save() {
+        warn!(
+            "cannot write {}: {error}; after a reboot peers see new MAC addresses",
+            state_file.display()
+        );
+    }
+    Ok(backend)
+}
+
+fn announce_waiting(status: &watch::Sender<Status>, what: String) {
+    let waiting = Status::waiting(what);
+    waiting.announce(&status.send_replace(waiting.clone()));
+}
+
+/// The subnets of an earlier run, which this node asks for again. Without a readable file there are
+/// none.
+fn previous_subnets(path: &Path) -> Subnets {
+    let text = std::fs::read(path).unwrap_or_default();
+    Subnets::from(&subnet_env::previous(&String::from_utf8_lossy(&text)))
+}

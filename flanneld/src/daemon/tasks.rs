@@ -1,0 +1,105 @@
+//! What runs side by side once this node has a lease: the reconciler, the lease keeper, the backend's
+//! data path, and the status report. The first one that ends, ends the daemon.
+use super::{Error, lease_keeper::LeaseKeeper, status::Status};
+use crate::{
+    backend::{Backend, PlannedPeer},
+    model::lease::Lease,
+    reconcile::{EventLoop, Notifications, Outcome, Reconciler},
+    subnet::{Session, SubnetManager},
+    underlay::Underlay,
+};
+use std::{convert::Infallible, sync::Arc};
+use tokio::sync::watch;
+
+pub(super) async fn run(
+    manager: &dyn SubnetManager,
+    backend: Arc<dyn Backend>,
+    reconciler: Reconciler,
+    own: Lease,
+    underlay: Underlay,
+    status: &watch::Sender<Status>,
+) -> Result<(), Error> {
+    let own = watch::Sender::new(own);
+    let leases = watch::Sender::new(None);
+    let node_ready = watch::Sender::new(false);
+    let peers = watch::Sender::new(Arc::default());
+    let (outcome_sender, outcomes) = watch::channel(None);
+    let event_loop = EventLoop {
+        reconciler,
+        notifications: Notifications::open()?,
+        own: own.subscribe(),
+        leases: leases.subscribe(),
+        outcomes: outcome_sender,
+    };
+    let keeper = LeaseKeeper {
+        manager,
+        backend: backend.clone(),
+        underlay,
+        own: own.clone(),
+        outcomes: outcomes.clone(),
+    };
+    let session = Session {
+        own: own.clone(),
+        leases,
+        node_ready: node_ready.subscribe(),
+    };
+    let report = Report {
+        outcomes,
+        own: own.subscribe(),
+        node_ready,
+        peers: peers.clone(),
+        status,
+    };
+    let ended: Result<Infallible, Error> = tokio::select! {
+        ended = event_loop.run() => ended.map_err(Error::from),
+        ended = keeper.run(session) => ended,
+        ended = backend.data_path(peers.subscribe()) => ended.map_err(Error::from),
+        ended = report.run() => ended,
+    };
+    ended.map(|never| match never {})
+}
+
+/// Passes the outcome of each pass on: to the status, to the subnet manager whether the node's own
+/// network is in place, to the backend's data path the peers.
+struct Report<'a> {
+    outcomes: watch::Receiver<Option<Outcome>>,
+    own: watch::Receiver<Lease>,
+    node_ready: watch::Sender<bool>,
+    peers: watch::Sender<Arc<[PlannedPeer]>>,
+    status: &'a watch::Sender<Status>,
+}
+
+impl Report<'_> {
+    async fn run(mut self) -> Result<Infallible, Error> {
+        loop {
+            let changed = self.outcomes.changed().await;
+            changed.map_err(|_| Error::ReconcilerStopped)?;
+            let outcome = self.outcomes.borrow_and_update().clone();
+            if let Some(outcome) = outcome {
+                self.publish(&outcome);
+            }
+        }
+    }
+
+    fn publish(&self, outcome: &Outcome) {
+        replace_if_changed(&self.node_ready, outcome.node_ready);
+        if let Some(peers) = &outcome.peers {
+            replace_if_changed(&self.peers, peers.clone());
+        }
+        let status = Status::of(outcome, self.own.borrow().subnets.cidrs());
+        let before = self.status.borrow().clone();
+        if replace_if_changed(self.status, status.clone()) {
+            status.announce(&before);
+        }
+    }
+}
+
+fn replace_if_changed<T: PartialEq>(sender: &watch::Sender<T>, value: T) -> bool {
+    sender.send_if_modified(|current| {
+        let changed = *current != value;
+        if changed {
+            *current = value;
+        }
+        changed
+    })
+}

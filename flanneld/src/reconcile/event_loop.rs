@@ -1,0 +1,205 @@
+//! The loop: a pass at the start, for each new snapshot of the leases, for each notification that
+//! contradicts the wanted state, when a failed change is due again, and on a slow timer.
+use super::{
+    Error, event_filter::EventFilter, outcome::Outcome, pass::Reconciler, rate_limiter::RateLimiter,
+};
+use crate::{
+    files::subnet_env,
+    model::lease::{Lease, Leases},
+};
+use linux_net::monitor::Monitor;
+use packet_filter::NftMonitor;
+use std::{
+    convert::Infallible,
+    io,
+    os::fd::{AsFd, AsRawFd},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::watch,
+    time::{sleep, sleep_until},
+};
+use tracing::warn;
+
+/// Passes without any notification.
+const SLOW_INTERVAL: Duration = Duration::from_secs(60);
+/// Delay for the rest of a burst of notifications: a device that is deleted takes many entries along.
+const BURST_DELAY: Duration = Duration::from_millis(2);
+/// How often subnet.env is compared.
+const SUBNET_FILE_INTERVAL: Duration = Duration::from_secs(1);
+/// Delay after the host could not be read.
+const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// Passes in a row of which each only confirms the last one's changes.
+const CONFIRMING_PASSES: u32 = 3;
+
+/// The kernel's notifications.
+pub(crate) struct Notifications {
+    net: AsyncFd<Monitor>,
+    nft: Option<AsyncFd<NftMonitor>>,
+}
+
+impl Notifications {
+    /// Opens both sockets in the calling thread's network namespace. On a kernel without nftables
+    /// only the first one.
+    pub(crate) fn open() -> Result<Notifications, Error> {
+        let net = register(Monitor::open()?)?;
+        let nft = match NftMonitor::open() {
+            Ok(monitor) => Some(register(monitor)?),
+            Err(error) => {
+                warn!("{error}: changes of the rules are noticed once a minute only");
+                None
+            }
+        };
+        Ok(Notifications { net, nft })
+    }
+
+    /// Waits for a notification that needs a pass.
+    async fn wait(&mut self, filter: &EventFilter) -> Result<(), Error> {
+        loop {
+            let Notifications { net, nft } = self;
+            let nft_ready = async {
+                match nft {
+                    Some(nft) => nft.readable().await.map(|mut ready| ready.clear_ready()),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                ready = net.readable() => ready.map_err(Error::Watch)?.clear_ready(),
+                ready = nft_ready => ready.map_err(Error::Watch)?,
+            }
+            if self.drain(Some(filter))? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads every waiting notification; true if `filter` says that one needs a pass.
+    fn drain(&mut self, filter: Option<&EventFilter>) -> Result<bool, Error> {
+        let mut needs_pass = false;
+        loop {
+            let events = self.net.get_mut().events()?;
+            if events.is_empty() {
+                break;
+            }
+            if let Some(filter) = filter.filter(|_| !needs_pass) {
+                needs_pass = events.iter().any(|event| filter.needs_pass(event));
+            }
+        }
+        if let Some(nft) = &mut self.nft {
+            let changed = nft.get_mut().changed()?;
+            needs_pass |= filter.is_some_and(|filter| filter.concerns_tables(changed.as_deref()));
+        }
+        Ok(needs_pass)
+    }
+}
+
+#[allow(
+    deprecated,
+    reason = "its successor is unsafe: the caller promises that the descriptor stays open and the same, as monitors' do"
+)]
+fn register<T: AsRawFd + AsFd>(monitor: T) -> Result<AsyncFd<T>, Error> {
+    AsyncFd::with_interest(monitor, Interest::READABLE)
+        .map_err(|error| Error::Watch(io::Error::from(error)))
+}
+
+/// The loop and its channels.
+pub(crate) struct EventLoop {
+    pub(crate) reconciler: Reconciler,
+    pub(crate) notifications: Notifications,
+    /// This node's lease.
+    pub(crate) own: watch::Receiver<Lease>,
+    /// Every lease; None until the first whole snapshot.
+    pub(crate) leases: watch::Receiver<Option<Leases>>,
+    /// The outcome of each pass.
+    pub(crate) outcomes: watch::Sender<Option<Outcome>>,
+}
+
+impl EventLoop {
+    /// Runs until it is dropped. Fails only with an error that no further pass can mend.
+    pub(crate) async fn run(mut self) -> Result<Infallible, Error> {
+        let file: PathBuf = self.reconciler.subnet_file().to_owned();
+        let mut limiter = RateLimiter::new(Instant::now());
+        let mut confirming = 0;
+        loop {
+            sleep(limiter.take(Instant::now())).await;
+            // the pass sees what was notified until now
+            self.notifications.drain(None)?;
+            let own = self.own.borrow_and_update().clone();
+            let snapshot = self.leases.borrow_and_update().clone();
+            let start = Instant::now();
+            let (reconciler, outcome) = pass(self.reconciler, own, snapshot).await?;
+            self.reconciler = reconciler;
+            let duration = start.elapsed();
+            let Some(outcome) = self.publish(outcome).await else {
+                continue;
+            };
+            confirming = if outcome.changed { confirming + 1 } else { 0 };
+            if (1..CONFIRMING_PASSES).contains(&confirming) {
+                continue;
+            }
+            confirming = 0;
+            let slow = Instant::now() + SLOW_INTERVAL;
+            let retry_at = outcome.retry_at.unwrap_or(slow).min(slow);
+            tokio::select! {
+                changed = self.leases.changed() => {
+                    changed.map_err(|_| Error::NoSubnetManager)?;
+                    // when thousands of nodes join one by one, passes take half of a processor
+                    sleep(duration).await;
+                }
+                changed = self.own.changed() => changed.map_err(|_| Error::NoSubnetManager)?,
+                notified = self.notifications.wait(&outcome.filter) => {
+                    notified?;
+                    sleep(BURST_DELAY).await;
+                }
+                () = sleep_until(retry_at.into()) => {}
+                () = subnet_file_changed(&file, outcome.subnet_env.as_deref()) => {}
+            }
+        }
+    }
+
+    /// Publishes the outcome. None, after a delay, if the host could not be read.
+    async fn publish(&self, outcome: linux_net::Result<Outcome>) -> Option<Outcome> {
+        match outcome {
+            Ok(outcome) => {
+                self.outcomes.send_replace(Some(outcome.clone()));
+                Some(outcome)
+            }
+            Err(error) => {
+                warn!("cannot read the host's network: {error}; retrying");
+                self.outcomes.send_modify(|outcome| {
+                    if let Some(outcome) = outcome {
+                        outcome.node_ready = false;
+                    }
+                });
+                sleep(READ_RETRY_DELAY).await;
+                None
+            }
+        }
+    }
+}
+
+/// Runs a pass on another thread: with thousands of new peers it takes a second or two, and the
+/// daemon answers probes and signals meanwhile.
+async fn pass(
+    mut reconciler: Reconciler,
+    own: Lease,
+    snapshot: Option<Leases>,
+) -> Result<(Reconciler, linux_net::Result<Outcome>), Error> {
+    let passed = tokio::task::spawn_blocking(move || {
+        let outcome = reconciler.pass(&own, snapshot.as_ref());
+        (reconciler, outcome)
+    });
+    Ok(passed.await?)
+}
+
+/// Waits until subnet.env differs from `content`; without content, until the write may be retried.
+async fn subnet_file_changed(path: &Path, content: Option<&str>) {
+    loop {
+        sleep(SUBNET_FILE_INTERVAL).await;
+        if !content.is_some_and(|content| subnet_env::is_current(path, content)) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What a pass found and did: the source of status, readiness and the log.
+use super::{backoff::Failure, diff::Change, event_filter::EventFilter};
+use crate::{
+    backend::{PlannedPeer, SkippedLease},
+    underlay::Underlay,
+};
+use std::{sync::Arc, time::Instant};
+
+/// Attempts after which a failing entry of a peer no longer affects readiness: one bad peer must not
+/// take a node out of service.
+const ATTEMPTS_BEFORE_READY: u32 = 3;
+
+/// The outcome of a pass.
+#[derive(Debug, Clone)]
+pub(crate) struct Outcome {
+    /// Devices, addresses, rules and subnet.env are in place.
+    pub(crate) node_ready: bool,
+    /// The peers that the host's state leads to; None until the first snapshot of the leases.
+    pub(crate) peers: Option<Arc<[PlannedPeer]>>,
+    /// Leases that cannot be used.
+    pub(crate) skipped: Arc<[SkippedLease]>,
+    /// Changes that fail.
+    pub(crate) failing: Arc<[(Change, Failure)]>,
+    /// The pass changed something, and another one confirms it.
+    pub(crate) changed: bool,
+    /// When a pass is due even if no notification comes.
+    pub(crate) retry_at: Option<Instant>,
+    /// How this node is reached.
+    pub(crate) underlay: Underlay,
+    pub(crate) filter: EventFilter,
+    /// The content of subnet.env, once it is written.
+    pub(crate) subnet_env: Option<String>,
+}
+
+impl Outcome {
+    /// True if every known peer is programmed, except for entries that failed several times.
+    pub(crate) fn peers_ready(&self) -> bool {
+        let mut failing = self.failing.iter();
+        self.peers.is_some()
+            && failing.all(|(_, failure)| failure.attempts >= ATTEMPTS_BEFORE_READY)
+    }
+
+    /// The number of peers, each family of a lease counted.
+    pub(crate) fn peer_count(&self) -> usize {
+        self.peers.as_ref().map_or(0, |peers| peers.len())
+    }
+}
