@@ -1,4 +1,4 @@
-//! Where the programs under test are.
+//! The paths of the programs under test.
 
 use std::{
     env,
@@ -7,7 +7,11 @@ use std::{
     sync::LazyLock,
 };
 
-/// The folder with `cni-suite`, `flanneld` and `cnitool`: `$BIN_DIR`, else the folder above this executable's `deps`.
+/// The folder of the plugins on a host.
+pub const BIN: &str = "/opt/cni/bin";
+
+/// The folder with `cni-suite`, `flanneld` and `cnitool`: `$BIN_DIR`, or the folder of this
+/// executable, or of its parent where it is in `deps`.
 pub fn folder() -> PathBuf {
     env::var_os("BIN_DIR")
         .map(PathBuf::from)
@@ -22,7 +26,7 @@ pub fn folder() -> PathBuf {
         })
 }
 
-/// One program; panics with the way out if it is not built.
+/// The path of a program; panics with the remedy if it is not built.
 pub fn program(name: &str) -> PathBuf {
     let path = folder().join(name);
     assert!(
@@ -33,14 +37,14 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// The names that the suite goes by.
+/// The plugin types that the suite implements.
 pub static PLUGINS: LazyLock<Vec<&str>> = LazyLock::new(|| {
     include_str!("../../plugins/suite/names")
         .split_whitespace()
         .collect()
 });
 
-/// Fills a folder like /opt/cni/bin: the suite under each name.
+/// Fills a folder like /opt/cni/bin: a link to the suite for each plugin type.
 pub fn install_suite(bin: &Path) {
     std::fs::create_dir_all(bin).expect("bin folder");
     let suite = program("cni-suite");

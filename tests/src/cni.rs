@@ -1,4 +1,4 @@
-//! Executes one plugin exactly as a runtime does: environment, stdin, stdout.
+//! Executes one plugin as a runtime does: environment, stdin, stdout.
 
 use crate::Host;
 use std::{
@@ -7,23 +7,21 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// One call; change a field to make it a bad one.
+/// A call of a plugin, valid unless a test changes a field.
 #[derive(Clone, Debug)]
 pub struct Cni {
     /// CNI_PATH
     pub path: String,
-    /// the environment, CNI_* and others
+    /// CNI_* and other environment variables
     pub env: BTreeMap<String, String>,
 }
 
-/// What came of a call.
+/// The outcome of a call.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// exit code, -1 after a signal
+    /// Exit code; -1 after a signal.
     pub code: i32,
-    /// stdout as it is
     pub stdout: String,
-    /// stderr as it is
     pub stderr: String,
 }
 
@@ -41,7 +39,7 @@ impl Outcome {
         self
     }
 
-    /// (code, msg) of the error it printed; panics if it succeeded.
+    /// Code and message of the CNI error on stdout; panics if the call succeeded.
     #[track_caller]
     pub fn error(&self) -> (u64, String) {
         assert_eq!(self.code, 1, "{self:?}");
@@ -71,13 +69,13 @@ impl Cni {
         }
     }
 
-    /// With another variable.
+    /// Adds or replaces an environment variable.
     pub fn with(mut self, key: &str, value: &str) -> Cni {
         self.env.insert(key.to_owned(), value.to_owned());
         self
     }
 
-    /// Executes `plugin` on `host` with the verb and the configuration.
+    /// Executes `plugin` on `host` with CNI_COMMAND `verb` and the configuration on stdin.
     pub fn call(&self, host: &Host, verb: &str, plugin: &str, config: &str) -> Outcome {
         host.run(|| self.call_here(verb, plugin, config))
     }
@@ -103,7 +101,7 @@ impl Cni {
             .stderr(Stdio::piped());
         let mut child = command.spawn().expect("start plugin");
         let mut stdin = child.stdin.take().expect("stdin");
-        // a plugin that refuses its environment does not read its stdin
+        // a plugin that refuses its environment does not read stdin: EPIPE is expected
         let _ = stdin.write_all(config.as_bytes());
         drop(stdin);
         let output = child.wait_with_output().expect("plugin's output");

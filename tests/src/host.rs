@@ -1,17 +1,23 @@
-//! A host: a network and a mount namespace. A pod: a network namespace of a host, at /run/netns/NAME as people know it.
+//! A host is a network and a mount namespace. A pod is a network namespace of a host, mounted at
+//! /run/netns/NAME.
 
-use crate::{Process, sandbox};
+use crate::{
+    Process,
+    binaries::{self, BIN},
+    sandbox, shell,
+};
 use nix::sched::{CloneFlags, setns, unshare};
 use std::{
-    fs::File,
+    fs::{self, File},
     os::fd::OwnedFd,
+    path::Path,
     process::{Command, Output},
     thread,
 };
 
-/// A machine of the test's. It lives as long as this value or a process in it does.
+/// A network and a mount namespace. They exist while this value or a process in them does.
 pub struct Host {
-    /// For messages.
+    /// Shown in failures.
     pub name: String,
     net: OwnedFd,
     mnt: OwnedFd,
@@ -21,7 +27,7 @@ pub struct Host {
 pub struct Pod<'h> {
     /// Name below /run/netns.
     pub name: String,
-    /// Where it is.
+    /// The host that it belongs to.
     pub host: &'h Host,
 }
 
@@ -33,15 +39,14 @@ fn in_new_thread<T: Send>(f: impl FnOnce() -> T + Send) -> T {
 }
 
 impl Host {
-    /// A host with a loopback interface, forwarding on, and its own /run, /opt and /var/lib.
+    /// A host with a loopback interface, with forwarding enabled, and with its own /run, /opt and
+    /// /var/lib.
     pub fn new(name: &str) -> Host {
         let (net, mnt) = in_new_thread(|| {
             unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
                 .expect("unshare");
             sandbox::private_folders();
-            for (key, value) in [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")] {
-                std::fs::write(format!("/proc/sys/net/{key}"), value).expect(key);
-            }
+            sandbox::enable_forwarding();
             let open = |kind: &str| {
                 OwnedFd::from(File::open(format!("/proc/thread-self/ns/{kind}")).expect("ns"))
             };
@@ -54,6 +59,21 @@ impl Host {
         };
         host.sh("ip link set lo up");
         host
+    }
+
+    /// A host with the suite in [`BIN`].
+    pub fn with_suite(name: &str) -> Host {
+        let host = Host::new(name);
+        host.run(|| binaries::install_suite(BIN.as_ref()));
+        host
+    }
+
+    /// Writes a file, and creates the folders above it.
+    #[track_caller]
+    pub fn write(&self, path: &str, text: &str) {
+        let folder = Path::new(path).parent().expect("folder");
+        self.run(|| fs::create_dir_all(folder).and_then(|()| fs::write(path, text)))
+            .unwrap_or_else(|error| panic!("{}: {path}: {error}", self.name));
     }
 
     /// Runs `f` in a thread inside the host's namespaces.
@@ -75,33 +95,28 @@ impl Host {
         &self.net
     }
 
-    /// The mount namespace, to let somebody in.
+    /// The mount namespace, for a process that enters the host.
     pub fn mnt_fd(&self) -> &OwnedFd {
         &self.mnt
     }
 
-    /// Runs a shell command; its stdout. Panics with everything it said if it fails.
+    /// Runs a shell command on the host; its stdout. Panics with all output if it fails.
     #[track_caller]
     pub fn sh(&self, command: &str) -> String {
-        checked(&self.name, command, self.try_sh(command))
+        shell::checked(&self.name, command, &self.try_sh(command))
     }
 
-    /// Runs a shell command and gives what came of it.
+    /// Runs a shell command on the host that may fail.
     pub fn try_sh(&self, command: &str) -> Output {
-        self.run(|| {
-            Command::new("sh")
-                .args(["-c", command])
-                .output()
-                .expect("sh")
-        })
+        self.run(|| shell::try_sh(command))
     }
 
-    /// Starts a long-lived program; it is killed when the value is dropped.
+    /// Starts a program on the host in the background; dropping the value kills it.
     pub fn spawn(&self, command: Command) -> Process {
         self.run(move || Process::start(command))
     }
 
-    /// Makes /run/netns/NAME.
+    /// Creates the network namespace /run/netns/NAME.
     #[track_caller]
     pub fn pod(&self, name: &str) -> Pod<'_> {
         self.sh(&format!(
@@ -115,12 +130,12 @@ impl Host {
 }
 
 impl Pod<'_> {
-    /// What goes into CNI_NETNS.
+    /// The path of the network namespace, as in CNI_NETNS.
     pub fn path(&self) -> String {
         format!("/run/netns/{}", self.name)
     }
 
-    /// Runs `f` in a thread inside the pod's network (and its host's mount) namespace.
+    /// Runs `f` in a thread inside the pod's network namespace and its host's mount namespace.
     pub fn run<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         self.host.run(|| {
             let ns = File::open(self.path()).expect("pod's namespace");
@@ -129,41 +144,24 @@ impl Pod<'_> {
         })
     }
 
-    /// Runs a shell command inside; its stdout. Panics if it fails.
+    /// Runs a shell command in the pod; its stdout. Panics with all output if it fails.
     #[track_caller]
     pub fn sh(&self, command: &str) -> String {
-        checked(&self.name, command, self.try_sh(command))
+        shell::checked(&self.name, command, &self.try_sh(command))
     }
 
-    /// Runs a shell command inside and gives what came of it.
+    /// Runs a shell command in the pod that may fail.
     pub fn try_sh(&self, command: &str) -> Output {
-        self.run(|| {
-            Command::new("sh")
-                .args(["-c", command])
-                .output()
-                .expect("sh")
-        })
+        self.run(|| shell::try_sh(command))
     }
 
-    /// Starts a long-lived program inside.
+    /// Starts a program in the pod in the background; dropping the value kills it.
     pub fn spawn(&self, command: Command) -> Process {
         self.run(move || Process::start(command))
     }
 
-    /// Takes the namespace away.
+    /// Deletes the namespace.
     pub fn delete(&self) {
         self.host.sh(&format!("ip netns del {}", self.name));
     }
-}
-
-#[track_caller]
-fn checked(place: &str, command: &str, output: Output) -> String {
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{place}: `{command}` failed ({})\nstdout: {stdout}\nstderr: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr)
-    );
-    stdout
 }

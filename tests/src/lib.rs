@@ -1,7 +1,8 @@
-//! Hosts and pods in network namespaces, so that a scenario is a few lines.
+//! Hosts and pods in network namespaces, and the runner of the cases that use them.
 //!
-//! The process first moves into user, network, mount and pid namespaces of its own ([`sandbox::enter`]): it needs no real
-//! root, cannot touch the machine it runs on, and whatever it starts dies with it.
+//! The process first moves into user, network, mount and pid namespaces of its own
+//! ([`sandbox::enter`]): it needs no real root, cannot change the machine it runs on, and every
+//! process that it starts dies with it.
 
 pub mod binaries;
 pub mod cni;
@@ -9,6 +10,7 @@ pub mod host;
 pub mod peers;
 pub mod process;
 pub mod sandbox;
+pub mod shell;
 pub mod suite;
 pub mod underlay;
 

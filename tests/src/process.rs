@@ -1,4 +1,4 @@
-//! A program in the background that ends with the test.
+//! A program in the background.
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -12,7 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A running program; stdout and stderr go to a file that [`Process::output`] reads.
+/// A running program; dropping it kills it. stdout and stderr go to a file that
+/// [`Process::output`] reads.
 pub struct Process {
     child: Child,
     log: tempfile::NamedTempFile,
@@ -43,12 +44,12 @@ impl Process {
         }
     }
 
-    /// Its pid in the sandbox.
+    /// The process id in the sandbox's pid namespace.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// All it has said so far.
+    /// stdout and stderr so far.
     pub fn output(&self) -> String {
         let mut text = Vec::new();
         File::open(self.log.path())
@@ -57,22 +58,22 @@ impl Process {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the program.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id() as i32), signal).expect("signal");
     }
 
-    /// Waits for its end; panics after `limit`.
+    /// Waits until the program exits; panics after `timeout`.
     #[track_caller]
-    pub fn wait(&mut self, limit: Duration) -> ExitStatus {
-        let end = Instant::now() + limit;
+    pub fn wait(&mut self, timeout: Duration) -> ExitStatus {
+        let deadline = Instant::now() + timeout;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 return status;
             }
             assert!(
-                Instant::now() < end,
-                "still running after {limit:?}; it said:\n{}",
+                Instant::now() < deadline,
+                "still running after {timeout:?}; output:\n{}",
                 self.output()
             );
             thread::sleep(Duration::from_millis(5));
@@ -87,21 +88,21 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // it may have ended by itself
+        // both fail when the program has exited by itself
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Polls until `f` gives a value; panics with `what` after `limit`.
+/// Polls until `f` returns a value; panics with `what` after `timeout`.
 #[track_caller]
-pub fn eventually<T>(what: &str, limit: Duration, mut f: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + limit;
+pub fn eventually<T>(what: &str, timeout: Duration, mut f: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + timeout;
     loop {
         if let Some(value) = f() {
             return value;
         }
-        assert!(Instant::now() < end, "not within {limit:?}: {what}");
+        assert!(Instant::now() < deadline, "not within {timeout:?}: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }

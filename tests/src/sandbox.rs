@@ -1,42 +1,38 @@
-//! The namespaces that keep a test run away from the machine.
+//! Namespaces that separate a test run from the machine.
 
 use nix::mount::{MsFlags, mount};
-use std::{env, os::unix::process::CommandExt, process::Command};
+use std::{env, fs, os::unix::process::CommandExt, process::Command};
 
 const MARK: &str = "POD_NETWORK_SANDBOX";
 
-/// Moves the whole process into fresh user, network, mount and pid namespaces by executing itself again through
-/// `unshare`. Call it first in `main`, before any thread exists. Returns inside, with empty `/run`, `/opt`, `/var/lib`.
+/// Moves the whole process into fresh user, network, mount and pid namespaces: it executes itself
+/// again through `unshare`. Call it first in `main`, before any thread exists. Returns inside, with
+/// an empty `/run`, `/opt` and `/var/lib`.
 pub fn enter() {
     if env::var_os(MARK).is_none() {
-        let exe = env::current_exe().expect("own path");
-        let error = Command::new("unshare")
-            .args([
-                "--user",
-                "--map-root-user",
-                "--net",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-            ])
-            .arg("--")
-            .arg(exe)
-            .args(env::args_os().skip(1))
-            .env(MARK, "1")
-            .exec();
+        let error = unshare(&["--user", "--map-root-user", "--net"], MARK).exec();
         panic!("cannot run unshare (Debian package util-linux): {error}");
     }
     private_folders();
-    let status = Command::new("ip")
-        .args(["link", "set", "lo", "up"])
-        .status()
-        .expect("ip (Debian package iproute2)");
-    assert!(status.success(), "ip link set lo up");
+    loopback_up();
 }
 
-/// Mounts an empty tmpfs over each folder that CNI programs write to, in the calling thread's mount namespace.
+/// The command that executes this program again with the same arguments, in mount and pid
+/// namespaces and in those that `options` of unshare(1) ask for. The variable `mark` is set inside.
+pub fn unshare(options: &[&str], mark: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command
+        .args(options)
+        .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .arg("--")
+        .arg(env::current_exe().expect("own path"))
+        .args(env::args_os().skip(1))
+        .env(mark, "1");
+    command
+}
+
+/// Mounts an empty tmpfs over each folder that CNI programs write to, in the calling thread's mount
+/// namespace.
 pub fn private_folders() {
     mount::<str, str, str, str>(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
         .expect("private mounts");
@@ -50,6 +46,22 @@ pub fn private_folders() {
         )
         .unwrap_or_else(|error| panic!("tmpfs over {folder}: {error}"));
     }
-    // iptables' lock is opened, not created, by some versions
-    std::fs::write("/run/xtables.lock", "").expect("xtables.lock");
+    // some versions of iptables open the lock file without O_CREAT
+    fs::write("/run/xtables.lock", "").expect("xtables.lock");
+}
+
+/// Sets the loopback interface of the calling thread's network namespace up.
+pub fn loopback_up() {
+    let status = Command::new("ip")
+        .args(["link", "set", "lo", "up"])
+        .status()
+        .expect("ip (Debian package iproute2)");
+    assert!(status.success(), "ip link set lo up");
+}
+
+/// Enables IPv4 and IPv6 forwarding in the calling thread's network namespace.
+pub fn enable_forwarding() {
+    for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        fs::write(format!("/proc/sys/net/{key}"), "1").expect(key);
+    }
 }

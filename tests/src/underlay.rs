@@ -1,20 +1,21 @@
-//! The private network that joins hosts: a bridge in a namespace of its own, a veth to each host's eth0.
+//! The private network of the hosts: a bridge in its own namespace, with a veth to each eth0.
 
 use crate::Host;
 
-/// Hosts at 172.31.0.N/24 and fd31::N/64 (N from 1), with the underlay namespace as default gateway (.254, ::fe).
+/// Hosts at 172.31.0.N/24 and fd31::N/64 (N from 1); their default gateway is the underlay's
+/// namespace (.254, ::fe).
 pub struct Underlay {
-    /// Where the bridge `underlay` is.
+    /// The namespace of the bridge `underlay`.
     pub switch: Host,
     /// host1, host2, ...
     pub hosts: Vec<Host>,
 }
 
 impl Underlay {
-    /// An underlay with that many hosts.
+    /// An underlay with `hosts` hosts.
     pub fn new(hosts: usize) -> Underlay {
         let switch = Host::new("underlay");
-        // bridged frames between hosts must not meet the switch's own packet filter
+        // the packet filter of this namespace must not see frames that the bridge forwards
         switch.sh("ip link add underlay type bridge && ip link set underlay up \
             && ip addr add 172.31.0.254/24 dev underlay && ip addr add fd31::fe/64 dev underlay nodad \
             && for f in /proc/sys/net/bridge/bridge-nf-call-*; do echo 0 > $f; done");
@@ -28,7 +29,7 @@ impl Underlay {
         underlay
     }
 
-    /// One more host.
+    /// Adds a host.
     pub fn add_host(&mut self) -> &Host {
         let number = self.hosts.len() + 1;
         let host = Host::new(&format!("host{number}"));

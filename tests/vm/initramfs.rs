@@ -1,4 +1,5 @@
-//! The machine's whole disk: this machine's own tools with their libraries, the kernel's modules, our programs.
+//! The initramfs: this machine's tools with their libraries, the kernel's modules, the programs
+//! under test and the scenarios.
 
 use crate::kernel::{Kernel, shell};
 use std::{
@@ -23,20 +24,61 @@ const TOOLS: &[&str] = &[
     "xtables-nft-multi",
     "strace",
 ];
+const IPTABLES: &[&str] = &[
+    "iptables",
+    "ip6tables",
+    "iptables-save",
+    "ip6tables-save",
+    "iptables-restore",
+    "ip6tables-restore",
+];
+const FOLDERS: &[&str] = &[
+    "bin", "proc", "sys", "dev", "run", "opt", "var/lib", "etc", "tmp", "modules", "usr/lib",
+    "root",
+];
+/// The beginning of /init.
+const INIT: &str = "\
+#!/bin/dash
+export PATH=/bin BIN_DIR=/bin XTABLES_LIBDIR=/usr/lib/xtables
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/shm
+mount -t tmpfs shm /dev/shm
+mount -t tmpfs tmp /tmp
+";
 const APPLETS: &[&str] = &[
     "mount", "insmod", "ls", "cat", "echo", "grep", "sed", "awk", "head", "tail", "sort", "xargs",
     "cut", "tr", "touch", "mkdir", "rm", "sleep", "poweroff", "true", "wc", "ln", "cp", "mv",
     "chmod", "env", "uname",
 ];
 
-/// Builds it for a command; the finished file. The command's output and exit code go to the console.
+/// Builds an initramfs that runs `command`; the path of the file. The output of the command and
+/// `EXIT:` with its exit code go to the console.
 pub fn build(folder: &Path, kernel: &Kernel, command: &str) -> PathBuf {
     let root = folder.join("root");
-    for place in [
-        "bin", "proc", "sys", "dev", "run", "opt", "var/lib", "etc", "tmp", "modules", "usr/lib",
-        "root",
-    ] {
-        fs::create_dir_all(root.join(place)).expect("folder");
+    lay_out(&root);
+    add_tools(folder, &root);
+    for name in ["cni-suite", "cnitool", "flanneld"] {
+        copy_program(&root, &binaries::program(name), name);
+    }
+    copy_program(&root, &scenarios(), "scenarios");
+    shell(&root, "strip bin/scenarios");
+    let load_modules = add_modules(&root, kernel);
+    let init = format!("{INIT}{load_modules}{command}\necho \"EXIT:$?\"\npoweroff -f\n");
+    fs::write(root.join("init"), init).expect("init");
+    fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755)).expect("init");
+    shell(
+        &root,
+        "find . | cpio -o -H newc --quiet | zstd -q -3 -f -o ../initrd",
+    );
+    folder.join("initrd")
+}
+
+/// Creates the folders, and the links between those that Debian has merged.
+fn lay_out(root: &Path) {
+    for folder in FOLDERS {
+        fs::create_dir_all(root.join(folder)).expect("folder");
     }
     for (link, target) in [
         ("sbin", "bin"),
@@ -47,56 +89,37 @@ pub fn build(folder: &Path, kernel: &Kernel, command: &str) -> PathBuf {
     ] {
         symlink(target, root.join(link)).expect("link");
     }
-    copy_program(&root, Path::new("/bin/busybox"), "busybox");
+}
+
+/// Adds this machine's tools, and links for the names that busybox and xtables-nft-multi implement.
+fn add_tools(folder: &Path, root: &Path) {
+    copy_program(root, Path::new("/bin/busybox"), "busybox");
     for tool in TOOLS {
-        let found = shell(
-            folder,
-            &format!("PATH=$PATH:/usr/sbin:/sbin command -v {tool}"),
-        );
-        copy_program(&root, Path::new(found.trim()), tool);
+        let find = format!("PATH=$PATH:/usr/sbin:/sbin command -v {tool}");
+        copy_program(root, Path::new(shell(folder, &find).trim()), tool);
     }
-    for applet in APPLETS {
-        symlink("busybox", root.join("bin").join(applet)).expect("applet");
-    }
-    for (name, target) in [
-        ("sh", "dash"),
-        ("iptables", "xtables-nft-multi"),
-        ("ip6tables", "xtables-nft-multi"),
-        ("iptables-save", "xtables-nft-multi"),
-        ("ip6tables-save", "xtables-nft-multi"),
-        ("iptables-restore", "xtables-nft-multi"),
-        ("ip6tables-restore", "xtables-nft-multi"),
-    ] {
+    let applets = APPLETS.iter().map(|applet| (applet, "busybox"));
+    let iptables = IPTABLES.iter().map(|name| (name, "xtables-nft-multi"));
+    for (name, target) in applets.chain(iptables).chain([(&"sh", "dash")]) {
         symlink(target, root.join("bin").join(name)).expect("link");
     }
     shell(
-        &root,
+        root,
         "cp -rL /usr/lib/*/xtables usr/lib/xtables 2>/dev/null || true",
     );
-    for name in ["cni-suite", "cnitool", "flanneld"] {
-        copy_program(&root, &binaries::program(name), name);
-    }
-    copy_program(&root, &scenarios(), "scenarios");
-    shell(&root, "strip bin/scenarios");
-    let mut init = String::from(
-        "#!/bin/dash\nexport PATH=/bin BIN_DIR=/bin XTABLES_LIBDIR=/usr/lib/xtables\nmount -t proc proc /proc\nmount -t sysfs sys /sys\n\
-         mount -t devtmpfs dev /dev\nmkdir -p /dev/shm\nmount -t tmpfs shm /dev/shm\nmount -t tmpfs tmp /tmp\n",
-    );
-    for (number, file) in kernel.files().iter().enumerate() {
-        fs::copy(file, root.join(format!("modules/{number}.ko"))).expect("module");
-        init.push_str(&format!("insmod /modules/{number}.ko\n"));
-    }
-    init.push_str(&format!("{command}\necho \"EXIT:$?\"\npoweroff -f\n"));
-    fs::write(root.join("init"), init).expect("init");
-    fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755)).expect("init");
-    shell(
-        &root,
-        "find . | cpio -o -H newc --quiet | zstd -q -3 -f -o ../initrd",
-    );
-    folder.join("initrd")
 }
 
-/// The scenarios' own program: the newest beside this one.
+/// Adds the kernel's modules; the commands that load them.
+fn add_modules(root: &Path, kernel: &Kernel) -> String {
+    let mut commands = String::new();
+    for (number, file) in kernel.files().iter().enumerate() {
+        fs::copy(file, root.join(format!("modules/{number}.ko"))).expect("module");
+        commands += &format!("insmod /modules/{number}.ko\n");
+    }
+    commands
+}
+
+/// The newest build of the scenarios, in the folder of this program.
 fn scenarios() -> PathBuf {
     let own = env::current_exe().expect("own path");
     let built = |path: &PathBuf| {
@@ -117,14 +140,14 @@ fn scenarios() -> PathBuf {
         });
     candidates
         .max_by_key(built)
-        .expect("the scenarios are built: run the whole of `make test`")
+        .expect("the scenarios are not built: run `make test`")
 }
 
-/// A program and the libraries that it is linked with.
+/// Copies a program and the libraries that it is linked with.
 fn copy_program(root: &Path, from: &Path, name: &str) {
     fs::copy(from, root.join("bin").join(name))
         .unwrap_or_else(|error| panic!("{}: {error}", from.display()));
-    // ldd fails for a static program, which needs nothing
+    // ldd fails for a static program
     let libraries = shell(root, &format!("ldd {} 2>/dev/null || true", from.display()));
     for library in libraries
         .split_whitespace()

@@ -1,4 +1,4 @@
-//! Debian's cloud kernel, fetched once into the target folder.
+//! Debian's cloud kernel, downloaded once into the target folder.
 
 use std::{
     fs,
@@ -8,17 +8,17 @@ use std::{
 
 /// A kernel and its modules.
 pub struct Kernel {
-    /// vmlinuz
+    /// The path of vmlinuz.
     pub image: PathBuf,
-    /// lib/modules/VERSION
+    /// The folder lib/modules/VERSION.
     pub modules: PathBuf,
-    /// as `uname -r` says it
+    /// The version as `uname -r` prints it.
     pub version: String,
 }
 
 const DOWNLOAD: &str = "apt-get download -qq $(apt-cache depends linux-image-cloud-amd64 | awk '/Depends:/ { print $2; exit }')";
 
-/// What the scenarios need of it, each with what it depends on.
+/// The modules that the scenarios need; modprobe adds their dependencies.
 const MODULES: &[&str] = &[
     "bridge",
     "veth",
@@ -48,13 +48,13 @@ const MODULES: &[&str] = &[
 ];
 
 impl Kernel {
-    /// Downloads and unpacks it unless `folder` has it already. The error says why it cannot be had.
+    /// Downloads and unpacks the kernel unless `folder` has it. The error is the reason to skip.
     pub fn fetch(folder: &Path) -> Result<Kernel, String> {
         if !folder.join("boot").exists() {
             let new = folder.with_extension("new");
             let failed = |error: std::io::Error| format!("{}: {error}", new.display());
             fs::create_dir_all(&new).map_err(failed)?;
-            // package lists may be absent, or older than what the archive still has
+            // package lists may be missing, or name a version that the archive has dropped
             try_shell(
                 &new,
                 &format!("{DOWNLOAD} || {{ apt-get -qq update && {DOWNLOAD}; }}"),
@@ -74,7 +74,7 @@ impl Kernel {
         })
     }
 
-    /// The modules' files in an order that they can be loaded in.
+    /// The module files, each after its dependencies.
     pub fn files(&self) -> Vec<PathBuf> {
         let root = self.modules.ancestors().nth(3).expect("root");
         let mut files = Vec::new();

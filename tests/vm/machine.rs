@@ -1,4 +1,4 @@
-//! Boots, runs one command, and ends.
+//! A virtual machine that boots, runs one command and powers off.
 
 use crate::{initramfs, kernel::Kernel};
 use std::{
@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Why no machine can be had here, if none can.
+/// The reason to skip where no virtual machine can run.
 pub fn missing() -> Option<String> {
     if std::env::consts::ARCH != "x86_64" {
         return Some("the virtual machine is built for x86_64 only".into());
@@ -25,14 +25,14 @@ pub fn missing() -> Option<String> {
     }
     kernel()
         .err()
-        .map(|error| format!("Debian's cloud kernel cannot be had: {error}"))
+        .map(|error| format!("cannot fetch Debian's cloud kernel: {error}"))
 }
 
 fn kernel() -> Result<Kernel, String> {
     Kernel::fetch(&tests::binaries::folder().join("../vm-kernel"))
 }
 
-/// Runs a command inside; what it said. Panics unless it succeeded.
+/// Runs a command in a new virtual machine; the console's output. Panics unless it succeeded.
 pub fn run(command: &str) -> String {
     let kernel = kernel().unwrap_or_else(|error| panic!("{error}"));
     let folder = tempfile::tempdir().expect("folder");
@@ -52,11 +52,11 @@ pub fn run(command: &str) -> String {
         .stdin(Stdio::null())
         .output()
         .expect("qemu");
-    let said = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+    let console = String::from_utf8_lossy(&output.stdout).replace('\r', "");
     assert!(
-        said.lines().any(|line| line == "EXIT:0"),
-        "{said}\n{}",
+        console.lines().any(|line| line == "EXIT:0"),
+        "{console}\n{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    said
+    console
 }

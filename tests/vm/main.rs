@@ -1,5 +1,5 @@
-//! What the machine's own kernel lacks, in a virtual machine with Debian's: the scenarios that skip here run there.
-//! For correctness only; under software emulation nothing is measured.
+//! Scenarios that this machine's kernel cannot run, in a virtual machine with Debian's cloud kernel.
+//! They check correctness only: nothing is measured under software emulation.
 
 mod initramfs;
 mod kernel;
@@ -24,14 +24,15 @@ fn vlan_scenarios_pass_where_bridges_filter_vlans() {
     );
 }
 
-/// Runs the scenarios whose name contains `filter` inside. None may fail, and each of `must` has to run.
-fn scenarios(filter: &str, must: &[&str]) {
-    let said = machine::run(&format!("/bin/scenarios --color never {filter}"));
-    assert!(said.contains("test result: ok."), "{said}");
-    for name in must {
-        let ran = said
+/// Runs the scenarios whose name contains `filter` in the virtual machine. None may fail, and each
+/// of `required` has to run.
+fn scenarios(filter: &str, required: &[&str]) {
+    let output = machine::run(&format!("/bin/scenarios --color never {filter}"));
+    assert!(output.contains("test result: ok."), "{output}");
+    for name in required {
+        let ran = output
             .lines()
             .any(|line| line.split_whitespace().eq(["test", name, "...", "ok"]));
-        assert!(ran, "{name} did not run:\n{said}");
+        assert!(ran, "{name} did not run:\n{output}");
     }
 }

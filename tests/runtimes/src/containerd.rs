@@ -1,4 +1,4 @@
-//! containerd, driven over its CRI socket as kubelet drives it.
+//! containerd, driven over its CRI socket as kubelet does.
 
 use crate::{image, machine};
 use k8s_cri::v1::{
@@ -8,13 +8,13 @@ use k8s_cri::v1::{
     StatusRequest, StopPodSandboxRequest, runtime_service_client::RuntimeServiceClient,
 };
 use std::{fs, path::Path, process::Command, time::Duration};
-use tests::{Process, process::eventually};
+use tests::{Process, process::eventually, shell::sh};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint, Uri};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 
-/// A running containerd; its containers outlive it, as on a node.
+/// A running containerd. Its containers outlive it, as on a node.
 pub struct Containerd {
     process: Process,
 }
@@ -30,7 +30,7 @@ pub struct Cri {
 pub struct Pod {
     sandbox: String,
     container: String,
-    /// its first address
+    /// The first address.
     pub ip: String,
 }
 
@@ -47,7 +47,7 @@ fn configuration() -> String {
 }
 
 impl Containerd {
-    /// Starts it and waits until it answers and has read the conf list.
+    /// Starts containerd and waits until it answers on its socket.
     pub fn start() -> Containerd {
         fs::write("/run/containerd.toml", configuration()).expect("configuration");
         let mut command = Command::new("containerd");
@@ -64,20 +64,20 @@ impl Containerd {
         containerd
     }
 
-    /// What it has logged.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.process.output()
     }
 
     /// Imports the image.
     pub fn import(&self) {
-        image::run(&format!(
+        sh(&format!(
             "ctr --address {SOCKET} -n k8s.io images import {}",
             image::ARCHIVE
         ));
     }
 
-    /// Ends it as systemd does; containers stay.
+    /// Stops containerd by SIGTERM, as systemd does; containers go on.
     pub fn stop(mut self) {
         self.process.signal(nix::sys::signal::Signal::SIGTERM);
         self.process.wait(Duration::from_secs(10));
@@ -85,7 +85,7 @@ impl Containerd {
 }
 
 impl Cri {
-    /// Connects at the first call.
+    /// A connection that is made at the first call.
     pub fn connect() -> Cri {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -106,7 +106,7 @@ impl Cri {
         }
     }
 
-    /// kubelet's question: is the network ready? Err: no answer yet.
+    /// The condition NetworkReady, as kubelet asks for it. The error says why there is no answer.
     pub fn network_ready(&mut self) -> Result<bool, String> {
         let answer = self
             .runtime
@@ -213,7 +213,7 @@ impl Cri {
             .map_err(|error: tonic::Status| error.message().to_owned())
     }
 
-    /// Runs a command in the pod's container; its stdout, or what went wrong.
+    /// Runs a command in the pod's container; its stdout, or all of its output where it fails.
     pub fn exec(&mut self, pod: &Pod, command: &str) -> Result<String, String> {
         let cmd = vec!["/bin/sh".into(), "-c".into(), command.into()];
         let request = ExecSyncRequest {
@@ -234,7 +234,7 @@ impl Cri {
         }
     }
 
-    /// StopPodSandbox and RemovePodSandbox: two DELs, the second without a namespace.
+    /// StopPodSandbox and RemovePodSandbox: two DELs, the second with an empty CNI_NETNS.
     pub fn remove(&mut self, pod: &Pod) -> Result<(), String> {
         let mut client = self.client.clone();
         let id = pod.sandbox.clone();

@@ -1,11 +1,12 @@
-//! A container image made on the spot: busybox and nothing else, as a docker-archive. No registry is asked.
+//! A container image of busybox alone, built locally as a docker-archive: no registry is needed.
 
 use serde_json::json;
-use std::{fs, os::unix::fs::symlink, path::Path, process::Command};
+use std::{fs, os::unix::fs::symlink, path::Path};
+use tests::shell::sh;
 
 /// The image's reference in both runtimes.
 pub const NAME: &str = "localhost/busybox:1";
-/// Where the archive is.
+/// The path of the archive.
 pub const ARCHIVE: &str = "/run/image/busybox.tar";
 
 /// Writes the archive: one layer with /bin/busybox and links to it.
@@ -20,8 +21,8 @@ pub fn build() {
     ] {
         symlink("busybox", root.join("bin").join(name)).expect("link");
     }
-    run("tar -C /run/image/root --owner=0 --group=0 --numeric-owner -cf /run/image/layer.tar .");
-    let digest = run("sha256sum /run/image/layer.tar");
+    sh("tar -C /run/image/root --owner=0 --group=0 --numeric-owner -cf /run/image/layer.tar .");
+    let digest = sh("sha256sum /run/image/layer.tar");
     let digest = digest.split_whitespace().next().expect("digest").to_owned();
     let config = json!({
         "architecture": "amd64", "os": "linux",
@@ -32,21 +33,5 @@ pub fn build() {
     let manifest =
         json!([{ "Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"] }]);
     fs::write("/run/image/manifest.json", manifest.to_string()).expect("manifest");
-    run("tar -C /run/image -cf /run/image/busybox.tar manifest.json config.json layer.tar");
-}
-
-/// Runs a shell command; its stdout. Panics if it fails.
-#[track_caller]
-pub fn run(command: &str) -> String {
-    let output = Command::new("sh")
-        .args(["-c", command])
-        .output()
-        .expect("sh");
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "`{command}`: {stdout}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    stdout
+    sh("tar -C /run/image -cf /run/image/busybox.tar manifest.json config.json layer.tar");
 }

@@ -1,4 +1,5 @@
-//! Real container runtimes from Debian's packages, on a machine of their own: containerd's CRI as kubelet drives it, and podman.
+//! Container runtimes from Debian's packages on a machine of their own: containerd, driven over its
+//! CRI as kubelet does, and podman.
 
 pub mod containerd;
 pub mod image;

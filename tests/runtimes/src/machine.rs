@@ -1,5 +1,5 @@
-//! The machine that a runtime runs on: network, mount and pid namespaces of its own, but the real root user, without whom
-//! runc can make no container here.
+//! The machine that a runtime runs on: its own network, mount and pid namespaces, but the real root
+//! user, whom runc needs.
 
 use std::{
     env, fs,
@@ -12,12 +12,12 @@ use std::{
 use tests::{peers::GO_PLUGINS, sandbox};
 
 const MARK: &str = "POD_NETWORK_MACHINE";
-/// Where plugins and conf lists are, in place of /opt/cni/bin and /etc/cni/net.d of a real node.
+/// The folder of the plugins.
 pub const BIN: &str = "/opt/cni/bin";
-/// See [`BIN`].
+/// The folder of the conf list, in place of /etc/cni/net.d.
 pub const NET_D: &str = "/opt/cni/net.d";
 
-/// Why the runtimes cannot run here, if they cannot.
+/// The reason to skip where the runtimes cannot run.
 pub fn missing() -> Option<String> {
     if !nix::unistd::Uid::effective().is_root() {
         return Some("a container runtime needs real root".into());
@@ -32,25 +32,13 @@ pub fn missing() -> Option<String> {
     lacking.map(|(file, package)| format!("{file} is missing: apt-get install {package}"))
 }
 
-/// Moves the process there. Call it first in `main`; returns inside. The outer process waits, takes the control groups
-/// away that the runtimes made, and ends with the same code.
+/// Moves the process into the machine's namespaces. Call it first in `main`; returns inside. The
+/// outer process waits, removes the control groups that the runtimes created, and exits with the
+/// same code.
 pub fn enter() {
     if env::var_os(MARK).is_none() {
         let before = control_groups();
-        let exe = env::current_exe().expect("own path");
-        let status = Command::new("unshare")
-            .args([
-                "--net",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "--",
-            ])
-            .arg(exe)
-            .args(env::args_os().skip(1))
-            .env(MARK, "1")
+        let status = sandbox::unshare(&["--net"], MARK)
             .status()
             .unwrap_or_else(|error| {
                 panic!("cannot run unshare (Debian package util-linux): {error}")
@@ -59,21 +47,13 @@ pub fn enter() {
         exit(status.code().unwrap_or(1));
     }
     sandbox::private_folders();
+    sandbox::enable_forwarding();
+    sandbox::loopback_up();
     fs::create_dir_all("/run/flannel").expect("/run/flannel");
-    for (key, value) in [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")] {
-        fs::write(format!("/proc/sys/net/{key}"), value).expect(key);
-    }
-    assert!(
-        Command::new("ip")
-            .args(["link", "set", "lo", "up"])
-            .status()
-            .expect("ip")
-            .success()
-    );
 }
 
-/// Removes the groups that were not there before. A process that was just killed keeps its group busy for a moment; one that
-/// somebody else has taken into use stays.
+/// Removes the groups that are not in `before`. The group of a process that was just killed stays
+/// busy for a moment; a group that another program uses stays.
 fn remove_control_groups(before: &[PathBuf]) {
     for _ in 0..40 {
         let left: Vec<_> = control_groups()
@@ -94,7 +74,7 @@ fn remove_control_groups(before: &[PathBuf]) {
     }
 }
 
-/// The groups that containerd and podman make, in each hierarchy, parents first.
+/// The groups that containerd and podman create, in each hierarchy, parents first.
 fn control_groups() -> Vec<PathBuf> {
     let output = Command::new("find")
         .args([
@@ -117,7 +97,7 @@ fn control_groups() -> Vec<PathBuf> {
         .collect()
 }
 
-/// Puts plugins in place: each name a link, replaced by rename as `make install` does.
+/// Installs plugins: a link for each name, replaced by rename as `make install` does.
 pub fn install(plugins: impl IntoIterator<Item = (String, PathBuf)>) {
     fs::create_dir_all(BIN).expect(BIN);
     for (name, target) in plugins {
@@ -127,7 +107,7 @@ pub fn install(plugins: impl IntoIterator<Item = (String, PathBuf)>) {
     }
 }
 
-/// Our suite under each of its names.
+/// The suite under each of its names.
 pub fn ours() -> Vec<(String, PathBuf)> {
     let suite = tests::binaries::program("cni-suite");
     tests::binaries::PLUGINS
@@ -136,7 +116,7 @@ pub fn ours() -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// Debian's Go plugins, as far as they have the name.
+/// Those of Debian's Go plugins that the suite implements too.
 pub fn go() -> Vec<(String, PathBuf)> {
     let file = |name: &&str| (name.to_string(), Path::new(GO_PLUGINS).join(name));
     tests::binaries::PLUGINS
@@ -146,7 +126,7 @@ pub fn go() -> Vec<(String, PathBuf)> {
         .collect()
 }
 
-/// Writes the one conf list.
+/// Writes the conf list.
 pub fn configure(conf_list: &str) {
     fs::create_dir_all(NET_D).expect(NET_D);
     fs::write(format!("{NET_D}/.10-test.conflist"), conf_list).expect("conf list");

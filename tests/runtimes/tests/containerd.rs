@@ -1,16 +1,15 @@
-//! containerd's CRI over our plugins: what kubelet does to a node.
+//! Pods over containerd's CRI, as kubelet asks for them.
 
 use runtimes::{
     containerd::{Containerd, Cri, Pod},
-    image::run,
     machine,
 };
 use std::{fs, time::Duration};
-use tests::{process::eventually, scenario};
+use tests::{process::eventually, scenario, shell::sh};
 
-/// flannel with its usual companions.
+/// The conf list that ships.
 const FLANNEL: &str = include_str!("../../../cni-conf/net.d/10-flannel.conflist");
-/// What both we and Debian's Go plugins can do: there is no Go flannel in Debian.
+/// A list that Debian's Go plugins support too: they have no flannel.
 const BRIDGE: &str = r#"{"name":"cbr0","cniVersion":"0.4.0","plugins":[
     {"type":"bridge","bridge":"cni0","isDefaultGateway":true,"hairpinMode":true,"ipMasq":true,
      "ipam":{"type":"host-local","ranges":[[{"subnet":"10.244.7.0/24"}]],"routes":[{"dst":"10.244.0.0/16"}]}},
@@ -27,19 +26,19 @@ fn with_flannel() -> (Containerd, Cri) {
     (containerd, Cri::connect())
 }
 
-/// Nothing of a pod is left on the node.
+/// Asserts that no link, reservation or rule of a pod is left.
 #[track_caller]
 fn nothing_left() {
-    assert_eq!(run("ip -o link show master cni0 2>/dev/null || true"), "");
-    let reservations = run(&format!("cd {STORE} && ls | grep '^[0-9]' || true"));
+    assert_eq!(sh("ip -o link show master cni0 2>/dev/null || true"), "");
+    let reservations = sh(&format!("cd {STORE} && ls | grep '^[0-9]' || true"));
     assert_eq!(reservations, "");
-    assert_eq!(run("ls /var/lib/cni/flannel 2>/dev/null || true"), "");
-    let rules = run("iptables-save -t nat; nft list ruleset 2>/dev/null || true");
+    assert_eq!(sh("ls /var/lib/cni/flannel 2>/dev/null || true"), "");
+    let rules = sh("iptables-save -t nat; nft list ruleset 2>/dev/null || true");
     assert!(!rules.contains("10.244.7."), "{rules}");
 }
 
 #[track_caller]
-fn greets(cri: &mut Cri, from: &Pod, address: &str, name: &str) {
+fn serves(cri: &mut Cri, from: &Pod, address: &str, name: &str) {
     let page = cri
         .exec(from, &format!("timeout 3 wget -q -O - http://{address}/"))
         .unwrap_or_else(|error| panic!("{address}: {error}"));
@@ -59,10 +58,10 @@ fn pods_reach_each_other_and_host_ports() {
     });
     cri.exec(&b, &format!("ping -c1 -W2 {}", a.ip))
         .expect("ping");
-    greets(&mut cri, &b, &a.ip, "a");
-    greets(&mut cri, &b, "10.244.7.1:8081", "a");
-    // a pod reaches itself through its own host port only if the bridge port is in hairpin mode
-    greets(&mut cri, &a, "10.244.7.1:8081", "a");
+    serves(&mut cri, &b, &a.ip, "a");
+    serves(&mut cri, &b, "10.244.7.1:8081", "a");
+    // needs hairpin mode on the bridge port
+    serves(&mut cri, &a, "10.244.7.1:8081", "a");
     for pod in [&a, &b] {
         cri.remove(pod).expect("remove");
     }
@@ -73,7 +72,7 @@ fn pods_reach_each_other_and_host_ports() {
 #[scenario(unless = machine::missing)]
 fn sixteen_pods_at_once_get_distinct_addresses() {
     let (containerd, mut cri) = with_flannel();
-    let names: Vec<String> = (0..16).map(|number| format!("many{number}")).collect();
+    let names: Vec<String> = (0..16).map(|number| format!("pod{number}")).collect();
     let pods: Vec<Pod> = std::thread::scope(|scope| {
         let started: Vec<_> = names
             .iter()
@@ -147,33 +146,34 @@ fn go_and_our_plugins_take_over_from_each_other() {
     let also_by_go = cri.run_pod("also-by-go", &[]).expect("pod");
 
     machine::install(machine::ours());
-    let by_us = cri
-        .run_pod("by-us", &[(8084, 80)])
+    let by_ours = cri
+        .run_pod("by-ours", &[(8084, 80)])
         .unwrap_or_else(|error| panic!("{error}\n{}", containerd.log()));
-    let also_by_us = cri.run_pod("also-by-us", &[]).expect("pod");
+    let also_by_ours = cri.run_pod("also-by-ours", &[]).expect("pod");
     let mut ips = vec![
         by_go.ip.clone(),
         also_by_go.ip.clone(),
-        by_us.ip.clone(),
-        also_by_us.ip.clone(),
+        by_ours.ip.clone(),
+        also_by_ours.ip.clone(),
     ];
     ips.sort();
     ips.dedup();
     assert_eq!(ips.len(), 4, "one store for both: {ips:?}");
     eventually("httpd", Duration::from_secs(5), || {
-        cri.exec(&by_us, "wget -q -O - http://10.244.7.1:8083/")
+        cri.exec(&by_ours, "wget -q -O - http://10.244.7.1:8083/")
             .ok()
     });
-    greets(&mut cri, &by_us, "10.244.7.1:8083", "by-go");
-    greets(&mut cri, &by_go, "10.244.7.1:8084", "by-us");
-    cri.remove(&by_go).expect("what Go made, we remove");
+    serves(&mut cri, &by_ours, "10.244.7.1:8083", "by-go");
+    serves(&mut cri, &by_go, "10.244.7.1:8084", "by-ours");
+    cri.remove(&by_go).expect("remove a pod of the Go plugins");
 
     machine::install(machine::go());
-    greets(&mut cri, &also_by_go, "10.244.7.1:8084", "by-us");
-    cri.remove(&also_by_us).expect("what we made, Go removes");
+    serves(&mut cri, &also_by_go, "10.244.7.1:8084", "by-ours");
+    cri.remove(&also_by_ours)
+        .expect("remove a pod of ours by the Go plugins");
     cri.remove(&also_by_go).expect("remove");
     machine::install(machine::ours());
-    cri.remove(&by_us).expect("remove");
+    cri.remove(&by_ours).expect("remove");
     nothing_left();
     containerd.stop();
 }

@@ -1,11 +1,8 @@
-//! podman with its CNI back end: a second runtime, which calls plugins in its own way.
+//! podman with its CNI back end.
 
-use runtimes::{
-    image::{self, run},
-    machine,
-};
+use runtimes::{image, machine};
 use std::fs;
-use tests::scenario;
+use tests::{scenario, shell::sh};
 
 const CONF_LIST: &str = r#"{"name":"pods","cniVersion":"0.4.0","plugins":[
     {"type":"bridge","bridge":"cni1","isGateway":true,"ipMasq":true,"hairpinMode":true,
@@ -27,7 +24,7 @@ fn configure() {
 }
 
 fn podman(arguments: &str) -> String {
-    run(&format!(
+    sh(&format!(
         "CONTAINERS_CONF=/run/containers.conf podman {arguments}"
     ))
 }
@@ -57,15 +54,15 @@ fn a_published_port_serves_until_removal() {
     nothing_left();
 }
 
-/// Nothing of a container is left on the node.
+/// Asserts that no link, reservation or rule of a container is left.
 #[track_caller]
 fn nothing_left() {
-    assert_eq!(run("ip -o link show master cni1 || true"), "");
+    assert_eq!(sh("ip -o link show master cni1 || true"), "");
     assert_eq!(
-        run("ls /var/lib/cni/networks/pods | grep '^[0-9]' || true"),
+        sh("ls /var/lib/cni/networks/pods | grep '^[0-9]' || true"),
         ""
     );
-    let rules = run("iptables-save -t nat; nft list ruleset 2>/dev/null || true");
+    let rules = sh("iptables-save -t nat; nft list ruleset 2>/dev/null || true");
     assert!(!rules.contains("10.89.0."), "{rules}");
 }
 
