@@ -1,15 +1,18 @@
-//! What an ADD and a DEL may cost, in numbers that do not depend on the machine's speed. A change that goes over one either
-//! has a reason, which goes with the new number, or is a mistake.
+//! Upper bounds for ADD and DEL in numbers that do not depend on the machine's speed. A change that
+//! exceeds one raises it in the same commit and says why, or is a mistake.
 
 use std::{collections::BTreeMap, process::Command};
-use tests::{Cni, Host, binaries, scenario};
+use tests::{
+    Cni, Host,
+    binaries::{self, BIN},
+    scenario,
+};
 
-const BIN: &str = "/opt/cni/bin";
 const CONF: &str = r#"{"cniVersion":"1.0.0","name":"cbr0","type":"flannel","delegate":{"hairpinMode":true,"isDefaultGateway":true}}"#;
 const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
-/// Bytes of the suite as it ships.
+/// Size of the release build of the suite, in bytes.
 const SIZE: u64 = 5_000_000;
-/// Crates in the suite, our own included.
+/// Number of crates that the suite links, those of this workspace included.
 const CRATES: usize = 45;
 
 #[scenario]
@@ -36,17 +39,15 @@ fn a_del_of_flannel_stays_within_its_budget() {
     );
 }
 
+/// How often an execution does each kind of thing.
 struct Cost(BTreeMap<&'static str, usize>);
 
 impl Cost {
-    /// Of one pod's chain flannel -> bridge -> host-local on a node that has had a pod before.
+    /// The cost of `verb` for a pod, through flannel, bridge and host-local, on a node that already
+    /// has a pod.
     fn of(verb: &str) -> Cost {
-        let host = Host::new("node");
-        host.run(|| {
-            binaries::install_suite(BIN.as_ref());
-            std::fs::create_dir_all("/run/flannel").expect("folder");
-            std::fs::write("/run/flannel/subnet.env", SUBNET_ENV).expect("subnet.env");
-        });
+        let host = Host::with_suite("node");
+        host.write("/run/flannel/subnet.env", SUBNET_ENV);
         let (first, pod) = (host.pod("first"), host.pod("pod"));
         Cni::new(BIN, "first", &first.path())
             .call(&host, "ADD", "flannel", CONF)
@@ -55,11 +56,8 @@ impl Cost {
         if verb == "DEL" {
             cni.call(&host, "ADD", "flannel", CONF).ok();
         }
-        host.run(|| {
-            let traced = format!("#!/bin/sh\nexec strace -f -qq -o /run/trace {BIN}/flannel\n");
-            std::fs::create_dir_all("/opt/traced").expect("folder");
-            std::fs::write("/opt/traced/flannel", traced).expect("script");
-        });
+        let traced = format!("#!/bin/sh\nexec strace -f -qq -o /run/trace {BIN}/flannel\n");
+        host.write("/opt/traced/flannel", &traced);
         host.sh("chmod +x /opt/traced/flannel");
         Cni {
             path: "/opt/traced".into(),
@@ -96,12 +94,12 @@ impl Cost {
     #[track_caller]
     fn within(&self, verb: &str, budget: &[(&str, usize)]) {
         println!("{verb}: {:?}", self.0);
-        for (what, most) in budget {
-            let is = self.0[what];
-            assert!(is > 0, "{what} were not counted");
+        for (what, limit) in budget {
+            let count = self.0[what];
+            assert!(count > 0, "{what} were not counted");
             assert!(
-                is <= *most,
-                "{verb} takes {is} {what}, its budget is {most}"
+                count <= *limit,
+                "{verb} takes {count} {what}, its budget is {limit}"
             );
         }
     }
@@ -144,7 +142,7 @@ fn the_suite_links_few_crates() {
         "the suite links {} crates, its budget is {CRATES}: {crates:?}",
         crates.len()
     );
-    for never in [
+    for forbidden in [
         "tokio",
         "futures",
         "regex",
@@ -152,14 +150,17 @@ fn the_suite_links_few_crates() {
         "tracing",
         "env_logger",
     ] {
-        assert!(!crates.contains(&never), "a plugin never links {never}");
+        assert!(
+            !crates.contains(&forbidden),
+            "a plugin must not link {forbidden}"
+        );
     }
 }
 
 fn debug_build() -> Option<String> {
     let debug = binaries::folder().ends_with("debug");
     debug.then(|| {
-        "the suite at hand is a debug build; `make test` measures the one that ships".into()
+        "this is a debug build of the suite: `make test` measures the release build".into()
     })
 }
 

@@ -1,29 +1,76 @@
-//! ADD is killed; then DEL alone, or GC alone, leaves the node as it was.
+//! A kill of ADD, and its clean-up.
 
 use super::{
-    Step,
+    CHAINED, IPTABLES, NFTABLES, Step, cannot_trace,
     node::{Chain, Node},
 };
+use tests::scenario;
 
-/// What is done after the kill.
+/// What follows the kill.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Cleaning {
-    /// DEL as a runtime makes it
+enum Cleaning {
+    /// DEL as a runtime calls it.
     Del,
-    /// the namespace is taken away before
+    /// DEL after the namespace was deleted.
     DelWithoutNamespace,
-    /// GC, with the other pod as the only valid attachment
+    /// GC with the other pod as the only valid attachment.
     Gc,
-    /// DEL, on a node that never had a pod; then a next ADD works
+    /// DEL on a node that never had a pod, then ADD of another pod.
     FirstAdd,
 }
 
-pub fn at_every_step(chain: Chain, cleaning: Cleaning) {
+#[scenario(unless = cannot_trace)]
+fn del_restores_the_node_after_a_killed_add() {
+    at_every_step(NFTABLES, Cleaning::Del);
+}
+
+#[scenario(unless = cannot_trace)]
+fn del_without_namespace_restores_the_node_after_a_killed_add() {
+    at_every_step(NFTABLES, Cleaning::DelWithoutNamespace);
+}
+
+#[scenario(unless = cannot_trace)]
+fn gc_restores_the_node_after_a_killed_add() {
+    at_every_step(NFTABLES, Cleaning::Gc);
+}
+
+#[scenario(unless = cannot_trace)]
+fn a_killed_first_add_does_not_prevent_the_next() {
+    at_every_step(NFTABLES, Cleaning::FirstAdd);
+}
+
+#[scenario(unless = cannot_trace)]
+fn del_without_namespace_restores_iptables_after_a_killed_add() {
+    at_every_step(IPTABLES, Cleaning::DelWithoutNamespace);
+}
+
+#[scenario(unless = cannot_trace)]
+fn gc_restores_iptables_after_a_killed_add() {
+    at_every_step(IPTABLES, Cleaning::Gc);
+}
+
+#[scenario(unless = cannot_trace)]
+fn del_of_chained_plugins_restores_the_node_after_a_killed_add() {
+    at_every_step(CHAINED, Cleaning::Del);
+}
+
+#[scenario(unless = cannot_trace)]
+fn del_without_namespace_of_chained_plugins_restores_the_node_after_a_killed_add() {
+    at_every_step(CHAINED, Cleaning::DelWithoutNamespace);
+}
+
+#[scenario(unless = cannot_trace)]
+fn gc_of_chained_plugins_restores_the_node_after_a_killed_add() {
+    at_every_step(CHAINED, Cleaning::Gc);
+}
+
+fn at_every_step(chain: Chain, cleaning: Cleaning) {
     let fresh = cleaning == Cleaning::FirstAdd;
     super::at_every_step(chain, fresh, |node, step| killed_at(node, step, cleaning));
 }
 
-/// One ADD that is killed, what cleans up after it, and the look whether it did. False if the ADD came to its end.
+/// Kills an ADD at `step`, cleans up, and asserts that the node is as before. False if the ADD
+/// succeeded.
 fn killed_at(node: &Node, step: &Step, cleaning: Cleaning) -> bool {
     let (plugin, name, count) = step;
     let before = node.snapshot();

@@ -1,14 +1,13 @@
-//! ADD is disturbed at every step: killed, and then DEL alone, or GC alone, leaves the node as it was; or refused by the kernel, and
-//! then it undoes what it did, or comes to its end nevertheless.
+//! Fault injection at every step of ADD. After a kill, DEL alone or GC alone restores the node. After
+//! an error of a system call, ADD succeeds without it, or fails and undoes what it did.
 //!
-//! strace does it: at each of the system calls that can change anything outside of the process, one after the other. A kill in between
-//! is the kill at the next one of these.
+//! A step is a system call that can change something outside of the process; strace injects the
+//! fault. A kill between two steps has the effect of a kill at the second.
 
 mod killed;
 mod node;
 mod refused;
 
-use killed::Cleaning;
 use node::{Chain, Node};
 use std::{
     collections::BTreeMap,
@@ -16,55 +15,26 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
-use tests::{Case, case, scenarios};
 
 const NFTABLES: Chain = Chain {
     plugins: &["flannel", "portmap"],
-    disturbed: &["flannel", "portmap"],
+    faulty: &["flannel", "portmap"],
     filter: "nftables",
 };
-/// With processes of their own, any of which is killed in its turn.
+/// The iptables processes are steps too.
 const IPTABLES: Chain = Chain {
     plugins: &["flannel", "portmap"],
-    disturbed: &["flannel", "portmap"],
+    faulty: &["flannel", "portmap"],
     filter: "iptables",
 };
-/// What clusters chain besides.
-const COMPANIONS: Chain = Chain {
+/// The other chained plugins.
+const CHAINED: Chain = Chain {
     plugins: &["flannel", "tuning", "bandwidth", "firewall"],
-    disturbed: &["tuning", "bandwidth", "firewall"],
+    faulty: &["tuning", "bandwidth", "firewall"],
     filter: "nftables",
 };
 
-#[scenarios(unless = cannot_trace)]
-fn disturbed_adds() -> Vec<Case> {
-    let killed =
-        |name: &str, chain, cleaning| case(name, move || killed::at_every_step(chain, cleaning));
-    let refused = |name: &str, chain| case(name, move || refused::at_every_step(chain));
-    vec![
-        killed("del", NFTABLES, Cleaning::Del),
-        killed(
-            "del-without-namespace",
-            NFTABLES,
-            Cleaning::DelWithoutNamespace,
-        ),
-        killed("gc", NFTABLES, Cleaning::Gc),
-        killed("first-add", NFTABLES, Cleaning::FirstAdd),
-        killed("iptables-del", IPTABLES, Cleaning::DelWithoutNamespace),
-        killed("iptables-gc", IPTABLES, Cleaning::Gc),
-        killed("companions-del", COMPANIONS, Cleaning::Del),
-        killed(
-            "companions-del-without-namespace",
-            COMPANIONS,
-            Cleaning::DelWithoutNamespace,
-        ),
-        killed("companions-gc", COMPANIONS, Cleaning::Gc),
-        refused("refused", NFTABLES),
-        refused("iptables-refused", IPTABLES),
-        refused("companions-refused", COMPANIONS),
-    ]
-}
-
+/// The reason to skip where strace is missing or may not trace.
 fn cannot_trace() -> Option<String> {
     let traced = Command::new("strace")
         .args(["-o", "/dev/null", "true"])
@@ -79,11 +49,13 @@ fn cannot_trace() -> Option<String> {
     }
 }
 
-/// A plugin of the chain, and a system call of its ADD: the how-manieth of that name in one process.
+/// A plugin of the chain, a system call of its ADD, and which call of that name in one process
+/// (from 1).
 type Step = (&'static str, String, usize);
 
-/// Does something to ADD at every step, on a node that has a pod already unless it is `fresh`. `at` tells whether the step was reached.
-fn at_every_step(chain: Chain, fresh: bool, at: impl Fn(&Node, &Step) -> bool + Sync) {
+/// Calls `inject` for every step of ADD, on a node that has a pod unless it is `fresh`. `inject`
+/// returns whether the step was reached.
+fn at_every_step(chain: Chain, fresh: bool, inject: impl Fn(&Node, &Step) -> bool + Sync) {
     let node = || {
         let node = Node::new(chain);
         if !fresh {
@@ -96,7 +68,7 @@ fn at_every_step(chain: Chain, fresh: bool, at: impl Fn(&Node, &Step) -> bool + 
     let work = || {
         let node = node();
         while let Some(step) = steps.get(next.fetch_add(1, Ordering::Relaxed)) {
-            reached.fetch_add(usize::from(at(&node, step)), Ordering::Relaxed);
+            reached.fetch_add(usize::from(inject(&node, step)), Ordering::Relaxed);
         }
     };
     thread::scope(|scope| {
@@ -107,7 +79,7 @@ fn at_every_step(chain: Chain, fresh: bool, at: impl Fn(&Node, &Step) -> bool + 
             }
         }
     });
-    // a call more or less is made where the store has seen a disturbance before
+    // host-local makes a call more or less after a fault
     let (reached, all) = (reached.into_inner(), steps.len());
     assert!(
         reached * 10 >= all * 9,
@@ -115,7 +87,7 @@ fn at_every_step(chain: Chain, fresh: bool, at: impl Fn(&Node, &Step) -> bool + 
     );
 }
 
-/// Every step of an ADD that nobody disturbs.
+/// The steps of an ADD without faults.
 fn steps(chain: Chain, node: &Node) -> Vec<Step> {
     node.host.pod("dies");
     let mut steps = Vec::new();
@@ -136,16 +108,12 @@ fn steps(chain: Chain, node: &Node) -> Vec<Step> {
             let count = counts.entry((pid, name)).or_default();
             *count += 1;
             let step = (plugin, name.to_owned(), *count);
-            if !reads_only && chain.disturbed.contains(&plugin) && !steps.contains(&step) {
+            if !reads_only && chain.faulty.contains(&plugin) && !steps.contains(&step) {
                 steps.push(step);
             }
         }
         previous = Some(result.json());
     }
-    assert!(
-        steps.len() > 30,
-        "{} steps are too few to be true",
-        steps.len()
-    );
+    assert!(steps.len() > 30, "only {} steps were traced", steps.len());
     steps
 }

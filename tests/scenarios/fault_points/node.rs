@@ -1,26 +1,25 @@
-//! A node, and a chain of plugins on it that strace can disturb.
+//! A node with a chain of plugins, which strace can inject faults into.
 
 use super::Step;
 use serde_json::{Value, json};
-use tests::{Cni, Host, Outcome, binaries};
+use tests::{Cni, Host, Outcome, binaries::BIN};
 
-pub const BIN: &str = "/opt/cni/bin";
-/// The same plugins, executed by strace.
+/// The folder of the same plugins, executed through strace.
 const TRACED: &str = "/opt/traced";
-/// With `?`, since not every architecture has every one of them.
+/// The system calls that are steps. `?`: not every architecture has each of them.
 const CHANGING: &str = "?sendto,?sendmsg,?openat,?write,?pwrite64,?link,?linkat,?symlink,?symlinkat,?unlink,?unlinkat,?rename,\
     ?renameat,?renameat2,?mkdir,?mkdirat,?rmdir,?ftruncate,?utimensat,?setns,?unshare,?flock,?fsync,?fdatasync,?mount,?umount2,\
     ?clone,?clone3,?vfork,?execve";
 const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nFLANNEL_IPV6_NETWORK=fd00:10:244::/48\n\
     FLANNEL_IPV6_SUBNET=fd00:10:244:3::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n";
 
-/// Which plugins, and what holds their rules.
+/// A chain of plugins.
 #[derive(Clone, Copy)]
 pub struct Chain {
     pub plugins: &'static [&'static str],
-    /// those of them that are disturbed in this chain
-    pub disturbed: &'static [&'static str],
-    /// the packet filter of masquerade and of host ports
+    /// Those of them that faults are injected into.
+    pub faulty: &'static [&'static str],
+    /// The back end of masquerade and of portmap: iptables or nftables.
     pub filter: &'static str,
 }
 
@@ -31,15 +30,10 @@ pub struct Node {
 
 impl Node {
     pub fn new(chain: Chain) -> Node {
-        let host = Host::new("node");
-        host.run(|| {
-            binaries::install_suite(BIN.as_ref());
-            std::fs::create_dir_all("/run/flannel").expect("folder");
-            std::fs::write("/run/flannel/subnet.env", SUBNET_ENV).expect("subnet.env");
-        });
+        let host = Host::with_suite("node");
+        host.write("/run/flannel/subnet.env", SUBNET_ENV);
         host.sh(&format!("mkdir {TRACED}"));
         for plugin in chain.plugins {
-            // the dynamic linker's and the shell's calls are not the plugin's: they change nothing
             host.sh(&format!(
                 "printf '#!/bin/sh\\nexec strace -f -o /run/trace -e trace={CHANGING} $INJECT {BIN}/{plugin}\\n' > {TRACED}/{plugin} \
                  && chmod +x {TRACED}/{plugin}"
@@ -92,7 +86,7 @@ impl Node {
         )
     }
 
-    /// A pod that is attached.
+    /// Attaches a pod to the network.
     pub fn add(&self, id: &str) {
         self.host.pod(id);
         let mut previous = None;
@@ -128,7 +122,7 @@ impl Node {
         }
     }
 
-    /// GC of every plugin, with the other pod as the only valid attachment.
+    /// GC of every plugin, with the pod `stays` as the only valid attachment.
     pub fn gc(&self) {
         for plugin in self.chain.plugins.iter().rev() {
             let valid = json!([{"containerID": "stays", "ifname": "eth0"}]);
@@ -139,7 +133,8 @@ impl Node {
         }
     }
 
-    /// A namespace, and ADD for it by the plugins before this one; the last one's result.
+    /// Creates the namespace of the pod `dies` and calls ADD of the plugins before `plugin`; the last
+    /// result.
     pub fn add_before(&self, plugin: &str) -> Option<Value> {
         self.host.sh("ip netns add dies");
         let earlier = self
@@ -156,7 +151,7 @@ impl Node {
         })
     }
 
-    /// Panics with the difference unless the node is as it was.
+    /// Panics with the difference unless the node is in the state `before`.
     #[track_caller]
     pub fn assert_as(&self, before: &str, step: &Step) {
         let after = self.snapshot();
@@ -166,15 +161,16 @@ impl Node {
         };
         assert!(
             before == after,
-            "after {step:?}: left {:?}, lost {:?}\nas a whole:\n{after}\nbefore:\n{before}",
+            "after {step:?}: added {:?}, missing {:?}\nafter:\n{after}\nbefore:\n{before}",
             other(&after, before),
             other(before, &after)
         );
     }
 
-    /// Everything on the node that a plugin can have made, except what tells nothing of any pod: the last address that was given,
-    /// host-local's own notes, and whether a rule that all pods share is there twice: iptables-save ends well with half a listing
-    /// when it cannot read the rest, and then such a rule is made again.
+    /// Everything on the node that a plugin can create, except what belongs to no pod: the last
+    /// reserved address, host-local's index, and duplicates of a rule that all pods share.
+    /// (iptables-save succeeds with half a listing when it cannot read the rest, and the rule is
+    /// then added again.)
     pub fn snapshot(&self) -> String {
         self.host.sh(
             "ip -br link | sed 's/ .*//' | sort; ip -br address show up; ip route; ip -6 route; nft -s list ruleset | uniq; \

@@ -1,20 +1,36 @@
-//! The kernel refuses one of ADD's calls. Then ADD comes to its end without it, or says what is wrong and has undone all it did.
+//! A system call of ADD that fails with EIO: ADD succeeds without it, or fails and undoes what it did.
 
 use super::{
-    Step,
+    CHAINED, IPTABLES, NFTABLES, Step, cannot_trace,
     node::{Chain, Node},
 };
+use tests::scenario;
 
-/// Not the plugin's own work: to execute it, and to start its processes.
-const OTHERS: &[&str] = &["execve", "clone", "clone3", "vfork"];
+/// Calls of the shell and of libc that start a process.
+const PROCESS_CALLS: &[&str] = &["execve", "clone", "clone3", "vfork"];
 
-pub fn at_every_step(chain: Chain) {
+#[scenario(unless = cannot_trace)]
+fn a_failed_system_call_does_not_leave_half_an_add() {
+    at_every_step(NFTABLES);
+}
+
+#[scenario(unless = cannot_trace)]
+fn a_failed_system_call_does_not_leave_half_an_add_in_iptables() {
+    at_every_step(IPTABLES);
+}
+
+#[scenario(unless = cannot_trace)]
+fn a_failed_system_call_does_not_leave_half_an_add_of_chained_plugins() {
+    at_every_step(CHAINED);
+}
+
+fn at_every_step(chain: Chain) {
     super::at_every_step(chain, false, refused_at);
 }
 
 fn refused_at(node: &Node, step: &Step) -> bool {
     let (plugin, name, count) = step;
-    if OTHERS.contains(&name.as_str()) {
+    if PROCESS_CALLS.contains(&name.as_str()) {
         return true;
     }
     let before = node.snapshot();
@@ -22,14 +38,14 @@ fn refused_at(node: &Node, step: &Step) -> bool {
     let attached = node.snapshot();
     let inject = format!("-e inject={name}:error=EIO:when={count}");
     let outcome = node.traced(plugin, "dies", previous.as_ref(), &inject);
-    // strace counts for each process anew, so that it may refuse a process of the undoing too
+    // strace counts per process, so the fault may hit a process of the undoing as well
     let refusals = node.host.sh("cat /run/trace").matches("(INJECTED)").count();
     match outcome.code {
         0 => {
             let result = outcome.json();
             assert!(result["ips"].is_array(), "after {step:?}: {result}");
         }
-        // what it says cannot be read if it is stdout that cannot be written to
+        // the failed call is the write to stdout
         1 if outcome.stdout.is_empty() => assert_eq!(name, "write", "{step:?}: {outcome:?}"),
         1 => {
             let (_, message) = outcome.error();
@@ -47,7 +63,7 @@ fn refused_at(node: &Node, step: &Step) -> bool {
                 "in the pod after {step:?}: {links}"
             );
         }
-        // a thread that cannot go back to its own namespace must not go on in a strange one: as good as killed
+        // a thread that cannot return to its own namespace aborts: as after a kill
         -1 if name == "setns" => {}
         _ => panic!("after {step:?}: {outcome:?}"),
     }

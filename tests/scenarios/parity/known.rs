@@ -1,17 +1,17 @@
-//! The differences that there are. Those that are ours have a name, which `docs/differences.md` explains; the others are the age of
-//! Debian's plugins (1.1.1, of 2022): what upstream says today is what ours says.
+//! The known differences. A named one is explained in `docs/differences.md`; the others come from
+//! the age of Debian's plugins (1.1.1, of 2022): ours print what upstream prints today.
 
 use tests::scenario;
 
-/// What Go's text says at some steps, and what ours says in its place.
+/// A part of Go's text at some steps, and its replacement in ours.
 struct Known {
-    /// the heading in the document; None where only Debian's version is older
+    /// Heading in `docs/differences.md`; `None` where Debian's version is older.
     name: Option<&'static str>,
-    /// a beginning of the life's name
-    life: &'static str,
-    /// a part of the step's label; `^` before its beginning
+    /// Prefix of the lifecycle's name.
+    lifecycle: &'static str,
+    /// Part of the step's label, or its prefix after `^`.
     step: &'static str,
-    /// what to replace in Go's text; all of it if this is empty
+    /// What is replaced in Go's text; everything if empty.
     go: &'static str,
     ours: &'static str,
 }
@@ -19,7 +19,7 @@ struct Known {
 const fn older(step: &'static str, go: &'static str, ours: &'static str) -> Known {
     Known {
         name: None,
-        life: "",
+        lifecycle: "",
         step,
         go,
         ours,
@@ -28,14 +28,14 @@ const fn older(step: &'static str, go: &'static str, ours: &'static str) -> Know
 
 const fn named(
     name: &'static str,
-    life: &'static str,
+    lifecycle: &'static str,
     step: &'static str,
     go: &'static str,
     ours: &'static str,
 ) -> Known {
     Known {
         name: Some(name),
-        life,
+        lifecycle,
         step,
         go,
         ours,
@@ -43,7 +43,7 @@ const fn named(
 }
 
 const AT_ONCE: &str = "IPv6 addresses are usable at once";
-const KERNEL_S_WORDS: &str = "An error says what was being done, and the kernel's own reason";
+const KERNEL_REASON: &str = "An error says what was being done, and the kernel's own reason";
 const WRONG_TYPE: &str = "A value of the wrong type is told by its key";
 const DEL_ARGS: &str = "DEL depends on nothing but the container";
 const LAYER_2: &str = "CHECK of a bridge without addresses";
@@ -67,7 +67,7 @@ const KNOWN: &[Known] = &[
     ),
     older("\"hairpinMode\":true", "same time.", "same time"),
     older("kernel.hostname", "kernel.hostname", "kernel/hostname"),
-    // each is given its own folder
+    // CNI_PATH differs
     older("nowhere", "/usr/lib/cni", "/opt/cni/bin"),
     named(
         AT_ONCE,
@@ -84,28 +84,28 @@ const KNOWN: &[Known] = &[
         "/64 scope global nodad \\",
     ),
     named(
-        KERNEL_S_WORDS,
+        KERNEL_REASON,
         "refusals",
         "\"mtu\":10",
         "invalid argument",
         "create bridge cni0: invalid argument (mtu less than device minimum)",
     ),
     named(
-        KERNEL_S_WORDS,
+        KERNEL_REASON,
         "refusals",
         "a-name-that-is-too-long",
         "numerical result out of range",
         "create bridge a-name-that-is-too-long: numerical result out of range (Attribute failed policy validation)",
     ),
     named(
-        KERNEL_S_WORDS,
+        KERNEL_REASON,
         "refusals",
         "../../../x",
         "open /proc/sys/net/ipv4/x:",
         "write sysctl net/ipv4/x=1:",
     ),
     named(
-        KERNEL_S_WORDS,
+        KERNEL_REASON,
         "tuning",
         "CHECK after DEL: tuning",
         "open /proc/sys/",
@@ -164,7 +164,7 @@ const KNOWN: &[Known] = &[
         "could not check ipv4 dnat: chain CNI-DN-623e1c388032b20529218 not found in iptables table nat",
         "port mapping of container c1: RULE is missing in iptables' table nat; delete the container and start it again",
     ),
-    // IPv4's rules are looked at first
+    // ours checks the rules of IPv4 first
     named(
         MISSING,
         "firewall",
@@ -172,7 +172,7 @@ const KNOWN: &[Known] = &[
         "fd00:88:1::2/128",
         "10.88.1.2/32",
     ),
-    // since `isolated` was added, the rules that both policies need say so; those of one policy are told apart here by their target
+    // upstream has renamed the comment of the rules that both policies need; the target selects them
     older(
         "host's iptables",
         "FORWARD -m comment --comment \"CNI firewall plugin rules (ingressPolicy: same-bridge)",
@@ -191,18 +191,18 @@ const KNOWN: &[Known] = &[
 ];
 
 impl Known {
-    fn is_at(&self, life: &str, step: &str) -> bool {
+    fn is_at(&self, lifecycle: &str, step: &str) -> bool {
         let at_step = match self.step.strip_prefix('^') {
             Some(beginning) => step.starts_with(beginning),
             None => step.contains(self.step),
         };
-        at_step && life.starts_with(self.life)
+        at_step && lifecycle.starts_with(self.lifecycle)
     }
 }
 
-/// Go's text of one step with our words in the places where they are known to differ.
-pub fn in_our_words(life: &str, step: &str, go: &str) -> String {
-    let known = KNOWN.iter().filter(|known| known.is_at(life, step));
+/// The text of a step that ours must print, given Go's.
+pub fn expected(lifecycle: &str, step: &str, go: &str) -> String {
+    let known = KNOWN.iter().filter(|known| known.is_at(lifecycle, step));
     known.fold(go.to_owned(), |text, known| match known.go {
         "" => known.ours.to_owned(),
         go => text.replace(go, known.ours),

@@ -1,14 +1,15 @@
-//! Configurations that are refused, and the words they are refused with.
+//! Error messages for configurations that are refused.
 
-use super::{known, plain::plain};
+use super::{known, normalize::normalize};
 use serde_json::{Value, json};
 use tests::{
-    Cni, Host, binaries,
+    Cni, Host,
+    binaries::BIN,
     peers::{GO_PLUGINS, without_go_plugins},
     scenario,
 };
 
-/// Plugin, CNI_ARGS, keys beside the usual ones.
+/// Plugin, CNI_ARGS, and the keys beside name, type and cniVersion.
 fn refused() -> Vec<(&'static str, &'static str, Value)> {
     let ipam = json!({"type": "host-local", "subnet": "10.88.1.0/24"});
     let bridge = |more: Value| {
@@ -96,16 +97,15 @@ fn refused() -> Vec<(&'static str, &'static str, Value)> {
 
 #[scenario(unless = without_go_plugins)]
 fn go_and_ours_refuse_the_same_configurations() {
-    let host = Host::new("node");
-    host.run(|| binaries::install_suite("/opt/cni/bin".as_ref()));
+    let host = Host::with_suite("node");
     let mut unexpected = String::new();
     for (plugin, args, keys) in refused() {
         let mut config = keys.clone();
         config["name"] = "net".into();
         config["type"] = plugin.into();
         config["cniVersion"] = "1.0.0".into();
-        let [ours, go] = ["/opt/cni/bin", GO_PLUGINS].map(|path| {
-            // from a clean slate each
+        let [ours, go] = [BIN, GO_PLUGINS].map(|path| {
+            // each starts on a node without a bridge and without state
             host.sh("ip netns del pod; ip link del cni0; rm -rf /var/lib/cni; ip netns add pod; ip -n pod link add eth9 type bridge; true");
             if plugin != "bridge" {
                 host.sh("ip -n pod link add eth0 type bridge");
@@ -116,16 +116,13 @@ fn go_and_ours_refuse_the_same_configurations() {
                 return "accepted".to_owned();
             }
             let (code, msg) = outcome.error();
-            plain(&format!("{code} {msg}"))
+            normalize(&format!("{code} {msg}"))
         });
         let label = format!("{plugin} {args} {keys}");
-        let go = known::in_our_words("refusals", &label, &go);
+        let go = known::expected("refusals", &label, &go);
         if ours != go {
             unexpected += &format!("--- {label}\nours: {ours}\ngo:   {go}\n");
         }
     }
-    assert!(
-        unexpected.is_empty(),
-        "differences without a name:\n{unexpected}"
-    );
+    assert!(unexpected.is_empty(), "unknown differences:\n{unexpected}");
 }

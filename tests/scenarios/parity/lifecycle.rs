@@ -1,32 +1,32 @@
-//! One pod from ADD to the second DEL, written down step by step.
+//! The lifecycle of one pod, from ADD to the second DEL, recorded step by step.
 
-use super::plain::plain;
+use super::normalize::normalize;
 use serde_json::{Value, json};
-use tests::{Cni, Host, Outcome, Pod, binaries, peers::GO_PLUGINS};
+use tests::{Cni, Host, Outcome, Pod, binaries::BIN, peers::GO_PLUGINS};
 
-/// Whose plugins.
+/// The plugins that run.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Whose {
     Ours,
     Go,
 }
 
-/// A chain of plugins in one version, and how they are called.
-pub struct Life {
-    /// for the case and for the list of differences
+/// A chain of plugins and how it is called.
+pub struct Lifecycle {
+    /// The name of the case, and in the list of known differences.
     pub name: &'static str,
     pub version: &'static str,
     pub plugins: Vec<(&'static str, Value)>,
     pub args: &'static str,
 }
 
-/// What one step showed.
+/// A recorded step.
 pub struct Step {
     pub label: String,
     pub text: String,
 }
 
-/// What is looked at in the pod, and on the host.
+/// Commands that show the state of the pod.
 const POD: &[(&str, &str)] = &[
     ("links", "ip -d -o link show dev $IF 2>/dev/null"),
     (
@@ -39,6 +39,7 @@ const POD: &[(&str, &str)] = &[
         "cd /proc/sys/net && grep . ipv6/conf/$IF/accept_dad ipv6/conf/$IF/disable_ipv6 ipv4/conf/$IF/arp_notify 2>&1",
     ),
 ];
+/// Commands that show the state of the host.
 const HOST: &[(&str, &str)] = &[
     (
         "bridge",
@@ -61,14 +62,12 @@ const HOST: &[(&str, &str)] = &[
     ),
 ];
 
-impl Life {
-    /// Lives it.
-    pub fn live(&self, whose: Whose) -> Vec<Step> {
-        let host = Host::new("node");
-        host.run(|| binaries::install_suite("/opt/cni/bin".as_ref()));
-        // pods on other hosts, of which there are none, are no reason for the bridge to be different
+impl Lifecycle {
+    /// Runs the lifecycle; its steps.
+    pub fn run(&self, whose: Whose) -> Vec<Step> {
+        let host = Host::with_suite("node");
         let path = match whose {
-            Whose::Ours => "/opt/cni/bin",
+            Whose::Ours => BIN,
             Whose::Go => GO_PLUGINS,
         };
         let pod = host.pod("pod");
@@ -111,14 +110,13 @@ impl Life {
         config["name"] = "net".into();
         config["type"] = plugin.into();
         config["cniVersion"] = self.version.into();
-        // before 0.4.0 DEL is not told, which the caller knows
         if let Some(previous) = previous {
             config["prevResult"] = previous.clone();
         }
         config.to_string()
     }
 
-    /// The chain up to the first that refuses; the last one's result.
+    /// ADD of each plugin until one fails; the last result.
     fn add(&self, host: &Host, cni: &Cni, record: &mut Record, label: &str) -> Option<Value> {
         let mut previous = None;
         for (plugin, keys) in &self.plugins {
@@ -176,7 +174,8 @@ struct Record<'h> {
 impl Record<'_> {
     fn outcome(&mut self, label: &str, outcome: &Outcome) {
         let printed = match serde_json::from_str::<Value>(&outcome.stdout) {
-            // The Go library has sorted the keys of 1.0.0, and left out an empty dns, since its version 1.2; Debian's is older.
+            // Since its version 1.2 the Go library sorts the keys of 1.0.0 and omits an empty dns.
+            // Debian's plugins are older.
             Ok(mut json) if json["cniVersion"] == "1.0.0" => {
                 if json["dns"] == json!({}) {
                     json.as_object_mut().expect("object").remove("dns");
@@ -209,7 +208,7 @@ impl Record<'_> {
     fn push(&mut self, label: String, text: &str) {
         self.steps.push(Step {
             label,
-            text: plain(text),
+            text: normalize(text),
         });
     }
 }

@@ -1,13 +1,14 @@
-//! Text without what is different in every run: MAC and link-local addresses, the random names of veths, indexes, times, counters.
+//! Removes what differs in every run: MAC and link-local addresses, random names of veths, indexes,
+//! times and counters.
 
-/// Each such thing becomes a word that says what it was.
-pub fn plain(text: &str) -> String {
+/// Replaces each random part by a word that says what it is.
+pub fn normalize(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let lines: Vec<_> = lines.map(|text| line(&without_quoted_rule(text))).collect();
     lines.join("\n")
 }
 
-/// A rule that a message quotes depends on which one was looked at first.
+/// Removes a rule that a message quotes: which one depends on the order of the checks.
 fn without_quoted_rule(text: &str) -> String {
     match (text.find("rule `"), text.rfind('`')) {
         (Some(start), Some(end)) => format!("{}RULE{}", &text[..start], &text[end + 1..]),
@@ -40,7 +41,7 @@ fn line(text: &str) -> String {
     plain.replace(" tentative", "").replace(" dynamic", "")
 }
 
-/// The length of the random thing at the start, and its word.
+/// The length of the random part at the start of `text`, and the word that replaces it.
 fn random(text: &str) -> Option<(usize, &'static str)> {
     let while_in = |allowed: &str, from: usize| {
         from + text[from..]

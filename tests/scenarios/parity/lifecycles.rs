@@ -1,13 +1,13 @@
-//! The lives that are compared.
+//! The lifecycles that are compared.
 
-use super::life::Life;
+use super::lifecycle::Lifecycle;
 use serde_json::{Value, json};
 
-/// All of them.
-pub fn all() -> Vec<Life> {
-    let mut lives = bridges();
-    lives.extend(chains());
-    lives
+/// Every lifecycle.
+pub fn all() -> Vec<Lifecycle> {
+    let mut all = bridges();
+    all.extend(chains());
+    all
 }
 
 const V4: &str = "10.88.1.0/24";
@@ -29,8 +29,12 @@ fn bridge(subnets: &[&str], more: Value) -> (&'static str, Value) {
     ("bridge", keys)
 }
 
-fn life(name: &'static str, version: &'static str, plugins: Vec<(&'static str, Value)>) -> Life {
-    Life {
+fn lifecycle(
+    name: &'static str,
+    version: &'static str,
+    plugins: Vec<(&'static str, Value)>,
+) -> Lifecycle {
+    Lifecycle {
         name,
         version,
         plugins,
@@ -38,18 +42,18 @@ fn life(name: &'static str, version: &'static str, plugins: Vec<(&'static str, V
     }
 }
 
-fn bridges() -> Vec<Life> {
+fn bridges() -> Vec<Lifecycle> {
     let plain = || vec![bridge(&[V4], json!({}))];
-    let args = |args, life| Life { args, ..life };
+    let args = |args, lifecycle| Lifecycle { args, ..lifecycle };
     vec![
-        life("bridge-0.1.0", "0.1.0", plain()),
-        life(
+        lifecycle("bridge-0.1.0", "0.1.0", plain()),
+        lifecycle(
             "bridge-0.2.0",
             "0.2.0",
             vec![bridge(&[V4, V6], json!({"isDefaultGateway": true}))],
         ),
-        life("bridge-0.3.0", "0.3.0", plain()),
-        life(
+        lifecycle("bridge-0.3.0", "0.3.0", plain()),
+        lifecycle(
             "bridge-0.3.1",
             "0.3.1",
             vec![bridge(
@@ -57,27 +61,27 @@ fn bridges() -> Vec<Life> {
                 json!({"isDefaultGateway": true, "hairpinMode": true, "mtu": 1400}),
             )],
         ),
-        life(
+        lifecycle(
             "bridge-0.4.0",
             "0.4.0",
             vec![bridge(&[V4, V6], json!({"isDefaultGateway": true}))],
         ),
-        life(
+        lifecycle(
             "bridge-1.0.0",
             "1.0.0",
             vec![bridge(&[V6], json!({"isDefaultGateway": true}))],
         ),
-        life(
+        lifecycle(
             "bridge-no-gateway",
             "0.4.0",
             vec![bridge(&[V4], json!({"isGateway": false}))],
         ),
-        life(
+        lifecycle(
             "bridge-promiscuous",
             "0.4.0",
             vec![bridge(&[V4], json!({"promiscMode": true}))],
         ),
-        life(
+        lifecycle(
             "bridge-masquerade",
             "0.4.0",
             vec![bridge(
@@ -85,7 +89,7 @@ fn bridges() -> Vec<Life> {
                 json!({"ipMasq": true, "ipMasqBackend": "iptables"}),
             )],
         ),
-        life(
+        lifecycle(
             "bridge-dns",
             "0.4.0",
             vec![bridge(
@@ -95,14 +99,14 @@ fn bridges() -> Vec<Life> {
         ),
         args(
             "MAC=02:00:00:aa:bb:cc;IgnoreUnknown=1",
-            life("bridge-mac", "0.4.0", plain()),
+            lifecycle("bridge-mac", "0.4.0", plain()),
         ),
         args(
             "IP=10.88.1.77;IgnoreUnknown=1",
-            life("bridge-ip", "0.4.0", plain()),
+            lifecycle("bridge-ip", "0.4.0", plain()),
         ),
-        args("IP=10.88.1.77", life("bridge-args", "0.4.0", plain())),
-        life(
+        args("IP=10.88.1.77", lifecycle("bridge-args", "0.4.0", plain())),
+        lifecycle(
             "bridge-static",
             "0.4.0",
             vec![bridge(
@@ -111,12 +115,12 @@ fn bridges() -> Vec<Life> {
             {"address": "10.88.1.5/24", "gateway": "10.88.1.1"}], "routes": [{"dst": "10.99.0.0/16"}, {"dst": "0.0.0.0/0", "gw": "10.88.1.1"}]}}),
             )],
         ),
-        life(
+        lifecycle(
             "bridge-layer2",
             "0.4.0",
             vec![bridge(&[], json!({"isGateway": false, "ipam": {}}))],
         ),
-        life(
+        lifecycle(
             "bridge-routes",
             "1.0.0",
             vec![bridge(
@@ -128,9 +132,10 @@ fn bridges() -> Vec<Life> {
     ]
 }
 
-fn chains() -> Vec<Life> {
+fn chains() -> Vec<Lifecycle> {
     let base = || bridge(&[V4, V6], json!({"isDefaultGateway": true}));
-    let chained = |name, version, plugin, keys| life(name, version, vec![base(), (plugin, keys)]);
+    let chained =
+        |name, version, plugin, keys| lifecycle(name, version, vec![base(), (plugin, keys)]);
     let ports = json!([{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
         {"hostPort": 8053, "containerPort": 53, "protocol": "udp", "hostIP": "127.0.0.1"}]);
     let port_map = |more: Value| {
@@ -141,8 +146,8 @@ fn chains() -> Vec<Life> {
         keys
     };
     vec![
-        life("loopback-0.4.0", "0.4.0", vec![("loopback", json!({}))]),
-        life("loopback-1.0.0", "1.0.0", vec![("loopback", json!({}))]),
+        lifecycle("loopback-0.4.0", "0.4.0", vec![("loopback", json!({}))]),
+        lifecycle("loopback-1.0.0", "1.0.0", vec![("loopback", json!({}))]),
         chained(
             "portmap-nothing",
             "0.4.0",
