@@ -1,40 +1,40 @@
-//! ADD: plan, execute, and take everything back if a step fails.
+//! ADD: computes the plan, executes it, and rolls back if a step fails.
 use crate::{
     Error,
     bridge::{self, Device},
     conf::Settings,
-    error::Step,
-    masquerade,
-    names::Owner,
+    container,
+    error::Context,
+    gateway, masquerade,
     plan::Plan,
-    pod::{self, Sandbox, Veth},
+    sandbox::Sandbox,
     spoof,
     undo::Undo,
-    vlan_port, wait,
+    veth::{self, Veth},
+    vlan, wait,
 };
 use cni_conf::{AddResult, Interface, Version};
 use linux_net::{Netlink, link::Kind};
-use plugin::{Call, delegate};
+use plugin::{Attachment, Call, delegate};
 
-/// IPAM plugins that never look at the interface: they are asked before it is made, so that an exhausted range costs no
-/// device, whose removal takes longer than all the rest. Others (dhcp) find the interface there, as upstream's order has it.
+/// IPAM plugins that do not need the interface. They run before its creation, so that an exhausted
+/// range costs no device, whose deletion takes longer than all other steps. Others (dhcp) run after
+/// it, in upstream's order.
 const IPAM_BEFORE_INTERFACE: [&str; 2] = ["host-local", "static"];
 
-/// The whole verb.
-pub fn add(call: &Call) -> Result<AddResult, Error> {
+pub(crate) fn add(call: &Call) -> Result<AddResult, Error> {
     let settings = Settings::of(call)?;
     if !settings.layer3 && call.net.version < Version::V0_3_0 {
-        // such a result cannot be told in the configuration's version: better now than when all is done
-        return Err(cni_conf::Error::internal("cannot convert: no valid IP addresses").into());
+        return Err(Error::ResultNeedsAddress);
     }
-    let owner = Owner::of_call(call);
+    let owner = call.attachment();
     let mut sandbox = Sandbox::open(&call.netns)?;
-    let mut host = Netlink::open().step("failed to open a netlink socket")?;
+    let mut host = Netlink::open().context("failed to open a netlink socket")?;
     let bridge = bridge::ensure(&mut host, &settings)?;
-    make_room(call, &owner, &mut host, &mut sandbox)?;
+    remove_leftover(call, &owner, &mut host, &mut sandbox)?;
 
     let mut undo = Undo::default();
-    let mut attachment = Attachment {
+    let mut setup = Setup {
         call,
         settings: &settings,
         owner: &owner,
@@ -43,35 +43,30 @@ pub fn add(call: &Call) -> Result<AddResult, Error> {
         bridge,
         gateway: None,
     };
-    match attachment.make(&mut undo) {
-        Ok(result) => Ok(result),
-        Err(error) => {
-            let failures = undo.run(call, &owner, &mut host);
-            Err(with_failures(error, &failures))
-        }
-    }
+    setup
+        .run(&mut undo)
+        .map_err(|error| with_failures(error, &undo.run(call, &owner, &mut host)))
 }
 
-/// The interface name must be free. What an ADD of this very attachment left when it was killed is removed: it bears our mark,
-/// and it is not up yet, since coming up is an ADD's last step.
-fn make_room(
+/// Removes what a killed ADD of this attachment left: the host end has the attachment's alias, and
+/// the container's interface is down, because its coming up is the last step of an ADD. Err: the
+/// interface name is in use otherwise.
+fn remove_leftover(
     call: &Call,
-    owner: &Owner,
+    owner: &Attachment,
     host: &mut Netlink,
     sandbox: &mut Sandbox,
 ) -> Result<(), Error> {
     let lookup = || format!("failed to lookup {:?}", call.ifname);
-    let Some(link) = sandbox.netlink.link_by_name(&call.ifname).step(lookup())? else {
+    let link = sandbox.netlink.link_by_name(&call.ifname);
+    let Some(link) = link.context(lookup())? else {
         return Ok(());
     };
-    let leftover = match pod::host_end(host, owner).step(lookup())? {
-        Some(end)
-            if link.kind == Kind::Veth && !link.up && end.lower.is_none_or(|i| i == link.index) =>
-        {
-            end
-        }
-        _ => return Err(pod::interface_exists(owner, &call.ifname)),
-    };
+    let host_end = veth::find_host_end(host, owner).context(lookup())?;
+    let unfinished = link.kind == Kind::Veth && !link.up;
+    let leftover = host_end
+        .filter(|end| unfinished && end.lower.is_none_or(|index| index == link.index))
+        .ok_or_else(|| veth::interface_exists(owner))?;
     let undo = Undo {
         veth: Some(leftover.name),
         ipam: true,
@@ -80,13 +75,12 @@ fn make_room(
     };
     let failures = undo.run(call, owner, host);
     if failures.is_empty() {
-        Ok(())
-    } else {
-        let error = pod::interface_exists(owner, &call.ifname);
-        Err(with_failures(error, &failures))
+        return Ok(());
     }
+    Err(with_failures(veth::interface_exists(owner), &failures))
 }
 
+/// Appends the failures of the rollback to the error's details.
 fn with_failures(error: Error, failures: &[String]) -> Error {
     if failures.is_empty() {
         return error;
@@ -95,100 +89,92 @@ fn with_failures(error: Error, failures: &[String]) -> Error {
     if !error.details.is_empty() {
         error.details.push_str("; ");
     }
-    error.details.push_str("after that: ");
+    error.details.push_str("the rollback failed: ");
     error.details.push_str(&failures.join("; "));
     error.into()
 }
 
-/// One pod on its way to the bridge.
-struct Attachment<'a> {
+/// The steps of an ADD share it.
+struct Setup<'a> {
     call: &'a Call,
     settings: &'a Settings,
-    owner: &'a Owner,
+    owner: &'a Attachment,
     host: &'a mut Netlink,
     sandbox: &'a mut Sandbox,
     bridge: Device,
-    /// the VLAN interface with the gateway address, where there is one
+    /// The gateway interface of the VLAN.
     gateway: Option<Device>,
 }
 
-impl Attachment<'_> {
-    fn make(&mut self, undo: &mut Undo) -> Result<AddResult, Error> {
+impl Setup<'_> {
+    fn run(&mut self, undo: &mut Undo) -> Result<AddResult, Error> {
         let mut ipam = AddResult::default();
         let early = IPAM_BEFORE_INTERFACE.contains(&self.call.net.ipam_type.as_str());
         if self.settings.layer3 && early {
-            ipam = self.ask_ipam(undo)?;
+            ipam = self.run_ipam(undo)?;
         }
-        let veth = self.make_veth(undo)?;
+        let veth = self.create_veth(undo)?;
         if self.settings.layer3 && !early {
-            ipam = self.ask_ipam(undo)?;
+            ipam = self.run_ipam(undo)?;
         }
-        let plan = if self.settings.layer3 {
-            let plan = Plan::new(self.settings, &ipam)?;
-            self.serve(&plan, &veth)?;
-            self.protect(&plan, &veth, undo)?;
-            pod::prepare(
-                self.sandbox,
-                &self.call.ifname,
-                self.settings,
-                plan.has_ipv6(),
-            )?;
-            pod::configure(self.sandbox, &veth.container, &plan, self.settings)?;
-            plan
-        } else {
-            self.protect(&Plan::default(), &veth, undo)?;
-            if !self.settings.leave_down {
-                pod::bring_up(self.sandbox, &veth.container)?;
-            }
-            Plan::default()
+        let plan = match self.settings.layer3 {
+            true => Plan::new(self.settings, &ipam)?,
+            false => Plan::default(),
         };
+        self.set_up_gateway(&plan, &veth)?;
+        self.add_filter_rules(&plan, &veth, undo)?;
+        self.configure_container(&plan, &veth)?;
         if !self.settings.leave_down {
             wait::port_up(self.host, &veth.host)?;
         }
         self.result(plan, veth, ipam)
     }
 
-    fn ask_ipam(&self, undo: &mut Undo) -> Result<AddResult, Error> {
+    fn run_ipam(&self, undo: &mut Undo) -> Result<AddResult, Error> {
         let result = delegate::ipam_add(self.call)?;
         undo.ipam = true;
         Ok(result)
     }
 
-    fn make_veth(&mut self, undo: &mut Undo) -> Result<Veth, Error> {
-        let veth = pod::create(
+    fn create_veth(&mut self, undo: &mut Undo) -> Result<Veth, Error> {
+        let veth = veth::create(
             self.host,
             self.sandbox,
             self.owner,
-            &self.call.ifname,
             &self.bridge,
             self.settings,
         )?;
         undo.veth = Some(veth.host.name.clone());
-        vlan_port::configure(self.host, &veth.host, &self.settings.vlans)?;
+        vlan::configure_port(self.host, &veth.host, &self.settings.vlans)?;
         Ok(veth)
     }
 
-    /// The bridge serves as the pods' gateway.
-    fn serve(&mut self, plan: &Plan, veth: &Veth) -> Result<(), Error> {
-        if !self.settings.gateway {
+    /// Adds the gateway addresses to the bridge, or to the gateway interface of the VLAN.
+    fn set_up_gateway(&mut self, plan: &Plan, veth: &Veth) -> Result<(), Error> {
+        if !self.settings.gateway || !self.settings.layer3 {
             return Ok(());
         }
-        let mut own = vec![veth.host.index];
-        self.gateway = vlan_port::gateway(self.host, &self.bridge, self.settings, &mut own)?;
-        let device = self.gateway.as_ref().unwrap_or(&self.bridge);
-        bridge::ensure_addresses(
+        let mut own_ports = vec![veth.host.index];
+        let vlans = &self.settings.vlans;
+        if let Some(vlan) = vlans.access {
+            let keep = vlans.preserve_default;
+            let (gateway, port) = vlan::ensure_gateway(self.host, &self.bridge, vlan, keep)?;
+            self.gateway = Some(gateway);
+            own_ports.push(port);
+        }
+        gateway::ensure_addresses(
             self.host,
-            self.settings,
-            device,
-            &self.bridge,
+            self.gateway.as_ref().unwrap_or(&self.bridge),
+            self.bridge.index,
             &plan.gateways,
-            &own,
+            &own_ports,
+            self.settings.force_address,
         )?;
-        bridge::enable_forwarding(&plan.gateways)
+        gateway::enable_forwarding(&plan.gateways)
     }
 
-    /// Packet filter: masquerade, and the check of the pod's MAC. Before the pod can send anything.
-    fn protect(&self, plan: &Plan, veth: &Veth, undo: &mut Undo) -> Result<(), Error> {
+    /// Masquerade and spoof check, installed before the pod can send.
+    fn add_filter_rules(&self, plan: &Plan, veth: &Veth, undo: &mut Undo) -> Result<(), Error> {
         if let Some(backend) = self.settings.masquerade
             && !plan.ips.is_empty()
         {
@@ -204,13 +190,25 @@ impl Attachment<'_> {
         Ok(())
     }
 
+    fn configure_container(&mut self, plan: &Plan, veth: &Veth) -> Result<(), Error> {
+        if self.settings.layer3 {
+            let (ifname, ipv6) = (&self.call.ifname, plan.has_ipv6());
+            container::set_sysctls(self.sandbox, ifname, self.settings, ipv6)?;
+            return container::configure(self.sandbox, &veth.container, plan, self.settings);
+        }
+        match self.settings.leave_down {
+            true => Ok(()),
+            false => container::bring_up(self.sandbox, &veth.container),
+        }
+    }
+
     fn result(&mut self, plan: Plan, veth: Veth, ipam: AddResult) -> Result<AddResult, Error> {
-        // without an address of its own a bridge that somebody else made may have taken the new port's MAC
+        // a bridge without a fixed MAC may have taken the new port's
         if !self.settings.gateway
             && let Some(link) = self
                 .host
                 .link_by_index(self.bridge.index)
-                .step("failed to lookup the bridge")?
+                .context("failed to lookup the bridge")?
         {
             self.bridge = link.into();
         }
@@ -233,10 +231,9 @@ impl Attachment<'_> {
             interfaces,
             ips: plan.ips,
             routes: plan.routes,
-            dns: if configured.is_empty() {
-                ipam.dns
-            } else {
-                configured.clone()
+            dns: match configured.is_empty() {
+                true => ipam.dns,
+                false => configured.clone(),
             },
         })
     }

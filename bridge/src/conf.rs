@@ -1,14 +1,17 @@
-//! The plugin's keys: read as upstream reads them, then checked once and turned into what the rest works with.
-use crate::{Error, vlan};
+//! The plugin's configuration: the keys as upstream reads them, checked once into [`Settings`].
+use crate::{
+    Error,
+    vlan::{self, Vlans},
+};
 use linux_net::Mac;
 use plugin::Call;
 use serde::Deserialize;
 
 /// The keys as they are written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct Keys {
-    bridge: String,
+struct Keys {
+    bridge: Option<String>,
     is_gateway: bool,
     is_default_gateway: bool,
     force_address: bool,
@@ -25,128 +28,69 @@ pub struct Keys {
     disable_container_interface: bool,
     port_isolation: bool,
     args: Args,
-    runtime_config: RuntimeConfig,
+    runtime_config: MacKey,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Args {
-    cni: CniArgs,
+    cni: MacKey,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct CniArgs {
+struct MacKey {
     mac: String,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct RuntimeConfig {
-    mac: String,
-}
-
-impl Default for Keys {
-    fn default() -> Self {
-        Self {
-            bridge: "cni0".into(),
-            is_gateway: false,
-            is_default_gateway: false,
-            force_address: false,
-            ip_masq: false,
-            ip_masq_backend: None,
-            mtu: 0,
-            hairpin_mode: false,
-            promisc_mode: false,
-            vlan: 0,
-            vlan_trunk: Vec::new(),
-            preserve_default_vlan: false,
-            macspoofchk: false,
-            enabledad: false,
-            disable_container_interface: false,
-            port_isolation: false,
-            args: Args::default(),
-            runtime_config: RuntimeConfig::default(),
-        }
-    }
-}
-
-/// Who writes the masquerade rules.
+/// `ipMasqBackend`: which program's rules masquerade.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    /// not said: iptables, unless only nftables can be used
+pub(crate) enum Backend {
+    /// The key is absent: iptables, or nftables where iptables does not work.
     Unset,
-    /// `"iptables"`
     Iptables,
-    /// `"nftables"`
     Nftables,
 }
 
-/// VLANs of a pod's port.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Vlans {
-    /// `vlan`: the port's own, untagged
-    pub access: Option<u16>,
-    /// `vlanTrunk`: tagged ones, in order
-    pub trunk: Vec<u16>,
-    /// `preserveDefaultVlan`: what the bridge gives each port stays
-    pub preserve_default: bool,
-}
-
-impl Vlans {
-    /// The bridge has to filter.
-    pub fn any(&self) -> bool {
-        self.access.is_some() || !self.trunk.is_empty()
-    }
-}
-
-/// The configuration, checked.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settings {
-    /// name of the bridge
-    pub bridge: String,
-    /// the bridge has the pods' gateway address
-    pub gateway: bool,
-    /// pods get a default route through it
-    pub default_gateway: bool,
-    /// another subnet's address on the bridge is replaced under live pods too
-    pub force_address: bool,
-    /// None: no masquerade
-    pub masquerade: Option<Backend>,
-    /// bytes; None: the kernel's default
-    pub mtu: Option<u32>,
-    /// `hairpinMode`
-    pub hairpin: bool,
-    /// `promiscMode`
-    pub promisc: bool,
-    /// `portIsolation`
-    pub isolated: bool,
-    /// `vlan`, `vlanTrunk`, `preserveDefaultVlan`
-    pub vlans: Vlans,
-    /// `macspoofchk`
-    pub spoof_check: bool,
-    /// `enabledad`: duplicate address detection takes place and is waited for
-    pub dad: bool,
-    /// `disableContainerInterface`: the container's end stays down
-    pub leave_down: bool,
-    /// there is an IPAM plugin
-    pub layer3: bool,
-    /// asked for by runtimeConfig, args.cni or CNI_ARGS, in this order
-    pub mac: Option<Mac>,
+/// The checked configuration.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Settings {
+    pub(crate) bridge: String,
+    /// The bridge has the pods' gateway addresses.
+    pub(crate) gateway: bool,
+    /// Pods get a default route through the bridge.
+    pub(crate) default_gateway: bool,
+    /// The bridge's address of another subnet is replaced even if pods may use it.
+    pub(crate) force_address: bool,
+    pub(crate) masquerade: Option<Backend>,
+    /// In bytes; None: the kernel's default.
+    pub(crate) mtu: Option<u32>,
+    pub(crate) hairpin: bool,
+    pub(crate) promisc: bool,
+    pub(crate) isolated: bool,
+    pub(crate) vlans: Vlans,
+    pub(crate) spoof_check: bool,
+    /// Duplicate address detection takes place, and ADD waits for its end.
+    pub(crate) dad: bool,
+    /// The container's interface stays down.
+    pub(crate) leave_down: bool,
+    /// There is an IPAM plugin.
+    pub(crate) layer3: bool,
+    /// The MAC address requested for the container's interface.
+    pub(crate) mac: Option<Mac>,
 }
 
 impl Settings {
-    /// From a call: its configuration and the `MAC` of its CNI_ARGS.
-    pub fn of(call: &Call) -> Result<Settings, Error> {
+    /// Reads the configuration and the `MAC` of CNI_ARGS.
+    pub(crate) fn of(call: &Call) -> Result<Settings, Error> {
         let keys: Keys = call.conf()?;
-        let arg = call.args(&["MAC"])?.into_iter().next().flatten();
-        keys.check(arg.unwrap_or_default(), !call.net.ipam_type.is_empty())
+        let mac_arg = call.args(&["MAC"])?.into_iter().next().flatten();
+        keys.check(mac_arg.as_deref(), !call.net.ipam_type.is_empty())
     }
 }
 
 impl Keys {
-    /// Checks the keys against each other; `mac_arg` is CNI_ARGS' `MAC`, `layer3` says that there is an IPAM plugin.
-    pub(crate) fn check(self, mac_arg: String, layer3: bool) -> Result<Settings, Error> {
+    fn check(self, mac_arg: Option<&str>, layer3: bool) -> Result<Settings, Error> {
         let vlans = Vlans {
             access: vlan::access(self.vlan)?,
             trunk: vlan::trunk(&self.vlan_trunk)?,
@@ -167,7 +111,7 @@ impl Keys {
             (true, Some(other)) => return Err(Error::MasqueradeBackend(other.into())),
         };
         Ok(Settings {
-            bridge: self.bridge,
+            bridge: self.bridge.unwrap_or_else(|| "cni0".into()),
             gateway: self.is_gateway || self.is_default_gateway,
             default_gateway: self.is_default_gateway,
             force_address: self.force_address,
@@ -185,12 +129,17 @@ impl Keys {
         })
     }
 
-    fn mac(&self, arg: String) -> Result<Option<Mac>, Error> {
-        let sources = [&self.runtime_config.mac, &self.args.cni.mac, &arg];
+    /// The first of runtimeConfig, `args.cni` and CNI_ARGS that is set.
+    fn mac(&self, arg: Option<&str>) -> Result<Option<Mac>, Error> {
+        let sources = [
+            self.runtime_config.mac.as_str(),
+            self.args.cni.mac.as_str(),
+            arg.unwrap_or_default(),
+        ];
         let Some(text) = sources.into_iter().find(|text| !text.is_empty()) else {
             return Ok(None);
         };
-        let mac = text.parse().map_err(|_| Error::InvalidMac(text.clone()))?;
+        let mac = text.parse().map_err(|_| Error::InvalidMac(text.into()))?;
         Ok(Some(mac))
     }
 }
@@ -202,7 +151,7 @@ mod tests {
 
     fn read(json: &str) -> Result<Settings, Error> {
         let keys: Keys = json::from_slice(json.as_bytes()).unwrap();
-        keys.check(String::new(), true)
+        keys.check(None, true)
     }
 
     fn message(json: &str) -> String {
@@ -210,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults() {
+    fn empty_configuration_gives_the_defaults() {
         let settings = read("{}").unwrap();
         assert_eq!(settings.bridge, "cni0");
         assert_eq!(settings.mtu, None);
@@ -220,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_match_as_go_matches_them() {
+    fn keys_match_without_regard_to_case() {
         let settings = read(
             r#"{"BRIDGE":"br7","isdefaultgateway":true,"ipMasq":true,"ipMasqBackend":null,"mtu":1450,
                 "hairpinMode":true,"portIsolation":true,"macspoofchk":true,"vlan":null,"args":{"cni":{"other":[1]}}}"#,
@@ -234,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_excludes_each_other() {
+    fn keys_that_exclude_each_other_are_refused() {
         assert_eq!(
             message(r#"{"hairpinMode":true,"promiscMode":true}"#),
             "cannot set hairpin mode and promiscuous mode at the same time"
@@ -251,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn three_ways_to_a_mac() {
+    fn mac_of_runtime_config_wins_over_args_and_cni_args() {
         let json = |runtime: &str, cni: &str| {
             format!(
                 r#"{{"runtimeConfig":{{"mac":"{runtime}"}},"args":{{"cni":{{"mac":"{cni}"}}}}}}"#
@@ -259,7 +208,7 @@ mod tests {
         };
         let mac = |text: String, arg: &str| {
             let keys: Keys = json::from_slice(text.as_bytes()).unwrap();
-            keys.check(arg.into(), true)
+            keys.check(Some(arg), true)
                 .map(|settings| settings.mac.map(|mac| mac.to_string()))
         };
         let (a, b, c) = (

@@ -1,129 +1,128 @@
-//! What can go wrong, in upstream's words where it has them.
+//! Errors of the plugin, in upstream's words where upstream has them.
 use ipnetwork::IpNetwork;
+use std::fmt::Display;
 
-/// Each becomes a CNI error; those without a code of their own get 999, as upstream's plain errors do.
+/// Each becomes a CNI error with code 999, as upstream's plain errors do.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// `vlan` out of range
+pub(crate) enum Error {
+    /// `vlan` is out of range.
     #[error("invalid VLAN ID {0} (must be between 0 and 4094)")]
     InvalidVlan(i64),
-    /// `vlanTrunk`
+    /// `vlanTrunk` is invalid; upstream's message.
     #[error("{0}")]
     Trunk(&'static str),
-    /// two keys that exclude each other
+    /// `hairpinMode` and `promiscMode` are both set.
     #[error("cannot set hairpin mode and promiscuous mode at the same time")]
     HairpinAndPromisc,
-    /// addresses without an interface to put them on
+    /// `disableContainerInterface` is set together with an IPAM plugin.
     #[error("cannot use IPAM when DisableContainerInterface flag is set")]
     IpamWithoutInterface,
-    /// `ipMasqBackend`
+    /// `ipMasqBackend` is none of `iptables` and `nftables`.
     #[error("unknown ipmasq backend {0:?}")]
     MasqueradeBackend(String),
-    /// a MAC by any of the three ways
+    /// The requested MAC address is invalid.
     #[error("failed to make veth pair: address {0}: invalid MAC address")]
     InvalidMac(String),
-    /// the bridge cannot be made or used
-    #[error("failed to create bridge {name:?}: {reason}")]
-    Bridge {
-        /// bridge
-        name: String,
-        /// cause
-        reason: String,
+    /// The configuration has no IPAM plugin, and a version whose results need an address.
+    #[error("cannot convert: no valid IP addresses")]
+    ResultNeedsAddress,
+    /// Another kind of interface has the bridge's name.
+    #[error("failed to create bridge {0:?}: {0:?} already exists but is not a bridge")]
+    NotABridge(String),
+    /// The kernel cannot filter VLANs on bridges.
+    #[error(
+        "failed to create bridge {bridge:?}: could not add {bridge:?}: {source}; \
+         vlan and vlanTrunk need a kernel with CONFIG_BRIDGE_VLAN_FILTERING"
+    )]
+    NoVlanFiltering {
+        bridge: String,
+        source: linux_net::Error,
     },
-    /// the namespace cannot be opened
+    /// A link disappeared after its creation.
+    #[error("failed to lookup {0:?}: Link not found")]
+    LinkNotFound(String),
+    /// Another kind of interface has the name of the VLAN's gateway interface.
+    #[error("failed to create vlan gateway {0:?}: {0:?} is not a veth")]
+    GatewayNotAVeth(String),
+    /// CNI_NETNS cannot be opened.
     #[error("failed to open netns {path:?}: {source}")]
     Namespace {
-        /// CNI_NETNS
         path: String,
-        /// cause
         source: linux_net::Error,
     },
-    /// the interface name is in use inside the container
-    #[error("container veth name ({ifname:?}) peer provided ({host:?}) already exists")]
-    InterfaceExists {
-        /// CNI_IFNAME
-        ifname: String,
-        /// the host end that was wanted
-        host: String,
-    },
-    /// IPAM gave no address
+    /// The container already has an interface with the name CNI_IFNAME.
+    #[error("container veth name ({ifname:?}) peer provided ({host_end:?}) already exists")]
+    InterfaceExists { ifname: String, host_end: String },
+    /// Other links have all the names that the host end can have.
+    #[error("failed to make veth pair: no free name for the host end")]
+    NoFreeName,
+    /// The IPAM plugin gave no address.
     #[error("IPAM plugin returned missing IP config")]
     NoAddresses,
-    /// an address without a gateway cannot be served by a gateway bridge
+    /// The bridge is a gateway, and the IPAM plugin gave an address without one.
     #[error("no gateway address can be derived from {0}: give the subnet a gateway")]
     NoGateway(IpNetwork),
-    /// the bridge's address
-    #[error("failed to set bridge addr: {0}")]
-    BridgeAddress(String),
-    /// the bridge has another subnet's address, and pods that may use it
+    /// The bridge has an address of another subnet, and ports that may use it.
     #[error(
-        "failed to set bridge addr: {bridge:?} already has an IP address different from {wanted}"
+        "failed to set bridge addr: {device:?} already has an IP address different from {wanted}"
     )]
     OtherAddress {
-        /// bridge
-        bridge: String,
-        /// what was to be set
+        device: String,
         wanted: IpNetwork,
-        /// what is there
         present: IpNetwork,
-        /// who is attached
         ports: Vec<String>,
     },
-    /// the host end never came up
-    #[error("bridge port in error state: {0}")]
-    PortState(&'static str),
-    /// duplicate address found on the wire
+    /// The host end did not become operational in time.
+    #[error("bridge port in error state: down")]
+    PortDown,
+    /// Another host on the link has the address.
     #[error("link {ifname} has address {address} in DADFAILED state")]
-    DuplicateAddress {
-        /// interface
-        ifname: String,
-        /// address
-        address: IpNetwork,
-    },
-    /// duplicate address detection did not end
+    DuplicateAddress { ifname: String, address: IpNetwork },
+    /// Duplicate address detection did not end in time.
     #[error("link {0} still has tentative addresses after 5 seconds")]
     StillTentative(String),
-    /// CHECK found a difference
+    /// CHECK found a difference, described by the text.
     #[error("{0}")]
-    Check(String),
-    /// a step with the kernel failed
+    Mismatch(String),
+    /// A step failed; `what` names it in upstream's words.
     #[error("{what}: {source}")]
-    Kernel {
-        /// the step, in upstream's words
-        what: String,
-        /// cause
-        source: linux_net::Error,
-    },
-    /// a step with the packet filter failed
-    #[error("{what}: {source}")]
-    Filter {
-        /// the step
-        what: &'static str,
-        /// cause
-        source: packet_filter::Error,
-    },
-    /// a delegate's or the configuration's error, printed as it is
+    Step { what: String, source: Cause },
+    /// A delegate's or the configuration's error, which keeps its code.
     #[error(transparent)]
     Cni(#[from] cni_conf::Error),
 }
 
+/// The cause of a step's failure.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Cause {
+    /// The kernel refused a request for a link, address or route.
+    #[error(transparent)]
+    Net(#[from] linux_net::Error),
+    /// nftables or iptables refused a change.
+    #[error(transparent)]
+    Filter(#[from] packet_filter::Error),
+    /// A system call failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
 impl Error {
-    /// Longer text: the way out.
+    /// The remedy; empty where there is none to give.
     fn details(&self) -> String {
         match self {
             Error::OtherAddress {
-                bridge,
+                device,
                 wanted,
                 present,
                 ports,
             } => format!(
-                "{bridge} has {present} from an earlier subnet and these interfaces are attached to it: {}. \
-                 It changes to {wanted} by itself once they are gone (delete or restart those pods); \
-                 or set \"forceAddress\": true in the bridge configuration to replace it under them; \
-                 or remove the bridge: ip link delete {bridge}",
+                "{device} has {present} from an earlier subnet and these interfaces are attached to it: {}. \
+                 Once they are gone, the next ADD changes it to {wanted} (delete or restart those pods); \
+                 or set \"forceAddress\": true in the bridge configuration to replace it now; \
+                 or remove the bridge: ip link delete {device}",
                 ports.join(", ")
             ),
-            Error::PortState(_) => {
+            Error::PortDown => {
                 "the host end of the veth pair did not become operational: is its other end up?"
                     .into()
             }
@@ -141,20 +140,19 @@ impl From<Error> for cni_conf::Error {
     }
 }
 
-/// Names the step that failed.
-pub(crate) trait Step<T> {
-    /// `what: cause`
-    fn step(self, what: impl Into<String>) -> Result<T, Error>;
+/// Adds the failed step to an error: `what: cause`.
+pub(crate) trait Context<T> {
+    fn context(self, what: impl Display) -> Result<T, Error>;
 }
 
-impl<T> Step<T> for linux_net::Result<T> {
-    fn step(self, what: impl Into<String>) -> Result<T, Error> {
-        self.map_err(|source| Error::Kernel {
-            what: what.into(),
-            source,
+impl<T, E: Into<Cause>> Context<T> for Result<T, E> {
+    fn context(self, what: impl Display) -> Result<T, Error> {
+        self.map_err(|source| Error::Step {
+            what: what.to_string(),
+            source: source.into(),
         })
     }
 }
 
-/// For what is done where it can be done, and whose failure nobody has to know: the pod works without.
+/// Ignores the failure of an optional step; the call gives the reason.
 pub(crate) fn best_effort<T, E>(_result: Result<T, E>) {}

@@ -1,14 +1,9 @@
-//! What masquerade and spoof check share when they talk to the packet filter.
-use crate::Error;
+//! Reading nftables rules, for masquerade and spoof check.
+use crate::{Error, error::Context};
 use nix::errno::Errno;
 use packet_filter::{Family, Nft, nft::Installed};
 
-/// Turns a packet filter's error into ours.
-pub(crate) fn failed(what: &'static str) -> impl Fn(packet_filter::Error) -> Error + Copy {
-    move |source| Error::Filter { what, source }
-}
-
-/// The rules of a chain; none where there is no such chain or table, or where the kernel has no nftables at all.
+/// The rules of a chain; none where the chain, the table or nftables is absent.
 pub(crate) fn chain_rules(
     nft: &mut Nft,
     family: Family,
@@ -17,8 +12,8 @@ pub(crate) fn chain_rules(
 ) -> Result<Vec<Installed>, Error> {
     match nft.rules(family, table, Some(chain)) {
         Err(error) if error.is_absent() || error.is_unsupported() => Ok(Vec::new()),
-        // nothing can have so long a name
+        // the name is longer than that of any chain
         Err(error) if error.errno() == Some(Errno::ERANGE) => Ok(Vec::new()),
-        other => other.map_err(failed("failed to read the rules of the packet filter")),
+        other => other.context("failed to read the rules of the packet filter"),
     }
 }

@@ -1,63 +1,53 @@
-//! GC: removes what no valid attachment of this network owns, as far as it can be proven to be this network's.
-use crate::{
-    Error,
-    error::Step,
-    masquerade,
-    names::{Owner, alias_prefix},
-    pod, spoof,
-};
+//! GC: removes the objects of this network's attachments that are not valid any more.
+use crate::{Error, error::Context, masquerade, names, spoof, veth};
 use linux_net::{
     Netlink,
     link::{Kind, Link},
 };
 use packet_filter::Nft;
-use plugin::{Call, Verb, delegate};
+use plugin::{Attachment, Call, Verb, delegate};
 use std::collections::HashSet;
 
-/// The whole verb. A failure of one part does not keep the others from being cleaned; the first one is told.
-pub fn gc(call: &Call) -> Result<(), Error> {
-    let Some(valid) = &call.net.valid_attachments else {
+/// A failed part does not prevent the others; the first error is returned. Addresses are released
+/// only when all stale devices are gone.
+pub(crate) fn gc(call: &Call) -> Result<(), Error> {
+    let Some(valid) = call.valid_attachments() else {
         return Ok(delegate::ipam(call, Verb::Gc)?);
     };
     let network = &call.net.name;
-    let valid: Vec<_> = valid
-        .iter()
-        .map(|attachment| Owner::of(network, attachment))
-        .collect();
     let devices = remove_devices(network, &valid);
-    let ipam = if devices.is_ok() {
-        delegate::ipam(call, Verb::Gc).map_err(Error::from)
-    } else {
-        Ok(())
+    let ipam = match devices {
+        Ok(_) => delegate::ipam(call, Verb::Gc).map_err(Error::from),
+        Err(_) => Ok(()),
     };
-    // a kernel without nf_tables holds no rules of ours
+    // a kernel without nf_tables has no rules
     let mut nft = Nft::open().ok();
     let masquerade = masquerade::retain(nft.as_mut(), network, &valid);
     let spoof_check = match (&devices, &mut nft) {
-        (Ok(left), Some(nft)) => spoof::remove_orphans(nft, |name| left.contains(name)),
+        (Ok(links), Some(nft)) => spoof::remove_orphans(nft, |name| links.contains(name)),
         _ => Ok(()),
     };
     devices.map(drop).and(ipam).and(masquerade).and(spoof_check)
 }
 
-/// Gives the names of the links that are left.
-fn remove_devices(network: &str, valid: &[Owner]) -> Result<HashSet<String>, Error> {
-    let mut host = Netlink::open().step("failed to open a netlink socket")?;
-    let links = host.links().step("failed to list links")?;
-    let valid: HashSet<String> = valid.iter().map(Owner::alias).collect();
-    let (gone, left): (Vec<Link>, Vec<Link>) = links
+/// Returns the names of the remaining links.
+fn remove_devices(network: &str, valid: &[Attachment]) -> Result<HashSet<String>, Error> {
+    let mut host = Netlink::open().context("failed to open a netlink socket")?;
+    let links = host.links().context("failed to list links")?;
+    let valid: HashSet<String> = valid.iter().map(names::alias).collect();
+    let (stale, remaining): (Vec<Link>, Vec<Link>) = links
         .into_iter()
         .partition(|link| is_stale(link, network, &valid));
-    for link in gone {
-        pod::remove(&mut host, &link.name).step(format!("failed to delete {:?}", link.name))?;
+    for link in stale {
+        veth::delete(&mut host, &link.name).context(format!("failed to delete {:?}", link.name))?;
     }
-    Ok(left.into_iter().map(|link| link.name).collect())
+    Ok(remaining.into_iter().map(|link| link.name).collect())
 }
 
-/// A host end that bears this network's mark and whose attachment is not among the valid ones.
+/// True for a host end with the alias of an attachment of this network that is not valid.
 fn is_stale(link: &Link, network: &str, valid: &HashSet<String>) -> bool {
     link.kind == Kind::Veth
         && link.alias.as_ref().is_some_and(|alias| {
-            alias.starts_with(&alias_prefix(network)) && !valid.contains(alias)
+            alias.starts_with(&names::alias_prefix(network)) && !valid.contains(alias)
         })
 }

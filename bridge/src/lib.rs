@@ -1,40 +1,39 @@
-//! The `bridge` plugin: a bridge on the host, a veth pair for each pod, addresses and routes from an IPAM plugin; gateway,
-//! masquerade, VLANs, isolation and the check of the pods' MACs where they are asked for.
+//! The `bridge` plugin: a bridge on the host, a veth pair for each pod, and addresses and routes
+//! from an IPAM plugin; on request a gateway, masquerade, VLANs, port isolation and a check of the
+//! pods' MAC addresses.
 //!
-//! [`conf`] reads the keys, [`plan`] works out what is to be done, [`add`], [`check`], [`del`] and [`gc`] are the verbs, and
-//! the other modules each execute one idea. Whatever an attachment leaves on the node has a name that follows from network,
-//! container id and interface ([`names`]), so that DEL and GC find it without any help.
-
-pub mod add;
-pub mod bridge;
-pub mod check;
-mod check_addresses;
-pub mod conf;
-pub mod del;
-pub mod error;
+//! `conf` reads the configuration, `plan` computes addresses, routes and gateways, and `add`,
+//! `check`, `del`, `gc` and `status` are the verbs. The names of all objects of an attachment
+//! derive from network, container id and interface name (`names`), so that DEL and GC find them
+//! without prevResult.
+mod add;
+mod bridge;
+mod check;
+mod conf;
+mod container;
+mod del;
+mod error;
 mod filter;
-pub mod gc;
-pub mod masquerade;
-pub mod masquerade_iptables;
-pub mod masquerade_nft;
-pub mod names;
-pub mod plan;
-pub mod pod;
-pub mod spoof;
-pub mod status;
-pub mod undo;
-pub mod vlan;
-pub mod vlan_port;
-pub mod wait;
+mod gateway;
+mod gc;
+mod masquerade;
+mod names;
+mod plan;
+mod sandbox;
+mod spoof;
+mod status;
+mod undo;
+mod veth;
+mod vlan;
+mod wait;
 
-pub use error::Error;
-
+use error::Error;
 use plugin::{AddOutput, Call, Plugin};
 
-/// The plugin, for the suite and for delegation in process.
+/// The plugin, for the suite's registry.
 pub static PLUGIN: Bridge = Bridge;
 
-/// Its verbs.
+/// Implements [`Plugin`].
 #[derive(Debug)]
 pub struct Bridge;
 

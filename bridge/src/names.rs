@@ -1,159 +1,100 @@
-//! The names of what belongs to one attachment. Each can be worked out again from network, container id and interface name
-//! alone, so that DEL and GC find it without prevResult and without the namespace.
-use cni_conf::GcAttachment;
+//! The names of an attachment's objects. They derive from network, container id and interface name,
+//! so that DEL and GC find the objects without prevResult and without the namespace.
 use packet_filter::COMMENT_MAX;
-use sha2::{Digest, Sha512};
-use std::fmt::Write;
+use plugin::{Attachment, hash::sha512_prefix};
 
-/// One attachment of one network.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Owner {
-    network: String,
-    container: String,
-    ifname: String,
+/// The start of the names of the spoof check's chains.
+pub(crate) const SPOOF_CHAIN: &str = "cni-br-iface-";
+
+const PLUGIN: &str = "bridge";
+
+/// `veth` and 8 hexadecimal digits, the form of upstream's random names.
+pub(crate) fn veth_name(text: &str) -> String {
+    format!("veth{}", sha512_prefix(text, 8))
 }
 
-impl Owner {
-    /// Network name, container id, interface name.
-    pub fn new(network: &str, container: &str, ifname: &str) -> Owner {
-        Owner {
-            network: network.into(),
-            container: container.into(),
-            ifname: ifname.into(),
-        }
-    }
-
-    /// As GC is told.
-    pub fn of(network: &str, attachment: &GcAttachment) -> Owner {
-        Owner::new(network, &attachment.container_id, &attachment.ifname)
-    }
-
-    /// Who a call is about.
-    pub fn of_call(call: &plugin::Call) -> Owner {
-        Owner::new(&call.net.name, &call.container_id, &call.ifname)
-    }
-
-    /// The container id.
-    pub fn container(&self) -> &str {
-        &self.container
-    }
-
-    /// Candidate `n` for the name of the veth's host end: `veth` and 8 hex digits, as upstream's random names look.
-    pub fn host_veth(&self, n: u32) -> String {
-        let text = format!("{}/{}/{}/{n}", self.network, self.container, self.ifname);
-        veth_name(&text)
-    }
-
-    /// IFLA_IFALIAS of the host end: the proof that it is ours, and whose. At most 255 bytes, whatever the id's length.
-    pub fn alias(&self) -> String {
-        format!(
-            "{}{} {}",
-            alias_prefix(&self.network),
-            bounded(&self.container, 128),
-            self.ifname
-        )
-    }
-
-    /// The iptables chain, shared by the interfaces of one container in one network, as upstream names it.
-    pub fn masquerade_chain(&self) -> String {
-        format!(
-            "CNI-{}",
-            hex(&format!("{}{}", self.network, self.container), 24)
-        )
-    }
-
-    /// The comment of the iptables rules (Go's `%q` of names that need no escapes).
-    pub fn masquerade_comment(&self) -> String {
-        format!("name: \"{}\" id: \"{}\"", self.network, self.container)
-    }
-
-    /// How the comment of a masquerade rule in nftables begins.
-    pub fn nft_prefix(&self) -> String {
-        format!(
-            "{}{}",
-            nft_network_prefix(&self.network),
-            hex(&format!("{}:{}", self.ifname, self.container), 16)
-        )
-    }
-
-    /// The whole comment: at most 128 bytes, without quotation marks.
-    pub fn nft_comment(&self) -> String {
-        let text = format!(
-            "{}, net: {}, if: {}, id: {}",
-            self.nft_prefix(),
-            self.network,
-            self.ifname,
-            self.container
-        );
-        cut(text.replace('"', ""))
-    }
-
-    /// The chain of the spoof check that looks at the interface.
-    pub fn spoof_chain(&self) -> String {
-        format!("{SPOOF_CHAIN}{}-{}", self.container, self.ifname)
-    }
-
-    /// The chain of the spoof check that looks at the MAC.
-    pub fn spoof_mac_chain(&self) -> String {
-        format!("{}-mac", self.spoof_chain())
-    }
-
-    /// The comment of each rule of the spoof check, at most 128 bytes.
-    pub fn spoof_comment(&self) -> String {
-        cut(format!("macspoofchk-{}-{}", self.container, self.ifname))
-    }
+/// Candidate `n` for the name of the host end.
+pub(crate) fn host_veth(owner: &Attachment, n: u32) -> String {
+    veth_name(&format!(
+        "{}/{}/{}/{n}",
+        owner.network, owner.container_id, owner.ifname
+    ))
 }
 
-/// `veth` and 8 hex digits that follow from the text.
-pub fn veth_name(text: &str) -> String {
-    format!("veth{}", hex(text, 8))
+/// IFLA_IFALIAS of the host end, which identifies its owner.
+pub(crate) fn alias(owner: &Attachment) -> String {
+    owner.alias(PLUGIN)
 }
 
-/// How the names of a spoof check's chains begin.
-pub const SPOOF_CHAIN: &str = "cni-br-iface-";
-
-/// How the alias of every host end of this network begins.
-pub fn alias_prefix(network: &str) -> String {
-    format!("cni-bridge {} ", bounded(network, 64))
+/// The start of the alias of each host end of the network.
+pub(crate) fn alias_prefix(network: &str) -> String {
+    plugin::attachment::alias_prefix(PLUGIN, network)
 }
 
-/// How the comment of every masquerade rule of this network begins.
-pub fn nft_network_prefix(network: &str) -> String {
-    format!("{}-", hex(network, 16))
+/// Upstream's iptables chain, shared by the interfaces of one container in one network.
+pub(crate) fn iptables_chain(owner: &Attachment) -> String {
+    let text = format!("{}{}", owner.network, owner.container_id);
+    format!("CNI-{}", sha512_prefix(text, 24))
 }
 
-/// How the comment of every iptables rule of this network begins.
-pub fn masquerade_network_prefix(network: &str) -> String {
+/// The comment of the iptables rules.
+pub(crate) fn iptables_comment(owner: &Attachment) -> String {
+    let prefix = iptables_network_prefix(&owner.network);
+    format!("{prefix}{}\"", owner.container_id)
+}
+
+/// The start of the comment of each iptables rule of the network.
+pub(crate) fn iptables_network_prefix(network: &str) -> String {
     format!("name: \"{network}\" id: \"")
 }
 
-/// As much as a comment in nftables holds.
-fn cut(mut text: String) -> String {
-    let end = (0..=COMMENT_MAX)
-        .rev()
-        .find(|&end| text.is_char_boundary(end));
-    text.truncate(end.unwrap_or_default());
+/// The comment of a masquerade rule in nftables: at most 128 bytes, without quotation marks.
+pub(crate) fn nft_comment(owner: &Attachment) -> String {
+    let text = format!(
+        "{}, net: {}, if: {}, id: {}",
+        nft_prefix(owner),
+        owner.network,
+        owner.ifname,
+        owner.container_id
+    );
+    truncated(text.replace('"', ""))
+}
+
+/// The start of the comment of the attachment's masquerade rules in nftables.
+pub(crate) fn nft_prefix(owner: &Attachment) -> String {
+    let text = format!("{}:{}", owner.ifname, owner.container_id);
+    let network = nft_network_prefix(&owner.network);
+    format!("{network}{}", sha512_prefix(text, 16))
+}
+
+/// The start of the comment of each masquerade rule of the network in nftables.
+pub(crate) fn nft_network_prefix(network: &str) -> String {
+    format!("{}-", sha512_prefix(network, 16))
+}
+
+/// The chain of the spoof check to which the interface's rule jumps.
+pub(crate) fn spoof_chain(owner: &Attachment) -> String {
+    format!("{SPOOF_CHAIN}{}-{}", owner.container_id, owner.ifname)
+}
+
+/// The chain of the spoof check that compares the MAC.
+pub(crate) fn spoof_mac_chain(owner: &Attachment) -> String {
+    format!("{}-mac", spoof_chain(owner))
+}
+
+/// The comment of each rule of the spoof check.
+pub(crate) fn spoof_comment(owner: &Attachment) -> String {
+    truncated(format!(
+        "macspoofchk-{}-{}",
+        owner.container_id, owner.ifname
+    ))
+}
+
+/// Cuts the text to the length of a comment in nftables.
+fn truncated(mut text: String) -> String {
+    let boundary = |&end: &usize| text.is_char_boundary(end);
+    text.truncate((0..=COMMENT_MAX).rev().find(boundary).unwrap_or(0));
     text
-}
-
-/// The text, or `#` and a hash of it where it is too long. `#` cannot stand in an id or a name.
-fn bounded(text: &str, limit: usize) -> String {
-    if text.len() <= limit {
-        text.into()
-    } else {
-        format!("#{}", hex(text, 32))
-    }
-}
-
-/// The first hex digits of the text's SHA-512.
-fn hex(text: &str, digits: usize) -> String {
-    let mut out = String::with_capacity(128);
-    for byte in Sha512::digest(text.as_bytes()) {
-        // writing into a String cannot fail
-        write!(out, "{byte:02x}").unwrap_or_default();
-    }
-    out.truncate(digits);
-    out
 }
 
 #[cfg(test)]
@@ -161,48 +102,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn upstreams_names() {
-        let owner = Owner::new("test", "1234", "eth0");
-        assert_eq!(owner.masquerade_chain(), "CNI-2bbe0c48b91a7d1b8a6753a8");
-        assert_eq!(owner.masquerade_comment(), r#"name: "test" id: "1234""#);
-        assert_eq!(owner.spoof_chain(), "cni-br-iface-1234-eth0");
-        assert_eq!(owner.spoof_mac_chain(), "cni-br-iface-1234-eth0-mac");
-        assert_eq!(owner.spoof_comment(), "macspoofchk-1234-eth0");
-        assert!(owner.nft_comment().starts_with(&owner.nft_prefix()));
-        assert!(
-            owner
-                .nft_comment()
-                .ends_with(", net: test, if: eth0, id: 1234")
-        );
+    fn names_equal_upstreams() {
+        let owner = Attachment::new("test", "1234", "eth0");
+        assert_eq!(iptables_chain(&owner), "CNI-2bbe0c48b91a7d1b8a6753a8");
+        assert_eq!(iptables_comment(&owner), r#"name: "test" id: "1234""#);
+        assert_eq!(spoof_chain(&owner), "cni-br-iface-1234-eth0");
+        assert_eq!(spoof_mac_chain(&owner), "cni-br-iface-1234-eth0-mac");
+        assert_eq!(spoof_comment(&owner), "macspoofchk-1234-eth0");
+        let comment = nft_comment(&owner);
+        assert!(comment.starts_with(&nft_prefix(&owner)));
+        assert!(comment.ends_with(", net: test, if: eth0, id: 1234"));
         assert_eq!(
-            owner.nft_prefix().len(),
+            nft_prefix(&owner).len(),
             33,
             "16 + dash + 16 hexadecimal digits"
         );
     }
 
     #[test]
-    fn host_veths_fit_and_differ() {
-        let a = Owner::new("net", "a", "eth0");
-        assert_eq!(a.host_veth(0).len(), 12);
-        assert_eq!(a.host_veth(0), a.clone().host_veth(0));
+    fn host_ends_of_different_attachments_have_different_names() {
+        let a = Attachment::new("net", "a", "eth0");
+        assert_eq!(host_veth(&a, 0).len(), 12);
+        assert_eq!(host_veth(&a, 0), host_veth(&a.clone(), 0));
         for other in [
-            a.host_veth(1),
-            Owner::new("net", "b", "eth0").host_veth(0),
-            Owner::new("net2", "a", "eth0").host_veth(0),
-            Owner::new("net", "a", "eth1").host_veth(0),
+            host_veth(&a, 1),
+            host_veth(&Attachment::new("net", "b", "eth0"), 0),
+            host_veth(&Attachment::new("net2", "a", "eth0"), 0),
+            host_veth(&Attachment::new("net", "a", "eth1"), 0),
         ] {
-            assert_ne!(a.host_veth(0), other);
+            assert_ne!(host_veth(&a, 0), other);
         }
     }
 
     #[test]
-    fn long_ids_stay_within_the_kernels_limits() {
-        let owner = Owner::new(&"n".repeat(300), &"c".repeat(300), "interface-name1");
-        assert!(owner.alias().len() < 256);
-        assert!(owner.alias().starts_with(&alias_prefix(&"n".repeat(300))));
-        assert_eq!(owner.nft_comment().len(), 128);
-        let other = Owner::new(&"n".repeat(300), &"c".repeat(301), "interface-name1");
-        assert_ne!(owner.alias(), other.alias());
+    fn names_of_long_ids_fit_the_kernels_limits() {
+        let owner = Attachment::new(&"n".repeat(300), &"c".repeat(300), "interface-name1");
+        assert!(alias(&owner).len() < 256);
+        assert!(alias(&owner).starts_with(&alias_prefix(&"n".repeat(300))));
+        assert_eq!(nft_comment(&owner).len(), 128);
+        let other = Attachment::new(&"n".repeat(300), &"c".repeat(301), "interface-name1");
+        assert_ne!(alias(&owner), alias(&other));
     }
 }

@@ -1,4 +1,5 @@
-//! What is to be done for one pod: worked out from the settings and what IPAM gave, without touching anything.
+//! Computes the addresses and routes of a pod, and the bridge's gateway addresses, from the
+//! settings and the IPAM plugin's result. No I/O.
 use crate::{Error, conf::Settings};
 use cni_conf::{AddResult, IpConfig, Route};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
@@ -13,23 +14,22 @@ const ANY_V6: Ipv6Network = match Ipv6Network::new_checked(Ipv6Addr::UNSPECIFIED
     None => unreachable!(),
 };
 
-/// The container's interface in the result: bridge, host end, container.
-pub const CONTAINER: usize = 2;
+/// The position of the container's interface in the result, after the bridge and the host end.
+const CONTAINER: usize = 2;
 
-/// Addresses and routes of a pod, and what the bridge needs so that they work.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Plan {
-    /// as the result shows them, each with its gateway
-    pub ips: Vec<IpConfig>,
-    /// as the result shows them, a default route added where it was asked for
-    pub routes: Vec<Route>,
-    /// the addresses that the bridge has to have
-    pub gateways: Vec<IpNetwork>,
+pub(crate) struct Plan {
+    /// The result's addresses; each has its gateway where the bridge is one.
+    pub(crate) ips: Vec<IpConfig>,
+    /// The result's routes, with the default routes of `isDefaultGateway`.
+    pub(crate) routes: Vec<Route>,
+    /// The addresses that the bridge must have.
+    pub(crate) gateways: Vec<IpNetwork>,
 }
 
 impl Plan {
-    /// Gateways default to the first address of the subnet where the bridge is one.
-    pub fn new(settings: &Settings, ipam: &AddResult) -> Result<Plan, Error> {
+    /// Where the bridge is the gateway and IPAM gave none, it is the subnet's first address.
+    pub(crate) fn new(settings: &Settings, ipam: &AddResult) -> Result<Plan, Error> {
         if ipam.ips.is_empty() {
             return Err(Error::NoAddresses);
         }
@@ -43,13 +43,13 @@ impl Plan {
             if !settings.gateway {
                 continue;
             }
+            let no_gateway = || Error::NoGateway(ip.address);
             let gateway = match ip.gateway {
                 Some(gateway) => gateway,
-                None => first_address(ip.address).ok_or(Error::NoGateway(ip.address))?,
+                None => first_address(ip.address).ok_or_else(no_gateway)?,
             };
+            let address = IpNetwork::new(gateway, ip.address.prefix()).map_err(|_| no_gateway())?;
             ip.gateway = Some(gateway);
-            let address = IpNetwork::new(gateway, ip.address.prefix())
-                .map_err(|_| Error::NoGateway(ip.address))?;
             if !plan.gateways.contains(&address) {
                 plan.gateways.push(address);
             }
@@ -60,7 +60,7 @@ impl Plan {
         Ok(plan)
     }
 
-    /// One per family, unless IPAM gave one with a gateway.
+    /// Adds one for each family, unless IPAM gave one with a gateway.
     fn add_default_routes(&mut self) {
         for ip in &self.ips {
             let everything: IpNetwork = match ip.address {
@@ -74,48 +74,49 @@ impl Plan {
         }
     }
 
-    /// The next hop of a route: its own, else the first gateway of its family.
-    pub fn next_hop(&self, route: &Route) -> Option<IpAddr> {
-        route.gw.or_else(|| {
-            self.ips
-                .iter()
-                .filter_map(|ip| ip.gateway)
-                .find(|gateway| gateway.is_ipv6() == route.dst.is_ipv6())
-        })
-    }
-
-    /// There is an IPv6 address.
-    pub fn has_ipv6(&self) -> bool {
+    pub(crate) fn has_ipv6(&self) -> bool {
         self.ips.iter().any(|ip| ip.address.is_ipv6())
     }
 
-    /// There is an IPv6 gateway: routes through it need addresses that are no longer tentative.
-    pub fn has_ipv6_gateway(&self) -> bool {
-        self.ips
-            .iter()
-            .filter_map(|ip| ip.gateway)
-            .any(|gateway| gateway.is_ipv6())
+    /// True if routes need addresses for which duplicate address detection has ended.
+    pub(crate) fn has_ipv6_gateway(&self) -> bool {
+        let gateways = self.ips.iter().filter_map(|ip| ip.gateway);
+        gateways.into_iter().any(|gateway| gateway.is_ipv6())
     }
 }
 
-/// The network's address plus one; None past the end of the address space.
+/// The next hop of a route: its own, or else the first gateway of its family.
+pub(crate) fn next_hop(route: &Route, ips: &[IpConfig]) -> Option<IpAddr> {
+    let mut gateways = ips.iter().filter_map(|ip| ip.gateway);
+    route
+        .gw
+        .or_else(|| gateways.find(|gateway| gateway.is_ipv6() == route.dst.is_ipv6()))
+}
+
+/// The network's address plus one; None at the end of the address space.
 fn first_address(address: IpNetwork) -> Option<IpAddr> {
     match address.network() {
-        IpAddr::V4(ip) => Some(u32::from(ip).checked_add(1)?).map(|n| IpAddr::V4(n.into())),
-        IpAddr::V6(ip) => Some(u128::from(ip).checked_add(1)?).map(|n| IpAddr::V6(n.into())),
+        IpAddr::V4(ip) => Some(Ipv4Addr::from(u32::from(ip).checked_add(1)?).into()),
+        IpAddr::V6(ip) => Some(Ipv6Addr::from(u128::from(ip).checked_add(1)?).into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use go_compat::json;
 
-    fn settings(json: &str) -> Settings {
-        json::from_slice::<crate::conf::Keys>(json.as_bytes())
-            .unwrap()
-            .check(String::new(), true)
-            .unwrap()
+    fn gateway() -> Settings {
+        Settings {
+            gateway: true,
+            ..Settings::default()
+        }
+    }
+
+    fn default_gateway() -> Settings {
+        Settings {
+            default_gateway: true,
+            ..gateway()
+        }
     }
 
     fn ip(address: &str, gateway: Option<&str>) -> IpConfig {
@@ -139,13 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn no_address_is_an_error() {
-        let error = Plan::new(&settings("{}"), &AddResult::default()).unwrap_err();
+    fn result_without_address_is_an_error() {
+        let error = Plan::new(&Settings::default(), &AddResult::default()).unwrap_err();
         assert_eq!(error.to_string(), "IPAM plugin returned missing IP config");
     }
 
     #[test]
-    fn a_gateway_bridge_serves_the_first_address_of_each_subnet() {
+    fn gateway_defaults_to_the_first_address_of_each_subnet() {
         let ipam = ipam(
             vec![
                 ip("10.244.1.7/24", None),
@@ -154,7 +155,7 @@ mod tests {
             ],
             vec![route("10.244.0.0/16", None)],
         );
-        let plan = Plan::new(&settings(r#"{"isDefaultGateway":true}"#), &ipam).unwrap();
+        let plan = Plan::new(&default_gateway(), &ipam).unwrap();
         let gateways: Vec<_> = plan.gateways.iter().map(ToString::to_string).collect();
         assert_eq!(
             gateways,
@@ -170,39 +171,39 @@ mod tests {
             ]
         );
         assert_eq!(
-            plan.next_hop(&plan.routes[0]),
+            next_hop(&plan.routes[0], &plan.ips),
             Some("10.244.1.1".parse().unwrap())
         );
         assert!(plan.has_ipv6() && plan.has_ipv6_gateway());
     }
 
     #[test]
-    fn a_default_route_of_ipams_is_kept() {
+    fn default_route_of_ipam_is_kept() {
         let ipam = ipam(
             vec![ip("10.1.0.5/16", Some("10.1.0.1"))],
             vec![route("0.0.0.0/0", Some("10.1.0.9"))],
         );
-        let plan = Plan::new(&settings(r#"{"isDefaultGateway":true}"#), &ipam).unwrap();
+        let plan = Plan::new(&default_gateway(), &ipam).unwrap();
         assert_eq!(plan.routes, [route("0.0.0.0/0", Some("10.1.0.9"))]);
     }
 
     #[test]
-    fn without_a_gateway_bridge_nothing_is_invented() {
+    fn no_gateway_is_derived_unless_the_bridge_is_the_gateway() {
         let ipam = ipam(
             vec![ip("10.1.0.5/16", None)],
             vec![route("0.0.0.0/0", None)],
         );
-        let plan = Plan::new(&settings("{}"), &ipam).unwrap();
+        let plan = Plan::new(&Settings::default(), &ipam).unwrap();
         assert_eq!(plan.ips[0].gateway, None);
         assert!(plan.gateways.is_empty());
         assert_eq!(plan.routes.len(), 1);
-        assert_eq!(plan.next_hop(&plan.routes[0]), None);
+        assert_eq!(next_hop(&plan.routes[0], &plan.ips), None);
     }
 
     #[test]
-    fn the_end_of_the_address_space_has_no_gateway() {
+    fn last_address_of_the_address_space_has_no_gateway() {
         let ipam = ipam(vec![ip("255.255.255.255/32", None)], Vec::new());
-        let error = Plan::new(&settings(r#"{"isGateway":true}"#), &ipam).unwrap_err();
+        let error = Plan::new(&gateway(), &ipam).unwrap_err();
         assert!(matches!(error, Error::NoGateway(_)));
     }
 }

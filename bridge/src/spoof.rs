@@ -1,39 +1,38 @@
-//! `macspoofchk`: what leaves the pod must bear the pod's MAC. Tables, chains and comments are upstream's:
-//! `bridge nat PREROUTING` jumps by interface to `cni-br-iface-ID-IF`, and that to `cni-br-iface-ID-IF-mac`.
-use crate::{
-    Error,
-    filter::{chain_rules, failed},
-    names::{Owner, SPOOF_CHAIN},
-};
+//! `macspoofchk`: drops frames from the pod whose source MAC is not the pod's. Tables, chains and
+//! comments are upstream's: `bridge nat PREROUTING` jumps by interface to `cni-br-iface-ID-IF`, and
+//! that to `cni-br-iface-ID-IF-mac`.
+use crate::{Error, error::Context, filter::chain_rules, names};
 use linux_net::Mac;
 use packet_filter::{
     BaseChain, Chain, ChainType, Family, Hook, Nft, Rule, Statement, Transaction, nft::Installed,
 };
+use plugin::Attachment;
 
 const TABLE: &str = "nat";
 const BASE: &str = "PREROUTING";
+/// NF_BR_PRI_NAT_DST_BRIDGED (linux/netfilter_bridge.h).
+const PRIORITY: i32 = -300;
 const COMMENT: &str = "macspoofchk-";
 
-/// Puts the check in place.
-pub fn add(owner: &Owner, host_veth: &str, mac: Mac) -> Result<(), Error> {
-    let failed = failed("failed to set up the spoof check");
-    let mut nft = Nft::open().map_err(failed)?;
-    // declaring a base chain that is there again would cost a grace period of the kernel's
+pub(crate) fn add(owner: &Attachment, host_veth: &str, mac: Mac) -> Result<(), Error> {
+    let failed = "failed to set up the spoof check";
+    let mut nft = Nft::open().context(failed)?;
+    // to declare an existing base chain again costs an RCU grace period: only where it is absent
     match nft.commit(&setup(owner, host_veth, mac, false)) {
         Err(error) if error.is_absent() => nft
             .commit(&setup(owner, host_veth, mac, true))
-            .map_err(failed),
-        other => other.map_err(failed),
+            .context(failed),
+        other => other.context(failed),
     }
 }
 
-fn setup(owner: &Owner, host_veth: &str, mac: Mac, declare_base: bool) -> Transaction {
+fn setup(owner: &Attachment, host_veth: &str, mac: Mac, declare_base: bool) -> Transaction {
     let mut transaction = Transaction::new();
     if declare_base {
         transaction.add_table(Family::Bridge, TABLE, None);
         transaction.add_chain(Family::Bridge, TABLE, &base_chain());
     }
-    for name in [owner.spoof_chain(), owner.spoof_mac_chain()] {
+    for name in [names::spoof_chain(owner), names::spoof_mac_chain(owner)] {
         transaction.add_chain(Family::Bridge, TABLE, &regular_chain(&name));
         transaction.flush_chain(Family::Bridge, TABLE, &name);
     }
@@ -43,13 +42,13 @@ fn setup(owner: &Owner, host_veth: &str, mac: Mac, declare_base: bool) -> Transa
     transaction
 }
 
-/// All rules of one attachment, with the chains they stand in.
-fn rules(owner: &Owner, host_veth: &str, mac: Mac) -> [(String, Rule); 4] {
+/// The rules of one attachment, each with its chain.
+fn rules(owner: &Attachment, host_veth: &str, mac: Mac) -> [(String, Rule); 4] {
     let rule = |statements: Vec<Statement>| Rule {
         statements,
-        comment: Some(owner.spoof_comment()),
+        comment: Some(names::spoof_comment(owner)),
     };
-    let (chain, mac_chain) = (owner.spoof_chain(), owner.spoof_mac_chain());
+    let (chain, mac_chain) = (names::spoof_chain(owner), names::spoof_mac_chain(owner));
     [
         (
             BASE.to_owned(),
@@ -72,7 +71,7 @@ fn base_chain() -> Chain {
         base: Some(BaseChain {
             chain_type: ChainType::Filter,
             hook: Hook::Prerouting,
-            priority: -300,
+            priority: PRIORITY,
             accept: true,
         }),
         ..regular_chain(BASE)
@@ -88,94 +87,97 @@ fn regular_chain(name: &str) -> Chain {
     }
 }
 
-/// Every rule of the check is in place.
-pub fn is_complete(owner: &Owner, host_veth: &str, mac: Mac) -> Result<bool, Error> {
-    let failed = failed("failed to read the spoof check");
-    let mut nft = Nft::open().map_err(failed)?;
-    for chain in [BASE, &owner.spoof_chain(), &owner.spoof_mac_chain()] {
+/// CHECK: all rules of the attachment are installed.
+pub(crate) fn is_complete(owner: &Attachment, host_veth: &str, mac: Mac) -> Result<bool, Error> {
+    let mut nft = Nft::open().context("failed to read the spoof check")?;
+    let comment = names::spoof_comment(owner);
+    for chain in [
+        BASE,
+        &names::spoof_chain(owner),
+        &names::spoof_mac_chain(owner),
+    ] {
         let present = chain_rules(&mut nft, Family::Bridge, TABLE, chain)?;
-        let present: Vec<_> = present
+        let present = present
             .into_iter()
             .map(|installed| installed.rule)
-            .filter(|rule| rule.comment.as_deref() == Some(&owner.spoof_comment()))
-            .collect();
-        let wanted: Vec<_> = rules(owner, host_veth, mac)
+            .filter(|rule| rule.comment.as_deref() == Some(&comment));
+        let wanted = rules(owner, host_veth, mac)
             .into_iter()
-            .filter(|(name, _)| name == chain)
-            .map(|(_, rule)| rule)
-            .collect();
-        if present != wanted {
+            .filter_map(|(name, rule)| (name == chain).then_some(rule));
+        if !present.eq(wanted) {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Takes the check of one attachment away, if there is any.
-pub fn remove(nft: &mut Nft, owner: &Owner) -> Result<(), Error> {
-    let chain = Statement::Jump(owner.spoof_chain());
-    let mine = |rule: &Installed| rule.rule.statements.contains(&chain);
-    let jumps: Vec<_> = chain_rules(nft, Family::Bridge, TABLE, BASE)?
-        .into_iter()
-        .filter(mine)
-        .collect();
-    let alone = jumps.is_empty()
-        && chain_rules(nft, Family::Bridge, TABLE, &owner.spoof_chain())?.is_empty();
-    if alone {
+/// Removes the rules of one attachment, if there are any.
+pub(crate) fn remove(nft: &mut Nft, owner: &Attachment) -> Result<(), Error> {
+    let chain = names::spoof_chain(owner);
+    let jump = Statement::Jump(chain.clone());
+    let mut jumps = chain_rules(nft, Family::Bridge, TABLE, BASE)?;
+    jumps.retain(|installed| installed.rule.statements.contains(&jump));
+    if jumps.is_empty() && chain_rules(nft, Family::Bridge, TABLE, &chain)?.is_empty() {
         return Ok(());
     }
-    drop_check(nft, &jumps, &[owner.spoof_chain(), owner.spoof_mac_chain()])
+    remove_chains(nft, &jumps, [&chain, &names::spoof_mac_chain(owner)])
 }
 
-/// Takes away every check of an interface that does not exist any more: whose pod it was, it is gone.
-pub fn remove_orphans(nft: &mut Nft, exists: impl Fn(&str) -> bool) -> Result<(), Error> {
+/// GC: removes the rules of each interface that no longer exists, whichever network it was in.
+pub(crate) fn remove_orphans(nft: &mut Nft, exists: impl Fn(&str) -> bool) -> Result<(), Error> {
     for jump in chain_rules(nft, Family::Bridge, TABLE, BASE)? {
-        let ours = jump
-            .rule
-            .comment
-            .as_ref()
-            .is_some_and(|comment| comment.starts_with(COMMENT));
+        let comment = jump.rule.comment.as_deref().unwrap_or_default();
         if let [Statement::Iifname(interface), Statement::Jump(chain)] =
             jump.rule.statements.as_slice()
-            && ours
-            && chain.starts_with(SPOOF_CHAIN)
+            && comment.starts_with(COMMENT)
+            && chain.starts_with(names::SPOOF_CHAIN)
             && !exists(interface)
         {
-            let chains = [chain.clone(), format!("{chain}-mac")];
-            drop_check(nft, std::slice::from_ref(&jump), &chains)?;
+            let chains = [chain, &format!("{chain}-mac")];
+            remove_chains(nft, std::slice::from_ref(&jump), chains)?;
         }
     }
     Ok(())
 }
 
-/// At once; where a chain of them is missing already, one by one.
-fn drop_check(nft: &mut Nft, jumps: &[Installed], chains: &[String]) -> Result<(), Error> {
+/// Deletes jumps and chains in one transaction, or one by one where one of them is absent.
+fn remove_chains(nft: &mut Nft, jumps: &[Installed], chains: [&String; 2]) -> Result<(), Error> {
+    let delete_jump = |transaction: &mut Transaction, jump: &Installed| {
+        transaction.delete_rule(Family::Bridge, TABLE, &jump.chain, jump.handle);
+    };
+    let delete_chain = |transaction: &mut Transaction, chain: &str| {
+        transaction.flush_chain(Family::Bridge, TABLE, chain);
+        transaction.delete_chain(Family::Bridge, TABLE, chain);
+    };
     let mut whole = Transaction::new();
     let mut parts = Vec::new();
     for jump in jumps {
         let mut part = Transaction::new();
-        for transaction in [&mut whole, &mut part] {
-            transaction.delete_rule(Family::Bridge, TABLE, &jump.chain, jump.handle);
-        }
+        delete_jump(&mut whole, jump);
+        delete_jump(&mut part, jump);
         parts.push(part);
     }
     for chain in chains {
         let mut part = Transaction::new();
-        for transaction in [&mut whole, &mut part] {
-            transaction.flush_chain(Family::Bridge, TABLE, chain);
-            transaction.delete_chain(Family::Bridge, TABLE, chain);
-        }
+        delete_chain(&mut whole, chain);
+        delete_chain(&mut part, chain);
         parts.push(part);
     }
-    match nft.commit(&whole) {
-        Err(error) if error.is_absent() => {}
-        other => return other.map_err(failed("failed to remove the spoof check")),
+    if commit_removal(nft, &whole)? {
+        return Ok(());
     }
     for part in &parts {
-        match nft.commit(part) {
-            Err(error) if error.is_absent() => {}
-            other => other.map_err(failed("failed to remove the spoof check"))?,
-        }
+        commit_removal(nft, part)?;
     }
     Ok(())
+}
+
+/// False: an object of the transaction is absent.
+fn commit_removal(nft: &mut Nft, transaction: &Transaction) -> Result<bool, Error> {
+    match nft.commit(transaction) {
+        Err(error) if error.is_absent() => Ok(false),
+        other => other
+            .map(|()| true)
+            .context("failed to remove the spoof check"),
+    }
 }

@@ -1,41 +1,37 @@
-//! What an ADD has done so far, so that a failure can take it back.
-use crate::{masquerade, names::Owner, spoof};
-use linux_net::{Netlink, link};
+//! Rollback of a failed ADD.
+use crate::{masquerade, spoof, veth};
+use linux_net::Netlink;
 use packet_filter::Nft;
-use plugin::{Call, Verb, delegate};
+use plugin::{Attachment, Call, Verb, delegate};
 
-/// The steps that were taken. Taking one back that only half happened is safe: what is not there is not missed.
+/// The steps to roll back. To roll back a step that was not completed is safe.
 #[derive(Debug, Default)]
-pub struct Undo {
-    /// the host end's name
-    pub veth: Option<String>,
-    /// IPAM gave addresses
-    pub ipam: bool,
-    /// masquerade rules may exist
-    pub masquerade: bool,
-    /// spoof check rules may exist
-    pub spoof_check: bool,
+pub(crate) struct Undo {
+    /// The name of the host end.
+    pub(crate) veth: Option<String>,
+    pub(crate) ipam: bool,
+    pub(crate) masquerade: bool,
+    pub(crate) spoof_check: bool,
 }
 
 impl Undo {
-    /// Takes everything back, the device before its addresses; goes on after a failure and tells all of them.
-    pub fn run(self, call: &Call, owner: &Owner, host: &mut Netlink) -> Vec<String> {
+    /// Deletes the device before it releases its addresses. Returns all failures.
+    pub(crate) fn run(self, call: &Call, owner: &Attachment, host: &mut Netlink) -> Vec<String> {
         let mut failures = Vec::new();
         if let Some(name) = self.veth
-            && let Err(error) = host.request(&link::delete_by_name(&name))
-            && !error.is_absent()
+            && let Err(error) = veth::delete(host, &name)
         {
-            failures.push(format!("cannot remove {name}: {error}"));
+            failures.push(format!("cannot delete {name}: {error}"));
         }
         if self.ipam
             && let Err(error) = delegate::ipam(call, Verb::Del)
         {
-            failures.push(format!("cannot give the addresses back: {error}"));
+            failures.push(format!("cannot release the addresses: {error}"));
         }
-        let mut nft = match self.masquerade || self.spoof_check {
-            true => Nft::open().ok(),
-            false => None,
-        };
+        // a kernel without nf_tables has no rules
+        let mut nft = (self.masquerade || self.spoof_check)
+            .then(Nft::open)
+            .and_then(Result::ok);
         if self.masquerade
             && let Err(error) = masquerade::remove(nft.as_mut(), owner)
         {

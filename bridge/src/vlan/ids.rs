@@ -1,27 +1,42 @@
-//! VLAN ids of a bridge port: which ones the configuration asks for.
+//! The VLAN IDs that the configuration asks for.
 use crate::Error;
 use serde::Deserialize;
 use std::collections::BTreeSet;
 
-/// The highest usable id (IEEE 802.1Q; 4095 is reserved).
+/// The highest usable ID (IEEE 802.1Q reserves 4095).
 const MAX: i64 = 4094;
+
+/// The VLANs of a pod's port.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Vlans {
+    /// `vlan`: the VLAN of untagged frames.
+    pub(crate) access: Option<u16>,
+    /// `vlanTrunk`: the VLANs of tagged frames, ascending.
+    pub(crate) trunk: Vec<u16>,
+    /// The port keeps the bridge's default VLAN.
+    pub(crate) preserve_default: bool,
+}
+
+impl Vlans {
+    /// True if the bridge has to filter VLANs.
+    pub(crate) fn any(&self) -> bool {
+        self.access.is_some() || !self.trunk.is_empty()
+    }
+}
 
 /// One element of `vlanTrunk`: `{"id": N}`, `{"minID": A, "maxID": B}`, or both.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub struct Trunk {
-    /// first id of a span
+pub(crate) struct Trunk {
     #[serde(rename = "minID")]
-    pub min_id: Option<u32>,
-    /// last id of a span
+    min_id: Option<u32>,
     #[serde(rename = "maxID")]
-    pub max_id: Option<u32>,
-    /// a single id
-    pub id: Option<u32>,
+    max_id: Option<u32>,
+    id: Option<u32>,
 }
 
-/// `vlan`: 0 is none.
-pub fn access(id: i64) -> Result<Option<u16>, Error> {
+/// Checks `vlan`; 0 means none.
+pub(crate) fn access(id: i64) -> Result<Option<u16>, Error> {
     match u16::try_from(id) {
         Ok(0) => Ok(None),
         Ok(vid) if id <= MAX => Ok(Some(vid)),
@@ -29,8 +44,8 @@ pub fn access(id: i64) -> Result<Option<u16>, Error> {
     }
 }
 
-/// `vlanTrunk`: every id that is asked for, once, in order.
-pub fn trunk(items: &[Trunk]) -> Result<Vec<u16>, Error> {
+/// Checks `vlanTrunk`: the distinct IDs, ascending.
+pub(crate) fn trunk(items: &[Trunk]) -> Result<Vec<u16>, Error> {
     let mut ids = BTreeSet::new();
     for item in items {
         match (item.min_id, item.max_id) {
@@ -79,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn access_ids() {
+    fn access_id_is_at_most_4094() {
         assert_eq!(access(0).unwrap(), None);
         assert_eq!(access(100).unwrap(), Some(100));
         assert_eq!(access(4094).unwrap(), Some(4094));
@@ -93,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn trunks_are_merged_and_sorted() {
+    fn trunk_ids_are_merged_and_sorted() {
         let items = [
             span(Some(5), Some(7), None),
             span(None, None, Some(3)),
@@ -104,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_has_its_message() {
+    fn invalid_trunks_are_refused_with_upstreams_messages() {
         let cases = [
             (
                 span(Some(0), Some(3), None),

@@ -1,69 +1,62 @@
-//! CHECK of what is inside the container: addresses and routes.
-use crate::{
-    Error,
-    check::wrong,
-    error::Step,
-    plan::Plan,
-    pod::{self, Sandbox},
-};
+//! CHECK of the container's addresses and routes.
+use crate::{Error, container::kernel_route, error::Context, plan::next_hop, sandbox::Sandbox};
 use cni_conf::AddResult;
 use go_compat::cidr;
 use linux_net::{address::Address, link::Link, route};
 
-/// Looks into the container and compares with the result.
-pub(crate) fn addresses_are_right(
+pub(super) fn check(
     sandbox: &mut Sandbox,
     container: &Link,
     result: &AddResult,
 ) -> Result<(), Error> {
-    let index = container.index;
-    let name = &container.name;
+    let Link { index, name, .. } = container;
     let addresses = sandbox
         .netlink
-        .addresses(Some(index))
-        .step(format!("could not list addresses of {name:?}"))?;
+        .addresses(Some(*index))
+        .context(format!("could not list addresses of {name:?}"))?;
     let filter = route::Filter {
-        oif: Some(index),
+        oif: Some(*index),
         ..route::Filter::default()
     };
     let routes = sandbox
         .netlink
         .routes(filter)
-        .step(format!("could not list routes of {name:?}"))?;
-    matches_result(name, index, &addresses, &routes, result)
+        .context(format!("could not list routes of {name:?}"))?;
+    check_addresses(name, &addresses, &routes, result)?;
+    check_routes(*index, &routes, result)
 }
 
-/// Addresses of the interface's, the connected route of each, and every route of the result's.
-fn matches_result(
+/// The interface has each of its addresses and the connected route of each.
+fn check_addresses(
     name: &str,
-    index: u32,
     addresses: &[Address],
     routes: &[route::Route],
     result: &AddResult,
 ) -> Result<(), Error> {
-    let plan = Plan {
-        ips: result.ips.clone(),
-        ..Plan::default()
-    };
     for ip in own_ips(result, name) {
         let net = ip.address;
         if !addresses.iter().any(|address| address.net == net) {
-            return Err(wrong(format!(
+            return Err(Error::Mismatch(format!(
                 "Failed to match addr {net} on interface {name}"
             )));
         }
         let connected = cidr::masked(net);
-        let host_route = net.prefix() == if net.is_ipv4() { 32 } else { 128 };
-        if !host_route && !routes.iter().any(|route| route.dst == connected) {
-            return Err(wrong(format!(
+        let single = net.prefix() == if net.is_ipv4() { 32 } else { 128 };
+        if !single && !routes.iter().any(|route| route.dst == connected) {
+            return Err(Error::Mismatch(format!(
                 "Failed to find Gateway {} for interface {name}",
                 ip.gateway.map_or("<nil>".into(), |ip| ip.to_string())
             )));
         }
     }
+    Ok(())
+}
+
+/// The interface has each of the result's routes.
+fn check_routes(index: u32, routes: &[route::Route], result: &AddResult) -> Result<(), Error> {
     for wanted in &result.routes {
-        let gateway = plan.next_hop(wanted);
-        let route = pod::kernel_route(wanted, gateway, index);
+        let gateway = next_hop(wanted, &result.ips);
+        let route = kernel_route(wanted, gateway, index);
         let present = routes.iter().any(|other| {
             other.dst == cidr::masked(route.dst)
                 && (other.gateway == route.gateway || other.oif.is_none())
@@ -71,7 +64,7 @@ fn matches_result(
                 && (route.priority == 0 || other.priority == route.priority)
         });
         if !present {
-            return Err(wrong(format!(
+            return Err(Error::Mismatch(format!(
                 "Expected Route {} via {} not found in routing table",
                 wanted.dst,
                 gateway.map_or("<nil>".into(), |ip| ip.to_string())
@@ -81,8 +74,8 @@ fn matches_result(
     Ok(())
 }
 
-/// The result's addresses on the container's interface (those of chained plugins are on others).
-pub(crate) fn own_ips<'a>(
+/// The result's addresses on the container's interface; those of chained plugins are on others.
+pub(super) fn own_ips<'a>(
     result: &'a AddResult,
     ifname: &'a str,
 ) -> impl Iterator<Item = &'a cni_conf::IpConfig> {
@@ -142,9 +135,9 @@ mod tests {
         let mut routes: Vec<_> = result
             .routes
             .iter()
-            .map(|route| pod::kernel_route(route, via, INDEX))
+            .map(|route| kernel_route(route, via, INDEX))
             .collect();
-        routes.push(pod::kernel_route(
+        routes.push(kernel_route(
             &Route::new(net("10.1.0.0/24"), None),
             None,
             INDEX,
@@ -152,27 +145,36 @@ mod tests {
         routes
     }
 
-    fn verdict(addresses: &[Address], routes: &[route::Route]) -> Option<String> {
-        matches_result("eth0", INDEX, addresses, routes, &claimed())
+    fn compare(
+        addresses: &[Address],
+        routes: &[route::Route],
+        result: &AddResult,
+    ) -> Result<(), Error> {
+        check_addresses("eth0", addresses, routes, result)?;
+        check_routes(INDEX, routes, result)
+    }
+
+    fn mismatch(addresses: &[Address], routes: &[route::Route]) -> Option<String> {
+        compare(addresses, routes, &claimed())
             .err()
             .map(|error| error.to_string())
     }
 
     #[test]
-    fn what_add_made_is_right() {
-        assert_eq!(verdict(&addresses(), &routes()), None);
+    fn result_of_add_matches() {
+        assert_eq!(mismatch(&addresses(), &routes()), None);
     }
 
     #[test]
-    fn each_loss_is_named() {
+    fn each_missing_object_is_named() {
         assert_eq!(
-            verdict(&[], &routes()).unwrap(),
+            mismatch(&[], &routes()).unwrap(),
             "Failed to match addr 10.1.0.5/24 on interface eth0"
         );
         let without = |n: usize| {
             let mut routes = routes();
             routes.remove(n);
-            verdict(&addresses(), &routes).unwrap()
+            mismatch(&addresses(), &routes).unwrap()
         };
         assert_eq!(
             without(0),
@@ -189,14 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn another_gateway_is_another_route() {
+    fn route_through_another_gateway_does_not_match() {
         let mut routes = routes();
         routes[1].gateway = Some("10.1.0.9".parse().unwrap());
-        assert!(verdict(&addresses(), &routes).is_some());
+        assert!(mismatch(&addresses(), &routes).is_some());
     }
 
     #[test]
-    fn addresses_of_chained_plugins_are_not_ours() {
+    fn addresses_of_chained_plugins_are_not_checked() {
         let mut result = claimed();
         result.interfaces.push(Interface {
             name: "eth1".into(),
@@ -207,6 +209,6 @@ mod tests {
             address: net("192.0.2.1/24"),
             gateway: None,
         });
-        assert!(matches_result("eth0", INDEX, &addresses(), &routes(), &result).is_ok());
+        assert!(compare(&addresses(), &routes(), &result).is_ok());
     }
 }

@@ -1,49 +1,37 @@
-//! Masquerade by iptables: in table nat a chain per container and network, and a jump to it per address. Names, rules and
-//! comments are upstream's, so that either implementation cleans up after the other.
-use crate::{
-    Error,
-    filter::failed,
-    names::{Owner, masquerade_network_prefix},
-};
+//! Masquerade by iptables: in table `nat` a chain for each container and network, and a jump to it
+//! for each address. Names, rules and comments are upstream's, so that either implementation cleans
+//! up after the other.
+use super::{READ, REMOVE, SET_UP};
+use crate::{Error, error::Context, names};
 use cni_conf::IpConfig;
 use go_compat::cidr;
 use packet_filter::{Iptables, Nft, iptables::Saved};
+use plugin::Attachment;
 use std::collections::HashSet;
 
 const TABLE: &str = "nat";
 const POSTROUTING: &str = "POSTROUTING";
 
-/// Masquerades what these addresses send out of their subnets. One process a family where the container is new.
-pub fn add(owner: &Owner, ips: &[IpConfig]) -> Result<(), Error> {
-    let failed = failed("failed to set up the masquerade rules");
-    for ipv6 in [false, true] {
-        let rules = rules(owner, &family(ips, ipv6));
-        if rules.is_empty() {
-            continue;
-        }
-        let iptables = Iptables::of(ipv6);
-        // refused as a whole if the chain is there: another interface of the container has it, or a lost DEL left it
-        let mut lines = vec![format!("-N {}", owner.masquerade_chain())];
-        lines.extend(rules.iter().cloned());
-        if iptables.restore(TABLE, &lines).is_ok() {
-            continue;
-        }
-        let saved = iptables.save(TABLE).map_err(failed)?;
-        let lines = additions(owner, &rules, &saved);
-        iptables.restore(TABLE, &lines).map_err(failed)?;
-    }
-    Ok(())
+pub(super) fn add(owner: &Attachment, ips: &[IpConfig]) -> Result<(), Error> {
+    wanted(owner, ips).try_for_each(|(iptables, rules)| install(iptables, owner, &rules))
 }
 
-/// The rules of these addresses are in place.
-pub fn is_complete(owner: &Owner, ips: &[IpConfig]) -> Result<bool, Error> {
-    for ipv6 in [false, true] {
-        let rules = rules(owner, &family(ips, ipv6));
-        if rules.is_empty() {
-            continue;
-        }
-        let saved = Iptables::of(ipv6).save(TABLE);
-        let saved = saved.map_err(failed("failed to read the masquerade rules"))?;
+/// One process if the container has no chain yet, three otherwise.
+fn install(iptables: Iptables, owner: &Attachment, rules: &[String]) -> Result<(), Error> {
+    // fails as a whole if the chain exists: from another interface of the container, or a lost DEL
+    let mut lines = vec![format!("-N {}", names::iptables_chain(owner))];
+    lines.extend(rules.iter().cloned());
+    if iptables.restore(TABLE, &lines).is_ok() {
+        return Ok(());
+    }
+    let saved = iptables.save(TABLE).context(SET_UP)?;
+    let lines = additions(owner, rules, &saved);
+    iptables.restore(TABLE, &lines).context(SET_UP)
+}
+
+pub(super) fn is_complete(owner: &Attachment, ips: &[IpConfig]) -> Result<bool, Error> {
+    for (iptables, rules) in wanted(owner, ips) {
+        let saved = iptables.save(TABLE).context(READ)?;
         if !additions(owner, &rules, &saved).is_empty() {
             return Ok(false);
         }
@@ -51,70 +39,66 @@ pub fn is_complete(owner: &Owner, ips: &[IpConfig]) -> Result<bool, Error> {
     Ok(true)
 }
 
-/// The families in which there can be a chain of this container and network, found out without a process.
-pub fn families(mut nft: Option<&mut Nft>, owner: &Owner) -> Vec<Iptables> {
-    let chain = owner.masquerade_chain();
-    [false, true]
-        .map(Iptables::of)
-        .into_iter()
-        .filter(|iptables| {
-            iptables.may_have_chain(nft.as_deref_mut(), TABLE, &chain) && iptables.is_installed()
-        })
-        .collect()
+/// The families that can have a chain of this container and network, found without a process.
+pub(crate) fn families(mut nft: Option<&mut Nft>, owner: &Attachment) -> Vec<Iptables> {
+    let chain = names::iptables_chain(owner);
+    let mut families = Vec::from([false, true].map(Iptables::of));
+    families.retain(|iptables| {
+        iptables.may_have_chain(nft.as_deref_mut(), TABLE, &chain) && iptables.is_installed()
+    });
+    families
 }
 
-/// Removes the chain of one container and network and every jump to it: known by name, without its addresses.
-pub fn remove(families: &[Iptables], owner: &Owner) -> Result<(), Error> {
-    let chain = owner.masquerade_chain();
+/// Removes the chain of one container and network and each jump to it, found by name.
+pub(crate) fn remove(families: &[Iptables], owner: &Attachment) -> Result<(), Error> {
+    let chain = names::iptables_chain(owner);
     for &iptables in families {
-        let saved = iptables
-            .save(TABLE)
-            .map_err(failed("failed to read the masquerade rules"))?;
-        drop_from(iptables, &saved, |found| found == chain)?;
+        let saved = iptables.save(TABLE).context(READ)?;
+        remove_chains(iptables, &saved, |name| name == chain)?;
     }
     Ok(())
 }
 
-/// Removes the chains of every container of the network that has no valid attachment.
-pub fn retain(network: &str, valid: &[Owner]) -> Result<(), Error> {
-    let prefix = masquerade_network_prefix(network);
-    let valid: HashSet<String> = valid.iter().map(Owner::masquerade_chain).collect();
-    for ipv6 in [false, true] {
-        let iptables = Iptables::of(ipv6);
-        if !iptables.is_installed() {
-            continue;
-        }
-        let saved = iptables
-            .save(TABLE)
-            .map_err(failed("failed to read the masquerade rules"))?;
-        let gone: HashSet<&str> = jumps(&saved)
+/// Removes the chains of each container of the network that has no valid attachment.
+pub(super) fn retain(network: &str, valid: &[Attachment]) -> Result<(), Error> {
+    let prefix = names::iptables_network_prefix(network);
+    let valid: HashSet<String> = valid.iter().map(names::iptables_chain).collect();
+    let installed = [false, true].map(Iptables::of).into_iter();
+    for iptables in installed.filter(|iptables| iptables.is_installed()) {
+        let saved = iptables.save(TABLE).context(READ)?;
+        let stale: HashSet<&str> = jumps(&saved)
             .filter(|jump| jump.comment.starts_with(&prefix) && !valid.contains(jump.chain))
             .map(|jump| jump.chain)
             .collect();
-        drop_from(iptables, &saved, |chain| gone.contains(chain))?;
+        remove_chains(iptables, &saved, |name| stale.contains(name))?;
     }
     Ok(())
 }
 
-fn drop_from(iptables: Iptables, saved: &Saved, gone: impl Fn(&str) -> bool) -> Result<(), Error> {
-    iptables
-        .restore(TABLE, &saved.removal(gone))
-        .map_err(failed("failed to remove the masquerade rules"))
+fn remove_chains(
+    iptables: Iptables,
+    saved: &Saved,
+    predicate: impl Fn(&str) -> bool,
+) -> Result<(), Error> {
+    let lines = saved.removal(predicate);
+    iptables.restore(TABLE, &lines).context(REMOVE)
 }
 
-fn family(ips: &[IpConfig], ipv6: bool) -> Vec<&IpConfig> {
-    ips.iter()
-        .filter(|ip| ip.address.is_ipv6() == ipv6)
-        .collect()
+/// The rules of each family that has addresses.
+fn wanted(owner: &Attachment, ips: &[IpConfig]) -> impl Iterator<Item = (Iptables, Vec<String>)> {
+    [false, true].into_iter().filter_map(move |ipv6| {
+        let ips = ips.iter().filter(|ip| ip.address.is_ipv6() == ipv6);
+        let ips: Vec<_> = ips.collect();
+        (!ips.is_empty()).then(|| (Iptables::of(ipv6), rules(owner, &ips)))
+    })
 }
 
-/// The rules of one family as they are saved: own subnet and multicast are left alone, all else is masqueraded.
-fn rules(owner: &Owner, ips: &[&IpConfig]) -> Vec<String> {
-    let chain = owner.masquerade_chain();
-    let comment = format!(
-        "-m comment --comment {}",
-        quoted(&owner.masquerade_comment())
-    );
+/// The rules of one family as `iptables-save` prints them: all packets except those to the own
+/// subnet and to multicast addresses are masqueraded.
+fn rules(owner: &Attachment, ips: &[&IpConfig]) -> Vec<String> {
+    let chain = names::iptables_chain(owner);
+    let comment = quoted(&names::iptables_comment(owner));
+    let comment = format!("-m comment --comment {comment}");
     let mut rules: Vec<String> = Vec::new();
     let mut push = |rule: String| {
         if !rules.contains(&rule) {
@@ -141,21 +125,21 @@ fn rules(owner: &Owner, ips: &[&IpConfig]) -> Vec<String> {
     rules
 }
 
-/// As iptables-save quotes a comment.
+/// Quoted as `iptables-save` quotes a comment.
 fn quoted(comment: &str) -> String {
     format!("\"{}\"", comment.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What is missing of the chain and the rules. A subnet's exception goes before the rule that masquerades.
-fn additions(owner: &Owner, rules: &[String], saved: &Saved) -> Vec<String> {
-    let chain = owner.masquerade_chain();
+/// The commands that add what is missing. The exception of a subnet precedes the masquerade rule.
+fn additions(owner: &Attachment, rules: &[String], saved: &Saved) -> Vec<String> {
+    let chain = names::iptables_chain(owner);
     let mut lines = Vec::new();
     if !saved.chains.contains(&chain) {
         lines.push(format!("-N {chain}"));
     }
+    let exception = format!("-A {chain} -d ");
     for rule in rules.iter().filter(|rule| !saved.rules.contains(rule)) {
-        let before = format!("-A {chain} -d ");
-        lines.push(match rule.strip_prefix(&before) {
+        lines.push(match rule.strip_prefix(&exception) {
             Some(rest) => format!("-I {chain} -d {rest}"),
             None => rule.clone(),
         });
@@ -163,10 +147,10 @@ fn additions(owner: &Owner, rules: &[String], saved: &Saved) -> Vec<String> {
     lines
 }
 
-/// A rule of POSTROUTING that jumps to a chain of ours.
+/// A rule of POSTROUTING that jumps to a container's chain.
 struct Jump<'a> {
     chain: &'a str,
-    /// unquoted
+    /// Unquoted.
     comment: String,
 }
 
@@ -176,7 +160,7 @@ fn jumps(saved: &Saved) -> impl Iterator<Item = Jump<'_>> {
         rule.strip_prefix(POSTROUTING)?;
         let (_, chain) = rule.rsplit_once(" -j ")?;
         let comment = rule.split_once("--comment \"").map_or("", |(_, rest)| rest);
-        (chain.starts_with("CNI-")).then(|| Jump {
+        chain.starts_with("CNI-").then(|| Jump {
             chain,
             comment: comment.replace("\\\"", "\""),
         })
@@ -190,8 +174,8 @@ mod tests {
 
     const CHAIN: &str = "CNI-2bbe0c48b91a7d1b8a6753a8";
 
-    fn owner() -> Owner {
-        Owner::new("test", "1234", "eth0")
+    fn owner() -> Attachment {
+        Attachment::new("test", "1234", "eth0")
     }
 
     fn ip(address: &str) -> IpConfig {
@@ -207,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn rules_are_upstreams() {
+    fn rules_equal_upstreams() {
         let ip = ip("10.1.0.5/24");
         assert_eq!(
             rules(&owner(), &[&ip]),
@@ -221,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_interface_adds_what_is_missing() {
+    fn second_interface_adds_only_the_missing_rules() {
         let (first, second) = (ip("10.1.0.5/24"), ip("10.2.0.5/24"));
         let saved = Saved {
             chains: vec![CHAIN.into()],
@@ -238,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn removal_goes_by_the_chains_name() {
+    fn removal_deletes_the_chain_and_the_jumps_to_it() {
         let mut saved = Saved {
             chains: vec![POSTROUTING.into(), CHAIN.into(), "CNI-other".into()],
             rules: rules(&owner(), &[&ip("10.1.0.5/24")]),
@@ -254,27 +238,27 @@ mod tests {
                 format!("-X {CHAIN}"),
             ]
         );
-        assert!(saved.removal(|chain| chain == "CNI-nobody").is_empty());
+        assert!(saved.removal(|chain| chain == "CNI-absent").is_empty());
     }
 
     #[test]
-    fn a_jump_tells_its_network() {
+    fn comment_of_a_jump_names_its_network() {
         let saved = Saved {
             chains: Vec::new(),
             rules: rules(&owner(), &[&ip("fd00::5/64")]),
         };
         let found: Vec<_> = jumps(&saved).map(|jump| jump.comment).collect();
         assert_eq!(found.len(), 1);
-        assert!(found[0].starts_with(&masquerade_network_prefix("test")));
-        assert!(!found[0].starts_with(&masquerade_network_prefix("tes")));
+        assert!(found[0].starts_with(&names::iptables_network_prefix("test")));
+        assert!(!found[0].starts_with(&names::iptables_network_prefix("tes")));
     }
 
     const RULE: &str = "-A (POSTROUTING|CNI-x|OTHER)( -s [0-9.]{1,9})?( --comment \"[a-z\\\\\" ]{0,9}\")?( -j (CNI-x|CNI-y|OTHER))?";
 
     proptest! {
-        /// Whatever a table holds: only lines about chains of ours are ever written.
+        /// Whatever a table holds, the written lines concern only the plugin's own chains.
         #[test]
-        fn strangers_rules_are_left_alone(rules in prop::collection::vec(RULE, 0..8)) {
+        fn removal_leaves_other_rules_alone(rules in prop::collection::vec(RULE, 0..8)) {
             let chains = ["CNI-x", "CNI-y", "OTHER"].map(str::to_owned).into();
             let saved = Saved { chains, rules };
             for line in saved.removal(|chain| chain == "CNI-x") {

@@ -1,0 +1,181 @@
+//! The veth pair: one end is a port of the bridge, the other end is the container's interface.
+use crate::{
+    Error,
+    bridge::Device,
+    conf::Settings,
+    error::{Context, best_effort},
+    names,
+    sandbox::Sandbox,
+};
+use linux_net::{
+    Mac, Netlink,
+    link::{self, BridgePort, Kind, Link, VethPeer},
+};
+use plugin::Attachment;
+
+/// How many names are tried for the host end.
+const NAME_ATTEMPTS: u32 = 10;
+const CREATE: &str = "failed to make veth pair";
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Veth {
+    pub(crate) host: Device,
+    pub(crate) container: Device,
+}
+
+/// Creates the pair; the host end is up.
+pub(crate) fn create(
+    host: &mut Netlink,
+    sandbox: &mut Sandbox,
+    owner: &Attachment,
+    bridge: &Device,
+    settings: &Settings,
+) -> Result<Veth, Error> {
+    let mac = settings.mac.map_or_else(random_mac, Ok)?;
+    for n in 0..NAME_ATTEMPTS {
+        let name = names::host_veth(owner, n);
+        if !is_available(host, &name, owner)? {
+            continue;
+        }
+        let created = create_named(host, sandbox, owner, &name, mac, bridge, settings)?;
+        if let Some(veth) = created {
+            return Ok(veth);
+        }
+    }
+    Err(Error::NoFreeName)
+}
+
+fn random_mac() -> Result<Mac, Error> {
+    Mac::random().context(CREATE)
+}
+
+/// True if no link has the name. One that this attachment left in an earlier namespace is deleted.
+fn is_available(host: &mut Netlink, name: &str, owner: &Attachment) -> Result<bool, Error> {
+    match host.link_by_name(name).context(CREATE)? {
+        None => Ok(true),
+        Some(link) if is_owned(&link, owner) => {
+            delete(host, name).context(CREATE)?;
+            Ok(true)
+        }
+        Some(_) => Ok(false),
+    }
+}
+
+/// Creates the pair with `name` for the host end: on the bridge, with hairpin mode, isolation and
+/// alias set in the same packet. If the process is killed, either nothing is left or a link that
+/// GC recognises. None: another link has got the name meanwhile.
+fn create_named(
+    host: &mut Netlink,
+    sandbox: &mut Sandbox,
+    owner: &Attachment,
+    name: &str,
+    mac: Mac,
+    bridge: &Device,
+    settings: &Settings,
+) -> Result<Option<Veth>, Error> {
+    let end = |name: &str, mac| VethPeer {
+        name: name.to_owned(),
+        mac: Some(mac),
+    };
+    let host_end = end(name, random_mac()?);
+    let container_end = end(&owner.ifname, mac);
+    let port = BridgePort {
+        hairpin: settings.hairpin,
+        isolated: settings.isolated,
+    };
+    let (mtu, master) = (settings.mtu, Some(bridge.index));
+    let requests = [
+        link::create_veth(&host_end, mtu, master, &container_end, &sandbox.ns),
+        link::mark_port(name, &names::alias(owner), port),
+    ];
+    let answers = host.batch(&requests);
+    let created = answers.first().is_some_and(Result::is_ok);
+    let answer = answers.into_iter().collect::<linux_net::Result<()>>();
+    if created {
+        let veth = answer
+            .context(CREATE)
+            .and_then(|()| inspect(host, sandbox, name, &owner.ifname, mac));
+        if veth.is_err() {
+            // the error of the creation is reported; GC deletes what stays
+            best_effort(delete(host, name));
+        }
+        return veth.map(Some);
+    }
+    match answer {
+        Err(error) if error.is_exists() => {
+            let ifname = sandbox.netlink.link_by_name(&owner.ifname);
+            match ifname.context(CREATE)? {
+                Some(_) => Err(interface_exists(owner)),
+                None => Ok(None),
+            }
+        }
+        other => other.context(CREATE).map(|()| None),
+    }
+}
+
+/// Reads back what the kernel chose.
+fn inspect(
+    host: &mut Netlink,
+    sandbox: &mut Sandbox,
+    name: &str,
+    ifname: &str,
+    mac: Mac,
+) -> Result<Veth, Error> {
+    let host_end = lookup(host, name)?;
+    // older kernels omit the peer's index if it equals the link's own
+    let index = match host_end.lower {
+        Some(index) => index,
+        None => lookup(&mut sandbox.netlink, ifname)?.index,
+    };
+    let container = Device {
+        index,
+        name: ifname.to_owned(),
+        mac: Some(mac),
+        mtu: host_end.mtu,
+    };
+    Ok(Veth {
+        host: host_end.into(),
+        container,
+    })
+}
+
+fn lookup(netlink: &mut Netlink, name: &str) -> Result<Link, Error> {
+    netlink
+        .link_by_name(name)
+        .context(format!("failed to lookup {name:?}"))?
+        .ok_or_else(|| Error::LinkNotFound(name.to_owned()))
+}
+
+pub(crate) fn interface_exists(owner: &Attachment) -> Error {
+    Error::InterfaceExists {
+        ifname: owner.ifname.clone(),
+        host_end: names::host_veth(owner, 0),
+    }
+}
+
+fn is_owned(link: &Link, owner: &Attachment) -> bool {
+    link.kind == Kind::Veth && link.alias.as_deref() == Some(names::alias(owner).as_str())
+}
+
+/// The host end of this attachment, found by name and alias.
+pub(crate) fn find_host_end(
+    host: &mut Netlink,
+    owner: &Attachment,
+) -> linux_net::Result<Option<Link>> {
+    for n in 0..NAME_ATTEMPTS {
+        match host.link_by_name(&names::host_veth(owner, n))? {
+            None => return Ok(None),
+            Some(link) if is_owned(&link, owner) => return Ok(Some(link)),
+            Some(_) => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Deletes a link. An absent one is no error.
+pub(crate) fn delete(netlink: &mut Netlink, name: &str) -> linux_net::Result<()> {
+    match netlink.request(&link::delete_by_name(name)) {
+        Err(error) if error.is_absent() => Ok(()),
+        other => other,
+    }
+}
