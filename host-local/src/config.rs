@@ -1,4 +1,4 @@
-//! host-local's keys (reference: its `LoadIPAMConfig`).
+//! The plugin's configuration (upstream: `LoadIPAMConfig`).
 use crate::{
     error::Error,
     range::{ParsedSpec, RangeSpec},
@@ -14,20 +14,44 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where reservations are kept unless `dataDir` says otherwise.
+/// The default of `dataDir`.
 const DATA_DIR: &str = "/var/lib/cni/networks";
 
-/// What the verbs need of a configuration that was found right.
+/// What ADD and STATUS need of the configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Config {
-    /// each gives one address; the position is the number in `last_reserved_ip.N`
-    pub sets: Vec<RangeSet>,
-    /// addresses asked for, in the order CNI_ARGS, args, runtimeConfig; each once
-    pub requested: Vec<IpAddr>,
-    /// given in the result as they are
-    pub routes: Vec<Route>,
-    /// a resolv.conf whose content goes into the result
-    pub resolv_conf: Option<PathBuf>,
+pub(crate) struct Config {
+    /// Each gives one address; its position is the number in `last_reserved_ip.N`.
+    pub(crate) sets: Vec<RangeSet>,
+    /// The distinct requested addresses, in the order CNI_ARGS, args, runtimeConfig.
+    pub(crate) requested: Vec<IpAddr>,
+    /// The result's routes.
+    pub(crate) routes: Vec<Route>,
+    /// A resolv.conf with the result's DNS settings.
+    pub(crate) resolv_conf: Option<PathBuf>,
+    pub(crate) folders: Folders,
+}
+
+/// The folders of a network.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Folders {
+    /// Upstream's: the reservations.
+    pub(crate) store: PathBuf,
+    /// The plugin's own: the index of the reservations.
+    pub(crate) index: PathBuf,
+}
+
+impl Folders {
+    fn new(data_dir: &str, network: &str) -> Folders {
+        let data_dir = match data_dir {
+            "" => Path::new(DATA_DIR),
+            given => Path::new(given),
+        };
+        Folders {
+            store: data_dir.join(network),
+            // the name of a network does not begin with a dot
+            index: data_dir.join(".host-local").join(network),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -48,6 +72,7 @@ struct Ipam {
     ranges: Vec<Vec<RangeSpec>>,
     routes: Value,
     resolv_conf: String,
+    data_dir: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,8 +94,21 @@ struct CniArgs {
     ips: Vec<String>,
 }
 
-/// Reads and checks everything that ADD and STATUS need.
-pub fn load(call: &Call) -> Result<Config, cni_conf::Error> {
+/// The only keys that DEL, CHECK and GC read: invalid ranges do not prevent them.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct FolderKeys {
+    ipam: FolderIpam,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct FolderIpam {
+    data_dir: String,
+}
+
+/// Reads and checks all keys.
+pub(crate) fn load(call: &Call) -> Result<Config, cni_conf::Error> {
     let keys: Keys = call.conf()?;
     let ipam = keys.ipam.ok_or(Error::NoIpam)?;
     let inline = RangeSpec {
@@ -80,27 +118,18 @@ pub fn load(call: &Call) -> Result<Config, cni_conf::Error> {
         gateway: ipam.gateway,
     };
     let inline = inline.subnet.is_some().then(|| vec![inline]);
-    let specs = keys
-        .runtime_config
-        .ip_ranges
-        .into_iter()
-        .chain(inline)
-        .chain(ipam.ranges);
+    let specs = keys.runtime_config.ip_ranges.into_iter();
+    let specs = specs.chain(inline).chain(ipam.ranges);
     let sets = range_sets(specs, call.net.version)?;
 
     let mut requested: Vec<IpAddr> = ip_of_cni_args(call)?.into_iter().collect();
     for text in keys.args.cni.ips.iter().chain(&keys.runtime_config.ips) {
-        requested.push(requested_ip(text).map_err(Error::Address)?);
-    }
-    let mut seen = Vec::with_capacity(requested.len());
-    requested.retain(|ip| {
-        !seen.contains(ip) && {
-            seen.push(*ip);
-            true
+        let ip = requested_ip(text).map_err(Error::Address)?;
+        if !requested.contains(&ip) {
+            requested.push(ip);
         }
-    });
-
-    // a result's routes and a configuration's are of one form
+    }
+    // the routes of a result and of a configuration have the same form
     let routes = AddResult::from_value(&json!({ "routes": ipam.routes }), Version::CURRENT)?.routes;
     let resolv_conf = Some(ipam.resolv_conf).filter(|path| !path.is_empty());
     Ok(Config {
@@ -108,32 +137,14 @@ pub fn load(call: &Call) -> Result<Config, cni_conf::Error> {
         requested,
         routes,
         resolv_conf: resolv_conf.map(PathBuf::from),
+        folders: Folders::new(&ipam.data_dir, &call.net.name),
     })
 }
 
-/// The folder of the network's reservations, and the one beside it that is ours alone. Nothing but `ipam.dataDir` is looked at, so
-/// that DEL, CHECK and GC work whatever has become of the ranges.
-pub fn folders(call: &Call) -> Result<(PathBuf, PathBuf), cni_conf::Error> {
-    #[derive(Default, Deserialize)]
-    #[serde(default, rename_all = "camelCase")]
-    struct Keys {
-        ipam: Ipam,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(default, rename_all = "camelCase")]
-    struct Ipam {
-        data_dir: String,
-    }
-    let Keys { ipam } = call.conf()?;
-    let data_dir = match ipam.data_dir.as_str() {
-        "" => Path::new(DATA_DIR),
-        given => Path::new(given),
-    };
-    Ok((
-        data_dir.join(&call.net.name),
-        // no network's name begins with a dot
-        data_dir.join(".host-local").join(&call.net.name),
-    ))
+/// Reads `ipam.dataDir` alone.
+pub(crate) fn folders(call: &Call) -> Result<Folders, cni_conf::Error> {
+    let keys: FolderKeys = call.conf()?;
+    Ok(Folders::new(&keys.ipam.data_dir, &call.net.name))
 }
 
 fn range_sets(
@@ -167,7 +178,7 @@ fn range_sets(
     Ok(sets)
 }
 
-/// A length behind the address is dropped: the subnet has its own.
+/// Drops a prefix length: the subnet has its own.
 fn requested_ip(text: &str) -> Result<IpAddr, String> {
     if text.contains('/') {
         cidr::parse(text).map(|net| net.ip())

@@ -1,89 +1,75 @@
-//! What can go wrong, in upstream's words where upstream has them.
+//! Errors of the plugin, in upstream's words where upstream has them.
 use crate::range::RangeError;
-use nix::errno::Errno;
+use linux_net::error::io_reason;
 use std::{fmt, io, net::IpAddr, path::Path};
 
-/// Why a verb fails. All of them are code 999 for the runtime, as upstream's plain errors are.
+/// Why a verb fails: code 999, as upstream's plain errors.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The configuration has no `ipam`.
     #[error("IPAM config missing 'ipam' key")]
     NoIpam,
-    /// Neither `ranges`, nor the older inline form, nor `runtimeConfig.ipRanges`.
+    /// Neither `ranges`, nor the inline form, nor `runtimeConfig.ipRanges` is set.
     #[error("no IP ranges specified")]
     NoRanges,
-    /// A range cannot be used.
+    /// A range set is invalid; `index` is its position in the merged list.
     #[error("invalid range set {index}: {source}")]
     Range {
-        /// position in the merged list
         index: usize,
-        /// what is wrong with it
         #[source]
         source: RangeError,
     },
     /// Two sets have addresses in common.
     #[error("range set {0} overlaps with {1}")]
     SetsOverlap(usize, usize),
-    /// Results before 0.3.0 have room for one address of each family.
+    /// Results before 0.3.0 hold one address of each family.
     #[error("CNI version {0} does not support more than 1 address per family")]
     OnePerFamily(&'static str),
-    /// An address or CIDR that is none.
+    /// An address or CIDR is invalid; the text of `go_compat::cidr`.
     #[error("{0}")]
     Address(String),
-    /// One set could not give an address.
+    /// A range set has no address to give; `index` is its position in the merged list.
     #[error("failed to allocate for range {index}: {source}")]
     Allocate {
-        /// position in the merged list
         index: usize,
-        /// why
         #[source]
         source: AllocateError,
     },
-    /// Requested addresses that are in no set.
+    /// Requested addresses are in no set.
     #[error("failed to allocate all requested IPs: {}", join(.0))]
     NotInAnySet(Vec<IpAddr>),
     /// CHECK found no reservation.
     #[error("host-local: Failed to find address added by container {0}")]
     NotReserved(String),
-    /// The store, or a file that the configuration names.
+    /// The store or `resolvConf` cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
 /// Why a set gave no address.
 #[derive(Debug, thiserror::Error)]
-pub enum AllocateError {
-    /// The gateway's own address was asked for.
+pub(crate) enum AllocateError {
+    /// The requested address is the gateway's.
     #[error("requested ip {0} is subnet's gateway")]
     Gateway(IpAddr),
-    /// Somebody has the requested address.
+    /// The requested address is reserved.
     #[error("requested IP address {ip} is not available in range set {set}")]
-    NotAvailable {
-        /// the address
-        ip: IpAddr,
-        /// the set, `A-B,C-D`
-        set: String,
-    },
-    /// The container has an address of this set, and an interface that uses it.
+    NotAvailable { ip: IpAddr, set: String },
+    /// The container has an address of this set, and an interface has that address.
     #[error("{ip} has been allocated to {container_id}, duplicate allocation is not allowed")]
-    Duplicate {
-        /// the address
-        ip: IpAddr,
-        /// whose
-        container_id: String,
-    },
-    /// Every address of the set is taken.
+    Duplicate { ip: IpAddr, container_id: String },
+    /// All addresses of the set are reserved.
     #[error("no IP addresses available in range set: {0}")]
     Exhausted(String),
-    /// The store failed.
+    /// The store cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// A file operation that failed, as the Go programs print it: `open /x: no such file or directory`.
+/// A failed file operation, as the Go programs print it: `open /x: no such file or directory`.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} {path}: {}", reason(source))]
-pub struct FileError {
+#[error("{what} {path}: {}", io_reason(source))]
+pub(crate) struct FileError {
     what: &'static str,
     path: String,
     #[source]
@@ -92,7 +78,7 @@ pub struct FileError {
 
 impl FileError {
     /// For use with `map_err`.
-    pub fn of(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    pub(crate) fn of(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
         let path = path.display().to_string();
         move |source| FileError { what, path, source }
     }
@@ -101,13 +87,6 @@ impl FileError {
 impl From<Error> for cni_conf::Error {
     fn from(error: Error) -> Self {
         cni_conf::Error::internal(error)
-    }
-}
-
-fn reason(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(number) => Errno::from_raw(number).desc().to_lowercase(),
-        None => error.to_string(),
     }
 }
 

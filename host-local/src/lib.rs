@@ -1,29 +1,28 @@
-//! The `host-local` plugin: addresses out of ranges, with the reservations in files on this node (upstream:
-//! plugins/ipam/host-local). The arithmetic is in [`range`], [`range_set`] and [`allocator`], the disk in [`store`].
-pub mod allocator;
+//! The `host-local` IPAM plugin: addresses from ranges, with the reservations in files on this node
+//! (upstream: plugins/ipam/host-local). `range`, `range_set` and `allocator` are pure arithmetic;
+//! `store` is the disk.
+mod allocator;
 mod config;
 mod error;
-pub mod range;
-pub mod range_set;
+mod range;
+mod range_set;
 mod resolv_conf;
-pub mod store;
+mod store;
 
-pub use error::{AllocateError, Error, FileError};
-
+use allocator::Allocated;
 use cni_conf::{AddResult, Code, Dns, IpConfig};
+use config::Folders;
+use error::{AllocateError, Error, FileError};
 use linux_net::{NetNs, Netlink};
+use nix::unistd::{AccessFlags, access};
 use plugin::{AddOutput, Call, Plugin};
-use std::{
-    fs,
-    net::IpAddr,
-    path::{Path, PathBuf},
-};
-use store::{Disk, Owner, Record};
+use std::{fs, net::IpAddr, path::Path};
+use store::{Disk, is_legacy};
 
-/// The plugin.
+/// The plugin, for the suite's registry.
 pub static PLUGIN: HostLocal = HostLocal;
 
-/// Its verbs.
+/// Implements [`Plugin`].
 #[derive(Debug)]
 pub struct HostLocal;
 
@@ -38,22 +37,22 @@ impl Plugin for HostLocal {
             Some(path) => read_dns(path)?,
             None => Dns::default(),
         };
-        let (path, side) = config::folders(call)?;
-        let mut disk = Disk::create(&path, side, owner(call), &call.netns).map_err(Error::from)?;
-        let given = allocator::allocate(
+        let mut disk =
+            Disk::create(&config.folders, call.attachment(), &call.netns).map_err(Error::from)?;
+        let allocated = allocator::allocate(
             &mut disk,
             &config.sets,
             &config.requested,
             &call.container_id,
             &|ip| in_use(&call.netns, ip),
         )?;
-        let ips = given.into_iter().map(|given| IpConfig {
+        let ip_config = |Allocated { address, gateway }| IpConfig {
             interface: None,
-            address: given.address,
-            gateway: Some(given.gateway),
-        });
+            address,
+            gateway: Some(gateway),
+        };
         Ok(AddOutput::Result(AddResult {
-            ips: ips.collect(),
+            ips: allocated.into_iter().map(ip_config).collect(),
             routes: config.routes,
             dns,
             ..AddResult::default()
@@ -61,7 +60,7 @@ impl Plugin for HostLocal {
     }
 
     fn check(&self, call: &Call) -> Result<(), cni_conf::Error> {
-        let reserved = match open(call)? {
+        let reserved = match open(call, &config::folders(call)?)? {
             Some(mut disk) => !disk.owned().map_err(Error::from)?.is_empty(),
             None => false,
         };
@@ -71,64 +70,48 @@ impl Plugin for HostLocal {
         }
     }
 
-    /// Needs nothing of the configuration but the store's place.
+    /// Needs only `dataDir` of the configuration.
     fn del(&self, call: &Call) -> Result<(), cni_conf::Error> {
-        let Some(mut disk) = open(call)? else {
+        let Some(mut disk) = open(call, &config::folders(call)?)? else {
             return Ok(());
         };
-        let owned = disk.owned().map_err(Error::from)?;
-        // files that tell the container alone count only where none tells the interface too
-        let (legacy, exact): (Vec<Record>, Vec<Record>) = owned
-            .into_iter()
-            .partition(|record| record.owner.is_legacy());
-        let of_interface = if exact.is_empty() { legacy } else { exact };
-        disk.remove(&of_interface).map_err(Error::from)?;
-        Ok(())
+        let mut owned = disk.owned().map_err(Error::from)?;
+        // legacy files count only where no file names the interface, as upstream does it
+        let all_legacy = owned.iter().all(|record| is_legacy(&record.owner));
+        owned.retain(|record| all_legacy || !is_legacy(&record.owner));
+        Ok(disk.remove(&owned).map_err(Error::from)?)
     }
 
     fn gc(&self, call: &Call) -> Result<(), cni_conf::Error> {
-        let Some(valid) = &call.net.valid_attachments else {
-            return Ok(());
-        };
-        if let Some(mut disk) = open(call)? {
-            disk.collect_garbage(valid).map_err(Error::from)?;
+        if let Some(valid) = call.valid_attachments()
+            && let Some(mut disk) = open(call, &config::folders(call)?)?
+        {
+            disk.collect_garbage(&valid).map_err(Error::from)?;
         }
         Ok(())
     }
 
     fn status(&self, call: &Call) -> Result<(), cni_conf::Error> {
         let config = config::load(call)?;
-        let (path, _) = config::folders(call)?;
-        let Some(mut disk) = open(call)? else {
-            return writable(&path);
-        };
-        writable(&path)?;
+        let disk = open(call, &config.folders)?;
+        check_writable(&config.folders.store)?;
+        let Some(mut disk) = disk else { return Ok(()) };
         for (index, set) in config.sets.iter().enumerate() {
-            let free = allocator::has_free(&disk, index, set, &|ip| disk.is_taken(ip));
-            if free.map_err(Error::from)?
-                || disk
-                    .has_abandoned(&|ip| set.contains(ip))
-                    .map_err(Error::from)?
-            {
-                continue;
+            let free = allocator::has_free(&disk, index, set, &|ip| disk.is_taken(ip))
+                .map_err(Error::from)?;
+            let wanted = |ip| set.contains(ip);
+            if !free && !disk.has_abandoned(&wanted).map_err(Error::from)? {
+                let message = AllocateError::Exhausted(set.to_string()).to_string();
+                return Err(cni_conf::Error::new(Code::NotAvailable, message));
             }
-            let exhausted = AllocateError::Exhausted(set.to_string());
-            return Err(cni_conf::Error::new(
-                Code::NotAvailable,
-                exhausted.to_string(),
-            ));
         }
         Ok(())
     }
 }
 
-fn owner(call: &Call) -> Owner {
-    Owner::new(&call.container_id, &call.ifname)
-}
-
-fn open(call: &Call) -> Result<Option<Disk>, cni_conf::Error> {
-    let (path, side) = config::folders(call)?;
-    Ok(Disk::open(&path, side, owner(call)).map_err(Error::from)?)
+/// None: the network has no store yet.
+fn open(call: &Call, folders: &Folders) -> Result<Option<Disk>, Error> {
+    Ok(Disk::open(folders, call.attachment(), "")?)
 }
 
 fn read_dns(path: &Path) -> Result<Dns, Error> {
@@ -136,7 +119,7 @@ fn read_dns(path: &Path) -> Result<Dns, Error> {
     Ok(resolv_conf::parse(&String::from_utf8_lossy(&bytes)))
 }
 
-/// True if an interface of the container has the address, or if that cannot be told.
+/// True if an interface of the container has the address, or if its addresses cannot be read.
 fn in_use(netns: &str, ip: IpAddr) -> bool {
     let addresses = NetNs::open(Path::new(netns))
         .and_then(|netns| Netlink::open_in(&netns))
@@ -144,15 +127,12 @@ fn in_use(netns: &str, ip: IpAddr) -> bool {
     addresses.map_or(true, |all| all.iter().any(|address| address.net.ip() == ip))
 }
 
-/// Code 50 unless reservations can be written at `path`, which need not exist yet.
-fn writable(path: &Path) -> Result<(), cni_conf::Error> {
-    let existing: PathBuf = path
-        .ancestors()
-        .find(|path| path.exists())
-        .map_or("/".into(), Path::to_owned);
-    let access = nix::unistd::access(&existing, nix::unistd::AccessFlags::W_OK);
-    access.map_err(|errno| {
-        let error = FileError::of("write to", &existing)(errno.into());
+/// Err with code 50: reservations cannot be written at `path`, which need not exist yet.
+fn check_writable(path: &Path) -> Result<(), cni_conf::Error> {
+    let existing = path.ancestors().find(|path| path.exists());
+    let existing = existing.unwrap_or(Path::new("/"));
+    access(existing, AccessFlags::W_OK).map_err(|errno| {
+        let error = FileError::of("write to", existing)(errno.into());
         cni_conf::Error::new(Code::NotAvailable, error.to_string())
     })
 }

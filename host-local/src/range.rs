@@ -1,4 +1,4 @@
-//! One range of addresses inside a subnet (reference: host-local's `Range`). Pure arithmetic.
+//! One range of addresses inside a subnet (upstream: `Range`).
 use go_compat::cidr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
@@ -7,69 +7,64 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// A range as the configuration has it; None and "" mean the default.
+/// A range as configured; None and "" mean the default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub struct RangeSpec {
-    /// CIDR, required
-    pub subnet: Option<String>,
-    /// first address, default: the one after the network's
-    pub range_start: Option<String>,
-    /// last address, default: the one before IPv4's broadcast address, IPv6's last
-    pub range_end: Option<String>,
-    /// default: the address after the network's
-    pub gateway: Option<String>,
+pub(crate) struct RangeSpec {
+    /// CIDR, required.
+    pub(crate) subnet: Option<String>,
+    /// Default: the network's address plus one.
+    pub(crate) range_start: Option<String>,
+    /// Default: the address before the broadcast address, or the last one for IPv6.
+    pub(crate) range_end: Option<String>,
+    /// Default: the network's address plus one.
+    pub(crate) gateway: Option<String>,
 }
 
-/// A range whose ends are known and inside the subnet.
+/// A checked range: both ends are inside the subnet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Range {
-    /// without host bits
-    pub subnet: IpNetwork,
-    /// first address that may be given away
-    pub start: IpAddr,
-    /// last one, included
-    pub end: IpAddr,
-    /// never given away; may lie outside of the subnet
-    pub gateway: IpAddr,
+pub(crate) struct Range {
+    pub(crate) subnet: IpNetwork,
+    pub(crate) start: IpAddr,
+    /// Included.
+    pub(crate) end: IpAddr,
+    /// Never allocated; may be outside the subnet.
+    pub(crate) gateway: IpAddr,
 }
 
-/// Why a range or a set of them cannot be used.
+/// Why a range or range set is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RangeError {
+pub(crate) enum RangeError {
     /// `subnet` is missing.
     #[error("IP <nil> not v4 nor v6")]
     NoSubnet,
-    /// /31, /32, /127, /128
+    /// The prefix is /31, /32, /127 or /128.
     #[error("Network {0} too small to allocate from")]
     TooSmall(IpNetwork),
-    /// 10.0.0.5/24
+    /// The subnet is not a network address, like 10.0.0.5/24.
     #[error("Network has host bits set. For a subnet mask of length {} the network address is {}", .0.prefix(), .0.network())]
     HostBits(IpNetwork),
-    /// An end that lies outside, or a start behind the end.
+    /// An end (`RangeStart`, `RangeEnd`) is outside the subnet, or the start exceeds the end.
     #[error("{name} {ip} not in network {subnet}")]
     Outside {
-        /// `RangeStart` or `RangeEnd`
         name: &'static str,
-        /// the address
         ip: IpAddr,
-        /// the subnet
         subnet: IpNetwork,
     },
-    /// A set without a range.
+    /// A set has no range.
     #[error("empty range set")]
     EmptySet,
-    /// IPv4 and IPv6 in one set.
+    /// A set has IPv4 and IPv6 ranges.
     #[error("mixed address families")]
     MixedFamilies,
-    /// Two ranges of a set have addresses in common.
+    /// Two ranges of a set overlap.
     #[error("subnets {0} and {1} overlap")]
     Overlap(Box<Range>, Box<Range>),
 }
 
-/// A range's texts, read: so that an address that is none is told before any range is judged, as upstream does.
+/// The parsed texts of a range. All sets are parsed before the first is checked, as upstream does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParsedSpec {
+pub(crate) struct ParsedSpec {
     subnet: Option<IpNetwork>,
     start: Option<IpAddr>,
     end: Option<IpAddr>,
@@ -77,8 +72,8 @@ pub struct ParsedSpec {
 }
 
 impl RangeSpec {
-    /// Reads the addresses. Err: `invalid IP address: x`, `invalid CIDR address: x`.
-    pub fn parse(&self) -> Result<ParsedSpec, String> {
+    /// Err: `invalid IP address: x` or `invalid CIDR address: x`.
+    pub(crate) fn parse(&self) -> Result<ParsedSpec, String> {
         let ip = |text: &Option<String>| match text.as_deref() {
             None | Some("") => Ok(None),
             Some(text) => cidr::parse_ip(text).map(Some),
@@ -93,8 +88,8 @@ impl RangeSpec {
 }
 
 impl Range {
-    /// Fills in the defaults and checks.
-    pub fn new(spec: &ParsedSpec) -> Result<Range, RangeError> {
+    /// Applies the defaults and checks the range.
+    pub(crate) fn new(spec: &ParsedSpec) -> Result<Range, RangeError> {
         let subnet = spec.subnet.ok_or(RangeError::NoSubnet)?;
         let bits = if subnet.is_ipv4() { 32 } else { 128 };
         if subnet.prefix() > bits - 2 {
@@ -115,7 +110,7 @@ impl Range {
             gateway: spec.gateway.unwrap_or(first),
         };
         let outside = |name, ip| RangeError::Outside { name, ip, subnet };
-        // the start is judged first, against an end that is given but not against the default one
+        // the start is checked first, against a configured end but not against the default one
         if let Some(start) = spec.start
             && (!subnet.contains(start) || spec.end.is_some_and(|end| start > end))
         {
@@ -129,24 +124,23 @@ impl Range {
         Ok(range)
     }
 
-    /// True for an address between both ends.
-    pub fn contains(&self, ip: IpAddr) -> bool {
+    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
         ip.is_ipv4() == self.start.is_ipv4() && self.start <= ip && ip <= self.end
     }
 
-    /// True if an address is in both.
-    pub fn overlaps(&self, other: &Range) -> bool {
+    /// True if the ranges have an address in common.
+    pub(crate) fn overlaps(&self, other: &Range) -> bool {
         self.start.is_ipv4() == other.start.is_ipv4()
             && self.start <= other.end
             && other.start <= self.end
     }
 
-    /// The address with the subnet's length: 10.1.2.3/24.
-    pub fn with_length(&self, ip: IpAddr) -> IpNetwork {
+    /// The address with the subnet's prefix length: 10.1.2.3/24.
+    pub(crate) fn with_prefix(&self, ip: IpAddr) -> IpNetwork {
         IpNetwork::new(ip, self.subnet.prefix()).unwrap_or_else(|_| ip.into())
     }
 
-    /// Addresses from `from` to `to`, both included; none if `from` is behind `to`.
+    /// The addresses from `from` to `to`, both included; none if `from` exceeds `to`.
     pub(crate) fn span(from: IpAddr, to: IpAddr) -> impl Iterator<Item = IpAddr> {
         let v4 = from.is_ipv4();
         (number(from)..=number(to)).map(move |n| address(n, v4))
@@ -173,7 +167,7 @@ fn address(number: u128, v4: bool) -> IpAddr {
     }
 }
 
-/// `ip` + `n`; the last address of the family has no successor and stays.
+/// `ip` + `n`, at most the last address of the family.
 pub(crate) fn offset(ip: IpAddr, n: u128) -> IpAddr {
     let last = if ip.is_ipv4() {
         u128::from(u32::MAX)
@@ -199,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults() {
+    fn ends_and_gateway_have_upstreams_defaults() {
         let v4 = range("10.1.2.0/24", "", "", "").unwrap();
         assert_eq!(v4.to_string(), "10.1.2.1-10.1.2.254");
         assert_eq!(v4.gateway.to_string(), "10.1.2.1");
@@ -210,14 +204,14 @@ mod tests {
     }
 
     #[test]
-    fn explicit_ends_may_be_network_and_broadcast() {
+    fn configured_ends_may_be_network_and_broadcast_address() {
         let range = range("10.1.2.0/24", "10.1.2.0", "10.1.2.255", "10.9.9.9").unwrap();
         assert_eq!(range.to_string(), "10.1.2.0-10.1.2.255");
         assert_eq!(range.gateway.to_string(), "10.9.9.9");
     }
 
     #[test]
-    fn messages() {
+    fn invalid_ranges_are_refused_with_upstreams_messages() {
         for (spec, message) in [
             (
                 ["10.0.0.0/31", "", "", ""],

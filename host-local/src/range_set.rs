@@ -1,14 +1,13 @@
-//! A set of ranges of one family: each set gives a container one address (reference: host-local's `RangeSet`). Pure arithmetic.
+//! A set of ranges of one family (upstream: `RangeSet`). A container gets one address of each set.
 use crate::range::{ParsedSpec, Range, RangeError, offset};
 use std::{fmt, net::IpAddr};
 
-/// At least one range, none of which overlap.
+/// At least one range; the ranges do not overlap.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RangeSet(Vec<Range>);
+pub(crate) struct RangeSet(Vec<Range>);
 
 impl RangeSet {
-    /// Checks every range and the set.
-    pub fn new(specs: &[ParsedSpec]) -> Result<RangeSet, RangeError> {
+    pub(crate) fn new(specs: &[ParsedSpec]) -> Result<RangeSet, RangeError> {
         let mut ranges: Vec<Range> = Vec::with_capacity(specs.len());
         for spec in specs {
             let range = Range::new(spec)?;
@@ -31,31 +30,33 @@ impl RangeSet {
         Ok(RangeSet(ranges))
     }
 
-    /// True if all addresses are IPv4, else all are IPv6.
-    pub fn is_ipv4(&self) -> bool {
+    /// False: all addresses are IPv6.
+    pub(crate) fn is_ipv4(&self) -> bool {
         self.0.iter().all(|range| range.start.is_ipv4())
     }
 
-    /// The range that an address lies in.
-    pub fn range_of(&self, ip: IpAddr) -> Option<&Range> {
+    pub(crate) fn range_of(&self, ip: IpAddr) -> Option<&Range> {
         self.0.iter().find(|range| range.contains(ip))
     }
 
-    /// True if an address lies in one of the ranges.
-    pub fn contains(&self, ip: IpAddr) -> bool {
+    pub(crate) fn contains(&self, ip: IpAddr) -> bool {
         self.range_of(ip).is_some()
     }
 
-    /// True if an address is in both sets.
-    pub fn overlaps(&self, other: &RangeSet) -> bool {
+    /// True if the sets have an address in common.
+    pub(crate) fn overlaps(&self, other: &RangeSet) -> bool {
         self.0
             .iter()
             .any(|one| other.0.iter().any(|two| one.overlaps(two)))
     }
 
-    /// Every address that may be given away, each once, in the order in which they are tried: from the one after `last` on
-    /// through the ranges and around, `last` itself at the end; from the very first where `last` is none of this set's.
-    pub fn candidates(&self, last: Option<IpAddr>) -> impl Iterator<Item = (IpAddr, &Range)> {
+    /// The distinct addresses that can be allocated, each with its range, in round-robin order:
+    /// from the address after `last` through all ranges to `last` itself. If `last` is not in the
+    /// set, from the first address.
+    pub(crate) fn candidates(
+        &self,
+        last: Option<IpAddr>,
+    ) -> impl Iterator<Item = (IpAddr, &Range)> {
         let at = last.and_then(|last| {
             let index = self.0.iter().position(|range| range.contains(last))?;
             Some((index, last))
@@ -70,7 +71,7 @@ impl RangeSet {
             if let Some(first) = spans.first_mut() {
                 let (range, start, end) = *first;
                 *first = (range, offset(last, 1), end);
-                // nothing is left behind the end; the family's very last address has no successor either
+                // the first span is empty; the last address of the family has no successor either
                 if last == end {
                     spans.remove(0);
                 }
@@ -123,7 +124,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn around_from_the_last_one() {
+    fn candidates_begin_after_the_last_allocated_address() {
         let set = set(&["10.0.0.0/29", "10.9.0.0/30"]).unwrap();
         let all = [
             "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "10.9.0.2",
@@ -147,12 +148,12 @@ pub(crate) mod tests {
         assert_eq!(
             set.to_string(),
             "10.0.0.1-10.0.0.6,10.9.0.1-10.9.0.2",
-            "as messages show it"
+            "the form of error messages"
         );
     }
 
     #[test]
-    fn the_last_address_of_a_family_ends_its_range() {
+    fn candidates_end_at_the_last_address_of_the_family() {
         let v4 = set(&["255.255.255.0/24 255.255.255.254 255.255.255.255"]).unwrap();
         let both = ["255.255.255.254", "255.255.255.255"];
         assert_eq!(order(&v4, None), both);
@@ -163,7 +164,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_large_range_is_not_listed_to_find_one() {
+    fn candidates_of_a_large_range_are_computed_lazily() {
         let v6 = set(&["fd00::/48"]).unwrap();
         let (first, _) = v6
             .candidates(Some("fd00::ff".parse().unwrap()))
@@ -173,7 +174,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn messages() {
+    fn invalid_sets_are_refused_with_upstreams_messages() {
         assert_eq!(set(&[]).unwrap_err().to_string(), "empty range set");
         assert_eq!(
             set(&["10.0.0.0/24", "fd00::/64"]).unwrap_err(),
@@ -194,7 +195,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn each_candidate_once(starts in proptest::collection::vec(0u8..8, 1..4), last in any::<u16>()) {
+        fn candidates_are_distinct_and_complete(starts in proptest::collection::vec(0u8..8, 1..4), last in any::<u16>()) {
             let ranges: Vec<_> = starts.iter().enumerate()
                 .map(|(i, start)| format!("10.0.{i}.0/28 10.0.{i}.{start} 10.0.{i}.{}", start + 3))
                 .collect();

@@ -1,9 +1,9 @@
-//! resolv.conf(5), as far as a CNI result has room for it.
+//! The subset of resolv.conf(5) that a CNI result holds.
 use cni_conf::Dns;
 
-/// Servers, search domains and options add up; of several domains the last one stays. `#` and `;` begin a comment line; what is
-/// not known is left out.
-pub fn parse(text: &str) -> Dns {
+/// Servers, search domains and options of several lines are joined; the last domain wins. `#` and
+/// `;` start a comment line; unknown keywords are ignored.
+pub(crate) fn parse(text: &str) -> Dns {
     let mut dns = Dns::default();
     for line in text.lines() {
         let line = line.trim();
@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_upstream_makes_of_it() {
+    fn keywords_are_read_as_upstream_reads_them() {
         let dns = parse(
             "nameserver 1.1.1.1 # first\nnameserver\n; nameserver 9.9.9.9\n#search no\ndomain a\ndomain b c\n\
              search x y\nsearch z\noptions ndots:5 timeout:1\nfoo bar\n\n  nameserver  fd00::1\r\n",

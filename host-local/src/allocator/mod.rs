@@ -1,69 +1,66 @@
-//! Which address a container gets: round robin over each range set, or the one that was asked for (reference: host-local's
-//! `IPAllocator`). Knows nothing of disks; the [`Store`] does.
+//! Chooses the addresses of a container: round robin over each range set, or the requested ones
+//! (upstream: `IPAllocator`).
 use crate::{
     error::{AllocateError, Error, FileError},
     range_set::RangeSet,
 };
 use ipnetwork::IpNetwork;
-use std::{collections::HashSet, net::IpAddr};
+use std::{collections::HashSet, mem::take, net::IpAddr};
 
-/// So many candidates are tried one by one. Then what is taken is listed once, so that a full stretch costs no more than that.
-const TRIES: usize = 32;
+/// How many candidates are tried one by one before all reservations are listed once.
+const MAX_PROBES: usize = 32;
 
-/// Where reservations are kept. One caller at a time: whoever has the value has the lock.
-pub trait Store {
-    /// The address given away last from set `set`.
+/// The reservations of one network. Holding a `Store` means holding its lock.
+pub(crate) trait Store {
+    /// The address allocated last from set number `set`.
     fn last_reserved(&self, set: usize) -> Option<IpAddr>;
-    /// Notes it. A failure is of no consequence but for the order of addresses.
+    /// Records the last allocated address. A failure affects only the order of addresses.
     fn set_last_reserved(&mut self, set: usize, ip: IpAddr);
-    /// Takes an address for the caller's container; false if somebody has it.
+    /// Reserves an address for the calling attachment; false: it is reserved already.
     fn reserve(&mut self, ip: IpAddr) -> Result<bool, FileError>;
-    /// Gives back what `reserve` has just taken.
+    /// Reverts a `reserve` of this call.
     fn release(&mut self, ip: IpAddr);
-    /// What the caller's container and interface already have.
+    /// The reservations of the calling attachment.
     fn held(&mut self) -> Result<Vec<Held>, FileError>;
-    /// Every address that is taken.
+    /// All reserved addresses.
     fn taken(&self) -> Result<HashSet<IpAddr>, FileError>;
-    /// Frees those of the `wanted` addresses whose reservations cannot belong to anybody alive; true if there were any.
+    /// Frees the wanted addresses whose containers are gone; false: there are none.
     fn reclaim(&mut self, wanted: &dyn Fn(IpAddr) -> bool) -> Result<bool, FileError>;
 }
 
-/// A reservation that the caller already has.
+/// A reservation of the calling attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
-    /// its address
-    pub ip: IpAddr,
-    /// for this very interface; else an old one that tells the container alone
-    pub exact: bool,
+pub(crate) struct Held {
+    pub(crate) ip: IpAddr,
+    /// False: a legacy reservation, which names the container but no interface.
+    pub(crate) exact: bool,
 }
 
-/// An address for a result.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Given {
-    /// with the subnet's length
-    pub address: IpNetwork,
-    /// the range's
-    pub gateway: IpAddr,
+pub(crate) struct Allocated {
+    /// With the subnet's prefix length.
+    pub(crate) address: IpNetwork,
+    pub(crate) gateway: IpAddr,
 }
 
-/// One address of each set, in their order; on an error everything that this call reserved is given back. `in_use` tells whether an
-/// interface of the container has an address.
-pub fn allocate(
+/// Allocates one address of each set. On an error, all reservations of this call are released.
+/// `in_use` says whether an interface of the container has an address.
+pub(crate) fn allocate(
     store: &mut dyn Store,
     sets: &[RangeSet],
     requested: &[IpAddr],
     container_id: &str,
     in_use: &dyn Fn(IpAddr) -> bool,
-) -> Result<Vec<Given>, Error> {
+) -> Result<Vec<Allocated>, Error> {
     let mut allocation = Allocation {
         store,
         container_id,
         in_use,
-        new: Vec::new(),
+        reserved: Vec::new(),
     };
-    let result = allocation.all(sets, requested);
+    let result = allocation.all(sets, requested.to_vec());
     if result.is_err() {
-        for ip in std::mem::take(&mut allocation.new) {
+        for ip in take(&mut allocation.reserved) {
             allocation.store.release(ip);
         }
     }
@@ -74,31 +71,33 @@ struct Allocation<'a> {
     store: &'a mut dyn Store,
     container_id: &'a str,
     in_use: &'a dyn Fn(IpAddr) -> bool,
-    /// reserved by this call
-    new: Vec<IpAddr>,
+    /// By this call.
+    reserved: Vec<IpAddr>,
 }
 
 impl Allocation<'_> {
-    fn all(&mut self, sets: &[RangeSet], requested: &[IpAddr]) -> Result<Vec<Given>, Error> {
-        let mut requested = requested.to_vec();
-        let mut given = Vec::with_capacity(sets.len());
+    fn all(
+        &mut self,
+        sets: &[RangeSet],
+        mut requested: Vec<IpAddr>,
+    ) -> Result<Vec<Allocated>, Error> {
+        let mut allocated = Vec::with_capacity(sets.len());
         for (index, set) in sets.iter().enumerate() {
             let wanted = requested.iter().position(|ip| set.contains(*ip));
-            let ip = match wanted.map(|at| requested.remove(at)) {
+            let ip = match wanted.map(|position| requested.remove(position)) {
                 Some(ip) => self.requested(index, set, ip),
                 None => self.next(index, set),
             };
             let ip = ip.map_err(|source| Error::Allocate { index, source })?;
-            // every address that is found comes from a range of this set
-            given.extend(set.range_of(ip).map(|range| Given {
-                address: range.with_length(ip),
+            // each allocated address is in a range of this set
+            allocated.extend(set.range_of(ip).map(|range| Allocated {
+                address: range.with_prefix(ip),
                 gateway: range.gateway,
             }));
         }
-        if requested.is_empty() {
-            Ok(given)
-        } else {
-            Err(Error::NotInAnySet(requested))
+        match requested.is_empty() {
+            true => Ok(allocated),
+            false => Err(Error::NotInAnySet(requested)),
         }
     }
 
@@ -111,30 +110,27 @@ impl Allocation<'_> {
         if set.range_of(ip).is_some_and(|range| range.gateway == ip) {
             return Err(AllocateError::Gateway(ip));
         }
-        if self.take(index, ip)? {
+        if self.reserve(index, ip)? {
             return Ok(ip);
         }
-        let own = self
-            .store
-            .held()?
-            .into_iter()
-            .any(|held| held.exact && held.ip == ip);
-        if own && !(self.in_use)(ip) {
-            return Ok(ip);
+        let mut held = self.store.held()?.into_iter();
+        let available = match held.any(|held| held.exact && held.ip == ip) {
+            true => !(self.in_use)(ip),
+            false => self.store.reclaim(&|other| other == ip)? && self.reserve(index, ip)?,
+        };
+        match available {
+            true => Ok(ip),
+            false => Err(AllocateError::NotAvailable {
+                ip,
+                set: set.to_string(),
+            }),
         }
-        if !own && self.store.reclaim(&|other| other == ip)? && self.take(index, ip)? {
-            return Ok(ip);
-        }
-        Err(AllocateError::NotAvailable {
-            ip,
-            set: set.to_string(),
-        })
     }
 
     fn next(&mut self, index: usize, set: &RangeSet) -> Result<IpAddr, AllocateError> {
         let held = self.store.held()?;
         if let Some(held) = held.iter().find(|held| set.contains(held.ip)) {
-            // An ADD that did not come to its end left this behind. The container that it is reserved for asks again.
+            // the reservation of an ADD that failed half-way, whose runtime repeats it without a DEL
             if held.exact && !(self.in_use)(held.ip) {
                 return Ok(held.ip);
             }
@@ -143,50 +139,51 @@ impl Allocation<'_> {
                 container_id: self.container_id.to_owned(),
             });
         }
-        if let Some(ip) = self.free(index, set)? {
+        if let Some(ip) = self.reserve_free(index, set)? {
             return Ok(ip);
         }
         if self.store.reclaim(&|ip| set.contains(ip))?
-            && let Some(ip) = self.free(index, set)?
+            && let Some(ip) = self.reserve_free(index, set)?
         {
             return Ok(ip);
         }
         Err(AllocateError::Exhausted(set.to_string()))
     }
 
-    fn free(&mut self, index: usize, set: &RangeSet) -> Result<Option<IpAddr>, FileError> {
+    fn reserve_free(&mut self, index: usize, set: &RangeSet) -> Result<Option<IpAddr>, FileError> {
         let mut taken = HashSet::new();
-        for (tried, (ip, _)) in set.candidates(self.store.last_reserved(index)).enumerate() {
-            if tried == TRIES {
+        let candidates = set.candidates(self.store.last_reserved(index));
+        for (probes, (ip, _)) in candidates.enumerate() {
+            if probes == MAX_PROBES {
                 taken = self.store.taken()?;
             }
-            if !taken.contains(&ip) && self.take(index, ip)? {
+            if !taken.contains(&ip) && self.reserve(index, ip)? {
                 return Ok(Some(ip));
             }
         }
         Ok(None)
     }
 
-    fn take(&mut self, index: usize, ip: IpAddr) -> Result<bool, FileError> {
-        if !self.store.reserve(ip)? {
-            return Ok(false);
+    fn reserve(&mut self, index: usize, ip: IpAddr) -> Result<bool, FileError> {
+        let reserved = self.store.reserve(ip)?;
+        if reserved {
+            self.reserved.push(ip);
+            self.store.set_last_reserved(index, ip);
         }
-        self.new.push(ip);
-        self.store.set_last_reserved(index, ip);
-        Ok(true)
+        Ok(reserved)
     }
 }
 
-/// True if a set has an address that `allocate` could give to somebody new without reclaiming any. Tries candidates with `is_taken`
-/// first, which is cheaper than listing them all.
-pub fn has_free(
+/// True if a set has an address that can be allocated without reclaiming one. Probes the first
+/// candidates with `is_taken`, which costs less than listing all reservations.
+pub(crate) fn has_free(
     store: &dyn Store,
     index: usize,
     set: &RangeSet,
     is_taken: &dyn Fn(IpAddr) -> bool,
 ) -> Result<bool, FileError> {
     let mut candidates = set.candidates(store.last_reserved(index)).map(|(ip, _)| ip);
-    if candidates.by_ref().take(TRIES).any(|ip| !is_taken(ip)) {
+    if candidates.by_ref().take(MAX_PROBES).any(|ip| !is_taken(ip)) {
         return Ok(true);
     }
     let taken = store.taken()?;

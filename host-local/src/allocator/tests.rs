@@ -1,4 +1,4 @@
-//! The allocator over a store in memory.
+//! The allocator with a store in memory.
 use super::*;
 use crate::range_set::tests::set;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ struct Memory {
     taken: BTreeMap<IpAddr, &'static str>,
     last: BTreeMap<usize, IpAddr>,
     caller: &'static str,
-    /// owners that are dead
+    /// Owners whose containers are gone.
     dead: Vec<&'static str>,
     tries: usize,
 }
@@ -64,7 +64,11 @@ impl Memory {
         let sets: Vec<_> = sets.iter().map(|ranges| set(ranges).unwrap()).collect();
         let requested: Vec<_> = requested.iter().map(|ip| ip.parse().unwrap()).collect();
         allocate(self, &sets, &requested, caller, &|_| live)
-            .map(|all| all.iter().map(|given| given.address.to_string()).collect())
+            .map(|all| {
+                all.iter()
+                    .map(|allocated| allocated.address.to_string())
+                    .collect()
+            })
             .map_err(|error| error.to_string())
     }
 }
@@ -72,7 +76,7 @@ impl Memory {
 const SMALL: &[&str] = &["10.0.0.0/29"];
 
 #[test]
-fn round_robin() {
+fn addresses_are_allocated_round_robin() {
     let mut store = Memory::default();
     for (caller, ip) in [("a", 2), ("b", 3), ("c", 4)] {
         assert_eq!(
@@ -94,7 +98,7 @@ fn round_robin() {
 }
 
 #[test]
-fn one_of_each_set_and_all_or_nothing() {
+fn failed_set_releases_the_addresses_of_the_others() {
     let mut store = Memory::default();
     let sets: &[&[&str]] = &[SMALL, &["fd00::/64"]];
     assert_eq!(
@@ -109,12 +113,12 @@ fn one_of_each_set_and_all_or_nothing() {
     assert_eq!(
         store.taken.len(),
         2,
-        "what b got of the first set was given back"
+        "the reservation of the first set is released"
     );
 }
 
 #[test]
-fn requested_addresses() {
+fn requested_address_is_allocated_or_refused_with_upstreams_message() {
     let mut store = Memory::default();
     let sets: &[&[&str]] = &[SMALL, &["fd00::/64"]];
     assert_eq!(
@@ -149,7 +153,7 @@ fn requested_addresses() {
 }
 
 #[test]
-fn a_second_add_is_refused_while_an_interface_has_the_address() {
+fn second_add_is_refused_while_an_interface_has_the_address() {
     let mut store = Memory::default();
     store.add("a", &[SMALL], &[], true).unwrap();
     assert_eq!(
@@ -165,14 +169,14 @@ fn a_second_add_is_refused_while_an_interface_has_the_address() {
         ["10.0.0.2/29"]
     );
     assert!(store.add("a", &[SMALL], &["10.0.0.2"], true).is_err());
-    // an ADD that fails keeps what was there before it
+    // a failed ADD does not release older reservations
     let full: &[&[&str]] = &[SMALL, &["10.9.0.0/30 10.9.0.1 10.9.0.1"]];
     store.add("a", full, &[], false).unwrap_err();
     assert_eq!(store.taken.len(), 1);
 }
 
 #[test]
-fn the_dead_are_cleared_away_only_when_nothing_else_is_left() {
+fn abandoned_addresses_are_reclaimed_only_if_no_other_is_free() {
     let mut store = Memory {
         dead: vec!["a"],
         ..Memory::default()
@@ -198,7 +202,7 @@ fn the_dead_are_cleared_away_only_when_nothing_else_is_left() {
 }
 
 #[test]
-fn a_full_stretch_is_not_tried_one_by_one() {
+fn reserved_addresses_are_listed_once_after_the_first_probes() {
     let mut store = Memory {
         caller: "old",
         ..Memory::default()
@@ -212,6 +216,6 @@ fn a_full_stretch_is_not_tried_one_by_one() {
         store.add("new", &[large], &[], true).unwrap(),
         ["10.0.234.98/16"]
     );
-    assert!(store.tries <= TRIES + 1, "{}", store.tries);
+    assert!(store.tries <= MAX_PROBES + 1, "{}", store.tries);
     assert!(has_free(&store, 0, &all, &|ip| store.taken.contains_key(&ip)).unwrap());
 }

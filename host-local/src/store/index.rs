@@ -1,17 +1,18 @@
-//! Which addresses a container has, without reading every reservation.
+//! The index answers which addresses a container has, without a read of all reservations.
 //!
-//! The reservations are files named by address, so the question "what does this container have?", which every ADD and DEL asks,
-//! would cost a read of all of them. The index answers it. It is a folder of its own beside the networks' folders (upstream's plugin
-//! reads every file in those): 256 files of lines, by a hash of the container id, and a stamp.
+//! Each ADD and each DEL needs the addresses of a container, and the store has one file for each
+//! address. The index is a folder beside the networks' folders (upstream's plugin reads all files
+//! in those) with up to 256 files of lines, by a hash of the container id, and a stamp.
 //!
-//! Upstream's plugin and people change the store without telling the index. What makes it trustworthy nevertheless is the time of
-//! the store folder's last change. The kernel sets it to now whenever a name is added or removed, whoever does that. When one of our
-//! calls is done, still under the store's lock, it sets the time to a moment that has passed already and writes that moment into the
-//! stamp. As long as both agree, nobody has added a reservation that the index does not know. If they do not (another program was
-//! here, we were killed on the way, the machine lost power, the folder is another one), the index counts for nothing and is made
-//! anew from the files. It is therefore never more than a hint: lost, or left half-written by a crash, it costs time and nothing else.
+//! Upstream's plugin and administrators change the store without the index. The mtime of the
+//! store's folder detects this: the kernel sets it to the current time when any program adds or
+//! removes a name. At the end of a call, still under the store's lock, the plugin sets it to a time
+//! in the past and writes that time into the stamp. While both are equal, the index knows all
+//! reservations. If they differ (another program changed the store, the plugin was killed, the
+//! machine lost power, the folder is another one), the index is rebuilt from the files. The index
+//! is a cache: its loss or damage costs time only.
 use super::{
-    Boot,
+    draft::remove_if_present,
     record::{FileId, Record},
 };
 use std::{
@@ -19,73 +20,70 @@ use std::{
     fs::{self, DirBuilder, File, FileTimes, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
-/// How long ago the store folder seems to have been changed after a call of ours. More than the coarsest file system's clock.
-const PAST: Duration = Duration::from_secs(10);
+/// The age of the mtime that a call sets: more than the granularity of any file system's clock.
+const STAMP_AGE: Duration = Duration::from_secs(10);
 
 /// The index of one store.
 #[derive(Debug)]
-pub struct Index {
+pub(super) struct Index {
     folder: PathBuf,
-    boot: Boot,
-    /// without a lock, others may be changing store and index right now
+    network: String,
+    boot: Option<String>,
+    /// False: other calls may change store and index at the same time.
     locked: bool,
     current: bool,
 }
 
 impl Index {
-    /// Looks at the folder. Where it cannot be made or read, the index is never current; nor where the store is not `locked`.
-    pub fn open(folder: PathBuf, store: &File, locked: bool, boot: Boot) -> Index {
-        let stamp = fs::read_to_string(folder.join("stamp")).ok();
-        let current = match stamp {
-            Some(stamp) => locked && moment(store, &boot).is_some_and(|moment| moment == stamp),
-            None => {
-                // ADD goes on without it
-                DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o755)
-                    .create(&folder)
-                    .ok();
-                false
-            }
-        };
+    /// The index is never current where its folder cannot be created or read, or where the store
+    /// is not locked.
+    pub(super) fn open(
+        folder: &Path,
+        network: &str,
+        store: &File,
+        locked: bool,
+        boot: Option<&str>,
+    ) -> Index {
+        let found = fs::read_to_string(folder.join("stamp")).ok();
+        if found.is_none() {
+            let mut builder = DirBuilder::new();
+            // without the folder, each call reads all reservations
+            builder.recursive(true).mode(0o755).create(folder).ok();
+        }
         Index {
-            folder,
-            boot,
+            folder: folder.to_owned(),
+            network: network.to_owned(),
+            boot: boot.map(str::to_owned),
             locked,
-            current,
+            current: locked && found.is_some() && found == stamp(store, boot),
         }
     }
 
-    /// True if the index knows every reservation of the store.
-    pub fn is_current(&self) -> bool {
+    /// True if the index knows all reservations of the store.
+    pub(super) fn is_current(&self) -> bool {
         self.current
     }
 
-    /// A file in the index's folder that is moved into the store when it is whole.
-    pub fn draft(&self) -> PathBuf {
-        self.folder.join("draft")
-    }
-
-    /// What is known of a container.
-    pub fn of_container(&self, container_id: &str) -> io::Result<Vec<Record>> {
+    /// The records of a container.
+    pub(super) fn of_container(&self, container_id: &str) -> io::Result<Vec<Record>> {
         let mut records = self.read(shard(container_id))?;
         records.retain(|record| record.owner.container_id == container_id);
         Ok(records)
     }
 
-    /// Everything that is known, as far as it can be read.
-    pub fn all(&self) -> Vec<Record> {
-        let shards = self.shards().unwrap_or_default();
-        let read = |shard| self.read(shard).unwrap_or_default();
-        shards.into_iter().flat_map(read).collect()
+    /// All records that can be read; the others are rebuilt from the files.
+    pub(super) fn all(&self) -> Vec<Record> {
+        let shards = self.shards().into_iter().flatten();
+        let records = shards.flat_map(|shard| self.read(shard));
+        records.flatten().collect()
     }
 
-    /// Adds one that has just been made in the store.
-    pub fn insert(&mut self, record: &Record) {
+    /// Adds a reservation that was just added to the store.
+    pub(super) fn insert(&mut self, record: &Record) {
         if !self.current {
             return;
         }
@@ -100,8 +98,8 @@ impl Index {
         self.current = append().is_ok();
     }
 
-    /// Takes out those of a container that have just been removed from the store.
-    pub fn remove(&mut self, container_id: &str, names: &[String]) {
+    /// Removes reservations of a container that were just removed from the store.
+    pub(super) fn remove(&mut self, container_id: &str, names: &[&str]) {
         if !self.current {
             return;
         }
@@ -109,24 +107,24 @@ impl Index {
         let rewrite = || {
             let mut records = self.read(shard)?;
             records.retain(|record| {
-                record.owner.container_id != container_id || !names.contains(&record.name)
+                record.owner.container_id != container_id || !names.contains(&record.name.as_str())
             });
             self.write(shard, &records)
         };
         self.current = rewrite().is_ok();
     }
 
-    /// Makes the index anew.
-    pub fn replace(&mut self, records: &[Record]) {
+    /// Replaces the whole index.
+    pub(super) fn rebuild(&mut self, records: &[Record]) {
         let mut shards: BTreeMap<u8, Vec<Record>> = BTreeMap::new();
         for record in records {
             let shard = shard(&record.owner.container_id);
             shards.entry(shard).or_default().push(record.clone());
         }
         let mut rewrite = || {
-            self.distrust()?;
+            self.remove_stamp()?;
             for shard in self.shards()? {
-                // those that nobody is in any more are emptied too
+                // a shard without a record is emptied too
                 shards.entry(shard).or_default();
             }
             for (shard, records) in &shards {
@@ -137,40 +135,34 @@ impl Index {
         self.current = self.locked && rewrite().is_ok();
     }
 
-    /// Gives up the index until it is made anew.
-    pub fn discard(&mut self) {
+    /// The index is not current until it is rebuilt.
+    pub(super) fn invalidate(&mut self) {
         self.current = false;
-        // the stamp that stays where this fails is as good as the index was when it was written
-        self.distrust().ok();
+        // a stamp that stays fits the store only while the index does
+        self.remove_stamp().ok();
     }
 
-    /// Binds the index to the store as it is now. Called under the lock when everything else is done.
-    pub fn seal(&mut self, store: &File) {
+    /// Binds the index to the present state of the store: the last step under the lock.
+    pub(super) fn seal(&mut self, store: &File) {
         if !self.current {
             return;
         }
         let seal = || {
-            let past = SystemTime::now()
-                .checked_sub(PAST)
-                .unwrap_or(SystemTime::UNIX_EPOCH);
+            let past = SystemTime::now().checked_sub(STAMP_AGE);
+            let past = past.unwrap_or(SystemTime::UNIX_EPOCH);
             store.set_times(FileTimes::new().set_modified(past))?;
-            let moment = moment(store, &self.boot).ok_or(io::ErrorKind::NotFound)?;
-            fs::write(self.folder.join("stamp"), moment)
+            let stamp = stamp(store, self.boot.as_deref()).ok_or(io::ErrorKind::NotFound)?;
+            fs::write(self.folder.join("stamp"), stamp)
         };
-        if seal().is_err() {
-            // what stands in the stamp is older than the store's last change, so nobody will believe it
-            self.current = false;
-        }
+        // where this fails, the old stamp differs from the store's mtime
+        self.current = seal().is_ok();
     }
 
-    fn distrust(&self) -> io::Result<()> {
-        match fs::remove_file(self.folder.join("stamp")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    fn remove_stamp(&self) -> io::Result<()> {
+        remove_if_present(&self.folder.join("stamp"))
     }
 
-    /// The files that there are.
+    /// The numbers of the existing files.
     fn shards(&self) -> io::Result<Vec<u8>> {
         let mut shards = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
@@ -189,7 +181,7 @@ impl Index {
         match fs::read(self.path(shard)) {
             Ok(bytes) => Ok(String::from_utf8_lossy(&bytes)
                 .lines()
-                .filter_map(Record::parse)
+                .filter_map(|line| Record::parse(line, &self.network))
                 .collect()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -199,25 +191,23 @@ impl Index {
     fn write(&self, shard: u8, records: &[Record]) -> io::Result<()> {
         let path = self.path(shard);
         if records.is_empty() {
-            return match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            };
+            return remove_if_present(&path);
         }
         let text: String = records.iter().map(Record::line).collect();
         fs::write(path, text)
     }
 }
 
-/// The stamp's text: the form of the index, the boot, and the store folder with the time of its last change. None where the boot is
-/// not known: what was written before a power loss must not be believed after it.
-fn moment(store: &File, boot: &Boot) -> Option<String> {
-    let boot = boot.id()?;
+/// The stamp of the store's present state: the version of the index's format, the boot, and the
+/// store's folder with its mtime. None: the boot is unknown, and an index from before a power loss
+/// could not be detected.
+fn stamp(store: &File, boot: Option<&str>) -> Option<String> {
+    let boot = boot?;
     let folder = store.metadata().ok()?;
     Some(format!("1 {boot} {} {}", folder.dev(), FileId::of(&folder)))
 }
 
-/// FNV-1a over the id, folded to a byte.
+/// FNV-1a of the id, folded to a byte.
 fn shard(container_id: &str) -> u8 {
     let hash = container_id.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

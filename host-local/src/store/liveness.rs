@@ -1,9 +1,10 @@
-//! Whether a reservation can still belong to anybody alive. Everything here errs to the side of "yes".
+//! Decides whether the container of a reservation can still exist. In doubt, it does.
 //!
-//! Two things prove "no". A reservation that was there in an earlier boot belongs to a container that the reboot ended, provided that
-//! the store is on a file system of this machine alone. And a container whose network namespace is nowhere any more cannot be using an
-//! address: not where CNI_NETNS said, not bound to a path in any mount namespace, not held by a thread or an open file.
-use super::{Boot, record::Record};
+//! A container is gone in two cases. The reservation is from an earlier boot, and the store is on a
+//! file system that no other machine writes to. Or the container's network namespace no longer
+//! exists: CNI_NETNS is another file, no mount namespace has it bound to a path, and no thread and
+//! no open file refers to it.
+use super::record::{Record, UNKNOWN_BOOT};
 use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,
     XFS_SUPER_MAGIC, fstatfs,
@@ -18,51 +19,51 @@ use std::{
     path::Path,
 };
 
-/// Why nobody can be using a reservation any more.
+/// Why a reservation is abandoned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
-    /// It was made before the machine was started.
+pub(super) enum Reason {
+    /// It is from an earlier boot.
     Reboot,
-    /// The container's network namespace is gone; its path.
+    /// The container's network namespace at this path is gone.
     NoNamespace(String),
-    /// There is nothing in its file: the ADD that wrote it was cut off.
-    NeverMade,
+    /// The file is empty: its ADD was interrupted.
+    Empty,
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Why::Reboot => f.write_str("the machine was restarted since it was reserved"),
-            Why::NoNamespace(path) => write!(f, "network namespace {path} is gone"),
-            Why::NeverMade => f.write_str("its file was empty"),
+            Reason::Reboot => f.write_str("the machine was restarted since it was reserved"),
+            Reason::NoNamespace(path) => write!(f, "network namespace {path} is gone"),
+            Reason::Empty => f.write_str("its file was empty"),
         }
     }
 }
 
-/// What is known of this machine at one moment.
+/// The machine's boot and namespaces at one moment.
 #[derive(Debug)]
-pub struct Evidence {
-    /// this boot, if the store is this machine's alone
-    pub boot: Option<String>,
-    /// inodes of every network namespace that anything holds; None if it could not all be looked at
-    pub namespaces: Option<HashSet<u64>>,
+pub(super) struct Snapshot {
+    /// None: unknown, or other machines may write to the store.
+    boot: Option<String>,
+    /// The inodes of all network namespaces in use. None: some could not be read.
+    namespaces: Option<HashSet<u64>>,
 }
 
-impl Evidence {
-    /// Looks around. Takes some milliseconds on a node with thousands of processes.
-    pub fn gather(store: &File, boot: &Boot) -> Evidence {
+impl Snapshot {
+    /// Takes some milliseconds on a node with thousands of processes.
+    pub(super) fn take(store: &File, boot: Option<&str>) -> Snapshot {
         let local = fstatfs(store).is_ok_and(|found| is_local(found.filesystem_type()));
-        Evidence {
-            boot: boot.id().filter(|_| local).map(str::to_owned),
+        Snapshot {
+            boot: boot.filter(|_| local).map(str::to_owned),
             namespaces: namespaces().ok(),
         }
     }
 
-    /// The reason if nobody can be using it.
-    pub fn abandoned(&self, record: &Record) -> Option<Why> {
-        let rebooted = |boot: &String| record.boot != "-" && record.boot != *boot;
+    /// None: the container may exist.
+    pub(super) fn abandoned(&self, record: &Record) -> Option<Reason> {
+        let rebooted = |boot: &String| record.boot != UNKNOWN_BOOT && record.boot != *boot;
         if self.boot.as_ref().is_some_and(rebooted) {
-            return Some(Why::Reboot);
+            return Some(Reason::Reboot);
         }
         let netns = record.netns.as_ref()?;
         let held = self.namespaces.as_ref()?.contains(&netns.ino);
@@ -70,11 +71,18 @@ impl Evidence {
             Ok(file) => file.ino() == netns.ino,
             Err(error) => error.kind() != ErrorKind::NotFound,
         };
-        (!held && !found).then(|| Why::NoNamespace(netns.path.clone()))
+        (!held && !found).then(|| Reason::NoNamespace(netns.path.clone()))
     }
 }
 
-/// File systems that other machines cannot be writing to.
+/// The id of the running kernel's boot. None: /proc cannot be read.
+pub(super) fn boot_id() -> Option<String> {
+    let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let id = text.trim();
+    (!id.is_empty() && !id.contains(char::is_whitespace)).then(|| id.to_owned())
+}
+
+/// True for a file system that other machines cannot write to.
 fn is_local(kind: FsType) -> bool {
     [
         EXT4_SUPER_MAGIC,
@@ -86,6 +94,7 @@ fn is_local(kind: FsType) -> bool {
     .contains(&kind)
 }
 
+/// The inodes of the network namespaces of all threads, open files and mounts.
 fn namespaces() -> io::Result<HashSet<u64>> {
     let mut found = HashSet::new();
     let mut mount_namespaces = HashSet::new();
@@ -100,9 +109,9 @@ fn namespaces() -> io::Result<HashSet<u64>> {
         for thread in list(&process.join("task"))? {
             let thread = process.join("task").join(thread);
             found.extend(namespace(&thread.join("ns/net"))?);
-            let mounts = there(fs::read_link(thread.join("ns/mnt")))?;
+            let mounts = ignore_ended(fs::read_link(thread.join("ns/mnt")))?;
             if mounts.is_some_and(|mounts| mount_namespaces.insert(mounts)) {
-                let mounts = there(fs::read(thread.join("mountinfo")))?.unwrap_or_default();
+                let mounts = ignore_ended(fs::read(thread.join("mountinfo")))?.unwrap_or_default();
                 found.extend(mounted(&String::from_utf8_lossy(&mounts)));
             }
         }
@@ -110,7 +119,8 @@ fn namespaces() -> io::Result<HashSet<u64>> {
     Ok(found)
 }
 
-/// The network namespaces that proc_pid_mountinfo(5) lists: the fourth field is the path within the mounted file system.
+/// The network namespaces in a proc_pid_mountinfo(5): the fourth field is the path within the
+/// mounted file system.
 fn mounted(mountinfo: &str) -> impl Iterator<Item = u64> {
     mountinfo
         .lines()
@@ -118,7 +128,7 @@ fn mounted(mountinfo: &str) -> impl Iterator<Item = u64> {
 }
 
 fn namespace(link: &Path) -> io::Result<Option<u64>> {
-    let target = there(fs::read_link(link))?;
+    let target = ignore_ended(fs::read_link(link))?;
     Ok(target.and_then(|target| number(target.to_str()?)))
 }
 
@@ -128,8 +138,8 @@ fn number(text: &str) -> Option<u64> {
 }
 
 fn list(folder: &Path) -> io::Result<Vec<OsString>> {
-    let entries = there(fs::read_dir(folder))?.into_iter().flatten();
-    let names = entries.map(|entry| there(entry.map(|entry| entry.file_name())));
+    let entries = ignore_ended(fs::read_dir(folder))?.into_iter().flatten();
+    let names = entries.map(|entry| ignore_ended(entry.map(|entry| entry.file_name())));
     Ok(names
         .collect::<io::Result<Vec<_>>>()?
         .into_iter()
@@ -137,8 +147,8 @@ fn list(folder: &Path) -> io::Result<Vec<OsString>> {
         .collect())
 }
 
-/// None for what belongs to a process that has ended meanwhile.
-fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+/// None: the process has ended meanwhile.
+fn ignore_ended<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     let ended = |error: &io::Error| {
         error.kind() == ErrorKind::NotFound
             || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
@@ -154,57 +164,58 @@ fn there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 mod tests {
     use super::*;
 
-    fn evidence(boot: Option<&str>, namespaces: Option<&[u64]>) -> Evidence {
-        Evidence {
+    fn snapshot(boot: Option<&str>, namespaces: Option<&[u64]>) -> Snapshot {
+        Snapshot {
             boot: boot.map(str::to_owned),
             namespaces: namespaces.map(|all| all.iter().copied().collect()),
         }
     }
 
     fn record(boot: &str, netns: &str) -> Record {
-        Record::parse(&format!("10.0.0.2 c5 eth0 7 1 2 {boot} {netns}")).unwrap()
+        let line = format!("10.0.0.2 c5 eth0 7 1 2 {boot} {netns}");
+        Record::parse(&line, "net").unwrap()
     }
 
     #[test]
-    fn a_reboot_ends_every_container() {
-        let now = evidence(Some("now"), Some(&[5]));
+    fn reservation_of_an_earlier_boot_is_abandoned() {
+        let now = snapshot(Some("now"), Some(&[5]));
         assert_eq!(
             now.abandoned(&record("before", "5 /none")),
-            Some(Why::Reboot)
+            Some(Reason::Reboot)
         );
         assert_eq!(now.abandoned(&record("now", "0 -")), None);
         assert_eq!(
             now.abandoned(&record("-", "0 -")),
             None,
-            "its boot is not known"
+            "the boot of the reservation is unknown"
         );
-        let shared = evidence(None, Some(&[]));
+        let shared = snapshot(None, Some(&[]));
         assert_eq!(shared.abandoned(&record("before", "0 -")), None);
     }
 
     #[test]
-    fn a_namespace_that_anything_holds_is_alive() {
-        let gone = Some(Why::NoNamespace("/none/x".into()));
+    fn reservation_with_a_namespace_in_use_is_not_abandoned() {
+        let gone = Some(Reason::NoNamespace("/none/x".into()));
         let this = record("now", "5 /none/x");
-        assert_eq!(evidence(Some("now"), Some(&[4])).abandoned(&this), gone);
-        assert_eq!(evidence(Some("now"), Some(&[5])).abandoned(&this), None);
-        assert_eq!(evidence(Some("now"), None).abandoned(&this), None);
+        assert_eq!(snapshot(Some("now"), Some(&[4])).abandoned(&this), gone);
+        assert_eq!(snapshot(Some("now"), Some(&[5])).abandoned(&this), None);
+        assert_eq!(snapshot(Some("now"), None).abandoned(&this), None);
         let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
         let named = record("now", &format!("{own} /proc/self/ns/net"));
-        assert_eq!(evidence(Some("now"), Some(&[])).abandoned(&named), None);
+        assert_eq!(snapshot(Some("now"), Some(&[])).abandoned(&named), None);
     }
 
     #[test]
-    fn mounts_of_namespaces() {
+    fn mounted_namespaces_are_found() {
         let text = "36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw\n\
                     40 35 0:4 net:[4026532281] /run/netns/p rw shared:7 - nsfs nsfs rw\n41 35 0:4";
         assert_eq!(mounted(text).collect::<Vec<_>>(), [4026532281]);
     }
 
     #[test]
-    fn own_namespace_is_found() {
+    fn own_namespace_is_in_use() {
         let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
-        // some processes are hidden from who is not root
+        // without root, some processes cannot be read
         if let Ok(found) = namespaces() {
             assert!(found.contains(&own));
         }

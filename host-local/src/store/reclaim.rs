@@ -1,91 +1,102 @@
-//! Freeing what nobody alive can be using: for an ADD that finds every address taken, and for STATUS, which tells whether one would.
+//! Removal of reservations whose containers are gone: when all addresses are reserved, and in GC.
 use super::{
-    Disk, Record,
-    liveness::{Evidence, Why},
+    disk::Disk,
+    liveness::{Reason, Snapshot},
+    record::Record,
+    reservation::is_legacy,
 };
 use crate::error::FileError;
-use cni_conf::GcAttachment;
+use plugin::{Attachment, warn};
 use std::{collections::HashSet, net::IpAddr};
 
-/// So many are told one by one.
-const TOLD: usize = 10;
+/// How many freed addresses are printed, one on a line.
+const MAX_WARNINGS: usize = 10;
+
+/// A reservation that can be removed.
+struct Abandoned {
+    name: String,
+    /// None: the file is empty.
+    record: Option<Record>,
+    reason: Reason,
+}
 
 impl Disk {
-    /// Those of the wanted addresses that could be freed, and why.
-    fn abandoned(
-        &mut self,
-        wanted: &dyn Fn(IpAddr) -> bool,
-    ) -> Result<Vec<(String, Option<Record>, Why)>, FileError> {
+    fn abandoned(&mut self, wanted: &dyn Fn(IpAddr) -> bool) -> Result<Vec<Abandoned>, FileError> {
         let contents = self.scan()?;
-        let evidence = Evidence::gather(&self.folder, &self.boot);
-        let is_wanted = |name: &str| name.parse().is_ok_and(wanted);
-        let broken = contents
-            .broken
-            .into_iter()
-            .map(|name| (name, None, Why::NeverMade));
-        let dead = contents.records.into_iter().filter_map(|record| {
-            let why = evidence.abandoned(&record)?;
-            Some((record.name.clone(), Some(record), why))
+        let snapshot = Snapshot::take(&self.folder, self.boot.as_deref());
+        let empty = contents.empty.into_iter().map(|name| Abandoned {
+            name,
+            record: None,
+            reason: Reason::Empty,
         });
-        Ok(broken
-            .chain(dead)
-            .filter(|(name, ..)| is_wanted(name))
-            .collect())
+        let dead = contents.records.into_iter().filter_map(|record| {
+            Some(Abandoned {
+                name: record.name.clone(),
+                reason: snapshot.abandoned(&record)?,
+                record: Some(record),
+            })
+        });
+        let is_wanted = |abandoned: &Abandoned| abandoned.name.parse().is_ok_and(wanted);
+        Ok(empty.chain(dead).filter(is_wanted).collect())
     }
 
-    /// True if there is any.
-    pub fn has_abandoned(&mut self, wanted: &dyn Fn(IpAddr) -> bool) -> Result<bool, FileError> {
+    pub(crate) fn has_abandoned(
+        &mut self,
+        wanted: &dyn Fn(IpAddr) -> bool,
+    ) -> Result<bool, FileError> {
         Ok(!self.abandoned(wanted)?.is_empty())
     }
 
-    /// Frees them, and tells on stderr whose they were.
+    /// Removes the wanted reservations that are abandoned, and prints them on stderr.
     pub(super) fn reclaim_abandoned(
         &mut self,
         wanted: &dyn Fn(IpAddr) -> bool,
     ) -> Result<bool, FileError> {
         let abandoned = self.abandoned(wanted)?;
-        let mut removed = Vec::new();
-        for (position, (name, record, why)) in abandoned.iter().enumerate() {
+        let count = abandoned.len();
+        let mut records = Vec::new();
+        for (number, abandoned) in abandoned.into_iter().enumerate() {
+            let Abandoned {
+                name,
+                record,
+                reason,
+            } = abandoned;
+            let mut owner = String::new();
             match record {
-                Some(record) => removed.push(record.clone()),
-                None => self.unlink(name)?,
+                Some(record) => {
+                    owner = format!(" of container {}", record.owner.container_id);
+                    records.push(record);
+                }
+                None => self.unlink(&name)?,
             }
-            let whose = match record {
-                Some(record) => format!(" of container {}", record.owner.container_id),
-                None => String::new(),
-            };
-            if position < TOLD {
-                plugin::warn(format_args!("host-local: freed {name}{whose}: {why}"));
+            if number < MAX_WARNINGS {
+                warn(format_args!("host-local: freed {name}{owner}: {reason}"));
             }
         }
-        if let Some(more) = abandoned.len().checked_sub(TOLD).filter(|more| *more > 0) {
-            plugin::warn(format_args!("host-local: freed {more} more like these"));
+        if count > MAX_WARNINGS {
+            let more = count - MAX_WARNINGS;
+            warn(format_args!("host-local: freed {more} more addresses"));
         }
-        self.remove(&removed)?;
-        Ok(!abandoned.is_empty())
+        self.remove(&records)?;
+        Ok(count > 0)
     }
 
-    /// GC: removes every reservation that is no valid attachment's, and files with nothing in them. Of files that tell the container
-    /// alone, those of valid containers stay. What no CNI plugin wrote, and files that are no addresses, are not touched.
-    pub fn collect_garbage(&mut self, valid: &[GcAttachment]) -> Result<(), FileError> {
+    /// GC: removes the reservations that no valid attachment owns, and empty files. A legacy file
+    /// stays if its container has a valid attachment. Other files stay.
+    pub(crate) fn collect_garbage(&mut self, valid: &[Attachment]) -> Result<(), FileError> {
         let valid_ids: HashSet<&str> = valid.iter().map(|one| one.container_id.as_str()).collect();
-        let valid: HashSet<(&str, &str)> = valid
-            .iter()
-            .map(|one| (one.container_id.as_str(), one.ifname.as_str()))
-            .collect();
-        let contents = self.scan()?;
-        let stays = |record: &Record| match record.owner.is_legacy() {
-            true => valid_ids.contains(record.owner.container_id.as_str()),
-            false => valid.contains(&(&record.owner.container_id, &record.owner.ifname)),
-        };
-        let stale: Vec<Record> = contents
-            .records
-            .into_iter()
-            .filter(|record| !stays(record))
-            .collect();
-        for name in contents.broken {
+        let valid: HashSet<&Attachment> = valid.iter().collect();
+        let mut contents = self.scan()?;
+        contents.records.retain(|Record { owner, .. }| {
+            let is_valid = match is_legacy(owner) {
+                true => valid_ids.contains(owner.container_id.as_str()),
+                false => valid.contains(owner),
+            };
+            !is_valid
+        });
+        for name in contents.empty {
             self.unlink(&name)?;
         }
-        self.remove(&stale)
+        self.remove(&contents.records)
     }
 }

@@ -1,42 +1,49 @@
-//! What we remember of a reservation beside its file: a line of the index.
-use super::reservation::Owner;
-use std::{fmt, fs::Metadata, net::IpAddr, os::unix::fs::MetadataExt, path::Path};
+//! A line of the index: a reservation and what its file does not hold.
+use super::reservation::is_legacy;
+use plugin::Attachment;
+use std::{
+    fmt,
+    fs::{self, Metadata},
+    net::IpAddr,
+    os::unix::fs::MetadataExt,
+};
+
+/// [`Record::boot`] where /proc cannot be read.
+pub(super) const UNKNOWN_BOOT: &str = "-";
 
 /// One reservation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// its file's name
-    pub name: String,
-    /// whose it is
-    pub owner: Owner,
-    /// its file, so that another one of the same name is not taken for it
-    pub file: FileId,
-    /// the boot in which it was first seen (/proc/sys/kernel/random/boot_id)
-    pub boot: String,
-    /// its container's network namespace; None where another program made the reservation, or the namespace could not be looked at
-    pub netns: Option<NetNsFile>,
+pub(crate) struct Record {
+    /// The name of the file: the address.
+    pub(crate) name: String,
+    pub(crate) owner: Attachment,
+    /// Distinguishes the file from an older one of the same name.
+    pub(super) file: FileId,
+    /// The boot in which the file was first seen (/proc/sys/kernel/random/boot_id).
+    pub(super) boot: String,
+    /// None: another program made the reservation, or the namespace could not be read.
+    pub(super) netns: Option<NetNsFile>,
 }
 
-/// A file among all that ever had its name: inode, and the time of its last change in seconds and nanoseconds.
+/// Identifies a file among all that had its name: inode, and mtime in seconds and nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileId {
+pub(super) struct FileId {
     ino: u64,
     seconds: i64,
     nanoseconds: i64,
 }
 
-/// A network namespace and where it was to be found.
+/// The network namespace of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NetNsFile {
-    /// inode in nsfs: the number in `net:[4026531840]`
-    pub ino: u64,
+pub(super) struct NetNsFile {
+    /// The inode in nsfs: the number in `net:[4026531840]`.
+    pub(super) ino: u64,
     /// CNI_NETNS
-    pub path: String,
+    pub(super) path: String,
 }
 
 impl FileId {
-    /// Of an open or named file.
-    pub fn of(file: &Metadata) -> FileId {
+    pub(super) fn of(file: &Metadata) -> FileId {
         FileId {
             ino: file.ino(),
             seconds: file.mtime(),
@@ -52,49 +59,37 @@ impl fmt::Display for FileId {
 }
 
 impl NetNsFile {
-    /// Looks at CNI_NETNS. None if there is nothing, or a path that would not fit into a line.
-    pub fn look(path: &str) -> Option<NetNsFile> {
+    /// None: there is no file at the path, or the path does not fit into a line.
+    pub(super) fn of(path: &str) -> Option<NetNsFile> {
         if path.contains(char::is_whitespace) {
             return None;
         }
-        let ino = std::fs::metadata(Path::new(path)).ok()?.ino();
         Some(NetNsFile {
-            ino,
+            ino: fs::metadata(path).ok()?.ino(),
             path: path.to_owned(),
         })
     }
 }
 
 impl Record {
-    /// The address.
-    pub fn ip(&self) -> Option<IpAddr> {
-        self.name.parse().ok()
-    }
-
-    /// The index's line, with its end.
-    pub fn line(&self) -> String {
-        let ifname = if self.owner.is_legacy() {
-            "-"
-        } else {
-            &self.owner.ifname
+    /// The line of the index, with its line feed.
+    pub(super) fn line(&self) -> String {
+        let ifname = match is_legacy(&self.owner) {
+            true => "-",
+            false => &self.owner.ifname,
         };
         let (netns, path) = match &self.netns {
             Some(netns) => (netns.ino, netns.path.as_str()),
             None => (0, "-"),
         };
-        let FileId {
-            ino,
-            seconds,
-            nanoseconds,
-        } = self.file;
         format!(
-            "{} {} {ifname} {ino} {seconds} {nanoseconds} {} {netns} {path}\n",
-            self.name, self.owner.container_id, self.boot
+            "{} {} {ifname} {} {} {netns} {path}\n",
+            self.name, self.owner.container_id, self.file, self.boot
         )
     }
 
-    /// Reads a line without its end; None if it is torn or none of ours.
-    pub fn parse(line: &str) -> Option<Record> {
+    /// Parses a line without its line feed. None: it is incomplete or invalid.
+    pub(super) fn parse(line: &str, network: &str) -> Option<Record> {
         let words: Vec<&str> = line.split(' ').collect();
         let [
             name,
@@ -118,7 +113,7 @@ impl Record {
         };
         Some(Record {
             name: name.to_owned(),
-            owner: Owner::new(id, ifname),
+            owner: Attachment::new(network, id, ifname),
             file: FileId {
                 ino: ino.parse().ok()?,
                 seconds: seconds.parse().ok()?,
@@ -137,24 +132,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(id in "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,70}", ifname in "([a-z][a-z0-9]{0,14})?", ip in any::<IpAddr>(),
+        fn written_line_is_read_back(id in "[a-zA-Z0-9][a-zA-Z0-9_.-]{0,70}", ifname in "([a-z][a-z0-9]{0,14})?", ip in any::<IpAddr>(),
                       numbers in any::<(u64, i64, i64)>(), netns in any::<u64>()) {
             let record = Record {
                 name: ip.to_string(),
-                owner: Owner::new(&id, &ifname),
+                owner: Attachment::new("net", &id, &ifname),
                 file: FileId { ino: numbers.0, seconds: numbers.1, nanoseconds: numbers.2 },
                 boot: "0f5c".into(),
                 netns: (netns != 0).then(|| NetNsFile { ino: netns, path: "/run/netns/x".into() }),
             };
             let line = record.line();
             prop_assert_eq!(line.matches('\n').count(), 1);
-            prop_assert_eq!(Record::parse(line.trim_end()), Some(record));
+            prop_assert_eq!(Record::parse(line.trim_end(), "net"), Some(record));
         }
 
         #[test]
-        fn torn_lines_are_no_records(at in 0usize..40) {
+        fn incomplete_line_is_no_record(at in 0usize..40) {
             let line = "10.0.0.2 c5 eth0 77 1 2 0f5c 99 /n";
-            prop_assert_eq!(Record::parse(&line[..at.min(line.len() - 3)]), None);
+            prop_assert_eq!(Record::parse(&line[..at.min(line.len() - 3)], "net"), None);
         }
     }
 }

@@ -1,8 +1,18 @@
-//! The store beside another program that works on the same folder.
-use super::*;
-use allocator::Store as _;
+//! The store while another program uses the same folder.
+use super::{Disk, draft::Draft, index::Index, liveness::boot_id, reservation::content};
+use crate::{allocator::Store as _, config::Folders};
+use plugin::Attachment;
 use proptest::prelude::*;
-use std::os::unix::fs::MetadataExt;
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::Write,
+    net::IpAddr,
+    os::unix::fs::{MetadataExt, symlink},
+    path::PathBuf,
+    thread::sleep,
+    time::Duration,
+};
 
 /// A store in a folder of its own.
 struct Folder(tempfile::TempDir);
@@ -21,10 +31,14 @@ impl Folder {
     }
 
     fn disk(&self, id: &str) -> Disk {
-        Disk::create(&self.store(), self.side(), Owner::new(id, "eth0"), "/none").unwrap()
+        let folders = Folders {
+            store: self.store(),
+            index: self.side(),
+        };
+        Disk::create(&folders, owner(id), "/none").unwrap()
     }
 
-    /// What upstream's plugin does, as far as others can see it.
+    /// The effects of upstream's ADD.
     fn upstream_add(&self, ip: &str, id: &str) -> bool {
         let path = self.store().join(ip);
         let file = OpenOptions::new().write(true).create_new(true).open(path);
@@ -60,12 +74,16 @@ impl Folder {
     }
 }
 
+fn owner(id: &str) -> Attachment {
+    Attachment::new("net", id, "eth0")
+}
+
 fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 #[test]
-fn bytes_names_and_modes() {
+fn files_equal_upstreams_in_name_content_and_mode() {
     let folder = Folder::new();
     let mut disk = folder.disk("c5");
     assert!(disk.reserve(ip("10.0.0.2")).unwrap());
@@ -79,7 +97,7 @@ fn bytes_names_and_modes() {
         assert_eq!(fs::read(&file).unwrap(), b"c5\r\neth0");
         let metadata = file.metadata().unwrap();
         assert_eq!(metadata.mode() & 0o7777, 0o600);
-        assert_eq!(metadata.nlink(), 1, "no second name stays");
+        assert_eq!(metadata.nlink(), 1, "the draft is deleted");
     }
     assert_eq!(
         fs::read(store.join("last_reserved_ip.0")).unwrap(),
@@ -101,10 +119,10 @@ fn bytes_names_and_modes() {
 }
 
 #[test]
-fn the_index_is_current_until_somebody_else_was_there() {
+fn index_is_outdated_after_another_program_changed_the_store() {
     let folder = Folder::new();
     assert!(!folder.is_current());
-    // the scan that a first ADD does
+    // the first ADD scans the store
     folder.disk("c1").scan().unwrap();
     assert!(folder.disk("c1").reserve(ip("10.0.0.2")).unwrap());
     assert!(folder.is_current());
@@ -119,35 +137,37 @@ fn the_index_is_current_until_somebody_else_was_there() {
 }
 
 #[test]
-fn without_a_lock_the_index_is_not_believed() {
+fn index_without_a_lock_is_never_current() {
     let folder = Folder::new();
     folder.disk("c1").scan().unwrap();
     assert!(folder.is_current());
     let store = File::open(folder.store()).unwrap();
-    let mut index = Index::open(folder.side(), &store, false, Boot::current());
+    let boot = boot_id();
+    let mut index = Index::open(&folder.side(), "net", &store, false, boot.as_deref());
     assert!(!index.is_current());
-    index.replace(&[]);
+    index.rebuild(&[]);
     assert!(!index.is_current());
 }
 
 #[test]
-fn without_a_lock_nothing_is_shared() {
+fn draft_without_a_lock_is_not_used() {
     let folder = Folder::new();
     let mut disk = folder.disk("c1");
-    disk.lock = None;
-    // another call's
-    fs::write(folder.side().join("draft"), "c2\r\neth0").unwrap();
+    let draft = folder.side().join("draft");
+    disk.draft = Draft::new(draft.clone(), content(&owner("c1")), false);
+    // the draft of another call
+    fs::write(&draft, "c2\r\neth0").unwrap();
     assert!(disk.reserve(ip("10.0.0.2")).unwrap());
     assert!(!disk.reserve(ip("10.0.0.2")).unwrap());
     assert_eq!(
         fs::read(folder.store().join("10.0.0.2")).unwrap(),
         b"c1\r\neth0"
     );
-    assert!(folder.side().join("draft").exists());
+    assert!(draft.exists());
 }
 
 #[test]
-fn a_file_that_was_rewritten_is_noticed_by_its_former_owner() {
+fn rewritten_file_belongs_to_its_new_owner() {
     let folder = Folder::new();
     folder.disk("c1").scan().unwrap();
     folder.disk("c1").reserve(ip("10.0.0.2")).unwrap();
@@ -157,19 +177,19 @@ fn a_file_that_was_rewritten_is_noticed_by_its_former_owner() {
 }
 
 #[test]
-fn what_cannot_be_read_hinders_nobody_else() {
+fn unreadable_file_does_not_affect_other_reservations() {
     let folder = Folder::new();
     folder.disk("c1").reserve(ip("10.0.0.2")).unwrap();
-    std::os::unix::fs::symlink("10.0.0.9", folder.store().join("10.0.0.9")).unwrap();
+    symlink("10.0.0.9", folder.store().join("10.0.0.9")).unwrap();
     assert_eq!(folder.owned("c1"), ["10.0.0.2"]);
-    assert!(!folder.is_current(), "it may be anybody's");
+    assert!(!folder.is_current(), "its owner is unknown");
     let mut disk = folder.disk("c2");
     assert!(!disk.reserve(ip("10.0.0.9")).unwrap());
     assert!(!disk.reclaim(&|_| true).unwrap());
 }
 
 #[test]
-fn a_torn_or_missing_index_costs_nothing_but_time() {
+fn damaged_or_missing_index_is_rebuilt() {
     let folder = Folder::new();
     folder.disk("c1").scan().unwrap();
     folder.disk("c1").reserve(ip("10.0.0.2")).unwrap();
@@ -181,17 +201,17 @@ fn a_torn_or_missing_index_costs_nothing_but_time() {
         assert_eq!(folder.owned("c1"), ["10.0.0.2"], "{damage}");
     }
     fs::remove_dir_all(folder.side()).unwrap();
-    fs::write(folder.0.path().join(".host-local/net"), "no folder").unwrap();
+    fs::write(folder.0.path().join(".host-local/net"), "not a folder").unwrap();
     assert_eq!(folder.owned("c1"), ["10.0.0.2"]);
     assert!(folder.disk("c2").reserve(ip("10.0.0.3")).unwrap());
     assert_eq!(folder.owned("c2"), ["10.0.0.3"]);
 }
 
 #[test]
-fn a_draft_that_is_a_second_name_is_not_written_to() {
+fn draft_linked_to_a_reservation_is_not_written_to() {
     let folder = Folder::new();
     folder.disk("c1").reserve(ip("10.0.0.2")).unwrap();
-    // killed between link and unlink
+    // the call was killed between link and unlink
     fs::hard_link(folder.store().join("10.0.0.2"), folder.side().join("draft")).unwrap();
     assert!(folder.disk("c2").reserve(ip("10.0.0.3")).unwrap());
     assert_eq!(
@@ -228,10 +248,10 @@ fn reservations_of_an_earlier_boot_are_reclaimed() {
         let at = if id == "old" { "10.0.0.2" } else { "10.0.0.3" };
         folder.disk(id).reserve(ip(at)).unwrap();
     }
-    folder.upstream_add("10.0.0.4", "stranger");
+    folder.upstream_add("10.0.0.4", "other");
     folder.disk("old").scan().unwrap();
     let mut disk = folder.disk("c1");
-    // what the index of an earlier boot would say of it
+    // as in the index of an earlier boot
     let mut records = disk.scan().unwrap().records;
     for record in records
         .iter_mut()
@@ -239,7 +259,7 @@ fn reservations_of_an_earlier_boot_are_reclaimed() {
     {
         record.boot = "earlier".into();
     }
-    disk.index.replace(&records);
+    disk.index.rebuild(&records);
     assert!(
         !disk.reclaim(&|other| other == ip("10.0.0.3")).unwrap(),
         "not wanted"
@@ -251,17 +271,17 @@ fn reservations_of_an_earlier_boot_are_reclaimed() {
 }
 
 #[test]
-fn a_file_made_again_is_not_taken_for_the_one_of_an_earlier_boot() {
+fn new_file_is_not_confused_with_one_of_an_earlier_boot() {
     let folder = Folder::new();
     let mut disk = folder.disk("c1");
     disk.scan().unwrap();
     disk.reserve(ip("10.0.0.2")).unwrap();
     let mut records = disk.scan().unwrap().records;
     records[0].boot = "earlier".into();
-    disk.index.replace(&records);
+    disk.index.rebuild(&records);
     drop(disk);
     folder.upstream_del("c1");
-    std::thread::sleep(std::time::Duration::from_millis(20));
+    sleep(Duration::from_millis(20));
     folder.upstream_add("10.0.0.2", "c1");
     assert!(!folder.disk("c2").reclaim(&|_| true).unwrap());
 }
@@ -269,15 +289,15 @@ fn a_file_made_again_is_not_taken_for_the_one_of_an_earlier_boot() {
 #[derive(Debug, Clone)]
 enum Step {
     Add {
-        ours: bool,
+        own: bool,
         id: u8,
         ip: u8,
     },
     Del {
-        ours: bool,
+        own: bool,
         id: u8,
     },
-    /// a person with `rm`
+    /// An administrator removes the file.
     Remove {
         ip: u8,
     },
@@ -286,8 +306,8 @@ enum Step {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        5 => (any::<bool>(), 0u8..6, 2u8..12).prop_map(|(ours, id, ip)| Step::Add { ours, id, ip }),
-        4 => (any::<bool>(), 0u8..6).prop_map(|(ours, id)| Step::Del { ours, id }),
+        5 => (any::<bool>(), 0u8..6, 2u8..12).prop_map(|(own, id, ip)| Step::Add { own, id, ip }),
+        4 => (any::<bool>(), 0u8..6).prop_map(|(own, id)| Step::Del { own, id }),
         1 => (2u8..12).prop_map(|ip| Step::Remove { ip }),
         1 => Just(Step::Damage),
     ];
@@ -297,17 +317,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(60))]
 
-    /// Whoever did what in whatever order: what a container has is what the files say, and no address is given twice.
+    /// After any sequence of changes by the plugin, upstream's plugin and an administrator, the
+    /// container's reservations equal the files, and no address is reserved twice.
     #[test]
-    fn index_and_files_agree(steps in steps()) {
+    fn reservations_equal_the_files_after_any_changes(steps in steps()) {
         let folder = Folder::new();
         drop(folder.disk("nobody"));
         let mut model: HashMap<u8, u8> = HashMap::new();
         for step in steps {
             match step {
-                Step::Add { ours, id, ip: last } => {
+                Step::Add { own, id, ip: last } => {
                     let at = format!("10.0.0.{last}");
-                    let made = if ours {
+                    let made = if own {
                         folder.disk(&format!("c{id}")).reserve(ip(&at)).unwrap()
                     } else {
                         folder.upstream_add(&at, &format!("c{id}"))
@@ -317,8 +338,8 @@ proptest! {
                         model.insert(last, id);
                     }
                 }
-                Step::Del { ours, id } => {
-                    if ours {
+                Step::Del { own, id } => {
+                    if own {
                         let mut disk = folder.disk(&format!("c{id}"));
                         let owned = disk.owned().unwrap();
                         disk.remove(&owned).unwrap();
