@@ -1,8 +1,6 @@
-//! What CNI says: network configurations, results of every spec version, errors and their codes.
-//! Pure data and parsing; nothing here knows of Linux.
-
+//! The data of CNI: network configurations, results of every spec version, errors and their codes.
+//! Pure data and parsing, independent of Linux.
 pub mod args;
-pub mod conf_list;
 pub mod error;
 pub mod ids;
 pub mod net_conf;

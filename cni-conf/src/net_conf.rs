@@ -1,6 +1,6 @@
 //! One plugin's network configuration: the part that is common to all plugins (CNI spec section 1).
 use crate::{AddResult, Code, Dns, Error, Version, ids, version};
-use go_compat::json;
+use go_compat::json::{self, Document};
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -27,24 +27,24 @@ pub struct GcAttachment {
     pub ifname: String,
 }
 
-/// The common keys. Plugins read their own keys from the same bytes with `json::from_slice`.
+/// The keys that are common to all plugins.
 #[derive(Debug, Clone)]
 pub struct NetConf {
-    /// The config's version, already negotiated.
+    /// `cniVersion`, which the plugin supports.
     pub version: Version,
-    /// `name`
+    /// `name` of the network.
     pub name: String,
     /// `type`
     pub plugin_type: String,
-    /// `ipam.type`, "" if there is none
+    /// `ipam.type`, "" if there is none.
     pub ipam_type: String,
     /// `dns`
     pub dns: Dns,
     /// `capabilities`
     pub capabilities: BTreeMap<String, bool>,
-    /// `prevResult`, converted to the newest shape
+    /// `prevResult`
     pub prev_result: Option<AddResult>,
-    /// `cni.dev/valid-attachments` (or the older `cni.dev/attachments`); None if the key is absent
+    /// `cni.dev/valid-attachments` (or the older `cni.dev/attachments`); None if the key is absent.
     pub valid_attachments: Option<Vec<GcAttachment>>,
 }
 
@@ -70,27 +70,22 @@ struct Raw {
 #[serde(default)]
 struct RawIpam {
     #[serde(rename = "type")]
-    kind: String,
+    plugin_type: String,
 }
 
 impl NetConf {
-    /// Reads the common keys; codes and messages as skel's (6 `error unmarshall network config:
-    /// ...`, 7 ..., 1 ...). A prevResult that does not parse is an error only for
-    /// `prev_result_needed` (ADD, CHECK): DEL must never fail on it.
-    pub fn parse(
-        bytes: &[u8],
+    /// Reads the common keys with skel's codes and messages: 6 `error unmarshall network config:`,
+    /// 7 for the name, 1 for the version. A malformed prevResult is an error only if the verb needs
+    /// it (ADD, CHECK): DEL never fails on it.
+    pub fn read(
+        document: &Document,
         supported: &[Version],
         prev_result_needed: bool,
     ) -> Result<NetConf, Error> {
-        let raw: Raw = json::from_slice(bytes).map_err(|error| {
-            Error::new(
-                Code::Decode,
-                format!("error unmarshall network config: {error}"),
-            )
-        })?;
+        let raw: Raw = document.decode().map_err(malformed)?;
         ids::check_network_name(&raw.name)?;
         let version = version::negotiate(&raw.cni_version, supported)?;
-        let prev_result = match raw.prev_result.map(|value| prev_result(&value, version)) {
+        let prev_result = match raw.prev_result.map(|value| prev_result(value, version)) {
             Some(Err(error)) if prev_result_needed => {
                 return Err(Error::internal(format!(
                     "could not parse prevResult: {error}"
@@ -103,7 +98,7 @@ impl NetConf {
             version,
             name: raw.name,
             plugin_type: raw.plugin_type,
-            ipam_type: raw.ipam.kind,
+            ipam_type: raw.ipam.plugin_type,
             dns: raw.dns,
             capabilities: raw.capabilities,
             prev_result,
@@ -112,16 +107,29 @@ impl NetConf {
     }
 }
 
-/// A prevResult has the shape of the configuration's version; one that says otherwise is refused as
-/// upstream refuses it.
-fn prev_result(value: &Value, config: Version) -> Result<AddResult, Error> {
+/// Parses a plugin's stdin, for [`NetConf::read`] and for the keys of the plugin itself.
+pub fn parse(config: &[u8]) -> Result<Document, Error> {
+    Document::parse(config).map_err(malformed)
+}
+
+fn malformed(error: json::Error) -> Error {
+    Error::new(
+        Code::Decode,
+        format!("error unmarshall network config: {error}"),
+    )
+}
+
+/// A prevResult has the shape of the configuration's version. As upstream, refuses one that names a
+/// version of another shape.
+fn prev_result(value: Value, config: Version) -> Result<AddResult, Error> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
     struct Versioned {
         #[serde(rename = "cniVersion")]
         cni_version: String,
     }
-    let Versioned { cni_version } = json::from_value(value.clone()).map_err(Error::internal)?;
+    let document = Document::from(value);
+    let Versioned { cni_version } = document.decode().map_err(Error::internal)?;
     let family = config.family();
     if !cni_version.is_empty() && !family.iter().any(|v| v.as_str() == cni_version) {
         let family: Vec<_> = family.iter().map(|v| v.as_str()).collect();
@@ -130,7 +138,7 @@ fn prev_result(value: &Value, config: Version) -> Result<AddResult, Error> {
             family.join(" ")
         )));
     }
-    AddResult::from_value(value, config)
+    AddResult::read(&document, config)
 }
 
 #[cfg(test)]
@@ -139,9 +147,12 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    fn read(config: &[u8], prev_result_needed: bool) -> Result<NetConf, Error> {
+        NetConf::read(&super::parse(config)?, Version::ALL, prev_result_needed)
+    }
+
     fn parse(config: Value) -> Result<NetConf, (u32, String)> {
-        NetConf::parse(config.to_string().as_bytes(), Version::ALL, true)
-            .map_err(|error| (error.code, error.msg))
+        read(config.to_string().as_bytes(), true).map_err(|error| (error.code, error.msg))
     }
 
     #[test]
@@ -190,7 +201,7 @@ mod tests {
 
     #[test]
     fn codes_in_skels_order() {
-        let error = |config: &[u8]| NetConf::parse(config, Version::ALL, true).unwrap_err();
+        let error = |config: &[u8]| read(config, true).unwrap_err();
         let broken = error(b"{");
         assert_eq!(broken.code, 6);
         assert!(broken.msg.starts_with("error unmarshall network config: "));
@@ -208,7 +219,7 @@ mod tests {
             parse(config.clone()).unwrap_err(),
             (999, "could not parse prevResult: result type supports [1.0.0 1.1.0] but unmarshalled CNIVersion is \"0.2.0\"".into())
         );
-        let del = NetConf::parse(config.to_string().as_bytes(), Version::ALL, false).unwrap();
+        let del = read(config.to_string().as_bytes(), false).unwrap();
         assert_eq!(del.prev_result, None);
         let null = parse(json!({"name": "n", "prevResult": null})).unwrap();
         assert_eq!(null.prev_result, None);

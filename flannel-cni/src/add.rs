@@ -1,4 +1,4 @@
-//! ADD: derive, remember, delegate.
+//! ADD: derives the delegate's configuration, saves it, delegates.
 use crate::{
     Error,
     conf::Conf,
@@ -8,20 +8,20 @@ use crate::{
 };
 use plugin::{Call, Verb, delegate::delegate, warn};
 
-/// The delegate's own output. A delegate that fails is told to DEL at once (CNI spec section 4) and
-/// forgotten.
-pub fn add(call: &Call) -> Result<Vec<u8>, Error> {
+/// Returns the delegate's stdout. After a failure of the delegate, calls its DEL (CNI spec section
+/// 4) and removes the state file.
+pub(crate) fn add(call: &Call) -> Result<Vec<u8>, Error> {
     let conf = Conf::of(call)?;
-    // what no subnet.env can mend is told without waiting for one
+    // an invalid configuration is an error before subnet.env is waited for
     derive(&conf, None)?;
     let env = subnet_file::wait(&conf.subnet_file)?;
     let derived = derive(&conf, Some(&env))?;
     let state = State::new(conf.data_dir(), &call.container_id, &call.ifname);
     let earlier = state.load()?;
-    // before the delegate does anything: whatever happens to this process, DEL knows whom to ask
+    // before the delegate acts: DEL can call it even if this process is killed
     state.save(&derived)?;
     delegate(call, &derived.plugin_type, Verb::Add, &derived.config).map_err(|error| {
-        if let Err(error) = take_back(call, &state, &derived, earlier) {
+        if let Err(error) = undo(call, &state, &derived, earlier) {
             warn(format_args!(
                 "flannel: cleaning up after a failed ADD: {error}"
             ));
@@ -30,9 +30,8 @@ pub fn add(call: &Call) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// Where this very attachment was there before, it is not ours to take away: an ADD that fails
-/// because of it has to leave it alone.
-fn take_back(call: &Call, state: &State, derived: &Delegate, earlier: Saved) -> Result<(), Error> {
+/// An attachment that was there before stays: it may be the reason for the failure.
+fn undo(call: &Call, state: &State, derived: &Delegate, earlier: Saved) -> Result<(), Error> {
     match earlier {
         Saved::Delegate(earlier) => state.save(&earlier),
         Saved::Damaged => Ok(()),

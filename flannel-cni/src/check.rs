@@ -1,15 +1,16 @@
-//! CHECK: the delegate checks what it was given at ADD against the result of the chain.
+//! CHECK: passes the delegate the configuration of ADD with the result of the chain.
 use crate::{
     Error,
     conf::Conf,
+    derive::Delegate,
     state::{Saved, State},
 };
 use plugin::{Call, Verb, delegate::delegate};
 use serde_json::Value;
 
-/// prevResult has the shape of the configuration's version now, so the delegate is given that
+/// prevResult has the shape of the current configuration's version, so the delegate gets that
 /// version with it.
-pub fn check(call: &Call) -> Result<(), Error> {
+pub(crate) fn check(call: &Call) -> Result<(), Error> {
     let conf = Conf::of(call)?;
     call.prev_result()?;
     let state = State::new(conf.data_dir(), &call.container_id, &call.ifname);
@@ -20,15 +21,13 @@ pub fn check(call: &Call) -> Result<(), Error> {
             path: state.path().to_owned(),
         });
     };
-    let with_result = saved.with([
+    let Delegate {
+        plugin_type,
+        config,
+    } = saved.with([
         ("cniVersion", Value::from(call.net.version.as_str())),
         ("prevResult", conf.prev_result.unwrap_or_default()),
     ]);
-    delegate(
-        call,
-        &with_result.plugin_type,
-        Verb::Check,
-        &with_result.config,
-    )?;
+    delegate(call, &plugin_type, Verb::Check, &config)?;
     Ok(())
 }

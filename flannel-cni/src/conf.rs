@@ -1,37 +1,28 @@
-//! The plugin's own keys. What stands in `delegate` and `ipam` is the delegate's business and kept
-//! as it is.
+//! The plugin's own keys. Those of `delegate` and `ipam` are passed on as they are.
 use crate::Error;
 use plugin::Call;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The configuration, as upstream reads it. An explicit "" for a path is kept, and fails later with
-/// the name of what is missing.
+/// The configuration, as upstream reads it. An explicit "" for a path replaces the default and fails
+/// when the path is used.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
-pub struct Conf {
-    /// handed on to the delegate unless it is empty
+pub(crate) struct Conf {
     #[serde(rename = "cniVersion")]
-    pub cni_version: String,
-    /// handed on to the delegate
-    pub name: String,
-    /// what flanneld writes
+    pub(crate) cni_version: String,
+    pub(crate) name: String,
     #[serde(rename = "subnetFile")]
-    pub subnet_file: String,
-    /// the folder of the state files
+    pub(crate) subnet_file: String,
     #[serde(rename = "dataDir")]
-    pub data_dir: String,
-    /// the delegate's configuration, to be completed
-    pub delegate: Option<Map<String, Value>>,
-    /// the delegate's `ipam`, to be completed
-    pub ipam: Option<Map<String, Value>>,
-    /// handed on to the delegate
+    pub(crate) data_dir: String,
+    pub(crate) delegate: Option<Map<String, Value>>,
+    pub(crate) ipam: Option<Map<String, Value>>,
     #[serde(rename = "runtimeConfig")]
-    pub runtime_config: Option<Map<String, Value>>,
-    /// as the runtime gave it
+    pub(crate) runtime_config: Option<Map<String, Value>>,
     #[serde(rename = "prevResult")]
-    pub prev_result: Option<Value>,
+    pub(crate) prev_result: Option<Value>,
 }
 
 impl Default for Conf {
@@ -50,13 +41,12 @@ impl Default for Conf {
 }
 
 impl Conf {
-    /// Of a call.
-    pub fn of(call: &Call) -> Result<Conf, Error> {
+    pub(crate) fn of(call: &Call) -> Result<Conf, Error> {
         call.conf().map_err(Error::NetConf)
     }
 
-    /// `dataDir` as a path.
-    pub fn data_dir(&self) -> &Path {
+    /// The folder of the state files.
+    pub(crate) fn data_dir(&self) -> &Path {
         Path::new(&self.data_dir)
     }
 }
@@ -67,7 +57,7 @@ mod tests {
     use go_compat::json;
 
     #[test]
-    fn defaults_and_explicit_paths() {
+    fn null_leaves_the_default_and_an_empty_path_replaces_it() {
         let read = |text: &str| json::from_slice::<Conf>(text.as_bytes()).unwrap();
         let conf = read(r#"{"name":"n","subnetFile":null,"delegate":null}"#);
         assert_eq!(conf.subnet_file, "/run/flannel/subnet.env");

@@ -1,4 +1,4 @@
-//! DEL: the delegate gets what it got at ADD.
+//! DEL: passes the delegate the configuration of ADD.
 use crate::{
     Error,
     conf::Conf,
@@ -8,10 +8,9 @@ use crate::{
 };
 use plugin::{Call, Verb, delegate::delegate, warn};
 
-/// Needs neither subnet.env nor an unchanged configuration, and forgets the attachment only when
-/// the delegate has succeeded. Without a state file there is nothing to do but to take away an
-/// unfinished one: ADD writes it before anything else.
-pub fn del(call: &Call) -> Result<(), Error> {
+/// Needs neither subnet.env nor an unchanged configuration. Removes the state file only after the
+/// delegate has succeeded. Without a state file the delegate is not called: ADD writes it first.
+pub(crate) fn del(call: &Call) -> Result<(), Error> {
     let conf = Conf::of(call)?;
     let state = State::new(conf.data_dir(), &call.container_id, &call.ifname);
     let saved = match state.load()? {
@@ -19,7 +18,7 @@ pub fn del(call: &Call) -> Result<(), Error> {
         Saved::Delegate(saved) => saved,
         Saved::Damaged => {
             warn(format_args!(
-                "flannel: {} is damaged; deleting by what the configuration says now",
+                "flannel: {} is damaged; the delegate gets what is derived from the configuration now",
                 state.path().display()
             ));
             derive(&conf, subnet_file::read(&conf.subnet_file).ok().as_ref())?

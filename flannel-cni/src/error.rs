@@ -1,80 +1,72 @@
-//! What can go wrong, and the code under which a runtime is told.
+//! The errors of this plugin and their CNI codes.
+use crate::subnet_file::SubnetFileError;
 use cni_conf::Code;
-use std::path::PathBuf;
+use go_compat::json;
+use linux_net::error::io_reason;
+use std::path::{Path, PathBuf};
 
 /// An error of this plugin.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The configuration has a key of a wrong type.
+pub(crate) enum Error {
+    /// A key of the configuration has a wrong type.
     #[error("failed to load flannel netconf file: {0}")]
     NetConf(#[source] cni_conf::Error),
-    /// subnet.env is not there: flanneld has not written it yet.
+    /// subnet.env is missing, malformed or not complete.
     #[error(
         "failed to load flannel 'subnet.env' file: {0}. Check the flannel pod log for this node."
     )]
-    NoSubnetEnv(String),
-    /// subnet.env is there, and broken.
-    #[error(
-        "failed to load flannel 'subnet.env' file: {0}. Check the flannel pod log for this node."
-    )]
-    BadSubnetEnv(String),
-    /// `delegate.type` is no text.
+    SubnetEnv(#[from] SubnetFileError),
+    /// `delegate.type` is not a text.
     #[error("'delegate' dictionary, if present, must have (string) 'type' field")]
     DelegateType,
-    /// `delegate` has a key that is not the user's to set.
+    /// `delegate` has a key that only flannel sets.
     #[error("'delegate' dictionary must not have '{0}' field, it'll be set by flannel")]
     DelegateKey(&'static str),
-    /// `ipam.routes` is no list of routes.
+    /// `ipam.routes` is not a list of routes.
     #[error(
         "failed to assemble Delegate IPAM: failed to read IPAM routes: failed to parse ipam.routes: {0}"
     )]
-    IpamRoutes(#[source] serde_json::Error),
-    /// A state file can be neither read nor written.
-    #[error("{action} {}: {reason}", path.display())]
+    IpamRoutes(#[source] json::Error),
+    /// An operation on a state file or its folder failed.
+    #[error("{action} {}: {}", path.display(), io_reason(source))]
     State {
-        /// "open", "write", ...
         action: &'static str,
-        /// the file or folder
         path: PathBuf,
-        /// the kernel's word for it
-        reason: String,
+        source: std::io::Error,
     },
-    /// CHECK of an attachment that ADD has left no state of.
+    /// CHECK of an attachment without a state file.
     #[error(
         "flannel has no state of container {container_id}, interface {ifname}: {} is missing or damaged; \
          recreate the pod to attach it anew",
         path.display()
     )]
     NoState {
-        /// CNI_CONTAINERID
         container_id: String,
-        /// CNI_IFNAME
         ifname: String,
-        /// the file that is expected
         path: PathBuf,
     },
-    /// The frame's or the delegate's own error, told as it is.
+    /// An error of the frame or of the delegate, passed on unchanged.
     #[error(transparent)]
     Cni(#[from] cni_conf::Error),
 }
 
 impl Error {
+    /// Wraps an error of `action` ("open", "write", ...) on a state file, for `map_err`.
     pub(crate) fn state(
         action: &'static str,
-        path: impl Into<PathBuf>,
-        error: &std::io::Error,
-    ) -> Error {
-        Error::State {
+        path: impl AsRef<Path>,
+    ) -> impl FnOnce(std::io::Error) -> Error {
+        move |source| Error::State {
             action,
-            path: path.into(),
-            reason: linux_net::error::io_reason(error),
+            path: path.as_ref().to_owned(),
+            source,
         }
     }
 }
 
 impl From<Error> for cni_conf::Error {
-    /// Upstream has no codes of its own here (all are 999); subnet.env that is not there yet is the
-    /// one case for trying again.
+    /// Upstream has no codes of its own here, all are 999. A missing subnet.env is code 11: ADD can
+    /// be tried again.
     fn from(error: Error) -> cni_conf::Error {
         match error {
             Error::Cni(error) => error,
@@ -83,7 +75,9 @@ impl From<Error> for cni_conf::Error {
                 msg: error.to_string(),
                 details: String::new(),
             },
-            Error::NoSubnetEnv(_) => cni_conf::Error::new(Code::TryAgainLater, error.to_string()),
+            Error::SubnetEnv(ref cause) if cause.is_absent() => {
+                cni_conf::Error::new(Code::TryAgainLater, error.to_string())
+            }
             _ => cni_conf::Error::internal(error),
         }
     }

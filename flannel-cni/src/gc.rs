@@ -1,64 +1,62 @@
-//! GC: the delegates keep the valid attachments alone, and so do the state files.
+//! GC: the delegates remove what no valid attachment owns, then the state files go too.
 use crate::{
     Error,
     conf::Conf,
     derive::{Delegate, derive},
-    state::{self, Listed},
+    state::{self, Entry},
     subnet_file,
 };
 use cni_conf::GcAttachment;
 use plugin::{Call, Verb, delegate::delegate, warn};
 use serde_json::{Value, json};
 
-/// Asks each delegate that this network has or had, then forgets whom the runtime does not know.
-/// State files of other networks, and those that do not tell whose they are, stay. Whatever fails,
-/// the rest is done; the first error is told, and then nothing is forgotten.
-pub fn gc(call: &Call) -> Result<(), Error> {
+/// Calls GC of each delegate that the network has or had, then removes the state files of invalid
+/// attachments. Files of other networks, and files that name no network, stay. An error of one
+/// delegate does not stop the others; the first one is returned, and no state file is removed.
+pub(crate) fn gc(call: &Call) -> Result<(), Error> {
     let Some(valid) = &call.net.valid_attachments else {
         return Ok(());
     };
     let conf = Conf::of(call)?;
-    let (listed, saved): (Vec<Listed>, Vec<Delegate>) = state::list(conf.data_dir())?
+    let (entries, saved): (Vec<Entry>, Vec<Delegate>) = state::list(conf.data_dir())?
         .into_iter()
-        .filter_map(|one| one.delegate().map(|delegate| (one, delegate)))
+        .filter_map(|entry| entry.delegate().map(|delegate| (entry, delegate)))
         .filter(|(_, delegate)| delegate.is_of_network(&conf.name))
         .unzip();
-    let now = subnet_file::read(&conf.subnet_file)
-        .and_then(|env| derive(&conf, Some(&env)))
-        .or_else(|_| derive(&conf, None))?;
+    let current = match subnet_file::read(&conf.subnet_file) {
+        Ok(env) => derive(&conf, Some(&env))?,
+        Err(_) => derive(&conf, None)?,
+    };
     let mut failed = None;
-    for one in distinct(saved, now) {
-        let asked = asked(call, one, valid);
-        if let Err(error) = delegate(call, &asked.plugin_type, Verb::Gc, &asked.config) {
-            warn(format_args!(
-                "flannel: GC of {}: {error}",
-                asked.plugin_type
-            ));
+    for one in distinct(saved, current) {
+        let Delegate {
+            plugin_type,
+            config,
+        } = with_valid(call, one, valid);
+        if let Err(error) = delegate(call, &plugin_type, Verb::Gc, &config) {
+            warn(format_args!("flannel: GC of {plugin_type}: {error}"));
             failed.get_or_insert(error);
         }
     }
     if let Some(error) = failed {
         return Err(error.into());
     }
-    listed
+    entries
         .iter()
-        .filter(|one| !is_valid(one, valid))
-        .try_for_each(Listed::remove)
+        .filter(|entry| !is_valid(entry, valid))
+        .try_for_each(Entry::remove)
 }
 
-fn is_valid(one: &Listed, valid: &[GcAttachment]) -> bool {
-    valid.iter().any(|attachment| {
-        attachment.container_id == one.container_id
-            && one
-                .ifname
-                .as_ref()
-                .is_none_or(|ifname| *ifname == attachment.ifname)
-    })
+fn is_valid(entry: &Entry, valid: &[GcAttachment]) -> bool {
+    let is_ifname = |name: &str| entry.ifname.as_deref().is_none_or(|ifname| ifname == name);
+    valid
+        .iter()
+        .any(|one| one.container_id == entry.container_id && is_ifname(&one.ifname))
 }
 
-/// The delegates that differ in more than what was one pod's alone.
-fn distinct(saved: Vec<Delegate>, now: Delegate) -> Vec<Delegate> {
-    let mut delegates = vec![now.without("runtimeConfig")];
+/// The delegates that differ in more than the keys of one pod.
+fn distinct(saved: Vec<Delegate>, current: Delegate) -> Vec<Delegate> {
+    let mut delegates = vec![current.without("runtimeConfig")];
     for one in saved {
         let one = one.without("runtimeConfig");
         if !delegates.contains(&one) {
@@ -68,8 +66,8 @@ fn distinct(saved: Vec<Delegate>, now: Delegate) -> Vec<Delegate> {
     delegates
 }
 
-/// As the runtime asks: under both names of the list, and in the version in which GC exists.
-fn asked(call: &Call, delegate: Delegate, valid: &[GcAttachment]) -> Delegate {
+/// With the list under both of its names, in the version of the call: an older one has no GC.
+fn with_valid(call: &Call, delegate: Delegate, valid: &[GcAttachment]) -> Delegate {
     let valid = json!(valid);
     delegate.with([
         ("cniVersion", Value::from(call.net.version.as_str())),

@@ -1,28 +1,26 @@
-//! The `flannel` meta plugin: reads this node's lease from subnet.env and lets another plugin,
-//! `bridge` if nothing else is asked for, do the work with a configuration that is derived from it.
+//! The `flannel` meta plugin: reads the node's subnets from subnet.env, derives the configuration of
+//! another plugin (`bridge` by default) from it, and delegates to that plugin.
 //!
 //! [`conf`] reads the keys, [`derive`] makes the delegate's configuration, [`state`] keeps it for
-//! the day of DEL, and the verbs are thin.
+//! DEL; each verb has a module.
+mod add;
+mod check;
+mod conf;
+mod del;
+mod derive;
+mod error;
+mod gc;
+mod state;
+mod status;
+mod subnet_file;
 
-pub mod add;
-pub mod check;
-pub mod conf;
-pub mod del;
-pub mod derive;
-pub mod error;
-pub mod gc;
-pub mod state;
-pub mod status;
-pub mod subnet_file;
-
-pub use error::Error;
-
+use error::Error;
 use plugin::{AddOutput, Call, Plugin};
 
 /// The plugin, for the suite.
 pub static PLUGIN: FlannelPlugin = FlannelPlugin;
 
-/// Its verbs.
+/// The type of [`PLUGIN`].
 #[derive(Debug)]
 pub struct FlannelPlugin;
 
@@ -30,7 +28,7 @@ impl Plugin for FlannelPlugin {
     fn name(&self) -> &'static str {
         "flannel"
     }
-    /// In upstream's form: tools read the version from it.
+    /// In upstream's form, from which tools read the version.
     fn about(&self) -> String {
         format!(
             "CNI Plugin flannel version v{} (linux/{}) commit {}",
@@ -56,7 +54,7 @@ impl Plugin for FlannelPlugin {
     }
 }
 
-/// Go's name of an architecture.
+/// Go's name of a Rust architecture.
 fn go_arch(rust: &str) -> &str {
     match rust {
         "x86_64" => "amd64",
@@ -73,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_for_people() {
+    fn about_has_upstreams_form() {
         let about = PLUGIN.about();
         let rest = about
             .strip_prefix("CNI Plugin flannel version v")
@@ -84,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn architectures() {
+    fn architectures_have_gos_names() {
         let names = ["x86_64", "aarch64", "riscv64", "s390x"].map(go_arch);
         assert_eq!(names, ["amd64", "arm64", "riscv64", "s390x"]);
     }

@@ -1,47 +1,65 @@
-//! Reading subnet.env, and waiting for it a little: a node's first pods often start in the very
-//! second in which flanneld does.
-use crate::Error;
+//! Reads subnet.env. ADD waits for it for a short time: the first pods of a node often start in the
+//! same second as flanneld.
+use linux_net::error::io_reason;
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, ErrorKind, Read},
     thread::sleep,
     time::{Duration, Instant},
 };
 use subnet_env::SubnetEnv;
 
-/// How long ADD waits for a file that is not there or does not read well. Longer would keep a
-/// runtime's sandbox half made.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// Between two looks at it.
-const PAUSE: Duration = Duration::from_millis(20);
+/// How long ADD waits for a complete file. The sandbox is not usable meanwhile.
+const WAIT_TIMEOUT: Duration = Duration::from_millis(1500);
+const READ_INTERVAL: Duration = Duration::from_millis(20);
 /// More than the parser accepts, in bytes.
-const LONGEST: u64 = 1 << 17;
+const MAX_READ_LEN: u64 = 1 << 17;
 
-/// Once, without waiting.
-pub fn read(file: &str) -> Result<SubnetEnv, Error> {
-    let told = |what: &str, error: &io::Error| {
-        format!("{what} {file}: {}", linux_net::error::io_reason(error))
-    };
-    let opened = File::open(file).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Error::NoSubnetEnv(told("open", &error)),
-        _ => Error::BadSubnetEnv(told("open", &error)),
+/// Why there is no usable subnet.env.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SubnetFileError {
+    /// The file cannot be opened; flanneld has not written it yet if it does not exist.
+    #[error("open {file}: {}", io_reason(source))]
+    Open { file: String, source: io::Error },
+    /// The file cannot be read, or is not UTF-8.
+    #[error("read {file}: {}", io_reason(source))]
+    Read { file: String, source: io::Error },
+    /// The content is malformed or not complete.
+    #[error(transparent)]
+    Parse(#[from] subnet_env::ParseError),
+}
+
+impl SubnetFileError {
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, SubnetFileError::Open { source, .. } if source.kind() == ErrorKind::NotFound)
+    }
+}
+
+/// Reads the file once.
+pub(crate) fn read(file: &str) -> Result<SubnetEnv, SubnetFileError> {
+    let opened = File::open(file).map_err(|source| SubnetFileError::Open {
+        file: file.to_owned(),
+        source,
     })?;
     let mut text = String::new();
     opened
-        .take(LONGEST)
+        .take(MAX_READ_LEN)
         .read_to_string(&mut text)
-        .map_err(|error| Error::BadSubnetEnv(told("read", &error)))?;
-    SubnetEnv::parse(&text, file).map_err(Error::BadSubnetEnv)
+        .map_err(|source| SubnetFileError::Read {
+            file: file.to_owned(),
+            source,
+        })?;
+    Ok(SubnetEnv::parse(&text, file)?)
 }
 
-/// Until it reads well, for a bounded time; then what is wrong with it. A file that is being
-/// written by an old flanneld is waited for just as one that is not there.
-pub fn wait(file: &str) -> Result<SubnetEnv, Error> {
+/// Reads the file until it is complete; the last error after [`WAIT_TIMEOUT`]. A file that Go's
+/// flanneld is writing is incomplete for a moment.
+pub(crate) fn wait(file: &str) -> Result<SubnetEnv, SubnetFileError> {
     let start = Instant::now();
     loop {
         match read(file) {
-            Err(_) if start.elapsed() < PATIENCE => sleep(PAUSE),
-            done => return done,
+            Err(_) if start.elapsed() < WAIT_TIMEOUT => sleep(READ_INTERVAL),
+            result => return result,
         }
     }
 }
@@ -52,13 +70,17 @@ mod tests {
 
     const GOOD: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 
+    fn cni_error(file: &str) -> cni_conf::Error {
+        crate::Error::from(read(file).unwrap_err()).into()
+    }
+
     #[test]
-    fn messages() {
+    fn errors_have_upstreams_wording() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("subnet.env");
         let file = file.to_str().unwrap();
         let code_and_message = || {
-            let error = cni_conf::Error::from(read(file).unwrap_err());
+            let error = cni_error(file);
             (error.code, error.msg)
         };
         let text = |why: &str| {
@@ -75,12 +97,12 @@ mod tests {
         assert_eq!(code_and_message().0, 999);
         std::fs::write(file, GOOD).unwrap();
         assert!(read(file).is_ok());
-        let error = cni_conf::Error::from(read(dir.path().to_str().unwrap()).unwrap_err());
+        let error = cni_error(dir.path().to_str().unwrap());
         assert!(error.msg.contains(": is a directory."), "{error}");
     }
 
     #[test]
-    fn waits_for_a_file_that_comes() {
+    fn wait_returns_when_the_file_is_complete() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("subnet.env");
         let writer = std::thread::spawn({

@@ -154,7 +154,7 @@ fn range_sets(
     let parse = |set: Vec<RangeSpec>| set.iter().map(RangeSpec::parse).collect();
     let specs: Vec<Vec<ParsedSpec>> = specs
         .map(parse)
-        .collect::<Result<_, String>>()
+        .collect::<Result<_, cidr::ParseError>>()
         .map_err(Error::Address)?;
     if specs.is_empty() {
         return Err(Error::NoRanges);
@@ -179,7 +179,7 @@ fn range_sets(
 }
 
 /// Drops a prefix length: the subnet has its own.
-fn requested_ip(text: &str) -> Result<IpAddr, String> {
+fn requested_ip(text: &str) -> Result<IpAddr, cidr::ParseError> {
     if text.contains('/') {
         cidr::parse(text).map(|net| net.ip())
     } else {

@@ -25,9 +25,9 @@ pub(crate) enum Error {
     /// Results before 0.3.0 hold one address of each family.
     #[error("CNI version {0} does not support more than 1 address per family")]
     OnePerFamily(&'static str),
-    /// An address or CIDR is invalid; the text of `go_compat::cidr`.
-    #[error("{0}")]
-    Address(String),
+    /// An address or CIDR is invalid.
+    #[error(transparent)]
+    Address(#[from] go_compat::cidr::ParseError),
     /// A range set has no address to give; `index` is its position in the merged list.
     #[error("failed to allocate for range {index}: {source}")]
     Allocate {

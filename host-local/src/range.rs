@@ -72,8 +72,7 @@ pub(crate) struct ParsedSpec {
 }
 
 impl RangeSpec {
-    /// Err: `invalid IP address: x` or `invalid CIDR address: x`.
-    pub(crate) fn parse(&self) -> Result<ParsedSpec, String> {
+    pub(crate) fn parse(&self) -> Result<ParsedSpec, cidr::ParseError> {
         let ip = |text: &Option<String>| match text.as_deref() {
             None | Some("") => Ok(None),
             Some(text) => cidr::parse_ip(text).map(Some),
@@ -189,7 +188,8 @@ mod tests {
             range_end: text(end),
             gateway: text(gateway),
         };
-        Range::new(&spec.parse()?).map_err(|error| error.to_string())
+        let spec = spec.parse().map_err(|error| error.to_string())?;
+        Range::new(&spec).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod read;
 mod write;
 
 use crate::{Error, Version};
-use go_compat::json;
+use go_compat::json::Document;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
@@ -103,21 +103,25 @@ impl Dns {
 }
 
 impl AddResult {
-    /// Reads a result of any version. Without cniVersion inside, `assumed` is taken; JSON `null`
-    /// gives an empty result. Code 6 for what does not parse, naming the key.
+    /// Reads a result of any version: that of `cniVersion` inside, else `assumed`. JSON `null`
+    /// gives an empty result. Code 6 for what does not parse; the message names the key.
     pub fn parse(bytes: &[u8], assumed: Version) -> Result<AddResult, Error> {
-        read::decode(json::from_slice(bytes), assumed)
+        AddResult::read(&Document::parse(bytes).map_err(read::malformed)?, assumed)
     }
-    /// The same from a parsed value.
+    /// [`parse`](Self::parse) of a parsed text.
+    pub fn read(document: &Document, assumed: Version) -> Result<AddResult, Error> {
+        read::read(document, assumed)
+    }
+    /// [`parse`](Self::parse) of a parsed value.
     pub fn from_value(value: &serde_json::Value, assumed: Version) -> Result<AddResult, Error> {
-        read::decode(json::from_value(value.clone()), assumed)
+        AddResult::read(&Document::from(value.clone()), assumed)
     }
     /// Exactly what upstream prints for that version: 4-space indentation, key order, no newline at
     /// the end. Code 999 `cannot convert: no valid IP addresses` for 0.1.0/0.2.0 without addresses.
     pub fn to_json(&self, version: Version) -> Result<String, Error> {
         write::to_json(self, version)
     }
-    /// As a value (compact use: prevResult).
+    /// The same as a value, for `prevResult`.
     pub fn to_value(&self, version: Version) -> Result<serde_json::Value, Error> {
         write::to_value(self, version)
     }

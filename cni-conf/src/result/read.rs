@@ -1,15 +1,14 @@
-//! Reading a result of any version into the newest shape.
+//! Reads a result of any version into the newest shape.
 use super::{AddResult, Dns, Interface, IpConfig, Route};
 use crate::{Code, Error, Version};
-use go_compat::cidr;
-use ipnetwork::IpNetwork;
+use go_compat::{cidr, json::Document};
 use serde::Deserialize;
 use std::net::IpAddr;
 
-/// The keys of all versions together; the version tells which of them count.
+/// The keys of all versions; the version decides which of them are read.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub(super) struct RawResult {
+struct RawResult {
     #[serde(rename = "cniVersion")]
     cni_version: String,
     ip4: Option<RawIp>,
@@ -58,11 +57,33 @@ struct RawRoute {
     scope: Option<u8>,
 }
 
-pub(super) fn decode(
-    raw: Result<RawResult, serde_json::Error>,
-    assumed: Version,
-) -> Result<AddResult, Error> {
-    let raw = raw.map_err(malformed)?;
+/// A key whose text is not the address or network that it must be.
+#[derive(Debug, thiserror::Error)]
+#[error("{key}: {source}")]
+struct InvalidKey {
+    /// From the outermost object in: `routes: dst`.
+    key: String,
+    source: cidr::ParseError,
+}
+
+impl InvalidKey {
+    fn at(key: &str) -> impl FnOnce(cidr::ParseError) -> InvalidKey {
+        move |source| InvalidKey {
+            key: key.to_owned(),
+            source,
+        }
+    }
+
+    fn within(outer: &str) -> impl FnOnce(InvalidKey) -> InvalidKey {
+        move |InvalidKey { key, source }| InvalidKey {
+            key: format!("{outer}: {key}"),
+            source,
+        }
+    }
+}
+
+pub(super) fn read(document: &Document, assumed: Version) -> Result<AddResult, Error> {
+    let raw: RawResult = document.decode().map_err(malformed)?;
     let version = match raw.cni_version.as_str() {
         "" => assumed,
         text => Version::parse(text).ok_or_else(|| {
@@ -80,32 +101,33 @@ pub(super) fn decode(
     result.map_err(malformed)
 }
 
-fn malformed(why: impl std::fmt::Display) -> Error {
-    Error::new(Code::Decode, format!("error unmarshalling result: {why}"))
+pub(super) fn malformed(error: impl std::error::Error) -> Error {
+    Error::new(Code::Decode, format!("error unmarshalling result: {error}"))
 }
 
 /// 0.1.0, 0.2.0: at most one address of each family, with its routes.
-fn from_families(raw: RawResult) -> Result<AddResult, String> {
+fn from_families(raw: RawResult) -> Result<AddResult, InvalidKey> {
     let mut result = AddResult {
         dns: raw.dns,
         ..AddResult::default()
     };
-    for (name, ip) in [("ip4", raw.ip4), ("ip6", raw.ip6)] {
+    for (family, ip) in [("ip4", raw.ip4), ("ip6", raw.ip6)] {
         let Some(ip) = ip else { continue };
         result.ips.push(IpConfig {
             interface: None,
-            address: network(&ip.ip).map_err(|why| format!("{name}.ip: {why}"))?,
-            gateway: address(&ip.gateway).map_err(|why| format!("{name}.gateway: {why}"))?,
+            address: cidr::parse(&ip.ip).map_err(InvalidKey::at(&format!("{family}.ip")))?,
+            gateway: address(&ip.gateway).map_err(InvalidKey::at(&format!("{family}.gateway")))?,
         });
         for raw in ip.routes {
-            let whole = route(raw).map_err(|why| format!("{name}.routes: {why}"))?;
-            result.routes.push(Route::new(whole.dst, whole.gw));
+            let Route { dst, gw, .. } =
+                route(raw).map_err(InvalidKey::within(&format!("{family}.routes")))?;
+            result.routes.push(Route::new(dst, gw));
         }
     }
     Ok(result)
 }
 
-fn from_lists(raw: RawResult) -> Result<AddResult, String> {
+fn from_lists(raw: RawResult) -> Result<AddResult, InvalidKey> {
     let mut result = AddResult {
         interfaces: raw.interfaces.into_iter().map(interface).collect(),
         dns: raw.dns,
@@ -114,12 +136,12 @@ fn from_lists(raw: RawResult) -> Result<AddResult, String> {
     for ip in raw.ips {
         result.ips.push(IpConfig {
             interface: ip.interface,
-            address: network(&ip.address).map_err(|why| format!("ips.address: {why}"))?,
-            gateway: address(&ip.gateway).map_err(|why| format!("ips.gateway: {why}"))?,
+            address: cidr::parse(&ip.address).map_err(InvalidKey::at("ips.address"))?,
+            gateway: address(&ip.gateway).map_err(InvalidKey::at("ips.gateway"))?,
         });
     }
     for raw in raw.routes {
-        let route = route(raw).map_err(|why| format!("routes: {why}"))?;
+        let route = route(raw).map_err(InvalidKey::within("routes"))?;
         result.routes.push(route);
     }
     Ok(result)
@@ -136,10 +158,10 @@ fn interface(raw: RawInterface) -> Interface {
     }
 }
 
-fn route(raw: RawRoute) -> Result<Route, String> {
+fn route(raw: RawRoute) -> Result<Route, InvalidKey> {
     Ok(Route {
-        dst: network(&raw.dst).map_err(|why| format!("dst: {why}"))?,
-        gw: address(&raw.gw).map_err(|why| format!("gw: {why}"))?,
+        dst: cidr::parse(&raw.dst).map_err(InvalidKey::at("dst"))?,
+        gw: address(&raw.gw).map_err(InvalidKey::at("gw"))?,
         mtu: raw.mtu,
         advmss: raw.advmss,
         priority: raw.priority,
@@ -148,11 +170,8 @@ fn route(raw: RawRoute) -> Result<Route, String> {
     })
 }
 
-fn network(text: &str) -> Result<IpNetwork, String> {
-    cidr::parse(text)
-}
-
-fn address(text: &str) -> Result<Option<IpAddr>, String> {
+/// None for "".
+fn address(text: &str) -> Result<Option<IpAddr>, cidr::ParseError> {
     match text {
         "" => Ok(None),
         _ => cidr::parse_ip(text).map(Some),

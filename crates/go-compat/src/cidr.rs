@@ -1,15 +1,25 @@
-//! Strict addresses and CIDRs, as Go's `net.ParseIP` and `net.ParseCIDR` accept them (no missing
-//! length, no netmask form, no leading zeros, no `/+8`). Values are `ipnetwork::IpNetwork`, host
-//! bits kept.
+//! Addresses and CIDRs as strict as Go's `net.ParseIP` and `net.ParseCIDR`: no missing length, no
+//! netmask form, no leading zeros, no `/+8`.
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
-/// `10.244.1.5/24` with host bits kept. Err text: `invalid CIDR address: x`.
+/// A text that is not an address or a network, in Go's wording.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// [`parse`] of anything but `ADDRESS/LENGTH`.
+    #[error("invalid CIDR address: {0}")]
+    Cidr(String),
+    /// [`parse_ip`] of anything but an address.
+    #[error("invalid IP address: {0}")]
+    Ip(String),
+}
+
+/// `net.ParseCIDR`: `10.244.1.5/24`, host bits kept.
 ///
-/// An IPv4-mapped IPv6 address becomes IPv4 with a length of its own, as Go prints it:
+/// An IPv4-mapped IPv6 address becomes IPv4 with its own prefix length, as Go prints it:
 /// `::ffff:10.1.0.0/112` is 10.1.0.0/16.
-pub fn parse(text: &str) -> Result<IpNetwork, String> {
-    split(text).ok_or_else(|| format!("invalid CIDR address: {text}"))
+pub fn parse(text: &str) -> Result<IpNetwork, ParseError> {
+    split(text).ok_or_else(|| ParseError::Cidr(text.to_owned()))
 }
 
 fn split(text: &str) -> Option<IpNetwork> {
@@ -27,11 +37,12 @@ fn split(text: &str) -> Option<IpNetwork> {
     IpNetwork::new(canonical, length).ok()
 }
 
-/// `net.ParseIP`; IPv4-mapped IPv6 becomes IPv4. Err text: `invalid IP address: x`.
-pub fn parse_ip(text: &str) -> Result<IpAddr, String> {
-    text.parse::<IpAddr>()
-        .map(|ip| ip.to_canonical())
-        .map_err(|_| format!("invalid IP address: {text}"))
+/// `net.ParseIP`; an IPv4-mapped IPv6 address becomes IPv4.
+pub fn parse_ip(text: &str) -> Result<IpAddr, ParseError> {
+    match text.parse::<IpAddr>() {
+        Ok(ip) => Ok(ip.to_canonical()),
+        Err(_) => Err(ParseError::Ip(text.to_owned())),
+    }
 }
 
 /// The network with host bits cleared: 10.244.1.5/24 -> 10.244.1.0/24.
@@ -39,7 +50,7 @@ pub fn masked(net: IpNetwork) -> IpNetwork {
     IpNetwork::new(net.network(), net.prefix()).unwrap_or(net)
 }
 
-/// The prefix as a host route: 10.1.2.3 -> 10.1.2.3/32.
+/// The network of one address: 10.1.2.3 -> 10.1.2.3/32.
 pub fn host(ip: IpAddr) -> IpNetwork {
     IpNetwork::from(ip)
 }
@@ -54,12 +65,12 @@ pub mod as_text {
     use ipnetwork::IpNetwork;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    /// Writes `a.b.c.d/n`.
+    /// Writes `10.244.1.5/24`.
     pub fn serialize<S: Serializer>(net: &IpNetwork, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(net)
     }
 
-    /// Reads it strictly.
+    /// Reads as [`parse`](super::parse).
     pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<IpNetwork, D::Error> {
         let text = String::deserialize(d)?;
         super::parse(&text).map_err(D::Error::custom)
@@ -108,7 +119,8 @@ mod tests {
             "10.0.0.0/256",
             "10.0.0.0/99999999999999999999",
         ] {
-            assert_eq!(parse(text), Err(format!("invalid CIDR address: {text}")));
+            let error = parse(text).unwrap_err();
+            assert_eq!(error.to_string(), format!("invalid CIDR address: {text}"));
         }
         for text in [
             "",
@@ -118,7 +130,8 @@ mod tests {
             "fe80::1%eth0",
             " ::1",
         ] {
-            assert_eq!(parse_ip(text), Err(format!("invalid IP address: {text}")));
+            let error = parse_ip(text).unwrap_err();
+            assert_eq!(error.to_string(), format!("invalid IP address: {text}"));
         }
     }
 

@@ -1,7 +1,10 @@
 //! The variables by which a runtime tells a plugin what to do (CNI spec 1.1, section 2
 //! "Parameters"), with the checks and messages of upstream's skel.
 use cni_conf::{Code, Error, ids};
-use std::ffi::{OsStr, OsString};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
 
 /// What CNI_COMMAND asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +137,14 @@ impl Environment {
     /// True if CNI_NETNS_OVERRIDE allows a plugin to work on its own namespace.
     pub fn overrides_netns(&self) -> bool {
         self.netns_override == "1" || self.netns_override.eq_ignore_ascii_case("TRUE")
+    }
+
+    /// The folders of CNI_PATH, as Go's filepath.SplitList: none for an empty text.
+    pub(crate) fn path(&self) -> Vec<PathBuf> {
+        if self.path.is_empty() {
+            return Vec::new();
+        }
+        std::env::split_paths(&self.path).collect()
     }
 
     /// Name and value of each, for a plugin that is executed. Empty ones are given too, so that

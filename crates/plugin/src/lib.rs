@@ -1,18 +1,22 @@
-//! A plugin's frame: environment -> verb -> stdout; delegation; and the runtime's side of the same
-//! protocol.
+//! What all plugins share: the frame from environment and stdin to stdout, delegation, the owner of
+//! what a plugin makes, and its state files. [`execute`], [`search`] and [`environment`] also serve a
+//! runtime, which calls plugins by the same protocol.
 pub mod attachment;
-pub mod call;
 pub mod delegate;
 pub mod environment;
 pub mod execute;
-pub mod frame;
+mod frame;
 pub mod hash;
 mod identity;
+mod invoke;
+mod plugin;
 pub mod search;
 pub mod state;
+mod stderr;
 mod version_gate;
 
 pub use attachment::Attachment;
-pub use call::Call;
 pub use environment::{Environment, Verb};
-pub use frame::{AddOutput, Plugin, main, warn};
+pub use frame::main;
+pub use plugin::{AddOutput, Call, Plugin, Registry};
+pub use stderr::warn;

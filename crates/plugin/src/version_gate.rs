@@ -2,7 +2,7 @@
 //! pluginMain).
 use crate::Verb;
 use cni_conf::{Code, Error, Version, ids};
-use go_compat::json;
+use go_compat::json::Document;
 
 #[derive(serde::Deserialize, Default)]
 #[serde(default)]
@@ -12,16 +12,16 @@ struct Versioned {
     cni_version: String,
 }
 
-/// Refuses CHECK of a configuration before 0.4.0, GC and STATUS of one before 1.1.0, and each of
-/// them for a version that is newer than all that the plugin speaks. Other verbs pass; so does what
-/// the full reading refuses before it comes to the version.
-pub(crate) fn check(verb: Verb, config: &[u8], supported: &[Version]) -> Result<(), Error> {
+/// Refuses CHECK of a configuration before 0.4.0, GC and STATUS before 1.1.0, and all three for a
+/// version newer than those of the plugin. A wrong type is left to the full reading, which comes
+/// next.
+pub(crate) fn check(verb: Verb, document: &Document, supported: &[Version]) -> Result<(), Error> {
     let since = match verb {
         Verb::Check => (0, 4, 0),
         Verb::Gc | Verb::Status => (1, 1, 0),
         Verb::Add | Verb::Del | Verb::Version => return Ok(()),
     };
-    let Ok(Versioned { name, cni_version }) = json::from_slice(config) else {
+    let Ok(Versioned { name, cni_version }) = document.decode() else {
         return Ok(());
     };
     ids::check_network_name(&name)?;
@@ -77,11 +77,12 @@ mod tests {
 
     fn gate(verb: Verb, version: &str) -> Result<(), (u32, String)> {
         let config = format!(r#"{{"name":"n","cniVersion":"{version}"}}"#);
-        check(verb, config.as_bytes(), Version::ALL).map_err(|error| (error.code, error.msg))
+        let document = Document::parse(config.as_bytes()).unwrap();
+        check(verb, &document, Version::ALL).map_err(|error| (error.code, error.msg))
     }
 
     #[test]
-    fn each_verb_from_its_version_on() {
+    fn verbs_are_refused_before_their_version() {
         assert_eq!(gate(Verb::Add, "0.1.0"), Ok(()));
         assert_eq!(gate(Verb::Del, "9.9.9"), Ok(()));
         assert_eq!(gate(Verb::Check, "0.4.0"), Ok(()));
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_versions() {
+    fn malformed_versions_are_decode_errors() {
         for version in ["x", "1.1.0.0", "1..0", "-1"] {
             assert_eq!(gate(Verb::Gc, version).unwrap_err().0, 6, "{version}");
         }

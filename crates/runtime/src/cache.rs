@@ -1,8 +1,8 @@
 //! Results kept between ADD and DEL: `<cache>/results/<network>-<container>-<ifname>` as libcni
 //! writes and reads them (kind cniCacheV1), but each written whole: a runtime that dies, or another
 //! that reads, never sees half a file.
-use crate::RuntimeConf;
-use cni_conf::{AddResult, Code, Error, GcAttachment, Version, conf_list::ConfList};
+use crate::{RuntimeConf, conf_list::ConfList};
+use cni_conf::{AddResult, Code, Error, GcAttachment, Version};
 use go_compat::json;
 use serde_json::{Map, Value, json};
 use std::{fs, io, path::PathBuf};

@@ -1,13 +1,16 @@
 //! The runtime's side (upstream: libcni): conf lists, chains with prevResult passed on, the result
 //! cache, attachments for GC. Plugins are always executed here, as a runtime does.
 mod cache;
+mod conf_list;
 mod load;
 
-use cache::{Cache, Entry};
-use cni_conf::{AddResult, Code, Error, GcAttachment, Version, conf_list::ConfList, ids};
+use cache::Cache;
+use cni_conf::{AddResult, Code, Error, GcAttachment, Version, ids};
 use plugin::{Environment, Verb, execute, search};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
+
+pub use conf_list::ConfList;
 
 /// One attachment to make, check or take away.
 #[derive(Debug, Clone, Default)]
@@ -157,12 +160,6 @@ impl Runtime {
             self.run(list, index, Verb::Status, &RuntimeConf::default(), &config)?;
         }
         Ok(())
-    }
-
-    /// Attachments in the cache for a network.
-    pub fn cached_attachments(&self, network: &str) -> Result<Vec<GcAttachment>, Error> {
-        let entries = self.cache().entries(network)?;
-        Ok(entries.iter().map(Entry::attachment).collect())
     }
 
     fn cache(&self) -> Cache {

@@ -1,5 +1,6 @@
 //! Finding a network's conf list by its name (upstream: libcni LoadNetworkConf).
-use cni_conf::{Code, Error, conf_list::ConfList};
+use crate::conf_list::ConfList;
+use cni_conf::{Code, Error};
 use std::{
     io,
     path::{Path, PathBuf},

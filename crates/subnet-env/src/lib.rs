@@ -1,11 +1,15 @@
-//! subnet.env: what flanneld tells the plugin about this node's lease, `KEY=value` a line. Written
-//! by the one, read strictly by the other, and read with patience by flanneld itself when it starts
-//! and would like the same subnet again.
+//! `subnet.env`: the file by which flanneld passes the node's subnets to the plugin, one `KEY=value`
+//! a line. flanneld writes it ([`SubnetEnv::render`]) and reads at its start what an earlier run
+//! wrote ([`previous`]); the plugin reads it strictly ([`SubnetEnv::parse`]).
+mod previous;
+
 use go_compat::cidr;
 use ipnetwork::IpNetwork;
 
-/// No real file comes near it, in bytes.
-const LONGEST: usize = 64 << 10;
+pub use previous::{Previous, previous};
+
+/// Longest text that is read, in bytes.
+const MAX_LEN: usize = 64 << 10;
 
 const NETWORK: &str = "FLANNEL_NETWORK";
 const SUBNET: &str = "FLANNEL_SUBNET";
@@ -14,49 +18,94 @@ const IPV6_SUBNET: &str = "FLANNEL_IPV6_SUBNET";
 const MTU: &str = "FLANNEL_MTU";
 const IPMASQ: &str = "FLANNEL_IPMASQ";
 
-/// The whole file. At least one network and one subnet of either family are there.
+/// A complete file: it has a network and a subnet of at least one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubnetEnv {
-    /// FLANNEL_NETWORK: the cluster's networks, host bits cleared, each once
+    /// FLANNEL_NETWORK: networks of the cluster, host bits cleared, each once.
     pub networks: Vec<IpNetwork>,
-    /// FLANNEL_SUBNET: this node's part, as written: flanneld writes the first usable address
-    /// (10.244.1.1/24)
+    /// FLANNEL_SUBNET: subnet of the node, written as its first usable address (10.244.1.1/24).
     pub subnet: Option<IpNetwork>,
-    /// FLANNEL_IPV6_NETWORK, as `networks`
+    /// FLANNEL_IPV6_NETWORK, as `networks`.
     pub ipv6_networks: Vec<IpNetwork>,
-    /// FLANNEL_IPV6_SUBNET, as `subnet`
+    /// FLANNEL_IPV6_SUBNET, as `subnet`.
     pub ipv6_subnet: Option<IpNetwork>,
-    /// FLANNEL_MTU, in bytes
+    /// FLANNEL_MTU, in bytes.
     pub mtu: u32,
-    /// FLANNEL_IPMASQ: flanneld masquerades, so that the plugin need not
+    /// FLANNEL_IPMASQ: flanneld masquerades, so that the plugin must not.
     pub ip_masq: bool,
 }
 
+/// Why a text is not a complete subnet.env, in upstream's wording where upstream refuses it too.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// The text is longer than any real file.
+    #[error("{file} is longer than {MAX_LEN} bytes")]
+    TooLong {
+        /// Name of the file, as given to [`SubnetEnv::parse`].
+        file: String,
+    },
+    /// A line is a known key without `=`.
+    #[error("{file}, line {line}: {key} has no value")]
+    NoValue {
+        /// As in `TooLong`.
+        file: String,
+        /// Counted from 1.
+        line: usize,
+        /// FLANNEL_...
+        key: String,
+    },
+    /// A network or a subnet is not a CIDR.
+    #[error(transparent)]
+    Cidr(#[from] cidr::ParseError),
+    /// FLANNEL_MTU is not a number of 32 bits.
+    #[error("strconv.ParseUint: parsing {value:?}: {reason}")]
+    Mtu {
+        /// As written.
+        value: String,
+        /// In Go's wording.
+        reason: &'static str,
+    },
+    /// Keys are missing.
+    #[error("{file} is missing {}", keys.join(", "))]
+    Missing {
+        /// As in `TooLong`.
+        file: String,
+        /// FLANNEL_...
+        keys: Vec<&'static str>,
+    },
+}
+
 impl SubnetEnv {
-    /// Reads as the plugin does: a line splits at its first `=`, nothing is trimmed or unquoted,
-    /// unknown keys are skipped, lists are separated by commas and may repeat. `file` is named in
-    /// the error. Err: text in upstream's wording: `invalid CIDR address: x`,
-    /// `/run/flannel/subnet.env is missing FLANNEL_MTU, FLANNEL_IPMASQ`.
-    pub fn parse(text: &str, file: &str) -> Result<SubnetEnv, String> {
-        if text.len() > LONGEST {
-            return Err(format!("{file} is longer than {LONGEST} bytes"));
+    /// Reads as upstream's plugin: a line splits at its first `=`, nothing is trimmed or unquoted,
+    /// unknown keys are skipped, lists are separated by commas and may repeat. Errors name `file`.
+    pub fn parse(text: &str, file: &str) -> Result<SubnetEnv, ParseError> {
+        if text.len() > MAX_LEN {
+            return Err(ParseError::TooLong { file: file.into() });
         }
-        let mut read = Read::default();
+        let mut keys = Keys::default();
         for (index, line) in text.split('\n').enumerate() {
-            let Some((key, value)) = line.split_once('=') else {
-                let line_number = index + 1;
-                if [NETWORK, SUBNET, IPV6_NETWORK, IPV6_SUBNET, MTU, IPMASQ].contains(&line) {
-                    return Err(format!("{file}, line {line_number}: {line} has no value"));
+            match line.split_once('=') {
+                Some((key, value)) => keys.set(key, value)?,
+                None if [NETWORK, SUBNET, IPV6_NETWORK, IPV6_SUBNET, MTU, IPMASQ]
+                    .contains(&line) =>
+                {
+                    return Err(ParseError::NoValue {
+                        file: file.into(),
+                        line: index + 1,
+                        key: line.into(),
+                    });
                 }
-                continue;
-            };
-            read.take(key, value)?;
+                None => {}
+            }
         }
-        read.complete(file)
+        keys.complete().map_err(|keys| ParseError::Missing {
+            file: file.into(),
+            keys,
+        })
     }
 
-    /// The file as flanneld writes it: its order, a family only if it has a subnet, a newline after
-    /// each line.
+    /// The text as Go's flanneld writes it: its order, a family only if it has a subnet, a newline
+    /// after each line.
     pub fn render(&self) -> String {
         let mut text = String::new();
         let families = [
@@ -81,8 +130,9 @@ impl SubnetEnv {
     }
 }
 
+/// The keys that were read so far.
 #[derive(Default)]
-struct Read {
+struct Keys {
     networks: Vec<IpNetwork>,
     subnet: Option<IpNetwork>,
     ipv6_networks: Vec<IpNetwork>,
@@ -91,8 +141,8 @@ struct Read {
     ip_masq: Option<bool>,
 }
 
-impl Read {
-    fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
+impl Keys {
+    fn set(&mut self, key: &str, value: &str) -> Result<(), ParseError> {
         match key {
             NETWORK => add_networks(&mut self.networks, value)?,
             IPV6_NETWORK => add_networks(&mut self.ipv6_networks, value)?,
@@ -105,9 +155,9 @@ impl Read {
         Ok(())
     }
 
-    /// One family is enough, and upstream does not ask that its network and its subnet are of the
-    /// same one.
-    fn complete(self, file: &str) -> Result<SubnetEnv, String> {
+    /// One family is enough. As upstream, network and subnet may be of different families. Err: the
+    /// missing keys.
+    fn complete(self) -> Result<SubnetEnv, Vec<&'static str>> {
         let mut missing = Vec::new();
         if self.networks.is_empty() && self.ipv6_networks.is_empty() {
             missing.extend([NETWORK, IPV6_NETWORK]);
@@ -130,12 +180,12 @@ impl Read {
                 mtu,
                 ip_masq,
             }),
-            _ => Err(format!("{file} is missing {}", missing.join(", "))),
+            _ => Err(missing),
         }
     }
 }
 
-fn add_networks(networks: &mut Vec<IpNetwork>, list: &str) -> Result<(), String> {
+fn add_networks(networks: &mut Vec<IpNetwork>, list: &str) -> Result<(), ParseError> {
     for text in list.split(',') {
         let network = cidr::masked(cidr::parse(text)?);
         if !networks.contains(&network) {
@@ -145,76 +195,16 @@ fn add_networks(networks: &mut Vec<IpNetwork>, list: &str) -> Result<(), String>
     Ok(())
 }
 
-/// Go's strconv.ParseUint(value, 10, 32) and its messages.
-fn mtu(value: &str) -> Result<u32, String> {
-    let why = match value.bytes().all(|byte| byte.is_ascii_digit()) && !value.is_empty() {
-        true => match value.parse() {
-            Ok(mtu) => return Ok(mtu),
-            Err(_) => "value out of range",
-        },
-        false => "invalid syntax",
+/// strconv.ParseUint(value, 10, 32)
+fn mtu(value: &str) -> Result<u32, ParseError> {
+    let error = |reason| ParseError::Mtu {
+        value: value.into(),
+        reason,
     };
-    Err(format!("strconv.ParseUint: parsing {value:?}: {why}"))
-}
-
-/// What an earlier run of flanneld left in its file; each part stands for itself.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Previous {
-    /// FLANNEL_NETWORK, host bits cleared
-    pub network: Option<IpNetwork>,
-    /// FLANNEL_SUBNET, host bits cleared
-    pub subnet: Option<IpNetwork>,
-    /// FLANNEL_IPV6_NETWORK, host bits cleared
-    pub ipv6_network: Option<IpNetwork>,
-    /// FLANNEL_IPV6_SUBNET, host bits cleared
-    pub ipv6_subnet: Option<IpNetwork>,
-}
-
-/// Reads what can be read and never fails: spaces, quotes, comments and `export ` are put up with,
-/// what is no CIDR of the right family is skipped, and a key with more than one CIDR counts as
-/// absent. Of a repeated key the last counts.
-pub fn previous(text: &str) -> Previous {
-    let mut previous = Previous::default();
-    for line in text.lines() {
-        let line = line.trim();
-        let line = line.strip_prefix("export ").unwrap_or(line);
-        let Some((key, value)) = line.split_once('=') else {
-            continue;
-        };
-        let slot = match key.trim() {
-            NETWORK => &mut previous.network,
-            SUBNET => &mut previous.subnet,
-            IPV6_NETWORK => &mut previous.ipv6_network,
-            IPV6_SUBNET => &mut previous.ipv6_subnet,
-            _ => continue,
-        };
-        *slot = only_cidr(unquoted(value), key.contains("IPV6"));
+    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(error("invalid syntax"));
     }
-    previous
-}
-
-fn only_cidr(list: &str, ipv6: bool) -> Option<IpNetwork> {
-    let mut networks = list
-        .split(',')
-        .filter_map(|text| cidr::parse(text.trim()).ok())
-        .filter(|network| network.is_ipv6() == ipv6);
-    let first = networks.next()?;
-    networks.next().is_none().then(|| cidr::masked(first))
-}
-
-fn unquoted(value: &str) -> &str {
-    let value = value.trim();
-    for quote in ['"', '\''] {
-        if let Some((inside, _)) = value
-            .strip_prefix(quote)
-            .and_then(|rest| rest.split_once(quote))
-        {
-            return inside;
-        }
-    }
-    value
-        .split_once('#')
-        .map_or(value, |(before, _)| before.trim())
+    value.parse().map_err(|_| error("value out of range"))
 }
 
 #[cfg(test)]
@@ -227,14 +217,14 @@ mod tests {
         FLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 
     fn parse(text: &str) -> Result<SubnetEnv, String> {
-        SubnetEnv::parse(text, "/f")
+        SubnetEnv::parse(text, "/f").map_err(|error| error.to_string())
     }
     fn net(text: &str) -> IpNetwork {
         cidr::parse(text).unwrap()
     }
 
     #[test]
-    fn both_families() {
+    fn both_families_are_read_and_written() {
         let env = parse(DUAL).unwrap();
         assert_eq!(env.networks, [net("10.42.0.0/16")]);
         assert_eq!(env.subnet, Some(net("10.42.0.1/24")));
@@ -244,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn several_networks_and_what_is_not_known() {
+    fn networks_are_merged_and_unknown_keys_skipped() {
         let env = parse(
             "# comment\n\nFLANNEL_NETWORK=10.1.2.3/16,192.168.0.0/16,10.1.0.0/16\nFLANNEL_NETWORK=10.1.0.0/16\n\
              FLANNEL_SUBNET=10.1.1.1/24\nOTHER\nOTHER=x=y\nFLANNEL_MTU=0\nFLANNEL_MTU=9000\nFLANNEL_IPMASQ=True",
@@ -255,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn messages() {
+    fn errors_have_upstreams_wording() {
         let message = |text| parse(text).unwrap_err();
         assert_eq!(
             message(""),
@@ -294,11 +284,11 @@ mod tests {
             message("FLANNEL_MTU=4294967296"),
             "strconv.ParseUint: parsing \"4294967296\": value out of range"
         );
-        assert!(message(&"x".repeat(LONGEST + 1)).contains("longer than"));
+        assert!(message(&"x".repeat(MAX_LEN + 1)).contains("longer than"));
     }
 
     #[test]
-    fn half_written_files() {
+    fn truncated_files_are_refused() {
         for end in 0..DUAL.len() - "rue\n".len() {
             let part = &DUAL[..end];
             match parse(part) {
@@ -311,36 +301,9 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_an_earlier_run_left() {
-        let previous_of_dual = Previous {
-            network: Some(net("10.42.0.0/16")),
-            subnet: Some(net("10.42.0.0/24")),
-            ipv6_network: Some(net("2001:cafe:42::/56")),
-            ipv6_subnet: Some(net("2001:cafe:42::/64")),
-        };
-        assert_eq!(previous(DUAL), previous_of_dual);
-        assert_eq!(
-            previous(
-                " export FLANNEL_SUBNET = \"10.42.0.1/24\" # mine\r\nFLANNEL_NETWORK=x,10.42.0.0/16 # c\n"
-            ),
-            Previous {
-                ipv6_network: None,
-                ipv6_subnet: None,
-                ..previous_of_dual
-            }
-        );
-        assert_eq!(
-            previous(
-                "FLANNEL_NETWORK=10.0.0.0/8,11.0.0.0/8\nFLANNEL_SUBNET=::/64\nFLANNEL_IPV6_SUBNET=10.0.0.0/8\nFLANNEL_MTU"
-            ),
-            Previous::default()
-        );
-    }
-
     proptest! {
         #[test]
-        fn comes_back(nets in prop::collection::btree_set(any::<[u8; 2]>(), 1..4), v6: bool, mtu: u32, ip_masq: bool) {
+        fn render_and_parse_are_inverse(nets in prop::collection::btree_set(any::<[u8; 2]>(), 1..4), v6: bool, mtu: u32, ip_masq: bool) {
             let env = SubnetEnv {
                 networks: nets.iter().map(|[a, b]| net(&format!("{a}.{b}.0.0/16"))).collect(),
                 subnet: Some(net("10.1.2.1/24")),
@@ -355,7 +318,6 @@ mod tests {
         fn no_text_panics(lines in prop::collection::vec("(FLANNEL_(NETWORK|SUBNET|MTU|IPMASQ|IPV6_SUBNET)=?)?[0-9a-f.:/,='\" #]{0,20}", 0..6)) {
             let text = lines.join("\n");
             parse(&text).ok();
-            previous(&text);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The delegate's configuration, byte for byte as upstream makes it: downgraded plugins read it
-//! from the state file.
+//! The delegate's configuration, byte for byte as upstream makes it: after a downgrade, upstream's
+//! plugin reads it from the state file.
 use crate::{Error, conf::Conf};
 use cni_conf::Route;
 use go_compat::{cidr, json};
@@ -9,19 +9,18 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use subnet_env::SubnetEnv;
 
-/// Whom to call, and with what.
+/// The plugin that is delegated to, with its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Delegate {
+pub(crate) struct Delegate {
     /// `type`
-    pub plugin_type: String,
-    /// the configuration: compact JSON with sorted keys
-    pub config: Vec<u8>,
+    pub(crate) plugin_type: String,
+    /// Compact JSON with sorted keys.
+    pub(crate) config: Vec<u8>,
 }
 
 impl Delegate {
-    /// A configuration that was derived earlier; None if it is damaged: no JSON object with a
-    /// `type`.
-    pub fn from_saved(config: Vec<u8>) -> Option<Delegate> {
+    /// Reads a state file. None if it is damaged: not a JSON object with a `type`.
+    pub(crate) fn from_saved(config: Vec<u8>) -> Option<Delegate> {
         let saved: Map<String, Value> = serde_json::from_slice(&config).ok()?;
         let plugin_type = saved.get("type")?.as_str()?.to_owned();
         Some(Delegate {
@@ -30,28 +29,27 @@ impl Delegate {
         })
     }
 
-    /// The same with other values for some keys.
+    /// Sets keys.
     #[must_use]
-    pub fn with(self, keys: impl IntoIterator<Item = (&'static str, Value)>) -> Delegate {
+    pub(crate) fn with(self, keys: impl IntoIterator<Item = (&'static str, Value)>) -> Delegate {
         let mut object = self.object();
         object.extend(keys.into_iter().map(|(key, value)| (key.to_owned(), value)));
         self.of(&object)
     }
 
-    /// The same without a key.
+    /// Removes a key.
     #[must_use]
-    pub fn without(self, key: &str) -> Delegate {
+    pub(crate) fn without(self, key: &str) -> Delegate {
         let mut object = self.object();
         object.remove(key);
         self.of(&object)
     }
 
-    /// Whether it was derived for the network of that name.
-    pub fn is_of_network(&self, name: &str) -> bool {
+    pub(crate) fn is_of_network(&self, name: &str) -> bool {
         self.object().get("name").and_then(Value::as_str) == Some(name)
     }
 
-    /// `from_saved` and `derive` make objects alone.
+    /// `from_saved` and `derive` only make objects.
     fn object(&self) -> Map<String, Value> {
         serde_json::from_slice(&self.config).unwrap_or_default()
     }
@@ -64,8 +62,7 @@ impl Delegate {
     }
 }
 
-/// A value of the derived object. Everything comes from maps, whose keys Go sorts, but the routes,
-/// which are structs to it.
+/// A value of the derived object. In Go, everything but the routes is a map, whose keys are sorted.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Part {
@@ -74,9 +71,9 @@ enum Part {
     Routes(Vec<Route>),
 }
 
-/// The lease is in `env`. Without one, for a DEL that has nothing else to go by, what depends on it
-/// is left out: whoever cleans up goes by names. Err: `delegate` or `ipam` hold what they must not.
-pub fn derive(conf: &Conf, env: Option<&SubnetEnv>) -> Result<Delegate, Error> {
+/// Derives from the configuration and the node's subnets in `env`. Without `env` (DEL, GC and
+/// validation) the keys that depend on it are missing; plugins find by name what they remove.
+pub(crate) fn derive(conf: &Conf, env: Option<&SubnetEnv>) -> Result<Delegate, Error> {
     let mut delegate = user_delegate(conf)?;
     if let Some(runtime_config) = &conf.runtime_config {
         delegate.insert("runtimeConfig".into(), runtime_config.clone().into());
@@ -108,7 +105,7 @@ pub fn derive(conf: &Conf, env: Option<&SubnetEnv>) -> Result<Delegate, Error> {
     })
 }
 
-/// `delegate` without what flannel sets itself. A key that is there with `null` counts as there.
+/// `delegate`, which must not have the keys that flannel sets, not even with `null`.
 fn user_delegate(conf: &Conf) -> Result<Map<String, Value>, Error> {
     let delegate = conf.delegate.clone().unwrap_or_default();
     match delegate.get("type") {
@@ -123,8 +120,8 @@ fn user_delegate(conf: &Conf) -> Result<Map<String, Value>, Error> {
     Ok(delegate)
 }
 
-/// `ipam`: a range set for each family of the lease, and a route to each network of the cluster
-/// after the user's own.
+/// `ipam` with a range set for each subnet of the node and, after the user's routes, a route to each
+/// network of the cluster.
 fn ipam(conf: &Conf, env: Option<&SubnetEnv>) -> Result<BTreeMap<String, Part>, Error> {
     let mut ipam = conf.ipam.clone().unwrap_or_default();
     ipam.entry("type").or_insert("host-local".into());

@@ -17,7 +17,7 @@ fn refused(text: &str) -> String {
 }
 
 #[test]
-fn the_stock_list() {
+fn stock_list_has_upstreams_bytes() {
     assert_eq!(
         derived(STOCK, V4),
         r#"{"cniVersion":"0.3.1","hairpinMode":true,"ipMasq":false,"ipam":{"ranges":[[{"subnet":"10.244.3.0/24"}]],"routes":[{"dst":"10.244.0.0/16"}],"type":"host-local"},"isDefaultGateway":true,"isGateway":true,"mtu":1450,"name":"cbr0","type":"bridge"}"#
@@ -25,7 +25,7 @@ fn the_stock_list() {
 }
 
 #[test]
-fn ipv6_alone_and_both() {
+fn each_family_has_a_range_and_a_route() {
     assert_eq!(
         derived(r#"{"name":"n"}"#, V6),
         r#"{"ipMasq":true,"ipam":{"ranges":[[{"subnet":"fc00::/64"}]],"routes":[{"dst":"fc00::/48"}],"type":"host-local"},"isGateway":true,"mtu":1430,"name":"n","type":"bridge"}"#
@@ -40,7 +40,7 @@ fn ipv6_alone_and_both() {
 }
 
 #[test]
-fn several_networks() {
+fn each_network_has_a_route() {
     let env = V4.replace("10.244.0.0/16", "10.244.0.0/16,192.168.0.0/16");
     assert_eq!(
         derived(r#"{"name":"n","delegate":{"type":"ptp"}}"#, &env),
@@ -49,7 +49,7 @@ fn several_networks() {
 }
 
 #[test]
-fn what_the_user_sets_stays() {
+fn keys_of_the_user_stay() {
     let text = r#"{"name":"n","dns":{"domain":"x"},"args":{},"capabilities":{"ips":true},
         "runtimeConfig":{"ips":["10.244.3.9"]},
         "delegate":{"type":"bridge","mtu":9000,"ipMasq":null,"isGateway":false,"vlan":1e2,"odd":"<&>","runtimeConfig":{"mac":"m"}},
@@ -69,7 +69,7 @@ fn what_the_user_sets_stays() {
 }
 
 #[test]
-fn what_the_user_must_not_set() {
+fn keys_that_only_flannel_sets_are_refused() {
     let types = "'delegate' dictionary, if present, must have (string) 'type' field";
     assert_eq!(refused(r#"{"delegate":{"type":5}}"#), types);
     assert_eq!(refused(r#"{"delegate":{"type":null}}"#), types);
@@ -82,7 +82,7 @@ fn what_the_user_must_not_set() {
 }
 
 #[test]
-fn without_a_lease() {
+fn without_subnets_their_keys_are_missing() {
     let delegate = derive(&conf(STOCK), None).unwrap();
     assert_eq!(delegate.plugin_type, "bridge");
     assert_eq!(
@@ -92,7 +92,7 @@ fn without_a_lease() {
 }
 
 #[test]
-fn saved_ones() {
+fn damaged_state_is_recognised_and_keys_are_replaced() {
     let saved = |text: &str| Delegate::from_saved(text.into());
     for damaged in ["", "\0\0", "{", "[]", "null", "{}", r#"{"type":5}"#] {
         assert_eq!(saved(damaged), None, "{damaged}");

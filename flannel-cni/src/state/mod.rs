@@ -1,13 +1,14 @@
-//! The state files: what the delegate was given at ADD, so that DEL can give it the same whatever
-//! has changed since.
+//! State files: the configuration that the delegate got at ADD, so that DEL can pass the same.
 //!
-//! An attachment's file is `<container id>@<interface>`; an `@` is in no container id. The first
-//! attachment's file has a second name (a hard link), `<container id>`: it is the one that upstream
-//! writes and reads, so that a node can go back to it with pods running. A lone `<container id>`,
-//! with no second name, was left by upstream for an interface it does not tell.
+//! The file of an attachment is `CONTAINER_ID@IFNAME`; no container id contains an `@`. The file of
+//! a container's first attachment has a second name (a hard link), `CONTAINER_ID`. Upstream writes
+//! and reads that one: a node can go back to upstream while pods run. A `CONTAINER_ID` with only
+//! that name was written by upstream, for an interface that it does not record.
 //!
-//! Files are written aside and renamed, so that a crash of the process leaves a whole one or none.
-//! There is no fsync on the path of every pod: what a power loss damages is derived anew at DEL.
+//! Files are renamed into place when they are complete. They are not synced on the path of every
+//! pod: DEL derives again what a power loss damaged.
+mod list;
+
 use crate::{Error, derive::Delegate};
 use atomic_file::Staged;
 use std::{
@@ -17,236 +18,169 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// More than any configuration that the frame lets in, in bytes.
-const LONGEST: u64 = 32 << 20;
+pub(crate) use list::{Entry, list};
+
 const FILE: atomic_file::Options = atomic_file::Options::new(0o600);
 
-/// One attachment's files.
+/// More than any configuration that the frame accepts, in bytes.
+const MAX_LEN: u64 = 32 << 20;
+
+/// The state files of one attachment.
 #[derive(Debug, Clone)]
-pub struct State {
-    dir: PathBuf,
-    /// `<container id>@<interface>`
-    own: PathBuf,
-    /// `<container id>`
-    upstream: PathBuf,
+pub(crate) struct State {
+    folder: PathBuf,
+    /// `CONTAINER_ID@IFNAME`
+    file: PathBuf,
+    /// `CONTAINER_ID`
+    upstream_file: PathBuf,
 }
 
-/// What is known of an attachment.
+/// What the files tell of the attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Saved {
-    /// nothing: never attached, or detached already
+pub(crate) enum Saved {
+    /// No file: never attached, or detached already.
     Nothing,
-    /// what the delegate was given
     Delegate(Delegate),
-    /// there is a file, and it is damaged
     Damaged,
 }
 
 impl State {
-    /// Of one attachment in `dataDir`; both ids are checked already.
-    pub fn new(data_dir: &Path, container_id: &str, ifname: &str) -> State {
+    /// The caller has checked both ids.
+    pub(crate) fn new(data_dir: &Path, container_id: &str, ifname: &str) -> State {
         State {
-            dir: data_dir.to_owned(),
-            own: data_dir.join(format!("{container_id}@{ifname}")),
-            upstream: data_dir.join(container_id),
+            folder: data_dir.to_owned(),
+            file: data_dir.join(format!("{container_id}@{ifname}")),
+            upstream_file: data_dir.join(container_id),
         }
     }
 
-    /// The file of this attachment.
-    pub fn path(&self) -> &Path {
-        &self.own
+    pub(crate) fn path(&self) -> &Path {
+        &self.file
     }
 
-    /// Reads it.
-    pub fn load(&self) -> Result<Saved, Error> {
-        let Some(path) = self.found()? else {
+    pub(crate) fn load(&self) -> Result<Saved, Error> {
+        let Some(path) = self.existing()? else {
             return Ok(Saved::Nothing);
         };
         let mut bytes = Vec::new();
         File::open(path)
-            .and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
-            .map_err(|error| Error::state("read", path, &error))?;
+            .and_then(|file| file.take(MAX_LEN).read_to_end(&mut bytes))
+            .map_err(Error::state("read", path))?;
         Ok(Delegate::from_saved(bytes).map_or(Saved::Damaged, Saved::Delegate))
     }
 
-    /// Writes it whole, and gives it upstream's name too unless that is another attachment's.
-    /// Leaves nothing behind when it fails.
-    pub fn save(&self, delegate: &Delegate) -> Result<(), Error> {
+    /// Writes the file, also under upstream's name unless another attachment has that. Leaves no
+    /// file if it fails.
+    pub(crate) fn save(&self, delegate: &Delegate) -> Result<(), Error> {
         let staged = self.stage(&delegate.config)?;
-        let (upstream, own) = (stat(&self.upstream)?, stat(&self.own)?);
-        let is_first = match (&upstream, &own) {
+        let (upstream, old) = (stat(&self.upstream_file)?, stat(&self.file)?);
+        let is_first = match (&upstream, &old) {
             (None, _) => true,
-            (Some(upstream), Some(own)) => same(upstream, own),
+            (Some(upstream), Some(old)) => is_same_file(upstream, old),
             (Some(_), None) => false,
         };
-        staged
-            .commit()
-            .map_err(|error| Error::state("write", &self.own, &error))?;
-        let named = match is_first {
-            true => self.name_as_upstream(upstream.is_some(), &delegate.config),
+        staged.commit().map_err(Error::state("write", &self.file))?;
+        let linked = match is_first {
+            true => self.link_upstream_file(upstream.is_some(), &delegate.config),
             false => Ok(()),
         };
-        if named.is_err() && own.is_none() {
-            // what went wrong with the other name is the error to tell
-            fs::remove_file(&self.own).ok();
+        if linked.is_err() && old.is_none() {
+            // best effort: the first error is the one to report
+            fs::remove_file(&self.file).unwrap_or_default();
         }
-        named
+        linked
     }
 
-    /// A hard link; a copy where the file system has none. DEL then works as well, only a second
-    /// one may take the copy for a lone file.
-    fn name_as_upstream(&self, replace: bool, bytes: &[u8]) -> Result<(), Error> {
+    /// A hard link, or a copy if the file system does not support links: a second DEL of the
+    /// attachment then takes the copy for a file of upstream's.
+    fn link_upstream_file(&self, replace: bool, bytes: &[u8]) -> Result<(), Error> {
         if replace {
-            unlink(&self.upstream)?;
+            unlink(&self.upstream_file)?;
         }
-        match fs::hard_link(&self.own, &self.upstream) {
+        match fs::hard_link(&self.file, &self.upstream_file) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            Err(error) if has_no_links(&error) => FILE
-                .write(&self.upstream, bytes)
-                .map_err(|error| Error::state("write", &self.upstream, &error)),
-            linked => linked.map_err(|error| Error::state("link", &self.upstream, &error)),
+            Err(error) if is_links_unsupported(&error) => FILE
+                .write(&self.upstream_file, bytes)
+                .map_err(Error::state("write", &self.upstream_file)),
+            linked => linked.map_err(Error::state("link", &self.upstream_file)),
         }
     }
 
-    /// The new file under another name. A missing folder is created.
+    /// Writes the new file under another name. Creates a missing folder.
     fn stage(&self, bytes: &[u8]) -> Result<Staged, Error> {
-        if self.dir.as_os_str().is_empty() {
-            // otherwise the working directory; mkdir fails with upstream's message
-            self.make_dir()?;
+        if self.folder.as_os_str().is_empty() {
+            // as upstream: mkdir fails, instead of a file in the working directory
+            self.make_folder()?;
         }
-        match FILE.stage(&self.own, bytes) {
+        match FILE.stage(&self.file, bytes) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.make_dir()?;
-                FILE.stage(&self.own, bytes)
+                self.make_folder()?;
+                FILE.stage(&self.file, bytes)
             }
             staged => staged,
         }
-        .map_err(|error| Error::state("write", &self.own, &error))
+        .map_err(Error::state("write", &self.file))
     }
 
-    /// Forgets the attachment, and what an ADD that was killed left unfinished of it. What is gone
-    /// already is no error.
-    pub fn remove(&self) -> Result<(), Error> {
-        let unfinished = atomic_file::unfinished(&self.own)
-            .map_err(|error| Error::state("remove", &self.own, &error))?;
+    /// Removes the files, also what a killed ADD left. A missing file is no error.
+    pub(crate) fn remove(&self) -> Result<(), Error> {
+        let unfinished =
+            atomic_file::unfinished(&self.file).map_err(Error::state("remove", &self.file))?;
         unlink(&unfinished)?;
-        match (stat(&self.own)?, stat(&self.upstream)?) {
-            (Some(own), Some(upstream)) if same(&own, &upstream) => unlink(&self.upstream)?,
-            (None, Some(upstream)) if upstream.nlink() == 1 => unlink(&self.upstream)?,
+        match (stat(&self.file)?, stat(&self.upstream_file)?) {
+            (Some(file), Some(upstream)) if is_same_file(&file, &upstream) => {
+                unlink(&self.upstream_file)?;
+            }
+            (None, Some(upstream)) if upstream.nlink() == 1 => unlink(&self.upstream_file)?,
             _ => {}
         }
-        unlink(&self.own)
+        unlink(&self.file)
     }
 
-    /// The own file, else a lone one of upstream's.
-    fn found(&self) -> Result<Option<&Path>, Error> {
-        if stat(&self.own)?.is_some() {
-            return Ok(Some(&self.own));
+    /// The attachment's file, else one that upstream wrote.
+    fn existing(&self) -> Result<Option<&Path>, Error> {
+        if stat(&self.file)?.is_some() {
+            return Ok(Some(&self.file));
         }
-        let lone = stat(&self.upstream)?.is_some_and(|upstream| upstream.nlink() == 1);
-        Ok(lone.then_some(self.upstream.as_path()))
+        let is_upstreams = stat(&self.upstream_file)?.is_some_and(|stat| stat.nlink() == 1);
+        Ok(is_upstreams.then_some(self.upstream_file.as_path()))
     }
 
-    fn make_dir(&self) -> Result<(), Error> {
-        // a recursive builder takes an empty path for one that is there
-        let recursive = !self.dir.as_os_str().is_empty();
+    fn make_folder(&self) -> Result<(), Error> {
+        // a recursive builder accepts an empty path
+        let recursive = !self.folder.as_os_str().is_empty();
         DirBuilder::new()
             .recursive(recursive)
             .mode(0o700)
-            .create(&self.dir)
-            .map_err(|error| Error::state("mkdir", &self.dir, &error))
+            .create(&self.folder)
+            .map_err(Error::state("mkdir", &self.folder))
     }
-}
-
-/// One of the attachments that have a file in `dataDir`.
-#[derive(Debug, Clone)]
-pub struct Listed {
-    /// container id
-    pub container_id: String,
-    /// interface; None if upstream wrote the file
-    pub ifname: Option<String>,
-    path: PathBuf,
-}
-
-impl Listed {
-    /// What the delegate was given; None if that cannot be read.
-    pub fn delegate(&self) -> Option<Delegate> {
-        fs::read(&self.path).ok().and_then(Delegate::from_saved)
-    }
-
-    /// Forgets it, under both names.
-    pub fn remove(&self) -> Result<(), Error> {
-        match (&self.ifname, self.path.parent()) {
-            (Some(ifname), Some(dir)) => State::new(dir, &self.container_id, ifname).remove(),
-            _ => unlink(&self.path),
-        }
-    }
-}
-
-/// Every attachment with a file, damaged ones too. Takes away what an ADD that was killed left
-/// unfinished: nothing else runs while GC does (CNI spec section 2).
-pub fn list(data_dir: &Path) -> Result<Vec<Listed>, Error> {
-    let entries = match fs::read_dir(data_dir) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::state("open", data_dir, &error)),
-        Ok(entries) => entries,
-    };
-    let mut listed = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| Error::state("read", data_dir, &error))?;
-        let (path, name) = (entry.path(), entry.file_name());
-        let Some(name) = name.to_str() else { continue };
-        if atomic_file::is_unfinished(name) {
-            unlink(&path)?;
-        } else if let Some(attachment) = listed_as(name, path)? {
-            listed.push(attachment);
-        }
-    }
-    Ok(listed)
-}
-
-/// None for a second name and for what is no state file.
-fn listed_as(name: &str, path: PathBuf) -> Result<Option<Listed>, Error> {
-    let (container_id, ifname) = match name.split_once('@') {
-        Some((container_id, ifname)) => (container_id, Some(ifname.to_owned())),
-        None => (name, None),
-    };
-    if cni_conf::ids::check_container_id(container_id).is_err() {
-        return Ok(None);
-    }
-    let is_one =
-        stat(&path)?.is_some_and(|stat| stat.is_file() && (ifname.is_some() || stat.nlink() == 1));
-    Ok(is_one.then(|| Listed {
-        container_id: container_id.to_owned(),
-        ifname,
-        path,
-    }))
 }
 
 fn stat(path: &Path) -> Result<Option<Metadata>, Error> {
     match fs::symlink_metadata(path) {
         Ok(stat) => Ok(Some(stat)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::state("stat", path, &error)),
+        Err(error) => Err(Error::state("stat", path)(error)),
     }
 }
 
-/// link(2): what a file system says that knows no hard links.
-fn has_no_links(error: &io::Error) -> bool {
+/// link(2) of a file system without hard links.
+fn is_links_unsupported(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::PermissionDenied | ErrorKind::Unsupported
     )
 }
 
-fn same(a: &Metadata, b: &Metadata) -> bool {
+fn is_same_file(a: &Metadata, b: &Metadata) -> bool {
     (a.dev(), a.ino()) == (b.dev(), b.ino())
 }
 
 fn unlink(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Error::state("remove", path, &error))
+            Err(Error::state("remove", path)(error))
         }
         _ => Ok(()),
     }

@@ -31,7 +31,7 @@ impl Node {
 }
 
 #[test]
-fn one_attachment() {
+fn file_has_both_names_until_removed() {
     let node = Node::new();
     let state = node.state("eth0");
     assert_eq!(state.load().unwrap(), Saved::Nothing);
@@ -55,7 +55,7 @@ fn one_attachment() {
 }
 
 #[test]
-fn two_attachments_of_one_container() {
+fn attachments_of_one_container_are_independent() {
     let node = Node::new();
     let (eth0, net1) = (node.state("eth0"), node.state("net1"));
     eth0.save(&delegate(1)).unwrap();
@@ -72,7 +72,7 @@ fn two_attachments_of_one_container() {
 }
 
 #[test]
-fn what_upstream_left() {
+fn upstreams_file_is_read_and_removed() {
     let node = Node::new();
     node.write("c1", &delegate(1).config);
     let (eth0, net1) = (node.state("eth0"), node.state("net1"));
@@ -84,7 +84,7 @@ fn what_upstream_left() {
 }
 
 #[test]
-fn what_upstream_takes_away() {
+fn file_survives_upstreams_del() {
     let node = Node::new();
     let eth0 = node.state("eth0");
     eth0.save(&delegate(1)).unwrap();
@@ -95,7 +95,7 @@ fn what_upstream_takes_away() {
 }
 
 #[test]
-fn damaged_files() {
+fn damaged_files_are_recognised_and_removed() {
     let node = Node::new();
     for damaged in ["", "\0\0\0\0", "{\"type\":", "{\"mtu\":1}"] {
         node.write("c1", damaged.as_bytes());
@@ -106,7 +106,7 @@ fn damaged_files() {
 }
 
 #[test]
-fn what_a_killed_add_left_goes_with_its_attachment() {
+fn unfinished_file_is_removed_with_its_attachment() {
     let node = Node::new();
     node.state("net1").save(&delegate(1)).unwrap();
     node.write(".c1@eth0.tmp", b"{");
@@ -142,7 +142,7 @@ fn errors_name_the_path() {
 }
 
 #[test]
-fn lists_each_attachment_once() {
+fn list_has_each_attachment_once() {
     let node = Node::new();
     assert!(list(&node.dir()).unwrap().is_empty());
     node.state("eth0").save(&delegate(1)).unwrap();

@@ -1,5 +1,5 @@
 //! The suite: one executable that is every plugin, by the name it is executed by.
-use plugin::{Plugin, delegate::Registry};
+use plugin::{Plugin, Registry};
 use std::{env, ffi::OsStr, path::Path, process::ExitCode};
 
 /// Every plugin; `names` beside this crate lists them for those who link them.

@@ -1,33 +1,66 @@
 //! JSON as Go's encoding/json reads it: keys match case-insensitively, unknown keys are ignored,
-//! `null` leaves the default, of a repeated key the last wins, a wrong type is an error; and as Go
+//! `null` leaves the default, the last of a repeated key wins, a wrong type is an error; and as Go
 //! writes it (`<`, `>`, `&` escaped, keys of maps sorted).
 //!
-//! Nesting is bounded by serde_json (128 levels, Go: 10,000), size by whoever reads the bytes.
+//! serde_json limits the nesting (128 levels, Go: 10,000); the caller limits the size.
 mod mismatch;
 mod read;
 mod tree;
 mod write;
 
-use serde::de::{DeserializeOwned, Error as _};
+use mismatch::Mismatch;
+use serde::de::DeserializeOwned;
 use tree::Tree;
+
 pub use write::{marshal, marshal_indent};
 
-/// Decodes bytes into a derived struct by the rules above. Works through `deserialize_struct`'s
-/// field list, so structs need nothing but `#[derive(Deserialize)] #[serde(default)]`; never use
-/// `flatten` or `untagged`, which go around that list. Err: serde_json's text for a syntax error,
-/// else one that names the key: `json: cannot unmarshal string into field ipam.mtu of type u32`.
-pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
-    decode(serde_json::from_slice(bytes)?)
+/// Why a document cannot be decoded.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The text is not JSON.
+    #[error(transparent)]
+    Syntax(#[from] serde_json::Error),
+    /// A key has a value of the wrong type. The text names the key:
+    /// `json: cannot unmarshal string into field ipam.mtu of type u32`.
+    #[error("{0}")]
+    Type(String),
 }
 
-/// The same from a value that is already parsed. Of keys that differ in case alone, the last in
-/// byte order wins: the value does not tell any more which came last.
-pub fn from_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, serde_json::Error> {
-    decode(value.into())
+/// A parsed JSON text, which can be decoded into several structs.
+#[derive(Debug, Clone)]
+pub struct Document(Tree);
+
+impl Document {
+    /// Parses a JSON text.
+    pub fn parse(bytes: &[u8]) -> Result<Document, Error> {
+        Ok(Document(serde_json::from_slice(bytes)?))
+    }
+
+    /// Decodes into a derived struct by the rules above, with the field list that
+    /// `deserialize_struct` passes. Structs need `#[derive(Deserialize)] #[serde(default)]`;
+    /// `flatten` and `untagged` pass no field list and must not be used.
+    pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        T::deserialize(read::Reader(&self.0))
+            .map_err(|mismatch: Mismatch| Error::Type(mismatch.to_string()))
+    }
 }
 
-fn decode<T: DeserializeOwned>(tree: Tree) -> Result<T, serde_json::Error> {
-    T::deserialize(read::Reader(tree)).map_err(serde_json::Error::custom)
+impl From<serde_json::Value> for Document {
+    /// The keys of a value are sorted: of keys that differ in case alone, the last in byte order
+    /// wins, not the last in the text.
+    fn from(value: serde_json::Value) -> Document {
+        Document(value.into())
+    }
+}
+
+/// [`Document::parse`] and [`Document::decode`].
+pub fn from_slice<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    Document::parse(bytes)?.decode()
+}
+
+/// Decodes a value that is already parsed.
+pub fn from_value<T: DeserializeOwned>(value: serde_json::Value) -> Result<T, Error> {
+    Document::from(value).decode()
 }
 
 #[cfg(test)]

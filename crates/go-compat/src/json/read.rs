@@ -1,12 +1,11 @@
-//! From a tree into a struct, by Go's rules.
+//! Decodes a tree into a struct by Go's rules.
 use super::{mismatch::Mismatch, tree::Tree};
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Unexpected,
-    Visitor,
-    value::{StrDeserializer, StringDeserializer},
+    Visitor, value::StrDeserializer,
 };
 
-pub(super) struct Reader(pub(super) Tree);
+pub(super) struct Reader<'a>(pub(super) &'a Tree);
 
 /// A request for one kind of value: `null` gives Go's zero value of that kind, anything else is
 /// left to the visitor.
@@ -21,20 +20,20 @@ macro_rules! zero_for_null {
     };
 }
 
-impl<'de> Deserializer<'de> for Reader {
+impl<'de> Deserializer<'de> for Reader<'de> {
     type Error = Mismatch;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
         match self.0 {
             Tree::Null => visitor.visit_unit(),
-            Tree::Bool(value) => visitor.visit_bool(value),
+            Tree::Bool(value) => visitor.visit_bool(*value),
             Tree::Number(number) => match (number.as_u64(), number.as_i64(), number.as_f64()) {
                 (Some(value), _, _) => visitor.visit_u64(value),
                 (_, Some(value), _) => visitor.visit_i64(value),
                 (_, _, value) => visitor.visit_f64(value.unwrap_or_default()),
             },
-            Tree::String(value) => visitor.visit_string(value),
-            Tree::Array(values) => visitor.visit_seq(Elements(values.into_iter())),
+            Tree::String(value) => visitor.visit_borrowed_str(value),
+            Tree::Array(values) => visitor.visit_seq(Elements(values.iter())),
             Tree::Object(entries) => visitor.visit_map(Entries::all(entries)),
         }
     }
@@ -53,8 +52,8 @@ impl<'de> Deserializer<'de> for Reader {
         deserialize_f64 => visit_f64(0.0),
         deserialize_str => visit_str(""),
         deserialize_string => visit_str(""),
-        deserialize_seq => visit_seq(Elements(Vec::new().into_iter())),
-        deserialize_map => visit_map(Entries::all(Vec::new())),
+        deserialize_seq => visit_seq(Elements([].iter())),
+        deserialize_map => visit_map(Entries::default()),
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
@@ -71,9 +70,9 @@ impl<'de> Deserializer<'de> for Reader {
         visitor: V,
     ) -> Result<V::Value, Mismatch> {
         match self.0 {
-            Tree::Null => visitor.visit_map(Entries::all(Vec::new())),
+            Tree::Null => visitor.visit_map(Entries::default()),
             Tree::Object(entries) => visitor.visit_map(Entries::of_struct(entries, fields)),
-            // derived structs would take the fields in their order
+            // a derived struct would accept its fields in order
             Tree::Array(_) => Err(Mismatch::invalid_type(Unexpected::Seq, &visitor)),
             _ => self.deserialize_any(visitor),
         }
@@ -87,7 +86,7 @@ impl<'de> Deserializer<'de> for Reader {
     ) -> Result<V::Value, Mismatch> {
         match self.0 {
             Tree::String(text) => {
-                let variant: StringDeserializer<Mismatch> = text.into_deserializer();
+                let variant: StrDeserializer<'_, Mismatch> = text.as_str().into_deserializer();
                 variant.deserialize_enum(name, variants, visitor)
             }
             _ => self.deserialize_any(visitor),
@@ -107,9 +106,9 @@ impl<'de> Deserializer<'de> for Reader {
     }
 }
 
-struct Elements(std::vec::IntoIter<Tree>);
+struct Elements<'a>(std::slice::Iter<'a, Tree>);
 
-impl<'de> SeqAccess<'de> for Elements {
+impl<'de> SeqAccess<'de> for Elements<'de> {
     type Error = Mismatch;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(
@@ -123,40 +122,46 @@ impl<'de> SeqAccess<'de> for Elements {
     }
 }
 
-/// The entries of an object, each with the name by which the struct or map shall see it.
-struct Entries {
-    rest: std::vec::IntoIter<(String, Tree)>,
-    value: Option<(String, Tree)>,
+/// The entries of an object, each under the name that the struct or map gives it.
+#[derive(Default)]
+struct Entries<'a> {
+    rest: std::vec::IntoIter<(&'a str, &'a Tree)>,
+    value: Option<(&'a str, &'a Tree)>,
 }
 
-impl Entries {
-    fn all(entries: Vec<(String, Tree)>) -> Self {
+impl<'a> Entries<'a> {
+    fn all(entries: &'a [(String, Tree)]) -> Self {
+        let entries = entries.iter().map(|(key, tree)| (key.as_str(), tree));
+        Entries::new(entries.collect())
+    }
+
+    /// Those that fill a field, under the field's name; at most one each.
+    fn of_struct(entries: &'a [(String, Tree)], fields: &'static [&'static str]) -> Self {
+        let mut filled: Vec<(&str, &Tree)> = Vec::with_capacity(fields.len());
+        for (key, tree) in entries {
+            let Some(field) = field_for(key, fields) else {
+                continue;
+            };
+            if *tree == Tree::Null {
+                continue;
+            }
+            match filled.iter_mut().find(|(name, _)| *name == field) {
+                Some((_, earlier)) => *earlier = tree,
+                None => filled.push((field, tree)),
+            }
+        }
+        Entries::new(filled)
+    }
+
+    fn new(entries: Vec<(&'a str, &'a Tree)>) -> Self {
         Entries {
             rest: entries.into_iter(),
             value: None,
         }
     }
-
-    /// Those that fill a field, under the field's name; at most one each.
-    fn of_struct(entries: Vec<(String, Tree)>, fields: &'static [&'static str]) -> Self {
-        let mut filled: Vec<(String, Tree)> = Vec::with_capacity(fields.len());
-        for (key, tree) in entries {
-            let Some(field) = field_for(&key, fields) else {
-                continue;
-            };
-            if tree == Tree::Null {
-                continue;
-            }
-            match filled.iter_mut().find(|(name, _)| name == field) {
-                Some((_, earlier)) => *earlier = tree,
-                None => filled.push((field.to_owned(), tree)),
-            }
-        }
-        Entries::all(filled)
-    }
 }
 
-/// The field of that very name, else the first that differs in case alone.
+/// The field of exactly that name, else the first that differs in case alone.
 fn field_for(key: &str, fields: &[&'static str]) -> Option<&'static str> {
     let exact = fields.iter().find(|field| **field == key);
     let folded = || {
@@ -176,7 +181,7 @@ fn fold(c: char) -> char {
     }
 }
 
-impl<'de> MapAccess<'de> for Entries {
+impl<'de> MapAccess<'de> for Entries<'de> {
     type Error = Mismatch;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(
@@ -184,16 +189,16 @@ impl<'de> MapAccess<'de> for Entries {
         seed: K,
     ) -> Result<Option<K::Value>, Mismatch> {
         self.value = self.rest.next();
-        let Some((key, _)) = &self.value else {
+        let Some((key, _)) = self.value else {
             return Ok(None);
         };
-        let key: StrDeserializer<'_, Mismatch> = key.as_str().into_deserializer();
+        let key: StrDeserializer<'_, Mismatch> = key.into_deserializer();
         seed.deserialize(key).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Mismatch> {
-        let (key, tree) = self.value.take().unwrap_or((String::new(), Tree::Null));
+        let (key, tree) = self.value.take().unwrap_or(("", &Tree::Null));
         seed.deserialize(Reader(tree))
-            .map_err(|mismatch| mismatch.under(&key))
+            .map_err(|mismatch| mismatch.under(key))
     }
 }

@@ -1,29 +1,27 @@
-//! Conf lists: what a runtime reads from /etc/cni/net.d (CNI spec section 1), and one plugin's
-//! configuration derived from it. Keys of a list are matched exactly, as upstream's libcni does;
-//! the plugins match theirs by the rules of [`go_json`](go_compat::json).
-use crate::{Code, Error, Version};
+//! Configuration lists, which a runtime reads from /etc/cni/net.d (CNI spec section 1), and the
+//! configuration of each plugin derived from them. Keys match exactly, as in libcni; plugins match
+//! theirs by the rules of [`go_compat::json`].
+use cni_conf::{Code, Error, Version};
 use go_compat::json;
 use serde_json::{Map, Value};
 
-/// A conf list; unknown keys are kept in `plugins`.
+/// A configuration list.
 #[derive(Debug, Clone)]
 pub struct ConfList {
-    /// `cniVersion`, "" is 0.1.0; with `cniVersions` the newest that we support
+    /// `cniVersion`, "" is 0.1.0; with `cniVersions` the newest that we support.
     pub cni_version: String,
-    /// `name`
+    /// Of the network.
     pub name: String,
-    /// `disableCheck`
-    pub disable_check: bool,
-    /// `disableGC`
-    pub disable_gc: bool,
-    /// the chain, each object whole
-    pub plugins: Vec<Map<String, Value>>,
+    pub(crate) disable_check: bool,
+    pub(crate) disable_gc: bool,
+    /// In the order of ADD, with all keys.
+    pub(crate) plugins: Vec<Map<String, Value>>,
 }
 
 impl ConfList {
-    /// From a `.conflist` file's bytes, or a single `.conf`/`.json` configuration (then a list of
-    /// one). Code 6 for what is no JSON object, 7 for a key that is missing or of a wrong type.
-    pub fn parse(bytes: &[u8], is_list: bool) -> Result<ConfList, Error> {
+    /// Reads a `.conflist` file, or a single `.conf`/`.json` configuration as a list of one.
+    /// Code 6 if it is not a JSON object, 7 if a key is missing or has a wrong type.
+    pub(crate) fn parse(bytes: &[u8], is_list: bool) -> Result<ConfList, Error> {
         let what = match is_list {
             true => "error parsing configuration list",
             false => "error parsing configuration",
@@ -34,13 +32,13 @@ impl ConfList {
             true => list(&object),
             false => single(object),
         };
-        list.map_err(|why| Error::new(Code::InvalidNetworkConfig, format!("{what}: {why}")))
+        list.map_err(|error| Error::new(Code::InvalidNetworkConfig, format!("{what}: {error}")))
     }
 
-    /// The stdin of plugin `index`: name and cniVersion injected, runtimeConfig by its declared
-    /// capabilities from `capability_args` (left out if empty), prevResult if given. An index
+    /// The stdin of plugin `index`, with name and cniVersion of the list, `prevResult` and, from
+    /// `capability_args`, `runtimeConfig` with the capabilities that the plugin declares. An index
     /// beyond the chain gives a configuration without a type.
-    pub fn plugin_config(
+    pub(crate) fn plugin_config(
         &self,
         index: usize,
         capability_args: &Map<String, Value>,
@@ -60,15 +58,44 @@ impl ConfList {
     }
 }
 
-fn list(object: &Map<String, Value>) -> Result<ConfList, String> {
-    let name = text(object, "name")?.ok_or("no name")?;
+/// Why a JSON object is not a configuration, in upstream's wording.
+#[derive(Debug, thiserror::Error)]
+enum Invalid {
+    #[error("no name")]
+    NoName,
+    #[error("no 'plugins' key")]
+    NoPlugins,
+    #[error("no plugins in list")]
+    EmptyPlugins,
+    #[error("invalid 'plugins' type {0}")]
+    PluginsType(&'static str),
+    #[error("missing 'type'")]
+    NoType,
+    #[error("invalid type {0}, a plugin is an object")]
+    NotAnObject(&'static str),
+    #[error("invalid {0} type {1}")]
+    TextType(&'static str, &'static str),
+    #[error("invalid type for {0}: {1}")]
+    KeyType(&'static str, &'static str),
+    #[error("invalid value for {0}: {1:?}")]
+    SwitchValue(&'static str, String),
+    #[error("failed to parse plugin config {index}: {source}")]
+    Plugin { index: usize, source: Box<Invalid> },
+}
+
+fn list(object: &Map<String, Value>) -> Result<ConfList, Invalid> {
+    let name = text(object, "name")?.ok_or(Invalid::NoName)?;
     let plugins = match object.get("plugins") {
-        None => return Err("no 'plugins' key".into()),
-        Some(Value::Array(plugins)) if plugins.is_empty() => {
-            return Err("no plugins in list".into());
-        }
+        None => return Err(Invalid::NoPlugins),
+        Some(Value::Array(plugins)) if plugins.is_empty() => return Err(Invalid::EmptyPlugins),
         Some(Value::Array(plugins)) => plugins,
-        Some(other) => return Err(format!("invalid 'plugins' type {}", kind(other))),
+        Some(other) => return Err(Invalid::PluginsType(type_name(other))),
+    };
+    let plugin = |(index, plugin)| {
+        plugin_object(plugin).map_err(|source| Invalid::Plugin {
+            index,
+            source: Box::new(source),
+        })
     };
     Ok(ConfList {
         cni_version: cni_version(object)?,
@@ -78,15 +105,12 @@ fn list(object: &Map<String, Value>) -> Result<ConfList, String> {
         plugins: plugins
             .iter()
             .enumerate()
-            .map(|(index, plugin)| {
-                plugin_object(plugin)
-                    .map_err(|why| format!("failed to parse plugin config {index}: {why}"))
-            })
+            .map(plugin)
             .collect::<Result<_, _>>()?,
     })
 }
 
-fn single(object: Map<String, Value>) -> Result<ConfList, String> {
+fn single(object: Map<String, Value>) -> Result<ConfList, Invalid> {
     Ok(ConfList {
         cni_version: text(&object, "cniVersion")?.unwrap_or_default(),
         name: text(&object, "name")?.unwrap_or_default(),
@@ -96,63 +120,57 @@ fn single(object: Map<String, Value>) -> Result<ConfList, String> {
     })
 }
 
-fn plugin_object(plugin: &Value) -> Result<Map<String, Value>, String> {
+fn plugin_object(plugin: &Value) -> Result<Map<String, Value>, Invalid> {
     let Value::Object(plugin) = plugin else {
-        return Err(format!(
-            "invalid type {}, a plugin is an object",
-            kind(plugin)
-        ));
+        return Err(Invalid::NotAnObject(type_name(plugin)));
     };
     match text(plugin, "type")? {
         Some(plugin_type) if !plugin_type.is_empty() => Ok(plugin.clone()),
-        _ => Err("missing 'type'".into()),
+        _ => Err(Invalid::NoType),
     }
 }
 
-/// `cniVersion`; where `cniVersions` is given as well, the newest of both that we speak.
-fn cni_version(object: &Map<String, Value>) -> Result<String, String> {
-    let own = text(object, "cniVersion")?.unwrap_or_default();
+/// `cniVersion`; with `cniVersions`, the newest of both that we support.
+fn cni_version(object: &Map<String, Value>) -> Result<String, Invalid> {
+    let version = text(object, "cniVersion")?.unwrap_or_default();
     let listed = match object.get("cniVersions") {
-        None | Some(Value::Null) => return Ok(own),
+        None | Some(Value::Null) => return Ok(version),
         Some(Value::Array(versions)) => versions,
-        Some(other) => return Err(format!("invalid type for cniVersions: {}", kind(other))),
+        Some(other) => return Err(Invalid::KeyType("cniVersions", type_name(other))),
     };
-    let mut newest = Version::parse(&own).filter(|_| !own.is_empty());
-    for version in listed {
-        let Value::String(version) = version else {
-            return Err(format!(
-                "invalid type for cniVersions item: {}",
-                kind(version)
-            ));
+    let mut newest = Version::parse(&version).filter(|_| !version.is_empty());
+    for item in listed {
+        let Value::String(item) = item else {
+            return Err(Invalid::KeyType("cniVersions item", type_name(item)));
         };
-        newest = newest.max(Version::parse(version));
+        newest = newest.max(Version::parse(item));
     }
-    Ok(newest.map_or(own, |version| version.to_string()))
+    Ok(newest.map_or(version, |version| version.to_string()))
 }
 
-fn text(object: &Map<String, Value>, key: &str) -> Result<Option<String>, String> {
+fn text(object: &Map<String, Value>, key: &'static str) -> Result<Option<String>, Invalid> {
     match object.get(key) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(format!("invalid {key} type {}", kind(other))),
+        Some(other) => Err(Invalid::TextType(key, type_name(other))),
     }
 }
 
-/// A boolean, also written as text in one of the forms of Go's strconv.ParseBool.
-fn switch(object: &Map<String, Value>, key: &str) -> Result<bool, String> {
+/// A boolean, also as a text of Go's strconv.ParseBool.
+fn switch(object: &Map<String, Value>, key: &'static str) -> Result<bool, Invalid> {
     match object.get(key) {
         None => Ok(false),
         Some(Value::Bool(value)) => Ok(*value),
         Some(Value::String(text)) => match text.as_str() {
             "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
             "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-            _ => Err(format!("invalid value for {key}: {text:?}")),
+            _ => Err(Invalid::SwitchValue(key, text.clone())),
         },
-        Some(other) => Err(format!("invalid type for {key}: {}", kind(other))),
+        Some(other) => Err(Invalid::KeyType(key, type_name(other))),
     }
 }
 
-/// What the plugin declares it can do and the runtime has something for.
+/// The capability arguments that the plugin declares and the runtime has.
 fn runtime_config(
     plugin: &Map<String, Value>,
     capability_args: &Map<String, Value>,
@@ -168,7 +186,7 @@ fn runtime_config(
         .collect()
 }
 
-fn kind(value: &Value) -> &'static str {
+fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",
@@ -185,15 +203,15 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
-    const STOCK: &str = include_str!("../net.d/10-flannel.conflist");
-    const NEWER: &str = include_str!("../net.d/10-flannel-1.1.conflist");
+    const STOCK: &str = include_str!("../../../cni-conf/net.d/10-flannel.conflist");
+    const NEWER: &str = include_str!("../../../cni-conf/net.d/10-flannel-1.1.conflist");
 
     fn parse(list: Value) -> Result<ConfList, String> {
         ConfList::parse(list.to_string().as_bytes(), true).map_err(|error| error.msg)
     }
 
     #[test]
-    fn the_lists_that_ship() {
+    fn shipped_lists_are_read() {
         let stock = ConfList::parse(STOCK.as_bytes(), true).unwrap();
         assert_eq!(
             (stock.name.as_str(), stock.cni_version.as_str()),
@@ -217,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_that_are_declared_and_given() {
+    fn runtime_config_holds_capabilities_both_declared_and_given() {
         let list = parse(json!({"name": "n", "cniVersion": "1.0.0", "plugins": [
             {"type": "a", "capabilities": {"mac": true, "ips": false, "bandwidth": true}, "name": "other", "x": [1]},
             {"type": "b"},
@@ -240,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_and_switches() {
+    fn newest_supported_version_is_chosen_and_switches_are_read() {
         let list = |extra: Value| {
             let mut list = json!({"name": "n", "cniVersion": "0.4.0", "plugins": [{"type": "a"}]});
             list.as_object_mut()
@@ -262,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn messages() {
+    fn errors_have_upstreams_wording() {
         let prefix = "error parsing configuration list: ";
         for (list, message) in [
             (json!({}), "no name"),
