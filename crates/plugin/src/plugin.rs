@@ -116,6 +116,11 @@ impl Call {
             .map_err(|error| Error::new(Code::Decode, format!("failed to load netconf: {error}")))
     }
 
+    /// The parsed configuration, for a plugin with errors of its own.
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+
     /// The attachment that ADD, CHECK and DEL are about.
     pub fn attachment(&self) -> Attachment {
         Attachment::new(&self.net.name, &self.container_id, &self.ifname)

@@ -40,7 +40,7 @@ struct PortMapping {
 pub(crate) enum Invalid {
     /// The JSON does not have the shape of the keys.
     #[error("failed to parse network configuration: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] go_compat::json::Error),
     /// Two keys name the mark that asks for masquerading.
     #[error("Cannot specify externalSetMarkChain and markMasqBit")]
     TwoMarks,

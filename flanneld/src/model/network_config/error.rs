@@ -5,10 +5,10 @@
 pub(crate) enum Error {
     /// The text is not JSON or a key has a value of the wrong type.
     #[error(transparent)]
-    Json(serde_json::Error),
+    Json(go_compat::json::Error),
     /// `Backend.Type` has a value of the wrong type.
     #[error("error decoding Backend property of config: {0}")]
-    Backend(#[source] serde_json::Error),
+    Backend(#[source] go_compat::json::Error),
     /// Network or IPv6Network is not a CIDR.
     #[error("invalid CIDR address: {0}")]
     Cidr(String),
