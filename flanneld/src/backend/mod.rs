@@ -91,7 +91,7 @@ pub(crate) enum Error {
     UnknownType { name: String, known: String },
     /// A key of `Backend` has the wrong type.
     #[error("error decoding VXLAN backend config: {0}")]
-    Decode(#[source] serde_json::Error),
+    Decode(#[source] go_compat::json::Error),
     /// `VNI` does not fit a vxlan header.
     #[error("vxlan VNI {0} is too large: it has 24 bits")]
     VniTooLarge(u32),
