@@ -1,5 +1,6 @@
 //! Backends: how packets get to the other nodes. A backend is a pure function from configuration,
 //! underlay and leases to the state that this host should have; `reconcile` does the rest.
+mod backend_type;
 mod direct_route;
 #[cfg(test)]
 pub(crate) mod fixtures;
@@ -8,10 +9,11 @@ mod peers;
 mod registry;
 mod vxlan;
 
+pub(crate) use backend_type::NodeIdentity;
 pub(crate) use direct_route::owns as is_direct_route;
 pub(crate) use peer_leases::PeerLeases;
 pub(crate) use peers::{PeerData, PeerError, PlannedPeer, SkippedLease};
-pub(crate) use registry::{NodeIdentity, build, owns_device};
+pub(crate) use registry::{build, owns_device};
 
 use crate::{
     model::{

@@ -1,26 +1,13 @@
 //! Every backend type: how it is built, and how its devices are recognised. Devices of types that
 //! only Go flannel has are recognised too, so that a node that ran it can be cleaned.
-use super::{Backend, Error, vxlan};
-use crate::{files::node_state::NodeState, model::network_config::NetworkConfig};
-use linux_net::{
-    Mac,
-    link::{Kind, Link},
+use super::{
+    Backend, Error,
+    backend_type::{BackendType, NodeIdentity},
+    vxlan,
 };
-use std::{io, sync::Arc};
-
-/// A backend type.
-pub(super) struct BackendType {
-    /// `Backend.Type` in lower case.
-    pub(super) name: &'static str,
-    /// None for a type that this build does not have.
-    pub(super) build: Option<Build>,
-    /// True if the type creates such a device, under any configuration.
-    pub(super) owns_device: fn(&Link) -> bool,
-}
-
-/// Builds a backend from the network configuration and what identifies this node.
-pub(super) type Build =
-    fn(&NetworkConfig, &mut NodeIdentity<'_>) -> Result<Arc<dyn Backend>, Error>;
+use crate::model::network_config::NetworkConfig;
+use linux_net::link::{Kind, Link};
+use std::sync::Arc;
 
 const TYPES: [BackendType; 3] = [
     vxlan::TYPE,
@@ -40,25 +27,6 @@ const TYPES: [BackendType; 3] = [
         },
     },
 ];
-
-/// What peers know this node by and must find again after a restart.
-pub(crate) struct NodeIdentity<'a> {
-    pub(crate) state: &'a mut NodeState,
-    /// The host's links.
-    pub(crate) links: &'a [Link],
-}
-
-impl NodeIdentity<'_> {
-    /// The MAC of the device with that name: the one it has, else the remembered one, else a new one.
-    /// Peers learn it before the device is created. `is_ours` tells devices of the backend's kind.
-    pub(super) fn mac(&mut self, name: &str, is_ours: fn(&Kind) -> bool) -> io::Result<Mac> {
-        let link = self.links.iter().find(|link| link.name == name);
-        let on_device = link
-            .filter(|link| is_ours(&link.kind))
-            .and_then(|link| link.mac);
-        self.state.mac(name, on_device)
-    }
-}
 
 /// Builds the backend that the configuration names.
 pub(crate) fn build(

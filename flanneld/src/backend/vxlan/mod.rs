@@ -2,8 +2,8 @@
 //! pkg/backend/vxlan).
 use super::{
     Backend, CandidateRoute, Error, Input, PeerData, PeerError, Plan, PlannedPeer, SkippedLease,
+    backend_type::{BackendType, NodeIdentity},
     direct_route, families, peers,
-    registry::{BackendType, NodeIdentity},
 };
 use crate::{
     model::{
