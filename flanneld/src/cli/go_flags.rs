@@ -1,6 +1,6 @@
-//! Go's `flag` syntax and upstream's environment variables, rewritten to what clap reads: `-x` is `--x`,
-//! a value follows its flag or `=`, a bool takes a value only behind `=`, and a `FLANNELD_*` variable
-//! counts where its flag is not on the command line.
+//! Go's `flag` syntax and upstream's environment variables, rewritten to what clap reads: `-x` is
+//! `--x`, a value follows its flag or `=`, a bool takes a value only behind `=`, and a `FLANNELD_*`
+//! variable counts where its flag is not on the command line.
 use clap::{Arg, ArgAction, Command};
 
 /// A variable that has no effect, because its flag does not take the value.
@@ -11,8 +11,8 @@ pub(crate) struct IgnoredVariable {
     reason: String,
 }
 
-/// Rewrites arguments so that each flag is one argument, `--name=value`. Arguments that are not flags
-/// and flags that clap does not know are passed on.
+/// Rewrites arguments so that each flag is one argument, `--name=value`. Arguments that are not
+/// flags and flags that clap does not know are passed on.
 pub(crate) fn rewrite(command: &Command, args: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut rewritten = Vec::new();
     let mut args = args.into_iter();
@@ -46,8 +46,8 @@ pub(crate) fn rewrite(command: &Command, args: impl IntoIterator<Item = String>)
     rewritten
 }
 
-/// The arguments that the environment adds: one for each flag that is not in `args` and whose variable
-/// is set and not empty. A value that the flag does not take does not stop the daemon.
+/// The arguments that the environment adds: one for each flag that is not in `args` and whose
+/// variable is set and not empty. A value that the flag does not take does not stop the daemon.
 pub(crate) fn from_environment(
     command: &Command,
     args: &[String],

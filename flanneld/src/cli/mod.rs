@@ -9,8 +9,8 @@ use std::{
     process::ExitCode,
 };
 
-/// Reads the process's arguments and environment, and starts the log. The error is the exit code after
-/// the help, the version or the reason for a refusal has been printed.
+/// Reads the process's arguments and environment, and starts the log. The error is the exit code
+/// after the help, the version or the reason for a refusal has been printed.
 pub(crate) fn start() -> Result<Options, ExitCode> {
     let args = std::env::args_os()
         .skip(1)

@@ -1,5 +1,6 @@
-//! Masquerade and forward rules in nftables: upstream's tables, chains, comments and rules in its order
-//! (pkg/trafficmngr/nftables), so that `nft list ruleset` shows what operators of Go flannel know.
+//! Masquerade and forward rules in nftables: upstream's tables, chains, comments and rules in its
+//! order (pkg/trafficmngr/nftables), so that `nft list ruleset` shows what operators of Go flannel
+//! know.
 use super::RuleSettings;
 use crate::{model::lease::Lease, model::network_config::NetworkConfig};
 use ipnetwork::IpNetwork;
@@ -84,8 +85,9 @@ fn base(chain_type: ChainType, hook: Hook, priority: i32) -> BaseChain {
     }
 }
 
-/// The fourth rule has `!=` the subnet where upstream's iptables rule has `!` the network, so the last
-/// one never matches. Upstream ships and checks this text and other tools look for it: it stays.
+/// The fourth rule has `!=` the subnet where upstream's iptables rule has `!` the network, so the
+/// last one never matches. Upstream ships and checks this text and other tools look for it: it
+/// stays.
 fn masquerade_rules(nets: Nets, fully_random: bool) -> Vec<Rule> {
     let Nets {
         network,

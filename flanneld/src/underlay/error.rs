@@ -4,7 +4,8 @@ use std::net::IpAddr;
 /// Every way of selection failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// No interface option is given, and neither a public IP nor the default routes name an interface.
+    /// No interface option is given, and neither a public IP nor the default routes name an
+    /// interface.
     #[error("Failed to find any valid interface to use: {0}")]
     Default(#[source] Reason),
     /// Interface options are given and none of them names a usable interface.

@@ -1,15 +1,15 @@
 //! Tracks the underlay while the daemon runs. A chosen interface stays chosen as long as it has its
 //! addresses: a VPN that takes the default route, or a second address, must not give a node another
-//! public IP and cost its pods their subnet. The tracker selects again only after the interface or an
-//! address has been missing for `REPLACEMENT_DELAY`.
+//! public IP and cost its pods their subnet. The tracker selects again only after the interface or
+//! an address has been missing for `REPLACEMENT_DELAY`.
 use super::{HostNetwork, Selector, Underlay, select};
 use std::{
     net::IpAddr,
     time::{Duration, Instant},
 };
 
-/// How long an address may be missing (a DHCP client or the network service restarts) before another
-/// one replaces it.
+/// How long an address may be missing (a DHCP client or the network service restarts) before
+/// another one replaces it.
 const REPLACEMENT_DELAY: Duration = Duration::from_secs(5);
 
 /// The underlay in use.
@@ -48,8 +48,8 @@ impl Tracker {
         self.missing_since.is_none()
     }
 
-    /// Compares the underlay with the host's network. Another underlay with the same public addresses
-    /// replaces a missing one at once.
+    /// Compares the underlay with the host's network. Another underlay with the same public
+    /// addresses replaces a missing one at once.
     pub(crate) fn update(
         &mut self,
         selector: &Selector,

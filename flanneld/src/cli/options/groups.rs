@@ -6,7 +6,8 @@ use std::{fmt, path::PathBuf};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Where leases come from")]
 pub(crate) struct LeaseOptions {
-    /// Keep the leases on this machine and serve them at HOST:PORT; the network is described by -net-config-path
+    /// Keep the leases on this machine and serve them at HOST:PORT; the network is described by
+    /// -net-config-path
     #[arg(long, default_value = "", value_name = "HOST:PORT")]
     pub(crate) listen: String,
     /// Use the leases that the flanneld at HOST:PORT keeps (its -listen)
@@ -21,7 +22,8 @@ pub(crate) struct LeaseOptions {
     /// Authority that signed the other side's certificate (PEM)
     #[arg(long, default_value = "", value_name = "FILE")]
     pub(crate) remote_cafile: String,
-    /// Allow -listen and -remote off loopback without certificates: whoever reaches the port can take leases
+    /// Allow -listen and -remote off loopback without certificates: whoever reaches the port can
+    /// take leases
     #[arg(long, default_value_t = false, action = ArgAction::Set)]
     pub(crate) insecure: bool,
     /// The file that -listen keeps leases in

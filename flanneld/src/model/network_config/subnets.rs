@@ -1,5 +1,5 @@
-//! Which subnets a network has: upstream's defaults and checks, the same for both families. Addresses
-//! are numbers here.
+//! Which subnets a network has: upstream's defaults and checks, the same for both families.
+//! Addresses are numbers here.
 use super::Error;
 use std::net::{Ipv4Addr, Ipv6Addr};
 

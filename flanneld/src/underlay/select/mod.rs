@@ -25,8 +25,8 @@ impl<'a> Candidate<'a> {
     }
 }
 
-/// Tries each `-iface` in order, then each `-iface-regex`, then `-iface-can-reach`. Without any of them
-/// it takes the interface that has the public IP, else that of the default route.
+/// Tries each `-iface` in order, then each `-iface-regex`, then `-iface-can-reach`. Without any of
+/// them it takes the interface that has the public IP, else that of the default route.
 pub(crate) fn select(selector: &Selector, host: &HostNetwork) -> Result<Underlay, Error> {
     let by_name = selector
         .interfaces
@@ -75,7 +75,8 @@ fn by_address(host: &HostNetwork, ip: IpAddr) -> Result<Candidate<'_>, Reason> {
     Ok(Candidate::new(link, Some(ip)))
 }
 
-/// Matches addresses before names; addresses of a family that the network does not have do not match.
+/// Matches addresses before names; addresses of a family that the network does not have do not
+/// match.
 fn by_pattern<'a>(
     selector: &Selector,
     host: &'a HostNetwork,
