@@ -31,7 +31,6 @@ fn main() {
     cases.extend(cnitool::cases());
     cases.extend(delegation::cases());
     cases.extend(flannel_cni::cases());
-    cases.extend(flanneld::cases());
     cases.extend(firewall::cases());
     cases.extend(frame::cases());
     cases.extend(host_local::cases());

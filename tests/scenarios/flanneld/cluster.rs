@@ -1,4 +1,5 @@
-//! A small cluster: hosts on an underlay, a flanneld on each, the first of which keeps the leases; pods made by hand.
+//! A small cluster: hosts on an underlay with a flanneld on each, the first of which has the lease
+//! store, and pods made by hand.
 
 use nix::sys::signal::Signal;
 use std::{
@@ -14,7 +15,7 @@ pub const V4: &str =
 pub const V6: &str = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
 pub const DUAL: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
 
-const LIMIT: Duration = Duration::from_secs(15);
+pub const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Nodes are numbered from 1.
 pub struct Cluster {
@@ -23,7 +24,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Everybody is ready.
+    /// Starts every daemon and waits until all are ready.
     pub fn new(nodes: usize, net_conf: &str) -> Cluster {
         let mut cluster = Cluster::idle(nodes, net_conf);
         for node in 1..=nodes {
@@ -35,7 +36,7 @@ impl Cluster {
         cluster
     }
 
-    /// Nobody runs yet.
+    /// Starts no daemon.
     pub fn idle(nodes: usize, net_conf: &str) -> Cluster {
         let underlay = Underlay::new(nodes);
         underlay.hosts[0].sh(&format!("echo '{net_conf}' > /run/net-conf.json"));
@@ -85,7 +86,7 @@ impl Cluster {
     pub fn wait_ready(&mut self, node: usize) {
         let daemon = self.daemons[node - 1].as_mut().expect("it runs");
         let host = &self.underlay.hosts[node - 1];
-        eventually(&format!("{} is ready", host.name), LIMIT, || {
+        eventually(&format!("{} is ready", host.name), TIMEOUT, || {
             assert!(daemon.is_running(), "flanneld ended:\n{}", daemon.output());
             get(host, "/readyz")
                 .contains("flanneld is ready")
@@ -93,7 +94,7 @@ impl Cluster {
         });
     }
 
-    /// SIGTERM, and the end within a second.
+    /// Sends SIGTERM, waits for the end within a second, and returns the log.
     #[track_caller]
     pub fn stop(&mut self, node: usize) -> String {
         let mut daemon = self.daemons[node - 1].take().expect("it runs");
@@ -160,19 +161,16 @@ impl Cluster {
              && ip link add veth0 type veth peer name eth0 netns pod \
              && ip link set veth0 master cni0 up && ip -n pod link set eth0 up");
         for ip in self.pod_ips(node) {
-            let (length, nodad) = if ip.contains(':') {
-                (64, "nodad")
-            } else {
-                (24, "")
-            };
-            let gateway = ip.replace("::2", "::1").replace(".2", ".1");
-            let gateway = if length == 24 {
-                format!("{}.1", ip.rsplit_once('.').expect("dots").0)
-            } else {
-                gateway
+            let (gateway, length, nodad) = match ip.strip_suffix("::2") {
+                Some(prefix) => (format!("{prefix}::1"), 64, "nodad"),
+                None => {
+                    let (prefix, _) = ip.rsplit_once('.').expect("an IPv4 address");
+                    (format!("{prefix}.1"), 24, "")
+                }
             };
             host.sh(&format!(
-                "ip addr add {gateway}/{length} dev cni0 {nodad} && ip -n pod addr add {ip}/{length} dev eth0 {nodad} \
+                "ip addr add {gateway}/{length} dev cni0 {nodad} \
+                 && ip -n pod addr add {ip}/{length} dev eth0 {nodad} \
                  && ip -n pod route add default via {gateway}"
             ));
         }
@@ -193,32 +191,32 @@ impl Cluster {
     }
 }
 
-/// The body (and head) of an answer of the health port; empty if nobody answers.
+/// Head and body of the admin endpoint's answer; empty without an answer.
 pub fn get(host: &Host, path: &str) -> String {
     host.run(|| {
         let mut answer = String::new();
-        let talked = TcpStream::connect("127.0.0.1:8081").and_then(|mut stream| {
+        let exchanged = TcpStream::connect("127.0.0.1:8081").and_then(|mut stream| {
             write!(
                 stream,
                 "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             )?;
             stream.read_to_string(&mut answer)
         });
-        talked.map(|_| answer).unwrap_or_default()
+        exchanged.map(|_| answer).unwrap_or_default()
     })
 }
 
 /// The answer to a POST.
 pub fn post(host: &Host, address: &str, path: &str, body: &str) -> String {
-    talk(host, address, "POST", path, body)
+    request(host, address, "POST", path, body)
 }
 
 /// The answer to a DELETE.
 pub fn delete(host: &Host, address: &str, path: &str) -> String {
-    talk(host, address, "DELETE", path, "")
+    request(host, address, "DELETE", path, "")
 }
 
-fn talk(host: &Host, address: &str, method: &str, path: &str, body: &str) -> String {
+fn request(host: &Host, address: &str, method: &str, path: &str, body: &str) -> String {
     host.run(|| {
         let mut answer = String::new();
         let mut stream = TcpStream::connect(address).expect("connect");
@@ -231,4 +229,13 @@ fn talk(host: &Host, address: &str, method: &str, path: &str, body: &str) -> Str
         stream.read_to_string(&mut answer).expect("answer");
         answer
     })
+}
+
+#[track_caller]
+pub fn eventually_shows(cluster: &Cluster, node: usize, command: &str, text: &str) {
+    eventually(
+        &format!("`{command}` on node {node} shows {text}"),
+        TIMEOUT,
+        || cluster.host(node).sh(command).contains(text).then_some(()),
+    );
 }

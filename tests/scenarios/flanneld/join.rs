@@ -1,27 +1,32 @@
-//! Nodes join: devices, entries, rules and files are those of upstream, and pods talk.
+//! Nodes join: devices, entries, rules and files equal upstream's, and pods reach each other.
 
 use super::cluster::{Cluster, DUAL, V4, V6, get};
-use tests::{Case, case, underlay};
+use tests::{scenario, underlay};
 
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("flanneld/join/ipv4", || talk(V4)),
-        case("flanneld/join/ipv6", || talk(V6)),
-        case("flanneld/join/both", || talk(DUAL)),
-        case("flanneld/join/objects", objects),
-        case("flanneld/join/rules", rules),
-    ]
+#[scenario]
+fn pods_reach_each_other_over_ipv4() {
+    pods_reach_each_other(V4);
 }
 
-fn talk(net_conf: &str) {
+#[scenario]
+fn pods_reach_each_other_over_ipv6() {
+    pods_reach_each_other(V6);
+}
+
+#[scenario]
+fn pods_reach_each_other_over_both_families() {
+    pods_reach_each_other(DUAL);
+}
+
+fn pods_reach_each_other(net_conf: &str) {
     let cluster = Cluster::new(3, net_conf);
     let pods: Vec<_> = (1..=3).map(|node| (node, cluster.pod(node))).collect();
     cluster.ping_all(&pods);
 }
 
-/// What `ip` and `bridge` show is what Go flannel makes.
-fn objects() {
+/// Output of `ip` and `bridge`, subnet.env, and the bodies of the probes.
+#[scenario]
+fn kernel_objects_equal_those_of_go_flannel() {
     let cluster = Cluster::new(2, DUAL);
     let host = cluster.host(1);
     let link = host.sh("ip -d link show flannel.1");
@@ -97,7 +102,8 @@ fn objects() {
 }
 
 /// The packet filter's text, line for line.
-fn rules() {
+#[scenario]
+fn nftables_rules_equal_those_of_go_flannel() {
     let cluster = Cluster::new(1, DUAL);
     let host = cluster.host(1);
     for (family, keyword, network, subnet, multicast) in [

@@ -1,23 +1,10 @@
-//! flanneld on hosts in namespaces: what it makes, what it repairs, what it leaves alone.
-
+//! flanneld on hosts in namespaces: what it creates, what it restores, what it leaves alone.
+mod bad_leases;
+mod cleanup;
 mod cluster;
-mod garbage;
 mod join;
 mod lifecycle;
-mod repair;
+mod restore;
 mod scale;
 mod start;
-
-use tests::Case;
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
-    cases.extend(garbage::cases());
-    cases.extend(join::cases());
-    cases.extend(lifecycle::cases());
-    cases.extend(repair::cases());
-    cases.extend(scale::cases());
-    cases.extend(start::cases());
-    cases
-}
+mod underlay_changes;

@@ -1,4 +1,4 @@
-//! Thousands of peers: how soon they are programmed, and at what cost in memory.
+//! Thousands of peers: the time and the memory that it takes to program them.
 
 use super::cluster::{Cluster, V4};
 use std::{
@@ -6,18 +6,14 @@ use std::{
     net::TcpStream,
     time::{Duration, Instant},
 };
-use tests::{Case, Host, case, process::eventually};
+use tests::{Host, process::eventually, scenario};
 
-/// What design.md allows flanneld at that many peers, in KiB.
-const MEMORY: u64 = 30 * 1024;
+/// Peak memory at that many peers, in KiB.
+const MAX_MEMORY: u64 = 30 * 1024;
 
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![case("flanneld/scale/peers", peers)]
-}
-
-fn peers() {
-    // an unoptimised flanneld is ten times slower: then fewer will do
+#[scenario]
+fn thousands_of_peers_are_programmed_within_30_mib() {
+    // a debug build is ten times slower
     let optimised = !tests::binaries::folder().ends_with("debug");
     let peers = if optimised { 5_000 } else { 500 };
     let net_conf = V4.replace("10.244.0.0/16", "10.0.0.0/8");
@@ -28,11 +24,11 @@ fn peers() {
     cluster.start(2, &[]);
     cluster.wait_ready(2);
     eventually(
-        "all peers are programmed as they come",
+        "peers are programmed as they join",
         Duration::from_secs(60),
         || (routes(cluster.host(1)) == peers + 1).then_some(()),
     );
-    // from nothing: as after a reboot
+    // as after a reboot
     cluster.kill(2);
     cluster.host(2).sh("ip link del flannel.1");
     let start = Instant::now();
@@ -46,8 +42,8 @@ fn peers() {
     );
     let peak = memory(cluster.daemon(2).pid());
     println!("{peers} peers: ready {took:?} after the start, peak memory {peak} KiB");
-    assert!(peak <= MEMORY, "peak memory {peak} KiB");
-    // one deleted among thousands
+    assert!(peak <= MAX_MEMORY, "peak memory {peak} KiB");
+    // one route of thousands is deleted
     let host = cluster.host(2);
     let route = host
         .sh("ip route show dev flannel.1 | tail -n1 | cut -d' ' -f1")
@@ -55,13 +51,13 @@ fn peers() {
         .to_owned();
     host.sh(&format!("ip route del {route}"));
     eventually(
-        "one route among thousands is back",
+        "one route of thousands is restored",
         Duration::from_secs(2),
         || (routes(host) == peers + 1).then_some(()),
     );
 }
 
-/// That many nodes take a lease.
+/// That many nodes acquire a lease.
 fn join(host: &Host, peers: usize) {
     host.run(|| {
         for number in 0..peers {

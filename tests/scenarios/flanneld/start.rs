@@ -1,4 +1,4 @@
-//! How it starts and how it refuses to: options, what it adopts, what systemd hears, how a lost lease ends it.
+//! How the daemon starts or refuses to, what it adopts, and how it ends.
 
 use super::cluster::{Cluster, DUAL, V4, delete};
 use std::{
@@ -6,27 +6,9 @@ use std::{
     process::{Command, Output},
     time::Duration,
 };
-use tests::{Case, Host, Underlay, binaries::program, case, process::eventually};
+use tests::{Host, Underlay, binaries::program, process::eventually, scenario};
 
-const LIMIT: Duration = Duration::from_secs(10);
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("flanneld/start/refuses", refuses),
-        case("flanneld/start/port_in_use", port_in_use),
-        case("flanneld/start/adopts", adopts),
-        case(
-            "flanneld/start/replaces_iptables_rules",
-            replaces_iptables_rules,
-        ),
-        case("flanneld/start/family_off", family_off),
-        case("flanneld/start/direct_routing", direct_routing),
-        case("flanneld/start/notify", notify),
-        case("flanneld/start/revoked", revoked),
-        case("flanneld/start/unwritable", unwritable),
-    ]
-}
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn run(host: &Host, args: &[&str], env: &[(&str, &str)]) -> (i32, String, String) {
     let mut command = Command::new(program("flanneld"));
@@ -40,8 +22,8 @@ fn run(host: &Host, args: &[&str], env: &[(&str, &str)]) -> (i32, String, String
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
-/// Each refusal names the thing and the way out.
-fn refuses() {
+#[scenario]
+fn invalid_options_are_refused_with_a_way_out() {
     let underlay = Underlay::new(1);
     let host = &underlay.hosts[0];
     host.sh(&format!(
@@ -125,23 +107,25 @@ fn refuses() {
     assert!(!stderr.contains("hunter2"), "{stderr}");
 }
 
-fn port_in_use() {
+#[scenario]
+fn health_port_in_use_is_an_error() {
     let mut cluster = Cluster::idle(1, V4);
     let taken = cluster
         .host(1)
         .run(|| std::net::TcpListener::bind("127.0.0.1:8081").expect("bind"));
     cluster.start(1, &[]);
-    let status = cluster.daemon(1).wait(LIMIT);
-    let said = cluster.daemon(1).output();
+    let status = cluster.daemon(1).wait(TIMEOUT);
+    let log = cluster.daemon(1).output();
     assert!(
-        !status.success() && said.contains("127.0.0.1:8081") && said.contains("-healthz-port"),
-        "{said}"
+        !status.success() && log.contains("127.0.0.1:8081") && log.contains("-healthz-port"),
+        "{log}"
     );
     drop(taken);
 }
 
-/// A device that Go flannel (or an earlier run) made is taken as it is, with its MAC.
-fn adopts() {
+/// The device of Go flannel or of an earlier run.
+#[scenario]
+fn existing_device_is_adopted_with_its_mac() {
     let mut cluster = Cluster::idle(1, V4);
     let host = cluster.host(1);
     host.sh(
@@ -164,12 +148,13 @@ fn adopts() {
     assert_eq!(
         addresses.lines().count(),
         1,
-        "that of an earlier lease is gone: {addresses}"
+        "the address of an earlier lease is removed: {addresses}"
     );
 }
 
-/// The rules that Go flanneld made in iptables go once ours stand; everybody else's stay.
-fn replaces_iptables_rules() {
+/// They are removed once the nftables rules stand; other rules stay.
+#[scenario]
+fn iptables_rules_of_go_flanneld_are_replaced() {
     let mut cluster = Cluster::idle(1, V4);
     let host = cluster.host(1);
     host.sh("iptables -t nat -N FLANNEL-POSTRTG && iptables -N FLANNEL-FWD \
@@ -191,15 +176,15 @@ fn replaces_iptables_rules() {
             .sh("nft list table ip flannel-ipv4")
             .contains("masquerade")
     );
-    let said = cluster.stop(1);
+    let log = cluster.stop(1);
     assert!(
-        said.contains("removed the iptables masquerade rules of an earlier flanneld"),
-        "{said}"
+        log.contains("removed the iptables masquerade rules of an earlier flanneld"),
+        "{log}"
     );
 }
 
-/// A family that is no longer wanted leaves no device behind.
-fn family_off() {
+#[scenario]
+fn disabled_family_leaves_no_device() {
     let mut cluster = Cluster::new(1, DUAL);
     cluster.stop(1);
     cluster.host(1).sh(&format!(
@@ -213,8 +198,10 @@ fn family_off() {
     assert!(!host.sh("nft list table ip6 flannel-ipv6").contains("chain"));
 }
 
-/// Between neighbours on the underlay packets go without a wrapping; switched off again, its routes go.
-fn direct_routing() {
+/// Packets between neighbours on the underlay are not encapsulated. Without DirectRouting the
+/// routes go.
+#[scenario]
+fn direct_routing_follows_the_configuration() {
     let direct = V4.replace(
         r#""Type":"vxlan""#,
         r#""Type":"vxlan","DirectRouting":true"#,
@@ -230,7 +217,7 @@ fn direct_routing() {
     let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
     cluster.ping_all(&pods);
     cluster.host(1).sh(&format!("ip route del {peer}"));
-    eventually("the direct route is back", LIMIT, || {
+    eventually("the direct route is back", TIMEOUT, || {
         cluster
             .host(1)
             .sh("ip route")
@@ -254,32 +241,34 @@ fn direct_routing() {
     assert!(!routes.contains("10.244.200.0/24"), "{routes}");
 }
 
-fn notify() {
+#[scenario]
+fn systemd_is_notified() {
     let mut cluster = Cluster::idle(1, V4);
     let socket = cluster
         .host(1)
         .run(|| UnixDatagram::bind("/run/notify").expect("socket"));
     socket.set_nonblocking(true).expect("non-blocking");
     cluster.start_with(1, &[], &[("NOTIFY_SOCKET", "/run/notify")]);
-    let mut heard = String::new();
-    let mut hear = |text: &str| {
-        eventually(&format!("systemd hears {text}"), LIMIT, || {
+    let mut received = String::new();
+    let mut receive = |text: &str| {
+        eventually(&format!("systemd receives {text}"), TIMEOUT, || {
             let mut buffer = [0; 4096];
             while let Ok(length) = socket.recv(&mut buffer) {
-                heard.push_str(&String::from_utf8_lossy(&buffer[..length]));
-                heard.push('\n');
+                received.push_str(&String::from_utf8_lossy(&buffer[..length]));
+                received.push('\n');
             }
-            heard.contains(text).then_some(())
+            received.contains(text).then_some(())
         });
     };
-    hear("READY=1");
-    hear("STATUS=10.244.");
+    receive("READY=1");
+    receive("STATUS=10.244.");
     cluster.stop(1);
-    hear("STOPPING=1");
+    receive("STOPPING=1");
 }
 
-/// A lease that is taken away ends the daemon, with failure; the others let go of the node.
-fn revoked() {
+/// It fails, and the peers remove the node's entries.
+#[scenario]
+fn revoked_lease_stops_the_daemon() {
     let mut cluster = Cluster::new(2, V4);
     let subnet = cluster.subnet(2);
     delete(
@@ -287,30 +276,30 @@ fn revoked() {
         "172.31.0.1:8888",
         &format!("/v1/_/leases/{}", subnet.replace('/', "-")),
     );
-    let status = cluster.daemon(2).wait(LIMIT);
-    let said = cluster.daemon(2).output();
-    assert_eq!(status.code(), Some(1), "{said}");
+    let status = cluster.daemon(2).wait(TIMEOUT);
+    let log = cluster.daemon(2).output();
+    assert_eq!(status.code(), Some(1), "{log}");
     assert!(
-        said.contains("Lease has been revoked. Shutting down daemon."),
-        "{said}"
+        log.contains("Lease has been revoked. Shutting down daemon."),
+        "{log}"
     );
-    eventually("the others let go", LIMIT, || {
+    eventually("the peers remove the node", TIMEOUT, || {
         let left = cluster.host(1).sh("ip route show dev flannel.1; bridge fdb show dev flannel.1; ip neigh show dev flannel.1 nud permanent");
         left.is_empty().then_some(())
     });
 }
 
-/// What cannot be written is told, and holds up only what depends on it.
-fn unwritable() {
+#[scenario]
+fn unwritable_files_are_logged_and_delay_only_readiness() {
     let mut cluster = Cluster::idle(1, V4);
     cluster
         .host(1)
         .sh("mkdir -p /run/flannel/subnet.env /var/lib/flannel/node.json");
     cluster.start(1, &[]);
-    eventually("it says so", LIMIT, || {
-        let said = cluster.daemon(1).output();
-        (said.contains("failed to write /run/flannel/subnet.env")
-            && said.contains("cannot write /var/lib/flannel/node.json"))
+    eventually("both files are logged", TIMEOUT, || {
+        let log = cluster.daemon(1).output();
+        (log.contains("failed to write /run/flannel/subnet.env")
+            && log.contains("cannot write /var/lib/flannel/node.json"))
         .then_some(())
     });
     assert!(

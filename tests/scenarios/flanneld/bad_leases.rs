@@ -1,15 +1,12 @@
-//! Leases that other nodes wrote wrongly: each is left out with its reason, and takes nobody with it.
+//! Leases that other nodes wrote wrongly: each is left out with a reason and affects no other
+//! lease.
 
 use super::cluster::{Cluster, V4, post};
 use std::time::Duration;
-use tests::{Case, case, process::eventually};
+use tests::{process::eventually, scenario};
 
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![case("flanneld/garbage/leases", leases)]
-}
-
-fn leases() {
+#[scenario]
+fn malformed_leases_are_left_out_with_a_reason() {
     let mut cluster = Cluster::new(2, V4);
     let peer = cluster.subnet(2);
     let own_mac = cluster.mac(1, "flannel.1");
@@ -62,18 +59,18 @@ fn leases() {
             .and_then(|rest| rest.split('"').next());
         let subnet = subnet.expect("a subnet").to_owned();
         eventually(reason, Duration::from_secs(5), || {
-            let said = cluster.daemon(1).output();
-            let tells = |line: &str| {
+            let log = cluster.daemon(1).output();
+            let names_lease_and_reason = |line: &str| {
                 line.contains(&format!("the lease of {subnet}: ")) && line.contains(reason)
             };
-            said.lines().any(tells).then_some(())
+            log.lines().any(names_lease_and_reason).then_some(())
         });
     }
-    // a good one among them is used, and readiness stays
+    // a good lease among them is used, and the nodes stay ready
     let good = attrs("172.31.0.60", "vxlan", &mac("02:00:00:00:00:60"));
     post(cluster.host(1), "172.31.0.1:8888", "/v1/_/leases", &good);
     for node in [1, 2] {
-        eventually("the good one is used", Duration::from_secs(5), || {
+        eventually("the good lease is used", Duration::from_secs(5), || {
             cluster
                 .host(node)
                 .sh("bridge fdb show dev flannel.1")
@@ -85,10 +82,10 @@ fn leases() {
     let routes = cluster.host(1).sh("ip route show dev flannel.1");
     assert_eq!(routes.lines().count(), 2, "{routes}");
     assert!(routes.contains(&peer), "{routes}");
-    let said = cluster.stop(1);
+    let log = cluster.stop(1);
     assert_eq!(
-        said.matches("\"zz\" is not a MAC address").count(),
+        log.matches("\"zz\" is not a MAC address").count(),
         1,
-        "said once:\n{said}"
+        "logged once:\n{log}"
     );
 }

@@ -1,0 +1,117 @@
+//! `flanneld cleanup`: what it removes, and what it leaves with a reason.
+use super::cluster::{Cluster, DUAL, V4};
+use tests::{Host, binaries::program, scenario};
+
+fn command() -> String {
+    format!("{} cleanup", program("flanneld").display())
+}
+
+/// A second run has nothing to do.
+#[scenario]
+fn cleanup_removes_everything_of_ours() {
+    let mut cluster = Cluster::new(2, DUAL);
+    let host = cluster.host(1);
+    host.sh("ip route add 192.168.77.0/24 via 172.31.0.254 && nft add table ip mine");
+    cluster.stop(1);
+    let command = command();
+    let host = cluster.host(1);
+    let report = host.sh(&command);
+    for line in [
+        "removed device flannel.1",
+        "removed device flannel-v6.1",
+        "removed nftables table ip flannel-ipv4",
+        "removed nftables table ip6 flannel-ipv6",
+        "removed /run/flannel/subnet.env",
+        "removed /var/lib/flannel/node.json",
+        "left /var/lib/flannel/leases.redb",
+    ] {
+        assert!(report.contains(line), "{line} in\n{report}");
+    }
+    assert_eq!(
+        host.sh("ip -o link | cut -d: -f2 | cut -d@ -f1 | xargs"),
+        "lo eth0\n"
+    );
+    assert_eq!(host.sh("nft list ruleset").trim(), "table ip mine {\n}");
+    assert_eq!(host.sh("ls /run/flannel"), "");
+    assert!(host.sh("ip route").contains("192.168.77.0/24"));
+    let again = host.sh(&command);
+    assert!(!again.contains("removed"), "{again}");
+}
+
+/// It reports a running daemon.
+#[scenario]
+fn cleanup_keeps_what_is_used_or_not_ours() {
+    let mut cluster = Cluster::new(1, V4);
+    cluster.pod(1);
+    let command = command();
+    let output = cluster.host(1).try_sh(&command);
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        !output.status.success() && report.contains("stop flanneld first"),
+        "{report}"
+    );
+    cluster.wait_ready(1);
+    cluster.stop(1);
+    let host = cluster.host(1);
+    let report = host.sh(&command);
+    assert!(
+        report.contains("left bridge cni0: 1 interfaces are still attached"),
+        "{report}"
+    );
+    assert!(report.contains("left /run/flannel/subnet.env"), "{report}");
+    host.sh("ip link del veth0 && ip link add flannel.3 type vxlan id 4 dstport 4790 dev eth0");
+    let report = host.sh(&command);
+    assert!(
+        report.contains("removed bridge cni0")
+            && report.contains("removed /run/flannel/subnet.env"),
+        "{report}"
+    );
+    host.sh("ip link show flannel.3 && ip link add cni0 type bridge");
+    let report = host.sh(&command);
+    assert!(
+        report.contains("left bridge cni0: it has no address of the subnet in subnet.env"),
+        "{report}"
+    );
+}
+
+#[scenario]
+fn cleanup_removes_plugin_tables_that_no_pod_needs() {
+    let host = Host::new("node");
+    let command = command();
+    host.sh("nft add table ip cni_hostport && nft add map ip cni_hostport hostports \
+        '{ type inet_proto . inet_service : ipv4_addr . inet_service; }' \
+        && nft add element ip cni_hostport hostports '{ tcp . 80 : 10.0.0.2 . 80 }' \
+        && nft add table inet cni_plugins_masquerade && nft add chain inet cni_plugins_masquerade masq_checks \
+        && nft add rule inet cni_plugins_masquerade masq_checks ip saddr 10.0.0.2 masquerade comment pod");
+    let report = host.sh(&command);
+    for table in ["cni_hostport", "cni_plugins_masquerade"] {
+        let left = format!("left nftables table {table}: 1 rules of pods are still in it");
+        assert!(report.contains(&left), "{report}");
+    }
+    host.sh("nft delete element ip cni_hostport hostports '{ tcp . 80 }' && nft flush table inet cni_plugins_masquerade");
+    host.sh(&command);
+    assert_eq!(host.sh("nft list ruleset"), "");
+}
+
+#[scenario]
+fn cleanup_removes_portmap_chains_that_no_pod_needs() {
+    let host = Host::new("node");
+    let command = command();
+    host.sh("iptables -t nat -N CNI-HOSTPORT-DNAT && iptables -t nat -N CNI-HOSTPORT-MASQ \
+        && iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT \
+        && iptables -t nat -I POSTROUTING -m comment --comment 'CNI portfwd requiring masquerade' -j CNI-HOSTPORT-MASQ \
+        && iptables -t nat -A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE \
+        && iptables -t nat -A CNI-HOSTPORT-DNAT -p tcp --dport 80 -j ACCEPT");
+    let report = host.sh(&command);
+    assert!(
+        report.contains("left portmap's iptables chains: 1 pods still have host ports"),
+        "{report}"
+    );
+    host.sh("iptables -t nat -F CNI-HOSTPORT-DNAT");
+    let report = host.sh(&command);
+    assert!(
+        report.contains("removed portmap's iptables chains"),
+        "{report}"
+    );
+    assert_eq!(host.sh("iptables-save -t nat | grep CNI || true"), "");
+}
