@@ -1,55 +1,66 @@
-//! `/healthz` and `/readyz`: upstream's bodies; the second tells the truth at each moment.
+//! The admin endpoint: /healthz and /readyz with upstream's bodies. Unlike upstream's, /readyz
+//! follows the status at each moment.
 use crate::daemon::status::Status;
 use http_body_util::Full;
 use hyper::{Method, Request, Response, StatusCode, body::Bytes, header, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, io, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tracing::debug;
 
-/// Connections at one time, and how long one may last: a probe needs neither many nor long.
-const CONNECTIONS: usize = 64;
-const CONNECTION_LIMIT: Duration = Duration::from_secs(10);
+const MAX_CONNECTIONS: usize = 64;
+/// A probe is over long before.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// Delay after an accept that failed: the process is out of file descriptors.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// Binds. The error names the address.
-pub async fn listen(ip: &str, port: u16) -> Result<TcpListener, String> {
-    let shown = if ip.contains(':') {
-        format!("[{ip}]")
-    } else {
-        ip.to_owned()
-    };
-    TcpListener::bind((ip, port)).await.map_err(|error| {
-        format!("cannot serve health at {shown}:{port}: {error}; choose others with -healthz-ip and -healthz-port")
+/// The endpoint cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot serve health at {address}: {source}; choose others with -healthz-ip and -healthz-port"
+)]
+pub(super) struct Error {
+    address: String,
+    source: io::Error,
+}
+
+pub(super) async fn listen(ip: &str, port: u16) -> Result<TcpListener, Error> {
+    let bound = TcpListener::bind((ip, port)).await;
+    bound.map_err(|source| Error {
+        address: match ip.contains(':') {
+            true => format!("[{ip}]:{port}"),
+            false => format!("{ip}:{port}"),
+        },
+        source,
     })
 }
 
 /// Serves until it is dropped.
-pub async fn serve(listener: TcpListener, status: watch::Receiver<Status>) {
-    let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = places.clone().acquire_owned().await else {
-            return;
-        };
+pub(super) async fn serve(listener: TcpListener, status: watch::Receiver<Status>) {
+    let limit = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Ok(permit) = limit.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let status = status.clone();
                 tokio::spawn(async move {
-                    if timeout(CONNECTION_LIMIT, connection(stream, status))
+                    if timeout(CONNECTION_TIMEOUT, connection(stream, status))
                         .await
                         .is_err()
                     {
-                        debug!("a connection to the health port took too long");
+                        debug!(
+                            "admin endpoint: a connection lasted longer than {CONNECTION_TIMEOUT:?}"
+                        );
                     }
-                    drop(place);
+                    drop(permit);
                 });
             }
             Err(error) => {
-                debug!("health port: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                debug!("admin endpoint: {error}");
+                sleep(ACCEPT_RETRY_DELAY).await;
             }
         }
     }
@@ -62,10 +73,10 @@ async fn connection(stream: TcpStream, status: watch::Receiver<Status>) {
     });
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(CONNECTION_LIMIT)
+        .header_read_timeout(CONNECTION_TIMEOUT)
         .max_buf_size(16 * 1024);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
-        debug!("health port: {error}");
+        debug!("admin endpoint: {error}");
     }
 }
 
@@ -89,15 +100,18 @@ fn answer(method: &Method, path: &str, status: &Status) -> Response<Full<Bytes>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::status::Stage;
+    use crate::daemon::status::Summary;
 
     #[test]
-    fn bodies_and_codes_are_upstreams() {
+    fn codes_follow_the_status() {
         let waiting = Status::default();
-        let ready = Status {
-            stage: Stage::Running { ready: true },
-            ..Status::default()
-        };
+        let ready = Status::Running(Summary {
+            ready: true,
+            subnets: String::new(),
+            peers: 0,
+            skipped: 0,
+            failing: 0,
+        });
         assert_eq!(answer(&Method::GET, "/healthz", &waiting).status(), 200);
         assert_eq!(answer(&Method::GET, "/readyz", &waiting).status(), 503);
         assert_eq!(answer(&Method::GET, "/readyz", &ready).status(), 200);

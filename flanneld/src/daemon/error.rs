@@ -1,4 +1,5 @@
 //! Why the daemon ends.
+use super::{admin, subnet_manager};
 use crate::{backend, cli::options, reconcile, subnet, underlay};
 use std::io;
 
@@ -11,13 +12,13 @@ pub(super) enum Error {
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] io::Error),
     /// The admin endpoint cannot be bound.
-    #[error("{0}")]
-    Admin(String),
+    #[error(transparent)]
+    Admin(#[from] admin::Error),
     #[error("the health port was closed")]
     AdminClosed,
     /// The options name no usable subnet manager.
-    #[error("{0}")]
-    SubnetManager(String),
+    #[error(transparent)]
+    SubnetManager(#[from] subnet_manager::Error),
     /// An option has a value that cannot be used.
     #[error(transparent)]
     Options(#[from] options::Error),
@@ -32,7 +33,7 @@ pub(super) enum Error {
     Netlink(#[from] linux_net::Error),
     /// No interface is usable as underlay.
     #[error(transparent)]
-    Underlay(#[from] underlay::error::Error),
+    Underlay(#[from] underlay::Error),
     /// The network configuration names no backend, or one that cannot be used.
     #[error(transparent)]
     Backend(#[from] backend::Error),

@@ -67,9 +67,7 @@ async fn with_admin_endpoint(options: &Options) -> Result<(), Error> {
         return start_up::run(options, &status).await;
     }
     // the port is bound before anything slow, so that a probe finds it
-    let listener = admin::listen(&options.node.healthz_ip, options.node.healthz_port)
-        .await
-        .map_err(Error::Admin)?;
+    let listener = admin::listen(&options.node.healthz_ip, options.node.healthz_port).await?;
     tokio::select! {
         ended = start_up::run(options, &status) => ended,
         () = admin::serve(listener, watched) => Err(Error::AdminClosed),

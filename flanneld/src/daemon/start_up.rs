@@ -1,10 +1,10 @@
-//! Start-up: the network configuration, the underlay, the backend and the lease, in this order; then
-//! the tasks that run side by side.
+//! Start-up: the network configuration, the underlay, the backend and the lease, in this order;
+//! then the tasks that run side by side.
 use super::{Error, status::Status, subnet_manager, tasks};
 use crate::{
     backend::{self, Backend, NodeIdentity},
     cli::options::Options,
-    files::node_state::NodeState,
+    files::{node_state::NodeState, subnet_env},
     model::{Subnets, network_config::NetworkConfig},
     reconcile::{Kernel, Reconciler, Settings},
     subnet::SubnetManager,
@@ -16,9 +16,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 pub(super) async fn run(options: &Options, status: &watch::Sender<Status>) -> Result<(), Error> {
-    let chosen = subnet_manager::choose(options)
-        .await
-        .map_err(Error::SubnetManager)?;
+    let chosen = subnet_manager::choose(options).await?;
     let manager = &*chosen.manager;
     info!("leases come from the {}", manager.describe());
     let config = network_config(manager, status).await?;
@@ -36,7 +34,7 @@ pub(super) async fn run(options: &Options, status: &watch::Sender<Status>) -> Re
         format!("for a lease from the {}", manager.describe()),
     );
     let attrs = backend.lease_attrs(&underlay);
-    let previous = previous_subnets(&options.node.subnet_file);
+    let previous = Subnets::from(&subnet_env::previous(&options.node.subnet_file));
     let own = manager.acquire(&attrs, previous).await?;
     info!("this node has {}", own.subnets.cidrs());
     let settings = Settings {
@@ -89,13 +87,6 @@ fn build_backend(
 }
 
 fn announce_waiting(status: &watch::Sender<Status>, what: String) {
-    let waiting = Status::waiting(what);
+    let waiting = Status::Waiting(what);
     waiting.announce(&status.send_replace(waiting.clone()));
-}
-
-/// The subnets of an earlier run, which this node asks for again. Without a readable file there are
-/// none.
-fn previous_subnets(path: &Path) -> Subnets {
-    let text = std::fs::read(path).unwrap_or_default();
-    Subnets::from(&subnet_env::previous(&String::from_utf8_lossy(&text)))
 }

@@ -1,8 +1,8 @@
 //! Files that the daemon keeps on the node.
-pub mod node_state;
-pub mod subnet_env;
+pub(crate) mod node_state;
+pub(crate) mod subnet_env;
 
-/// Survives a power loss; readers of other users may read it.
+/// Other users may read the file, and it survives a power loss.
 const FILE: atomic_file::Options = atomic_file::Options::new(0o644)
     .keep_mode()
     .create_folder(0o755)

@@ -1,20 +1,23 @@
-//! What this node remembers of itself beyond a reboot: the MAC of each of its devices, so that peers need not learn a new
-//! one, and whether it has ever made routes over the underlay, which only that makes ours.
-use crate::files::FILE;
+//! What this node keeps across reboots: the MAC of each of its devices, so that peers need not
+//! learn a new one, and whether it ever made routes over the underlay, because only then are such
+//! routes ours.
+use crate::{best_effort::best_effort, files::FILE};
 use linux_net::Mac;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-/// Where it is unless told otherwise.
-pub const DEFAULT_PATH: &str = "/var/lib/flannel/node.json";
+pub(crate) const DEFAULT_PATH: &str = "/var/lib/flannel/node.json";
 
-/// The file's content.
+/// Why a state that cannot be read does no harm.
+const REPLACEABLE: &str = "MAC addresses are chosen again";
+
+/// The content of the file: `{"macs":{"flannel.1":"02:..."},"hostRoutes":false}`.
 #[derive(Debug)]
-pub struct NodeState {
+pub(crate) struct NodeState {
     path: PathBuf,
     macs: BTreeMap<String, Mac>,
     host_routes: bool,
@@ -22,58 +25,53 @@ pub struct NodeState {
 }
 
 impl NodeState {
-    /// Reads it. A file that is missing or broken counts as empty: all that is lost is what can be chosen again.
-    pub fn load(path: &Path) -> NodeState {
-        let value = std::fs::read(path)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        let value: Value = value.unwrap_or_default();
+    /// Reads the file. A missing or broken file counts as empty.
+    pub(crate) fn load(path: &Path) -> NodeState {
+        let bytes = best_effort(fs::read(path), REPLACEABLE).unwrap_or_else(|| b"{}".to_vec());
+        let value: Value =
+            best_effort(serde_json::from_slice(&bytes), REPLACEABLE).unwrap_or_default();
+        let host_routes = value.get("hostRoutes").and_then(Value::as_bool);
         NodeState {
             path: path.to_owned(),
             macs: macs(&value).unwrap_or_default(),
-            host_routes: value
-                .get("hostRoutes")
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
+            host_routes: host_routes.unwrap_or(false),
             changed: false,
         }
     }
 
-    /// The MAC for a device: that of the device as it is, else the one remembered, else a new one.
-    pub fn mac(&mut self, name: &str, on_device: Option<Mac>) -> io::Result<Mac> {
+    /// The MAC for a device: the one that it has, else the one in the file, else a new one.
+    pub(crate) fn mac(&mut self, name: &str, on_device: Option<Mac>) -> io::Result<Mac> {
         let usable = |mac: &Mac| mac.0[0] & 1 == 0 && *mac != Mac::default();
-        let remembered = self.macs.get(name).copied();
-        let mac = match on_device.filter(usable).or(remembered.filter(usable)) {
+        let kept = self.macs.get(name).copied();
+        let mac = match on_device.filter(usable).or(kept.filter(usable)) {
             Some(mac) => mac,
             None => Mac::random()?,
         };
-        self.changed |= remembered != Some(mac);
+        self.changed |= kept != Some(mac);
         self.macs.insert(name.to_owned(), mac);
         Ok(mac)
     }
 
-    /// Writes it if anything is new.
-    pub fn save(&mut self) -> io::Result<()> {
-        if self.changed {
-            let macs: BTreeMap<_, _> = self
-                .macs
-                .iter()
-                .map(|(name, mac)| (name, mac.to_string()))
-                .collect();
-            let value = json!({ "macs": macs, "hostRoutes": self.host_routes });
-            FILE.write(&self.path, format!("{value}\n").as_bytes())?;
-            self.changed = false;
+    /// Writes the file if anything changed.
+    pub(crate) fn save(&mut self) -> io::Result<()> {
+        if !self.changed {
+            return Ok(());
         }
+        let texts = self.macs.iter().map(|(name, mac)| (name, mac.to_string()));
+        let macs: BTreeMap<_, _> = texts.collect();
+        let value = json!({ "macs": macs, "hostRoutes": self.host_routes });
+        FILE.write(&self.path, format!("{value}\n").as_bytes())?;
+        self.changed = false;
         Ok(())
     }
 
-    /// Routes over the underlay were made, now or in an earlier run.
-    pub fn host_routes(&self) -> bool {
+    /// True if this or an earlier run made routes over the underlay.
+    pub(crate) fn host_routes(&self) -> bool {
         self.host_routes
     }
 
-    /// They are about to be.
-    pub fn set_host_routes(&mut self) {
+    /// To be called, and saved, before the first route over the underlay is made.
+    pub(crate) fn set_host_routes(&mut self) {
         self.changed |= !self.host_routes;
         self.host_routes = true;
     }
@@ -90,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mac_is_kept_and_the_device_wins() {
+    fn device_mac_overrides_the_kept_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.json");
         let mut state = NodeState::load(&path);
@@ -114,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_file_counts_as_empty() {
+    fn broken_file_counts_as_empty() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.json");
         for content in [

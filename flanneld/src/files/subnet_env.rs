@@ -1,43 +1,58 @@
-//! subnet.env, by which the plugins learn what this node leased. Its text is `subnet_env`'s; here it is kept in
-//! its place: written whole and durably, and again whenever it is missing or not what it should be.
-use crate::{files::FILE, model::lease::Lease, model::network_config::NetworkConfig};
+//! The file subnet.env, from which the plugins learn this node's subnet. Crate `subnet_env` has its
+//! format; this module keeps the file in place.
+use crate::{
+    best_effort::best_effort, files::FILE, model::lease::Lease,
+    model::network_config::NetworkConfig,
+};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use std::{io, path::Path};
-use subnet_env::SubnetEnv;
+use std::{fs, io, path::Path};
+use subnet_env::{Previous, SubnetEnv};
 
-/// The content for our lease. A subnet is told as its first usable address.
-pub fn content(config: &NetworkConfig, own: &Lease, mtu: u32, ip_masq: bool) -> String {
+/// The content for this node's lease. A subnet is written as its first usable address.
+pub(crate) fn content(config: &NetworkConfig, own: &Lease, mtu: u32, ip_masq: bool) -> String {
     let v4 = own.subnets.v4.filter(|_| config.enable_ipv4);
     let v6 = own.subnets.v6.filter(|_| config.enable_ipv6);
-    let gateway = |subnet: Ipv4Network| {
-        let first = u32::from(subnet.network()).saturating_add(1);
-        Ipv4Network::new(first.into(), subnet.prefix()).unwrap_or(subnet)
-    };
-    let gateway_v6 = |subnet: Ipv6Network| {
-        let first = u128::from(subnet.network()).saturating_add(1);
-        Ipv6Network::new(first.into(), subnet.prefix()).unwrap_or(subnet)
-    };
     SubnetEnv {
         networks: config.network.map(IpNetwork::V4).into_iter().collect(),
-        subnet: v4.map(gateway).map(IpNetwork::V4),
+        subnet: v4.map(gateway_v4),
         ipv6_networks: config.ipv6_network.map(IpNetwork::V6).into_iter().collect(),
-        ipv6_subnet: v6.map(gateway_v6).map(IpNetwork::V6),
+        ipv6_subnet: v6.map(gateway_v6),
         mtu,
         ip_masq,
     }
     .render()
 }
 
-/// Writes it unless it is there already; true if it was written.
-pub fn ensure(path: &Path, text: &str) -> io::Result<bool> {
-    if is_current(path, text) {
+/// Writes the file unless it has the content; true if it was written.
+pub(crate) fn ensure(path: &Path, content: &str) -> io::Result<bool> {
+    if is_current(path, content) {
         return Ok(false);
     }
-    FILE.write(path, text.as_bytes())?;
+    FILE.write(path, content.as_bytes())?;
     Ok(true)
 }
 
-/// True if the file is as it should be.
-pub fn is_current(path: &Path, text: &str) -> bool {
-    std::fs::read(path).is_ok_and(|bytes| bytes == text.as_bytes())
+/// True if the file has the content.
+pub(crate) fn is_current(path: &Path, content: &str) -> bool {
+    fs::read(path).is_ok_and(|bytes| bytes == content.as_bytes())
+}
+
+/// The networks and subnets that an earlier run wrote. A missing or broken file has none.
+pub(crate) fn previous(path: &Path) -> Previous {
+    let bytes = best_effort(fs::read(path), "there is no earlier subnet to ask for");
+    subnet_env::previous(&String::from_utf8_lossy(&bytes.unwrap_or_default()))
+}
+
+fn gateway_v4(subnet: Ipv4Network) -> IpNetwork {
+    let first = subnet.network().to_bits().saturating_add(1);
+    Ipv4Network::new(first.into(), subnet.prefix())
+        .unwrap_or(subnet)
+        .into()
+}
+
+fn gateway_v6(subnet: Ipv6Network) -> IpNetwork {
+    let first = subnet.network().to_bits().saturating_add(1);
+    Ipv6Network::new(first.into(), subnet.prefix())
+        .unwrap_or(subnet)
+        .into()
 }

@@ -3,11 +3,12 @@
 //! select again whenever the host's network changes.
 mod addresses;
 mod direct_routes;
-pub(crate) mod error;
+mod error;
 mod select;
 mod tracker;
 
 pub(crate) use direct_routes::DirectRoutes;
+pub(crate) use error::Error;
 pub(crate) use select::select;
 pub(crate) use tracker::{Observation, Tracker};
 
@@ -76,7 +77,7 @@ impl HostNetwork {
         self.links.iter().find(|link| link.index == index)
     }
 
-    fn addresses_of(&self, link: &Link) -> impl Iterator<Item = &Address> {
+    pub(crate) fn addresses_of(&self, link: &Link) -> impl Iterator<Item = &Address> {
         let index = link.index;
         self.addresses
             .iter()

@@ -2,9 +2,10 @@
 mod groups;
 mod values;
 
+pub(crate) use groups::NodeOptions;
+
 use crate::cli::go_flags::{self, IgnoredVariable};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
-pub(crate) use groups::NodeOptions;
 use groups::{CompatibilityFlags, LeaseOptions, RuleOptions, UnderlayOptions};
 use std::{ops::RangeInclusive, time::Duration};
 

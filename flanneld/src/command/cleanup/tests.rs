@@ -1,5 +1,9 @@
-use super::*;
-use linux_net::link::Vxlan;
+use super::{ownership::NotOurs, *};
+use linux_net::{
+    address::Address,
+    link::{Kind, Link, Vxlan},
+};
+use std::net::IpAddr;
 
 fn link(index: u32, name: &str, kind: Kind, master: Option<u32>) -> Link {
     Link {
@@ -35,11 +39,11 @@ fn vxlan(name: &str, vni: u32) -> Link {
 }
 
 fn env() -> Previous {
-    subnet_env::previous("FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\n")
+    ::subnet_env::previous("FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\n")
 }
 
 #[test]
-fn devices_by_name_and_kind() {
+fn device_is_ours_by_name_kind_and_vni() {
     assert!(backend::owns_device(&vxlan("flannel.1", 1)));
     assert!(backend::owns_device(&vxlan("flannel-v6.4096", 4096)));
     assert!(backend::owns_device(&link(
@@ -54,7 +58,7 @@ fn devices_by_name_and_kind() {
         Kind::Other("wireguard".into()),
         None
     )));
-    for stranger in [
+    for foreign in [
         vxlan("flannel.1", 2),
         vxlan("vxlan.calico", 1),
         vxlan("flannel.01", 1),
@@ -68,12 +72,12 @@ fn devices_by_name_and_kind() {
         ),
         link(3, "flannel.ipip", Kind::Other("sit".into()), None),
     ] {
-        assert!(!backend::owns_device(&stranger), "{stranger:?}");
+        assert!(!backend::owns_device(&foreign), "{foreign:?}");
     }
 }
 
 #[test]
-fn the_bridge_goes_only_when_it_is_ours_and_empty() {
+fn bridge_is_ours_by_its_gateway_address() {
     let bridge = link(
         5,
         "cni0",
@@ -90,52 +94,45 @@ fn the_bridge_goes_only_when_it_is_ours_and_empty() {
         flags: 0x80,
         label: None,
     };
-    let ours = [address("10.244.1.1/24")];
-    let alone = std::slice::from_ref(&bridge);
-    assert_eq!(judge_bridge(&bridge, alone, &ours, &env()), Ok(0));
+    let host = |address, links: &[&Link]| HostNetwork {
+        links: links.iter().copied().cloned().collect(),
+        addresses: vec![address],
+        ..HostNetwork::default()
+    };
+    let ours = host(address("10.244.1.1/24"), &[&bridge]);
+    assert_eq!(attached_interfaces(&bridge, &ours, &env()), Ok(0));
+    let with_pod = host(address("10.244.1.1/24"), &[&bridge, &pod]);
+    assert_eq!(attached_interfaces(&bridge, &with_pod, &env()), Ok(1));
+    let foreign = host(address("10.9.1.1/24"), &[&bridge]);
+    let error = attached_interfaces(&bridge, &foreign, &env()).unwrap_err();
+    assert!(error.to_string().contains("somebody else's"));
     assert_eq!(
-        judge_bridge(&bridge, &[bridge.clone(), pod], &ours, &env()),
-        Ok(1)
-    );
-    let strange = [address("10.9.1.1/24")];
-    assert!(
-        judge_bridge(&bridge, alone, &strange, &env())
-            .unwrap_err()
-            .contains("somebody else's")
-    );
-    assert!(
-        judge_bridge(&bridge, alone, &ours, &Previous::default()).is_err(),
+        attached_interfaces(&bridge, &ours, &Previous::default()),
+        Err(NotOurs::NoGatewayAddress),
         "without subnet.env"
     );
-    let other = link(5, "cni0", Kind::Other("dummy".into()), None);
-    assert!(
-        judge_bridge(&other, alone, &ours, &env())
-            .unwrap_err()
-            .contains("no bridge")
-    );
+    let dummy = link(5, "cni0", Kind::Other("dummy".into()), None);
+    let error = attached_interfaces(&dummy, &ours, &env()).unwrap_err();
+    assert!(error.to_string().contains("no bridge"));
 }
 
 #[test]
-fn host_routes_by_the_networks_shape() {
+fn direct_route_is_ours_by_the_networks_in_subnet_env() {
     let route = |dst: &str| Route {
         gateway: Some(IpAddr::from([172, 31, 0, 2])),
         oif: Some(2),
         ..Route::new(dst.parse().unwrap())
     };
-    assert!(reconcile::is_direct_route(
-        &route("10.244.2.0/24"),
-        &families(&env())
-    ));
+    let is_direct_route =
+        |route: &Route, env: &Previous| reconcile::is_direct_route(route, &families(env));
+    assert!(is_direct_route(&route("10.244.2.0/24"), &env()));
     assert!(
-        !reconcile::is_direct_route(&route("10.244.1.0/24"), &families(&env())),
+        !is_direct_route(&route("10.244.1.0/24"), &env()),
         "our own subnet is the bridge's"
     );
-    assert!(!reconcile::is_direct_route(
-        &route("10.245.2.0/24"),
-        &families(&env())
-    ));
-    assert!(!reconcile::is_direct_route(
+    assert!(!is_direct_route(&route("10.245.2.0/24"), &env()));
+    assert!(!is_direct_route(
         &route("10.244.2.0/24"),
-        &families(&Previous::default())
+        &Previous::default()
     ));
 }

@@ -1,0 +1,63 @@
+//! What a host has to prove that its routes and bridge are ours: subnet.env. Of devices, the
+//! backends know which are theirs.
+use crate::{model::Family, underlay::HostNetwork};
+use ipnetwork::IpNetwork;
+use linux_net::{
+    address::Address,
+    link::{Kind, Link},
+};
+use std::net::Ipv4Addr;
+use subnet_env::Previous;
+
+/// The bridge that the plugins make.
+pub(super) const BRIDGE: &str = "cni0";
+
+/// Why a bridge of that name is not ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotOurs {
+    /// The link is of another kind.
+    #[error("it is no bridge")]
+    NotABridge,
+    /// No address proves that the plugins made it.
+    #[error("it has no address of the subnet in subnet.env, so it may be somebody else's")]
+    NoGatewayAddress,
+}
+
+/// The families that subnet.env names.
+pub(super) fn families(env: &Previous) -> Vec<Family> {
+    let family = |network: Option<IpNetwork>, subnet: Option<IpNetwork>| {
+        let (network, subnet) = network.zip(subnet)?;
+        Some(Family {
+            network,
+            subnet,
+            // subnet.env does not have it, and no question about a route depends on it
+            public_ip: Ipv4Addr::UNSPECIFIED.into(),
+        })
+    };
+    let v4 = family(env.network, env.subnet);
+    let v6 = family(env.ipv6_network, env.ipv6_subnet);
+    v4.into_iter().chain(v6).collect()
+}
+
+/// How many interfaces are attached to the bridge; it is ours if it has this node's gateway
+/// address.
+pub(super) fn attached_interfaces(
+    bridge: &Link,
+    host: &HostNetwork,
+    env: &Previous,
+) -> Result<usize, NotOurs> {
+    if !matches!(bridge.kind, Kind::Bridge { .. }) {
+        return Err(NotOurs::NotABridge);
+    }
+    let is_gateway = |address: &Address| {
+        let net = address.net;
+        let is_in =
+            |subnet: &IpNetwork| net.prefix() == subnet.prefix() && subnet.contains(net.ip());
+        [env.subnet, env.ipv6_subnet].iter().flatten().any(is_in)
+    };
+    if !host.addresses_of(bridge).any(is_gateway) {
+        return Err(NotOurs::NoGatewayAddress);
+    }
+    let is_attached = |link: &&Link| link.master == Some(bridge.index);
+    Ok(host.links.iter().filter(is_attached).count())
+}
