@@ -1,4 +1,4 @@
-//! Who is measured: a folder of plugins, and a host of its own to run them on.
+//! The contenders: folders of plugins, each with a host of its own.
 
 use std::{
     env, fs,
@@ -20,17 +20,17 @@ const PINNED_GO: &str = "go-1.9.1";
 /// A set of plugins.
 #[derive(Clone)]
 pub struct Contender {
-    /// Column heading.
+    /// Name in the table.
     pub name: String,
     /// CNI_PATH
     pub path: PathBuf,
-    /// What its bridge says of itself.
+    /// The version that its bridge prints.
     pub about: String,
 }
 
 impl Contender {
-    /// Ours, Debian's Go plugins, the Go plugins of `tests/peers/plugins` where they are built, and the folder that
-    /// `$PEERS` names. Ours is linked below `folder`, which every host sees.
+    /// Ours (linked below `folder`), Debian's Go plugins, the Go plugins of `tests/peers/plugins`
+    /// where they are built, and the folder that `$PEERS` names.
     pub fn all(folder: &Path) -> Vec<Contender> {
         let ours = folder.join("plugins");
         if ours.exists() {
@@ -61,13 +61,14 @@ impl Contender {
         }
     }
 
-    /// One of its programs.
+    /// The path of a plugin.
     pub fn program(&self, plugin: &str) -> PathBuf {
         self.path.join(plugin)
     }
 
-    /// Whether one of its plugins has a word in it: the name of a key or table that older versions do not know.
-    pub fn knows(&self, plugin: &str, word: &str) -> bool {
+    /// Whether a plugin contains `word`: the name of a key or table that older versions do not
+    /// have.
+    pub fn supports(&self, plugin: &str, word: &str) -> bool {
         let program = fs::read(self.program(plugin)).expect("read plugin");
         self.name == OURS
             || program
@@ -75,7 +76,7 @@ impl Contender {
                 .any(|window| window == word.as_bytes())
     }
 
-    /// A call of one of its plugins, ready to run.
+    /// A call of a plugin.
     pub fn call(&self, verb: &str, plugin: &str, id: &str, netns: &str, config: &str) -> Call {
         let mut command = Command::new(self.program(plugin));
         command
@@ -110,22 +111,23 @@ fn about(path: &Path) -> String {
     )
 }
 
-/// A plugin's execution.
+/// A program with its input.
 pub struct Call {
     /// The program with its environment.
     pub command: Command,
-    /// Its stdin.
+    /// stdin.
     pub config: String,
 }
 
 impl Call {
-    /// Runs it in the calling thread's namespaces; the time from start to end. Panics with what it said if it fails.
+    /// Runs the program in the calling thread's namespaces; the time from start to end. Panics with
+    /// its output if it fails.
     #[track_caller]
     pub fn timed(self) -> Duration {
         self.output().0
     }
 
-    /// The same with its stdout.
+    /// The same with the program's stdout.
     #[track_caller]
     pub fn output(mut self) -> (Duration, String) {
         self.command
@@ -139,7 +141,7 @@ impl Call {
             .spawn()
             .unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
         let mut stdin = child.stdin.take().expect("stdin");
-        // VERSION does not read it
+        // VERSION does not read stdin: EPIPE is expected
         let _ = stdin.write_all(self.config.as_bytes());
         drop(stdin);
         let output = child.wait_with_output().expect("wait");
@@ -156,12 +158,13 @@ impl Call {
     }
 }
 
-/// The numbers below `count`, each round from another one on: whoever runs first finds colder caches.
-pub fn turn(round: usize, count: usize) -> impl Iterator<Item = usize> {
+/// The numbers below `count`, from another one on in each round: the first contender of a round has
+/// the coldest caches.
+pub fn rotation(round: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |step| (round + step) % count)
 }
 
-/// A host for each contender, so that nobody sees another's bridge or store.
+/// A host for each contender.
 pub fn hosts(contenders: &[Contender]) -> Vec<(&Contender, Host)> {
     contenders
         .iter()

@@ -1,7 +1,7 @@
-//! `make bench`: ours beside the Go plugins and beside the kernel's bare requests, interleaved in one run.
+//! `make bench`: our plugins, the Go plugins and bare kernel requests, interleaved in one run.
 //!
-//! `ROUNDS=n` sets how often each thing is measured (default 40), `PEERS=dir` adds a folder of other plugins.
-//! Writes `bench.json`, `bench.txt` and one SVG plot a measure below `$BENCH_OUT`.
+//! `ROUNDS=n` sets the number of samples of each measure (default 40), `PEERS=dir` adds a folder of
+//! plugins. Writes `bench.json`, `bench.txt` and an SVG plot for each measure to `$BENCH_OUT`.
 
 mod contender;
 mod measure;

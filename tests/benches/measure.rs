@@ -1,23 +1,23 @@
-//! Samples and what is said of them.
+//! Measures and their samples.
 
 use crate::contender::OURS;
 use std::time::Duration;
 
-/// What a number counts; smaller is better unless it is a rate.
+/// The unit of a measure. Smaller is better, except for rates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unit {
-    /// milliseconds
+    /// Milliseconds.
     Ms,
-    /// operations per second
+    /// Operations per second.
     PerSecond,
-    /// kilobytes
+    /// Kilobytes (1,000 bytes).
     Kb,
-    /// a plain count
+    /// A number without unit.
     Count,
 }
 
 impl Unit {
-    /// As a column shows it.
+    /// The unit as the table prints it.
     pub fn label(self) -> &'static str {
         match self {
             Unit::Ms => "ms",
@@ -28,18 +28,18 @@ impl Unit {
     }
 }
 
-/// One line of the table: the samples of each contender for one thing.
+/// The samples of each contender for one thing.
 pub struct Measure {
-    /// "ADD flannel -> bridge -> host-local"
+    /// For example "ADD flannel -> bridge -> host-local".
     pub title: String,
-    /// of the samples
+    /// Unit of the samples.
     pub unit: Unit,
-    /// contender's name and its samples, in order of their first sample
+    /// Names of the contenders and their samples, in the order of the first sample.
     pub series: Vec<(String, Samples)>,
 }
 
 impl Measure {
-    /// Without samples yet.
+    /// A measure without samples.
     pub fn new(title: impl Into<String>, unit: Unit) -> Measure {
         Measure {
             title: title.into(),
@@ -48,7 +48,7 @@ impl Measure {
         }
     }
 
-    /// Adds a sample to a contender's series.
+    /// Adds a sample of a contender.
     pub fn add(&mut self, name: &str, value: f64) {
         match self.series.iter_mut().find(|(other, _)| other == name) {
             Some((_, samples)) => samples.0.push(value),
@@ -56,12 +56,12 @@ impl Measure {
         }
     }
 
-    /// Adds a time in milliseconds.
+    /// Adds a time, as milliseconds.
     pub fn add_time(&mut self, name: &str, time: Duration) {
         self.add(name, time.as_secs_f64() * 1e3);
     }
 
-    /// How many times better our median is than the others' (for a rate: higher).
+    /// By which factor our median is better than that of each other contender.
     pub fn ratios(&self) -> Vec<(String, f64)> {
         let Some((_, ours)) = self.series.iter().find(|(name, _)| name == OURS) else {
             return Vec::new();
@@ -82,20 +82,20 @@ impl Measure {
     }
 }
 
-/// Numbers of one kind, in order of measuring.
+/// Samples in the order of measuring.
 pub struct Samples(pub Vec<f64>);
 
 impl Samples {
-    /// The middle one.
+    /// The 0.5 quantile.
     pub fn median(&self) -> f64 {
         self.quantile(0.5)
     }
 
-    /// The value that this part of the samples does not exceed (nearest rank).
-    pub fn quantile(&self, part: f64) -> f64 {
+    /// The value that `fraction` of the samples do not exceed (nearest rank).
+    pub fn quantile(&self, fraction: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
-        let rank = (part * sorted.len() as f64).ceil() as usize;
+        let rank = (fraction * sorted.len() as f64).ceil() as usize;
         sorted
             .get(rank.saturating_sub(1))
             .copied()

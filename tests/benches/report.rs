@@ -1,4 +1,4 @@
-//! The table for people, the JSON for programs, the plots.
+//! The results as a table, as JSON and as plots.
 
 use crate::{measure::Measure, svg};
 use serde_json::json;
@@ -7,11 +7,11 @@ use std::{fmt::Write, fs, io, path::Path};
 /// Every measure of a run.
 #[derive(Default)]
 pub struct Report {
-    /// in order
+    /// In the order of measuring.
     pub measures: Vec<Measure>,
 }
 
-/// A measure as lines of text.
+/// The lines of the table for a measure.
 pub fn rows(measure: &Measure) -> String {
     let mut text = format!("\n{}\n", measure.title);
     let ratios = measure.ratios();

@@ -1,4 +1,4 @@
-//! One measure as a bar chart: a bar to the median, a whisker to p99.
+//! A measure as a bar chart: a bar to the median, a whisker to the 0.99 quantile.
 
 use crate::measure::Measure;
 use std::fmt::Write;
@@ -9,7 +9,7 @@ const RIGHT: f64 = 120.0;
 const ROW: f64 = 30.0;
 const COLOURS: [&str; 5] = ["#0072b2", "#d55e00", "#009e73", "#999999", "#cc79a7"];
 
-/// The whole SVG file.
+/// The SVG file.
 pub fn bars(measure: &Measure) -> String {
     let largest = measure
         .series

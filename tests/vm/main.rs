@@ -1,5 +1,5 @@
-//! Scenarios that this machine's kernel cannot run, in a virtual machine with Debian's cloud kernel.
-//! They check correctness only: nothing is measured under software emulation.
+//! Scenarios that this machine's kernel cannot run, in a virtual machine with Debian's cloud
+//! kernel. They check correctness only: nothing is measured under software emulation.
 
 mod initramfs;
 mod kernel;

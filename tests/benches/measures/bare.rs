@@ -1,4 +1,5 @@
-//! The kernel's own cost: the same links, addresses and routes by bare netlink requests, without any process.
+//! The cost of the kernel alone: the same links, addresses and routes by bare netlink requests,
+//! without a process.
 
 use linux_net::{NetNs, Netlink, Request, address, link, route};
 use std::{
@@ -6,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A bridge `cni0` with an address; its index.
+/// Creates the bridge `cni0` with an address; its index.
 pub fn bridge() -> u32 {
     let mut netlink = Netlink::open().expect("netlink");
     netlink
@@ -36,7 +37,7 @@ pub fn bridge() -> u32 {
     index
 }
 
-/// What an ADD must at least ask of the kernel.
+/// The requests that an ADD cannot do without.
 pub fn attach(bridge: u32, netns: &str, number: usize) -> Duration {
     let start = Instant::now();
     let ns = NetNs::open(Path::new(netns)).expect("namespace");
@@ -83,7 +84,7 @@ pub fn attach(bridge: u32, netns: &str, number: usize) -> Duration {
     start.elapsed()
 }
 
-/// What a DEL must at least ask of the kernel.
+/// The requests that a DEL cannot do without.
 pub fn detach(netns: &str) -> Duration {
     let start = Instant::now();
     let ns = NetNs::open(Path::new(netns)).expect("namespace");

@@ -1,19 +1,19 @@
-//! ADD and DEL of one pod: bridge -> host-local, and ours through flannel as well.
+//! ADD and DEL of one pod: bridge -> host-local, and flannel -> bridge -> host-local of ours.
 
 use super::bare;
 use crate::{
-    contender::{Contender, OURS, hosts, pods, turn},
+    contender::{Contender, OURS, hosts, pods, rotation},
     measure::{Measure, Unit},
 };
 use tests::Host;
 
-/// The configuration that everybody gets.
+/// The configuration of every contender.
 pub const BRIDGE: &str = r#"{"cniVersion":"1.0.0","name":"bench","type":"bridge","bridge":"cni0","isDefaultGateway":true,"hairpinMode":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.88.0.0/16"}]],"routes":[{"dst":"10.244.0.0/16"}]}}"#;
 const FLANNEL: &str = r#"{"cniVersion":"1.0.0","name":"cbr0","type":"flannel","delegate":{"hairpinMode":true,"isDefaultGateway":true}}"#;
 const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 
-/// A warm host: the bridge is there, a first pod came and went.
-fn warm(contender: &Contender, host: &Host, plugin: &str, config: &str) {
+/// Prepares a host: the bridge exists, a first pod was added and deleted.
+fn warm_up(contender: &Contender, host: &Host, plugin: &str, config: &str) {
     host.sh("ip netns add warm && mkdir -p /run/flannel");
     host.run(|| std::fs::write("/run/flannel/subnet.env", SUBNET_ENV))
         .expect("subnet.env");
@@ -43,14 +43,14 @@ pub fn plain(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
         FLANNEL,
     ));
     for (contender, host, _, plugin, config) in &runs {
-        warm(contender, host, plugin, config);
+        warm_up(contender, host, plugin, config);
     }
     let bare_host = Host::new("bare");
     let bridge = bare_host.run(bare::bridge);
     let bare_pods = pods(&bare_host, rounds);
     let paths: Vec<_> = runs.iter().map(|run| pods(&run.1, rounds)).collect();
     for round in 0..rounds {
-        for index in turn(round, runs.len()) {
+        for index in rotation(round, runs.len()) {
             let ((contender, host, name, plugin, config), paths) = (&runs[index], &paths[index]);
             let id = format!("c{round}");
             let time = |verb| {
@@ -75,7 +75,7 @@ pub fn plain(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     vec![add, del]
 }
 
-/// With masquerade, by each back end.
+/// With masquerade, for each back end.
 pub fn masquerade(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     ["iptables", "nftables"]
         .into_iter()
@@ -92,19 +92,19 @@ fn masquerade_by(backend: &str, contenders: &[Contender], rounds: usize) -> Vec<
         1,
     );
     let hosts = hosts(contenders);
-    // Go plugins before 1.6 ignore ipMasqBackend and use iptables; their numbers would be another thing's
+    // Go plugins before 1.6 ignore ipMasqBackend and use iptables
     let runs: Vec<_> = hosts
         .iter()
         .filter(|(contender, _)| {
-            backend == "iptables" || contender.knows("bridge", "ipMasqBackend")
+            backend == "iptables" || contender.supports("bridge", "ipMasqBackend")
         })
         .collect();
     for (contender, host) in &runs {
-        warm(contender, host, "bridge", &config);
+        warm_up(contender, host, "bridge", &config);
     }
     let paths: Vec<_> = runs.iter().map(|(_, host)| pods(host, rounds)).collect();
     for round in 0..rounds {
-        for index in turn(round, runs.len()) {
+        for index in rotation(round, runs.len()) {
             let ((contender, host), paths) = (runs[index], &paths[index]);
             let id = format!("c{round}");
             let time = |verb| {

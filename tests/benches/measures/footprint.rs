@@ -1,4 +1,4 @@
-//! What does not depend on the machine's speed: memory, processes, system calls, size on disk.
+//! Measures that do not depend on the machine's speed: memory, processes, system calls, size.
 
 use super::chain::BRIDGE;
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 use std::{fs, process::Command};
 use tests::Host;
 
-/// All of it.
+/// One ADD each, and the size on disk.
 pub fn run(contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
     let mut memory = Measure::new("peak memory of bridge, one ADD", Unit::Kb);
     let mut processes = Measure::new("processes of one ADD (bridge -> host-local)", Unit::Count);
@@ -28,7 +28,7 @@ pub fn run(contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
     vec![memory, processes, calls, size]
 }
 
-/// The plugin as the child of a program that is smaller than itself: its own peak is what counts.
+/// The peak memory of bridge in kB, as its parent sees it; the parent uses less.
 fn peak_memory(contender: &Contender, host: &Host, paths: &[String]) -> f64 {
     let mut peak = 0.0;
     for (number, path) in paths[..2].iter().enumerate() {
@@ -40,7 +40,7 @@ fn peak_memory(contender: &Contender, host: &Host, paths: &[String]) -> f64 {
         );
         host.run(|| wrapped.timed());
         let text = host.sh("tail -n 1 /run/memory");
-        // busybox counts pages of 4 kB as 16 kB
+        // busybox takes the kernel's kB for pages of 4 kB
         peak = text.trim().parse::<f64>().expect("a number") / 4.0;
     }
     peak
@@ -79,7 +79,7 @@ fn wrap(call: Call, program: &str, arguments: &[&str]) -> Call {
     }
 }
 
-/// The files of bridge, host-local, portmap, loopback and what else ours replaces, each file once.
+/// Size of the plugins that ours replaces, in kB; links count once.
 fn on_disk(contender: &Contender) -> f64 {
     let mut files: Vec<_> = tests::binaries::PLUGINS
         .iter()

@@ -1,7 +1,7 @@
-//! host-local against a store that holds many reservations already.
+//! host-local with a store of many reservations.
 
 use crate::{
-    contender::{Contender, hosts, turn},
+    contender::{Contender, hosts, rotation},
     measure::{Measure, Unit},
 };
 use std::{fs, path::Path};
@@ -10,7 +10,7 @@ use tests::Host;
 const SIZES: &[usize] = &[0, 250, 10_000, 60_000];
 const CONFIG: &str = r#"{"cniVersion":"1.0.0","name":"bench","type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.0.0.0/8"}]]}}"#;
 
-/// ADD and DEL for each size.
+/// ADD and DEL for each size of the store.
 pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     SIZES
         .iter()
@@ -24,7 +24,7 @@ fn with_reservations(size: usize, contenders: &[Contender], rounds: usize) -> Ve
     let hosts = hosts(contenders);
     for (contender, host) in &hosts {
         fill(host, size);
-        // the first call may read the store once; both sides get it for nothing
+        // the first call may build an index: it is not measured
         for verb in ["ADD", "DEL"] {
             host.run(|| {
                 contender
@@ -39,7 +39,7 @@ fn with_reservations(size: usize, contenders: &[Contender], rounds: usize) -> Ve
         rounds.min(20)
     };
     for round in 0..rounds {
-        for index in turn(round, hosts.len()) {
+        for index in rotation(round, hosts.len()) {
             let (contender, host) = &hosts[index];
             let id = format!("c{round}");
             let time = |verb| {

@@ -1,4 +1,4 @@
-//! What is measured, one idea a file.
+//! The measures.
 
 mod bare;
 mod chain;
@@ -12,7 +12,7 @@ use crate::{contender::Contender, measure::Measure};
 
 type Run = fn(&[Contender], usize) -> Vec<Measure>;
 
-/// Name (for `bench NAME`) and what runs.
+/// The name (for `ONLY=NAME`) and the function of each group of measures.
 pub const ALL: &[(&str, Run)] = &[
     ("startup", startup::run),
     ("chain", chain::plain),

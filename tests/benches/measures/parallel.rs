@@ -44,7 +44,7 @@ fn rate(contender: &Contender, host: &Host, verb: &str, paths: &[String]) -> f64
     })
 }
 
-/// How many namespaces a second `f` gets done, called from that many threads on the host.
+/// Namespaces per second when [`AT_ONCE`] threads on the host call `f`.
 fn at_once(host: &Host, paths: &[String], f: impl Fn(&str, usize) -> Duration + Sync) -> f64 {
     let next = AtomicUsize::new(0);
     let start = Instant::now();

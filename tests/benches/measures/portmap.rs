@@ -1,22 +1,24 @@
 //! portmap with 0, 1 and 10 ports, on a node with 0 and 500 pods that have a port.
 
 use crate::{
-    contender::{Contender, hosts, turn},
+    contender::{Contender, hosts, rotation},
     measure::{Measure, Unit},
 };
 use tests::Host;
 
-/// ADD and DEL for each; iptables, which every contender has, and nftables where it is known.
+/// ADD and DEL with iptables, and with nftables for contenders that support it.
 pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     let mut measures = Vec::new();
     for backend in ["iptables", "nftables"] {
-        let able: Vec<_> = contenders
+        let capable: Vec<_> = contenders
             .iter()
-            .filter(|contender| backend == "iptables" || contender.knows("portmap", "cni_hostport"))
+            .filter(|contender| {
+                backend == "iptables" || contender.supports("portmap", "cni_hostport")
+            })
             .cloned()
             .collect();
         for others in [0, 500] {
-            let hosts = hosts(&able);
+            let hosts = hosts(&capable);
             for (contender, host) in &hosts {
                 populate(contender, host, backend, others);
             }
@@ -39,7 +41,7 @@ fn one(
     let mut add = Measure::new(format!("portmap ADD, {with}"), Unit::Ms);
     let mut del = Measure::new(format!("portmap DEL, {with}"), Unit::Ms);
     for round in 0..rounds {
-        for index in turn(round, hosts.len()) {
+        for index in rotation(round, hosts.len()) {
             let (contender, host) = &hosts[index];
             let config = config(backend, 60_000 + round, 30_000, ports);
             let time = |verb| {
@@ -62,7 +64,7 @@ fn one(
     vec![add, del]
 }
 
-/// Pods that have one port each. The Go plugin makes its own rules, one process after the other.
+/// Adds `others` pods with one port each.
 fn populate(contender: &Contender, host: &Host, backend: &str, others: usize) {
     host.sh("ip netns add pod && ip link add cni0 type bridge && ip addr add 10.88.0.1/16 dev cni0 && ip link set cni0 up");
     for number in 0..others {
@@ -81,7 +83,7 @@ fn populate(contender: &Contender, host: &Host, backend: &str, others: usize) {
     }
 }
 
-/// portmap's stdin for a pod with `ports` ports from `first` on.
+/// The configuration of portmap for a pod with `ports` ports from `first` on.
 fn config(backend: &str, number: usize, first: usize, ports: usize) -> String {
     let mappings: Vec<_> = (0..ports)
         .map(|port| {

@@ -1,16 +1,16 @@
-//! How long a plugin takes to say its versions: process start and end.
+//! Start-up: the time of VERSION.
 
 use crate::{
-    contender::{Call, Contender, hosts, turn},
+    contender::{Call, Contender, hosts, rotation},
     measure::{Measure, Unit},
 };
 
-/// VERSION of bridge, and the smallest static program's start for comparison.
+/// VERSION of bridge, and the start of a small static program for comparison.
 pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     let mut measure = Measure::new("start-up: VERSION of bridge", Unit::Ms);
     let hosts = hosts(contenders);
     for round in 0..rounds * 5 {
-        for index in turn(round, hosts.len()) {
+        for index in rotation(round, hosts.len()) {
             let (contender, host) = &hosts[index];
             let call = contender.call("VERSION", "bridge", "", "", "");
             measure.add_time(&contender.name, host.run(|| call.timed()));

@@ -5,7 +5,8 @@ use proc_macro::{TokenStream, TokenTree};
 /// Registers a function without arguments as a case named `area/function_name`; the area is the
 /// first module below the crate's root, or the crate where there is none.
 ///
-/// With `#[scenario(unless = f)]` the case is skipped when `f() -> Option<String>` returns a reason.
+/// With `#[scenario(unless = f)]` the case is skipped when `f() -> Option<String>` returns a
+/// reason.
 #[proc_macro_attribute]
 pub fn scenario(arguments: TokenStream, item: TokenStream) -> TokenStream {
     register("scenario", &arguments, item)

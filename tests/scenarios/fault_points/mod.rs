@@ -1,5 +1,5 @@
-//! Fault injection at every step of ADD. After a kill, DEL alone or GC alone restores the node. After
-//! an error of a system call, ADD succeeds without it, or fails and undoes what it did.
+//! Fault injection at every step of ADD. After a kill, DEL alone or GC alone restores the node.
+//! After an error of a system call, ADD succeeds without it, or fails and undoes what it did.
 //!
 //! A step is a system call that can change something outside of the process; strace injects the
 //! fault. A kill between two steps has the effect of a kill at the second.

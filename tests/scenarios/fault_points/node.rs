@@ -133,8 +133,8 @@ impl Node {
         }
     }
 
-    /// Creates the namespace of the pod `dies` and calls ADD of the plugins before `plugin`; the last
-    /// result.
+    /// Creates the namespace of the pod `dies` and calls ADD of the plugins before `plugin`; the
+    /// last result.
     pub fn add_before(&self, plugin: &str) -> Option<Value> {
         self.host.sh("ip netns add dies");
         let earlier = self

@@ -1,4 +1,5 @@
-//! A system call of ADD that fails with EIO: ADD succeeds without it, or fails and undoes what it did.
+//! A system call of ADD that fails with EIO: ADD succeeds without it, or fails and undoes what it
+//! did.
 
 use super::{
     CHAINED, IPTABLES, NFTABLES, Step, cannot_trace,

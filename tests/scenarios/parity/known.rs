@@ -172,7 +172,8 @@ const KNOWN: &[Known] = &[
         "fd00:88:1::2/128",
         "10.88.1.2/32",
     ),
-    // upstream has renamed the comment of the rules that both policies need; the target selects them
+    // upstream has renamed the comment of the rules that both policies need; the target selects
+    // them
     older(
         "host's iptables",
         "FORWARD -m comment --comment \"CNI firewall plugin rules (ingressPolicy: same-bridge)",

@@ -1,6 +1,6 @@
 //! Our plugins compared with Debian's Go plugins (containernetworking 1.1.1), step by step: stdout,
-//! the state of the pod and of the host, error messages. A step that differs is listed in [`known`],
-//! under a heading of `docs/differences.md`.
+//! the state of the pod and of the host, error messages. A step that differs is listed in
+//! [`known`], under a heading of `docs/differences.md`.
 
 mod known;
 mod lifecycle;

@@ -1,5 +1,5 @@
-//! A look at the wire. tcpdump gives up root before it captures, which a sandbox with a single user cannot do; so the frame
-//! is taken here, and tcpdump reads it as a file.
+//! Packet capture. tcpdump drops root before it captures, which fails in a sandbox with a single
+//! user; so this captures the frame, and tcpdump decodes it from a file.
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, socket};
 use std::{
@@ -8,11 +8,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// Every frame of the calling thread's network namespace from now on.
+/// A packet socket that receives every frame of a network namespace.
 pub struct Capture(OwnedFd);
 
 impl Capture {
-    /// Starts it.
+    /// Starts capturing in the calling thread's network namespace.
     pub fn open() -> Capture {
         let socket = socket(
             AddressFamily::Packet,
@@ -23,7 +23,7 @@ impl Capture {
         Capture(socket.expect("packet socket"))
     }
 
-    /// The first waiting frame that is wanted.
+    /// The first captured frame that `wanted` accepts.
     pub fn first(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let mut frame = vec![0; 65536];
         while let Ok(length) = recv(self.0.as_raw_fd(), &mut frame, MsgFlags::empty()) {
@@ -36,11 +36,11 @@ impl Capture {
     }
 }
 
-/// What tcpdump says of an Ethernet frame that carries vxlan.
+/// An Ethernet frame with vxlan inside, as tcpdump prints it.
 pub fn described(frame: &[u8]) -> String {
     let length = (frame.len() as u32).to_le_bytes();
     let mut file = Vec::new();
-    // libpcap's file header (magic, 2.4, snap length, Ethernet) and one packet's (no time, captured and real length)
+    // libpcap's file header (magic, version 2.4, snap length, Ethernet) and the packet's time
     for field in [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1, 0, 0] {
         file.extend_from_slice(&u32::to_le_bytes(field));
     }

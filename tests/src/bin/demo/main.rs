@@ -1,40 +1,40 @@
-//! `make demo`: three hosts in network namespaces, one flanneld on each, two pods on each host; what an operator would
-//! look at; everybody talks to everybody; then all of it is taken away again and shown to be gone.
+//! `make demo`: three hosts in network namespaces with a flanneld and two pods each. Prints their
+//! state, checks the traffic between all pods, removes everything, and checks that nothing is left.
 
 mod capture;
-mod keep;
-mod look;
-mod say;
-mod stage;
-mod talk;
+mod cluster;
+mod detach;
+mod inspect;
+mod print;
 mod teardown;
+mod traffic;
 
-use say::{section, step};
-use stage::Stage;
+use cluster::Cluster;
+use print::{section, step};
 use std::time::Instant;
 
 fn main() {
-    keep::detach_if_asked();
+    detach::detach_if_requested();
     tests::sandbox::enter();
     let start = Instant::now();
 
     section("three hosts on a private underlay, a flanneld on each");
-    let mut stage = Stage::build();
+    let mut cluster = Cluster::build();
     section("two pods on each host, attached by executing the suite as a runtime does");
-    stage.attach_pods();
-    look::around(&stage);
+    cluster.attach_pods();
+    inspect::hosts(&cluster);
     section("every pod talks to every other");
-    talk::pings(&stage);
-    talk::tcp(&stage);
-    talk::host_port(&stage);
-    talk::encapsulated(&stage);
-    if keep::asked() {
-        keep::stay(&stage);
+    traffic::pings(&cluster);
+    traffic::tcp(&cluster);
+    traffic::host_port(&cluster);
+    traffic::encapsulated(&cluster);
+    if detach::requested() {
+        detach::stay(&cluster);
     }
     section("all of it is taken away again");
-    teardown::pods(&mut stage);
-    teardown::daemons(&mut stage);
-    teardown::cleanup(&stage);
+    teardown::pods(&mut cluster);
+    teardown::daemons(&mut cluster);
+    teardown::cleanup(&cluster);
     step(&format!(
         "done in {:.1} s: nothing of it is left on this machine",
         start.elapsed().as_secs_f32()

@@ -1,16 +1,16 @@
-//! The way back: pods, daemons, what is left on the hosts.
+//! Removal of pods, daemons, and of what they leave on the hosts.
 
 use crate::{
-    say::{show, step},
-    stage::{CNITOOL, Stage},
+    cluster::{CNITOOL, Cluster},
+    print::{show, step},
 };
 use nix::sys::signal::Signal;
 use std::time::Duration;
 
-/// Deletes every pod; reservations, veths and port rules are gone.
-pub fn pods(stage: &mut Stage) {
-    for pod in std::mem::take(&mut stage.pods) {
-        let host = &stage.underlay.hosts[pod.host];
+/// Deletes every pod; asserts that no reservation, veth or port rule is left.
+pub fn pods(cluster: &mut Cluster) {
+    for pod in std::mem::take(&mut cluster.pods) {
+        let host = &cluster.underlay.hosts[pod.host];
         let ports = format!(
             r#"{{"portMappings":[{{"hostPort":{},"containerPort":80,"protocol":"tcp"}}]}}"#,
             pod.host_port
@@ -21,7 +21,7 @@ pub fn pods(stage: &mut Stage) {
         ));
         host.sh(&format!("ip netns del {}", pod.name));
     }
-    for host in &stage.underlay.hosts {
+    for host in &cluster.underlay.hosts {
         let reservations = host.sh("cd /var/lib/cni/networks/cbr0 && ls | grep -e '^[0-9].*\\.' -e : | grep -v -e ^lock -e ^last_ || true");
         assert_eq!(reservations, "", "{}: reservations left", host.name);
         let ports = host.sh("ip -o link show master cni0");
@@ -35,16 +35,16 @@ pub fn pods(stage: &mut Stage) {
         assert_eq!(elements, None, "{}: map elements left:\n{rules}", host.name);
     }
     step("pods deleted: no reservation, no veth, no port rule is left on any host");
-    show(&stage.underlay.hosts[0], "ls /var/lib/cni/networks/cbr0");
-    show(&stage.underlay.hosts[0], "bridge link");
+    show(&cluster.underlay.hosts[0], "ls /var/lib/cni/networks/cbr0");
+    show(&cluster.underlay.hosts[0], "bridge link");
 }
 
-/// SIGTERM; each ends by itself within a second.
-pub fn daemons(stage: &mut Stage) {
-    for daemon in &stage.daemons {
+/// Stops the daemons by SIGTERM.
+pub fn daemons(cluster: &mut Cluster) {
+    for daemon in &cluster.daemons {
         daemon.signal(Signal::SIGTERM);
     }
-    for mut daemon in stage.daemons.drain(..) {
+    for mut daemon in cluster.daemons.drain(..) {
         let status = daemon.wait(Duration::from_secs(2));
         assert!(
             status.success(),
@@ -53,13 +53,13 @@ pub fn daemons(stage: &mut Stage) {
         );
     }
     step("flanneld stopped on every host (SIGTERM); the data path stays as it is");
-    show(&stage.underlay.hosts[0], "ip -brief link");
+    show(&cluster.underlay.hosts[0], "ip -brief link");
 }
 
-/// `flanneld cleanup`: nothing of ours is left.
-pub fn cleanup(stage: &Stage) {
-    show(&stage.underlay.hosts[0], "/opt/bin/flanneld cleanup 2>&1");
-    for host in &stage.underlay.hosts {
+/// Runs `flanneld cleanup`; asserts that no link, rule, route or file is left.
+pub fn cleanup(cluster: &Cluster) {
+    show(&cluster.underlay.hosts[0], "/opt/bin/flanneld cleanup 2>&1");
+    for host in &cluster.underlay.hosts {
         host.sh("/opt/bin/flanneld cleanup");
         let links = host.sh("ip -o link | cut -d: -f2 | cut -d@ -f1 | tr -d ' ' | sort | xargs");
         assert_eq!(links, "eth0 lo\n", "{}: links left", host.name);

@@ -1,9 +1,9 @@
-//! Traffic: pings, TCP, a host port, and a look at the underlay.
+//! Traffic between pods: pings, TCP, host ports, and a packet on the underlay.
 
 use crate::{
     capture::{self, Capture},
-    say::step,
-    stage::{Attached, Stage},
+    cluster::{Attached, Cluster},
+    print::step,
 };
 use std::{
     io::{Read, Write},
@@ -13,24 +13,25 @@ use std::{
 };
 use tests::underlay;
 
-const LIMIT: Duration = Duration::from_secs(3);
+const TIMEOUT: Duration = Duration::from_secs(3);
 
-fn pairs(stage: &Stage) -> impl Iterator<Item = (&Attached, &Attached)> {
-    let others = move |from| stage.pods.iter().map(move |to| (from, to));
-    stage
+fn pairs(cluster: &Cluster) -> impl Iterator<Item = (&Attached, &Attached)> {
+    let others = move |from| cluster.pods.iter().map(move |to| (from, to));
+    cluster
         .pods
         .iter()
         .flat_map(others)
         .filter(|(from, to)| from.name != to.name)
 }
 
-/// Every pair in both families: ttl 64 on the same host, 62 across (each host's routing takes one).
-pub fn pings(stage: &Stage) {
+/// Pings between every pair of pods in both families: ttl 64 on the same host, 62 across hosts,
+/// because each of them routes.
+pub fn pings(cluster: &Cluster) {
     let (mut near, mut far) = (0, 0);
-    for (from, to) in pairs(stage) {
+    for (from, to) in pairs(cluster) {
         let ttl = if from.host == to.host { 64 } else { 62 };
         for ip in [&to.ip, &to.ip6] {
-            let answer = stage.pod(from).sh(&format!("ping -n -c1 -W3 {ip}"));
+            let answer = cluster.pod(from).sh(&format!("ping -n -c1 -W3 {ip}"));
             assert!(
                 answer.contains(&format!("ttl={ttl} ")),
                 "{} -> {ip}: expected ttl {ttl}:\n{answer}",
@@ -44,50 +45,40 @@ pub fn pings(stage: &Stage) {
     ));
 }
 
-/// Every pair over TCP; each pod serves its own name on port 80.
-pub fn tcp(stage: &Stage) {
-    for pod in &stage.pods {
+/// TCP between every pair of pods; each serves its name on port 80.
+pub fn tcp(cluster: &Cluster) {
+    for pod in &cluster.pods {
         let name = pod.name.clone();
-        let listener = stage
+        let listener = cluster
             .pod(pod)
             .run(|| TcpListener::bind("[::]:80").expect("listen in the pod"));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                // a client that goes away early is its own affair
+                // the client may have closed the connection
                 let _ = { stream }.write_all(name.as_bytes());
             }
         });
     }
     let mut count = 0;
-    for (from, to) in pairs(stage) {
+    for (from, to) in pairs(cluster) {
         for address in [format!("{}:80", to.ip), format!("[{}]:80", to.ip6)] {
-            assert_eq!(
-                fetch(stage, from, &address),
-                to.name,
-                "{} -> {address}",
-                from.name
-            );
+            assert_serves(cluster, from, to, &address);
             count += 1;
         }
     }
     step(&format!("TCP: {count} of {count} pod to pod"));
 }
 
-/// Every pod to every pod of another host through that host's port.
-pub fn host_port(stage: &Stage) {
+/// TCP from every pod to the host port of every pod on another host.
+pub fn host_port(cluster: &Cluster) {
     let mut count = 0;
-    for (from, to) in pairs(stage).filter(|(from, to)| from.host != to.host) {
+    for (from, to) in pairs(cluster).filter(|(from, to)| from.host != to.host) {
         let node = to.host + 1;
         for address in [
             format!("{}:{}", underlay::ip(node), to.host_port),
             format!("[{}]:{}", underlay::ip6(node), to.host_port),
         ] {
-            assert_eq!(
-                fetch(stage, from, &address),
-                to.name,
-                "{} -> {address}",
-                from.name
-            );
+            assert_serves(cluster, from, to, &address);
             count += 1;
         }
     }
@@ -96,12 +87,18 @@ pub fn host_port(stage: &Stage) {
     ));
 }
 
-fn fetch(stage: &Stage, from: &Attached, address: &str) -> String {
+/// Asserts that the pod `to` answers at `address`.
+fn assert_serves(cluster: &Cluster, from: &Attached, to: &Attached, address: &str) {
+    let name = fetch(cluster, from, address);
+    assert_eq!(name, to.name, "{} -> {address}", from.name);
+}
+
+fn fetch(cluster: &Cluster, from: &Attached, address: &str) -> String {
     let target: SocketAddr = address.parse().expect("address");
-    stage.pod(from).run(|| {
-        let mut stream = TcpStream::connect_timeout(&target, LIMIT)
+    cluster.pod(from).run(|| {
+        let mut stream = TcpStream::connect_timeout(&target, TIMEOUT)
             .unwrap_or_else(|error| panic!("{} -> {target}: {error}", from.name));
-        stream.set_read_timeout(Some(LIMIT)).expect("timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("timeout");
         let mut text = String::new();
         stream
             .read_to_string(&mut text)
@@ -110,13 +107,13 @@ fn fetch(stage: &Stage, from: &Attached, address: &str) -> String {
     })
 }
 
-/// Shows a packet between two hosts' pods on the underlay.
-pub fn encapsulated(stage: &Stage) {
-    let (from, to) = pairs(stage)
+/// Prints a packet between two pods of different hosts as it is on the underlay.
+pub fn encapsulated(cluster: &Cluster) {
+    let (from, to) = pairs(cluster)
         .find(|(from, to)| from.host != to.host)
         .expect("two hosts");
-    let capture = stage.underlay.switch.run(Capture::open);
-    stage.pod(from).sh(&format!("ping -n -c1 -W3 {}", to.ip));
+    let capture = cluster.underlay.switch.run(Capture::open);
+    cluster.pod(from).sh(&format!("ping -n -c1 -W3 {}", to.ip));
     let frame = capture
         .first(is_encapsulated_ping)
         .expect("the ping on the underlay");
@@ -131,7 +128,7 @@ pub fn encapsulated(stage: &Stage) {
     }
 }
 
-/// Ethernet, IPv4 without options, UDP to vxlan's port, vxlan, Ethernet, IPv4 with ICMP inside.
+/// Ethernet, IPv4 without options, UDP to port 8472, vxlan, Ethernet, IPv4 with ICMP.
 fn is_encapsulated_ping(frame: &[u8]) -> bool {
     frame.get(36..38) == Some(&8472u16.to_be_bytes())
         && frame.get(12..14) == Some(&[8, 0])

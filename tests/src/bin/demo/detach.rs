@@ -1,8 +1,8 @@
-//! `make demo KEEP=1`: the stage stays up in the background, with a way in and a way to stop it.
+//! `make demo KEEP=1`: the cluster stays up in the background until it is stopped.
 
 use crate::{
-    say::{section, step},
-    stage::{CNITOOL, Stage},
+    cluster::{CNITOOL, Cluster},
+    print::{section, step},
 };
 use std::{
     env, fs,
@@ -15,17 +15,18 @@ use std::{
 };
 
 const READY: &str = "POD_NETWORK_DEMO_READY";
-/// The line by which the demo in the background tells that all is up.
+/// The line that the demo in the background prints when the cluster is up.
 const UP: &str = "-- up --";
 
-/// True if the stage is to stay.
-pub fn asked() -> bool {
+/// True if `$KEEP` asks for the cluster to stay up.
+pub fn requested() -> bool {
     env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0")
 }
 
-/// With KEEP: starts the demo in the background, passes on what it prints until it is ready, prints the ways in, and ends.
-pub fn detach_if_asked() {
-    if !asked() || env::var_os(READY).is_some() {
+/// With `$KEEP`, starts the demo in the background, prints its output until the cluster is up, then
+/// how to enter and stop it, and exits.
+pub fn detach_if_requested() {
+    if !requested() || env::var_os(READY).is_some() {
         return;
     }
     let (output, input) = std::io::pipe().expect("pipe");
@@ -40,7 +41,7 @@ pub fn detach_if_asked() {
     for line in BufReader::new(output).lines() {
         match line.expect("the demo's output") {
             line if line == UP => {
-                print_ways_in(child.id());
+                print_usage(child.id());
                 exit(0);
             }
             line => println!("{line}"),
@@ -50,10 +51,10 @@ pub fn detach_if_asked() {
     exit(status.code().unwrap_or(1));
 }
 
-fn print_ways_in(sandbox: u32) {
+fn print_usage(sandbox: u32) {
     let inside = fs::read_to_string(format!("/proc/{sandbox}/task/{sandbox}/children"))
         .expect("the sandbox's process");
-    let script = way_in_script();
+    let script = script_path();
     let text = format!(
         "#!/bin/sh\n# enter HOST [COMMAND...]: a shell on a host of the demo\nhost=${{1:?host1, host2 or host3}}; shift\n\
          [ $# -gt 0 ] || set -- sh\n\
@@ -61,7 +62,7 @@ fn print_ways_in(sandbox: u32) {
          nsenter --net=/run/hosts/$host.net --mount=/run/hosts/$host.mnt -- \"$@\"\n",
         inside.trim()
     );
-    fs::write(&script, text).expect("write the way in");
+    fs::write(&script, text).expect("write the script");
     Command::new("chmod")
         .arg("+x")
         .arg(&script)
@@ -77,15 +78,15 @@ fn print_ways_in(sandbox: u32) {
     step(&format!("stop it all:      kill {sandbox}"));
 }
 
-fn way_in_script() -> PathBuf {
+fn script_path() -> PathBuf {
     let target = tests::binaries::folder();
     target.parent().unwrap_or(&target).join("enter")
 }
 
-/// Inside: makes the hosts enterable, says so by that line, and waits to be ended.
-pub fn stay(stage: &Stage) -> ! {
+/// Mounts the namespaces of the hosts for the script, prints [`UP`], and waits until it is killed.
+pub fn stay(cluster: &Cluster) -> ! {
     fs::create_dir_all("/run/hosts").expect("/run/hosts");
-    for host in &stage.underlay.hosts {
+    for host in &cluster.underlay.hosts {
         for (kind, fd) in [
             ("net", host.net_fd().as_fd()),
             ("mnt", host.mnt_fd().as_fd()),

@@ -1,11 +1,11 @@
-//! What an operator would ask each host, in the system's own tools.
+//! The state of each host, as the system's tools print it.
 
 use crate::{
-    say::{section, show},
-    stage::Stage,
+    cluster::Cluster,
+    print::{section, show},
 };
 
-const QUESTIONS: &[&str] = &[
+const COMMANDS: &[&str] = &[
     "cat /run/flannel/subnet.env",
     "ip -brief address",
     "ip -d link show flannel.1",
@@ -18,14 +18,14 @@ const QUESTIONS: &[&str] = &[
     "cat /var/lib/cni/networks/cbr0/last_reserved_ip.0; echo",
 ];
 
-/// Shows it for each host; the packet filter once, since it is long.
-pub fn around(stage: &Stage) {
-    for host in &stage.underlay.hosts {
+/// Prints the state of each host, and the packet filter of one.
+pub fn hosts(cluster: &Cluster) {
+    for host in &cluster.underlay.hosts {
         section(&format!("{}, as its operator sees it", host.name));
-        for question in QUESTIONS {
-            show(host, question);
+        for command in COMMANDS {
+            show(host, command);
         }
     }
     section("the packet filter, on one of them");
-    show(&stage.underlay.hosts[0], "nft list ruleset");
+    show(&cluster.underlay.hosts[0], "nft list ruleset");
 }

@@ -1,14 +1,25 @@
-//! The stage: underlay, hosts, daemons, pods.
+//! The cluster of the demo: underlay, hosts, daemons and pods.
 
-use crate::say::step;
-use std::{fs, process::Command, time::Duration};
-use tests::{Host, Pod, Process, Underlay, binaries, process::eventually, underlay};
+use crate::print::step;
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    os::unix::fs::symlink,
+    process::Command,
+    time::Duration,
+};
+use tests::{
+    Host, Pod, Process, Underlay,
+    binaries::{self, BIN},
+    process::eventually,
+    underlay,
+};
 
-/// Hosts, pods per host.
-pub const HOSTS: usize = 3;
-const PODS: usize = 2;
-/// What the lease server hands out.
-pub const NET_CONF: &str = r#"{
+const HOSTS: usize = 3;
+const PODS_PER_HOST: usize = 2;
+/// The network configuration that the lease server serves.
+const NET_CONF: &str = r#"{
   "Network": "10.244.0.0/16",
   "IPv6Network": "fd00:10:244::/48",
   "EnableIPv6": true,
@@ -17,39 +28,39 @@ pub const NET_CONF: &str = r#"{
 }
 "#;
 const CONF_LIST: &str = include_str!("../../../../cni-conf/net.d/10-flannel.conflist");
-/// The port of the embedded lease store.
+/// The port of the lease server.
 const LEASE_PORT: u16 = 8888;
-/// How `cnitool` is called on a host.
+/// `cnitool` with its environment on a host.
 pub const CNITOOL: &str = "CNI_PATH=/opt/cni/bin NETCONFPATH=/opt/cni/net.d /opt/bin/cnitool";
 
-/// A pod that runs.
+/// A pod that is attached to the network.
 #[derive(Clone)]
 pub struct Attached {
-    /// index of its host
+    /// Index of the host.
     pub host: usize,
-    /// its namespace's name
+    /// Name of the namespace.
     pub name: String,
-    /// its address
+    /// IPv4 address.
     pub ip: String,
-    /// its IPv6 address
+    /// IPv6 address.
     pub ip6: String,
-    /// the host's port that leads to its port 80
+    /// Port of the host that portmap maps to port 80 of the pod.
     pub host_port: u16,
 }
 
-/// Everything that is up.
-pub struct Stage {
-    /// the private network
+/// Hosts with daemons and pods.
+pub struct Cluster {
+    /// The network between the hosts.
     pub underlay: Underlay,
-    /// a flanneld for each host, in the same order
+    /// The flanneld of each host, in the same order.
     pub daemons: Vec<Process>,
-    /// every pod
+    /// The pods of all hosts.
     pub pods: Vec<Attached>,
 }
 
-impl Stage {
+impl Cluster {
     /// Hosts with the suite installed and flanneld ready.
-    pub fn build() -> Stage {
+    pub fn build() -> Cluster {
         let underlay = Underlay::new(HOSTS);
         for (number, host) in (1..).zip(&underlay.hosts) {
             install(host);
@@ -60,15 +71,15 @@ impl Stage {
                 underlay::ip6(number)
             ));
         }
-        let mut stage = Stage {
+        let mut cluster = Cluster {
             underlay,
             daemons: Vec::new(),
             pods: Vec::new(),
         };
         for number in 1..=HOSTS {
-            stage.start_daemon(number);
+            cluster.start_daemon(number);
         }
-        stage
+        cluster
     }
 
     fn start_daemon(&mut self, number: usize) {
@@ -112,7 +123,7 @@ impl Stage {
     pub fn attach_pods(&mut self) {
         let mut pods = Vec::new();
         for (index, host) in self.underlay.hosts.iter().enumerate() {
-            for number in 1..=PODS {
+            for number in 1..=PODS_PER_HOST {
                 pods.push(attach(host, index, number));
             }
         }
@@ -129,25 +140,19 @@ impl Stage {
 }
 
 fn install(host: &Host) {
+    host.write("/opt/cni/net.d/10-flannel.conflist", CONF_LIST);
+    host.write("/opt/flannel/net-conf.json", NET_CONF);
     host.run(|| {
-        binaries::install_suite("/opt/cni/bin".as_ref());
+        binaries::install_suite(BIN.as_ref());
         fs::create_dir_all("/opt/bin")?;
-        for name in ["cnitool", "flanneld"] {
-            std::os::unix::fs::symlink(binaries::program(name), format!("/opt/bin/{name}"))?;
-        }
-        fs::create_dir_all("/opt/cni/net.d")?;
-        fs::write("/opt/cni/net.d/10-flannel.conflist", CONF_LIST)?;
-        fs::create_dir_all("/opt/flannel")?;
-        fs::write("/opt/flannel/net-conf.json", NET_CONF)
+        ["cnitool", "flanneld"]
+            .into_iter()
+            .try_for_each(|name| symlink(binaries::program(name), format!("/opt/bin/{name}")))
     })
     .expect("install");
 }
 
 fn ready(host: &Host) -> bool {
-    use std::{
-        io::{Read, Write},
-        net::TcpStream,
-    };
     host.run(|| {
         let mut answer = String::new();
         TcpStream::connect("127.0.0.1:8081")
@@ -174,9 +179,9 @@ fn attach(host: &Host, index: usize, number: usize) -> Attached {
         pod.path()
     ));
     let result: serde_json::Value = serde_json::from_str(&result).expect("cnitool prints a result");
-    let address = |six: bool| {
+    let address = |v6: bool| {
         let ips = result["ips"].as_array().expect("ips");
-        let of_family = |ip: &&str| ip.contains(':') == six;
+        let of_family = |ip: &&str| ip.contains(':') == v6;
         let cidr = ips
             .iter()
             .filter_map(|ip| ip["address"].as_str())

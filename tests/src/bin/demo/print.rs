@@ -1,4 +1,4 @@
-//! What the demo prints: sections, steps, and commands with what they answered.
+//! The output of the demo: sections, steps, and commands with their output.
 
 use std::io::{IsTerminal, stdout};
 use tests::Host;
@@ -11,17 +11,17 @@ fn bold(text: &str) -> String {
     }
 }
 
-/// A headline.
+/// Prints a heading.
 pub fn section(text: &str) {
     println!("\n{}", bold(&format!("== {text}")));
 }
 
-/// Something that was done or found to be so.
+/// Prints a finished step.
 pub fn step(text: &str) {
     println!("{} {text}", bold("*"));
 }
 
-/// Runs a command on a host as an operator would type it, and shows both; its output.
+/// Runs a command on a host; prints the command and its output, and returns the output.
 #[track_caller]
 pub fn show(host: &Host, command: &str) -> String {
     let output = host.sh(command);
