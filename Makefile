@@ -1,7 +1,11 @@
-# make demo: build, and watch three hosts get a pod network      make test: everything that is tested
-# make install / uninstall: put the suite and flanneld on this machine (DESTDIR, PREFIX, CNI_BIN_DIR, CNI_CONF_DIR)
-# make bench: ours beside the Go plugins and the kernel's own cost      make lint: format, clippy and style, as CI runs them
-# make deny: licences, duplicate versions and sources of what we link (needs cargo-deny)
+# make build      the suite, cnitool and flanneld, into target/bin
+# make test       unit tests, scenarios, real runtimes, virtual machine
+# make lint       format, clippy and style, as CI runs them
+# make deny       licences, duplicate versions and sources of what we link (needs cargo-deny)
+# make demo       three hosts with a pod network; KEEP=1 leaves them up
+# make bench      our plugins, the Go plugins and the kernel's own cost; ONLY=name, ROUNDS=n, PEERS=folder
+# make install    the suite and flanneld on this machine (DESTDIR, PREFIX, CNI_BIN_DIR, CNI_CONF_DIR)
+# make uninstall  what install put there
 
 PREFIX ?= /usr/local
 CNI_BIN_DIR ?= /opt/cni/bin
@@ -10,20 +14,20 @@ UNIT_DIR ?= /etc/systemd/system
 CARGO ?= cargo
 KEEP ?=
 
-# where each name of the suite points to; `make install` links them all to the one file
+# the plugin types of the suite: `make install` links each to the one file
 PLUGINS := $(shell cat plugins/suite/names)
 
 host := $(shell rustc -vV | sed -n 's/^host: //p')
 musl := $(subst -gnu,-musl,$(host))
-# plugins are static: on musl where its standard library is installed, else on glibc's static libraries
+# plugins are static: with musl where its standard library is installed, else with glibc
 target := $(if $(wildcard $(shell rustc --print target-libdir --target $(musl))),$(musl),$(host))
 static := CARGO_TARGET_$(shell echo $(target) | tr a-z- A-Z_)_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
-# what `flannel` says of itself
+# part of the version that `flannel` prints
 export GIT_COMMIT := $(shell git rev-parse --short=8 HEAD 2>/dev/null || echo unknown)
 bin := target/bin
 cargo_release := $(CARGO) build --release --locked --target
 
-.PHONY: all build demo test bench lint deny install uninstall clean need-build need-demo need-test harness
+.PHONY: all build demo test bench lint deny install uninstall clean need-build need-demo need-test
 
 all: build
 
@@ -32,15 +36,16 @@ need-build:
 	@scripts/need cc:gcc:'links programs, compiles the TLS primitives' /usr/include/stdio.h:libc6-dev:'C headers and static libraries'
 
 need-demo: need-build
-	@scripts/need ip:iproute2:'hosts, links, routes' nft:nftables:'shows the rules' ping:iputils-ping:'pods ping pods' \
-	    unshare:util-linux:'namespaces of its own' tcpdump:tcpdump:'shows a packet of the overlay'
+	@scripts/need ip:iproute2:'hosts, links, routes' nft:nftables:'prints the rules' ping:iputils-ping:'traffic between pods' \
+	    unshare:util-linux:'namespaces' tcpdump:tcpdump:'decodes a packet of the overlay'
 
 need-test: need-demo
-	@scripts/need /usr/lib/cni/bridge:containernetworking-plugins:'the Go plugins, as peers' iptables:iptables:'judges rules' \
-	    conntrack:conntrack:'judges connections' strace:strace:'counts system calls, injects faults' \
-	    containerd:containerd:'a real runtime' runc:runc:'a real runtime' podman:podman:'a second runtime' \
-	    qemu-system-x86_64:qemu-system-x86:'a kernel that has what this one lacks' /usr/share/seabios/bios-256k.bin:seabios:'for it' \
-	    cpio:cpio:'for it' zstd:zstd:'for it' modprobe:kmod:'for it' busybox:busybox-static:'what runs in pods' protoc:protobuf-compiler:'compiles the runtimes'\'' interface'
+	@scripts/need /usr/lib/cni/bridge:containernetworking-plugins:'Go plugins as peers' iptables:iptables:'prints rules' \
+	    conntrack:conntrack:'prints connections' strace:strace:'counts system calls, injects faults' \
+	    containerd:containerd:'container runtime' runc:runc:'container runtime' podman:podman:'container runtime' \
+	    protoc:protobuf-compiler:'compiles the CRI of containerd' busybox:busybox-static:'the image of the pods' \
+	    qemu-system-x86_64:qemu-system-x86:'virtual machine' /usr/share/seabios/bios-256k.bin:seabios:'virtual machine' \
+	    cpio:cpio:'virtual machine' zstd:zstd:'virtual machine' modprobe:kmod:'virtual machine'
 
 build: need-build
 	$(static) $(cargo_release) $(target) -p cni-suite -p cnitool
