@@ -2,8 +2,7 @@
 
 use crate::{
     Netlink, Request, Result,
-    attributes::{Malformed, Read, attributes, header},
-    request::Mode,
+    netlink::{Malformed, Mode, Read, attributes, header},
 };
 use ipnetwork::IpNetwork;
 use netlink_packet_route::{
@@ -137,7 +136,7 @@ impl Netlink {
             None => "list addresses".into(),
         };
         let request = Request::new(RTM_GETADDR, Mode::Dump, &message, what);
-        self.dump(&request, |kind, payload| {
+        self.client.dump(&request, |kind, payload| {
             if kind != RTM_NEWADDR {
                 return Ok(None);
             }

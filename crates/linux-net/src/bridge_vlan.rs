@@ -3,9 +3,8 @@
 
 use crate::{
     Netlink, Request, Result,
-    attributes::{Malformed, Read, attributes, header},
     link::{RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK},
-    request::Mode,
+    netlink::{Malformed, Mode, Read, attributes, header},
 };
 use netlink_packet_route::{
     AddressFamily,
@@ -113,7 +112,7 @@ impl Netlink {
         ])];
         let what = format!("list vlans of bridge port {port}");
         let request = Request::new(RTM_GETLINK, Mode::Dump, &message, what);
-        let found = self.dump(&request, |kind, payload| match kind {
+        let found = self.client.dump(&request, |kind, payload| match kind {
             RTM_NEWLINK => read(payload, port),
             _ => Ok(None),
         })?;

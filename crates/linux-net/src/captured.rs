@@ -3,10 +3,10 @@
 use crate::{
     Mac,
     address::{self, Address},
-    attributes::{Read, attributes},
     fdb::FdbEntry,
     link::{self, BridgePort, Kind, Vxlan},
     neighbour::{Entry, Neighbour},
+    netlink::{Read, attributes},
     route::{self, Route},
 };
 use proptest::prelude::*;

@@ -67,10 +67,20 @@ impl Error {
         )
     }
 
-    pub(crate) fn io(what: impl Into<String>, source: impl Into<std::io::Error>) -> Error {
+    /// A system call failed.
+    pub fn io(what: impl Into<String>, source: impl Into<std::io::Error>) -> Error {
         Error::Io {
             what: what.into(),
             source: source.into(),
+        }
+    }
+
+    /// Other programs change what is read too often for a consistent answer: EINTR.
+    pub fn interrupted(what: impl Into<String>) -> Error {
+        Error::Kernel {
+            what: what.into(),
+            errno: Errno::EINTR,
+            message: Some("others change it faster than it can be read".into()),
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     Mac, Netlink, Request, Result,
     neighbour::{Entry, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH},
-    request::Mode,
+    netlink::Mode,
 };
 use netlink_packet_route::{
     AddressFamily,
@@ -96,7 +96,7 @@ impl Netlink {
         message.header.ifindex = index;
         let what = format!("list FDB of link {index}");
         let request = Request::new(RTM_GETNEIGH, Mode::Dump, &message, what);
-        self.dump(&request, |kind, payload| {
+        self.client.dump(&request, |kind, payload| {
             if kind != RTM_NEWNEIGH {
                 return Ok(None);
             }

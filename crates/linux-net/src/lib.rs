@@ -1,31 +1,28 @@
-//! The kernel's network, synchronously: one netlink socket per namespace, typed requests, batches, dumps, notifications;
-//! namespaces; sysctls. Knows nothing of CNI.
+//! The kernel's network, synchronously: one netlink engine for every message family; links, addresses, routes, neighbours,
+//! forwarding entries, VLANs, traffic control; namespaces; sysctls. Knows nothing of CNI.
 
 pub mod address;
-mod answer;
-mod attributes;
 pub mod bridge_vlan;
 #[cfg(test)]
 mod captured;
 pub mod error;
-mod exchange;
 pub mod fdb;
 pub mod link;
 pub mod mac;
 pub mod monitor;
 pub mod namespace;
 pub mod neighbour;
-mod request;
+pub mod netlink;
 pub mod route;
-pub mod socket;
+mod rtnetlink;
 pub mod sysctl;
 pub mod tc;
 
 pub use error::Error;
 pub use mac::Mac;
 pub use namespace::NetNs;
-pub use request::Request;
-pub use socket::Netlink;
+pub use netlink::Request;
+pub use rtnetlink::Netlink;
 
-/// Short form.
+/// A result with this crate's error.
 pub type Result<T> = std::result::Result<T, Error>;

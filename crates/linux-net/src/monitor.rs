@@ -1,23 +1,18 @@
 //! Change notifications: a socket in the rtnetlink multicast groups.
 
 use crate::{
-    Error, Result, address,
-    answer::{Answer, messages},
-    attributes::Read,
-    link, neighbour, route,
+    Result, address, link, neighbour,
+    netlink::{Multicast, NETLINK_ROUTE, Notification, Read},
+    route,
 };
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::{errno::Errno, libc, sys::socket::setsockopt, sys::socket::sockopt};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-/// RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE.
+/// RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h).
 const GROUPS: u32 = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400;
-/// The receive buffer that is asked for: some 10,000 notifications.
-const WAITING: usize = 8 * 1024 * 1024;
-/// The largest notification is a link's, far below this.
-const BUFFER: usize = 64 * 1024;
-/// One call hands over at most about this many events, so that a storm of changes cannot hold its caller for ever.
-const AT_ONCE: usize = 10_000;
+/// Bytes of the receive buffer: some 10,000 notifications.
+const BACKLOG: usize = 8 * 1024 * 1024;
+/// One call returns at most about this many events, so that a burst of changes cannot occupy its caller without end.
+const EVENTS_PER_CALL: usize = 10_000;
 
 /// What changed; enough to know whether it touches what is ours.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,64 +38,34 @@ pub enum Event {
     Overrun,
 }
 
-/// The socket; non-blocking. Implements AsFd so that a loop can poll it.
+/// The socket. It never blocks, and implements `AsFd` so that a loop can poll it.
 #[derive(Debug)]
 pub struct Monitor {
-    socket: Socket,
-    buffer: Vec<u8>,
+    socket: Multicast,
 }
 
 impl Monitor {
     /// Links, IPv4/IPv6 addresses, routes, neighbours (incl. FDB) of the calling thread's namespace.
     pub fn open() -> Result<Self> {
-        let failed = |error| Error::io("open netlink socket for notifications", error);
-        let mut socket = Socket::new(NETLINK_ROUTE).map_err(failed)?;
-        // beyond net.core.rmem_max needs CAP_NET_ADMIN on the machine; without it as much as the limit allows is enough
-        setsockopt(&socket, sockopt::RcvBufForce, &WAITING)
-            .or_else(|_| setsockopt(&socket, sockopt::RcvBuf, &WAITING))
-            .map_err(|errno| failed(errno.into()))?;
-        socket.set_non_blocking(true).map_err(failed)?;
-        socket.bind(&SocketAddr::new(0, GROUPS)).map_err(failed)?;
-        Ok(Self {
-            socket,
-            buffer: vec![0; BUFFER],
-        })
+        let socket = Multicast::open(NETLINK_ROUTE, GROUPS, BACKLOG)?;
+        Ok(Self { socket })
     }
 
-    /// All that is waiting, without blocking; empty if nothing.
+    /// The events that are waiting, without blocking; empty if there are none.
     pub fn events(&mut self) -> Result<Vec<Event>> {
         let mut events = Vec::new();
-        while events.len() < AT_ONCE {
-            let mut space = self.buffer.as_mut_slice();
-            match self.socket.recv_from(&mut space, libc::MSG_TRUNC) {
-                Ok((_, sender)) if sender.port_number() != 0 => {}
-                Ok((length, _)) => match self.buffer.get(..length) {
-                    Some(bytes) => read(bytes, &mut events),
-                    None => events.push(Event::Overrun),
-                },
-                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::EAGAIN) => break,
-                    Some(Errno::EINTR) => {}
-                    Some(Errno::ENOBUFS) => events.push(Event::Overrun),
-                    _ => return Err(Error::io("receive notifications", error)),
-                },
-            }
-        }
+        while events.len() < EVENTS_PER_CALL
+            && self.socket.receive(|notification| {
+                events.extend(match notification {
+                    Notification::Message(kind, payload) => {
+                        // an unreadable notification counts as lost
+                        event(kind, payload).unwrap_or(Some(Event::Overrun))
+                    }
+                    Notification::Lost => Some(Event::Overrun),
+                });
+            })?
+        {}
         Ok(events)
-    }
-}
-
-/// The events of one datagram. What cannot be read counts as lost.
-fn read(bytes: &[u8], events: &mut Vec<Event>) {
-    for message in messages(bytes) {
-        match message.and_then(|message| message.answer()) {
-            Ok(Answer::Object(kind, payload)) => match event(kind, payload) {
-                Ok(event) => events.extend(event),
-                Err(_) => events.push(Event::Overrun),
-            },
-            Ok(Answer::Done | Answer::Nothing | Answer::Refused(..)) => {}
-            Err(_) => events.push(Event::Overrun),
-        }
     }
 }
 

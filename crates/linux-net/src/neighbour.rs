@@ -2,8 +2,7 @@
 
 use crate::{
     Mac, Netlink, Request, Result,
-    attributes::{Read, attributes, header},
-    request::Mode,
+    netlink::{Mode, Read, attributes, header},
 };
 use netlink_packet_route::{
     AddressFamily,
@@ -147,7 +146,7 @@ impl Netlink {
             None => "list neighbours".into(),
         };
         let request = Request::new(RTM_GETNEIGH, Mode::Dump, &message, what);
-        self.dump(&request, |kind, payload| {
+        self.client.dump(&request, |kind, payload| {
             if kind != RTM_NEWNEIGH {
                 return Ok(None);
             }

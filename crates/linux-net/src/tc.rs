@@ -3,8 +3,7 @@
 
 use crate::{
     Netlink, Request, Result,
-    attributes::{Read, attributes, header},
-    request::Mode,
+    netlink::{Mode, Read, attributes, header},
 };
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::tc::{
@@ -219,7 +218,7 @@ impl Netlink {
         let message = TcMessage::with_index(index.cast_signed());
         let what = format!("list qdiscs of link {index}");
         let request = Request::new(RTM_GETQDISC, Mode::Dump, &message, what);
-        self.dump(&request, |kind, payload| {
+        self.client.dump(&request, |kind, payload| {
             if kind != RTM_NEWQDISC {
                 return Ok(None);
             }

@@ -1,10 +1,12 @@
-//! Connections that the kernel tracks: those that were translated by rules which are no longer there are forgotten, so that
-//! the next packet is translated anew (ctnetlink, linux/netfilter/nfnetlink_conntrack.h).
-use crate::{Error, attributes::Attributes, socket::NetfilterSocket};
-use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterProtoFamily, conntrack::ConntrackMessage,
+//! Connection tracking (ctnetlink, linux/netfilter/nfnetlink_conntrack.h): connections that were translated by rules which are
+//! gone are deleted, so that the next packet is translated by the present rules.
+use crate::{Error, message::request, reply::Object};
+use linux_net::{
+    Request,
+    netlink::{Attributes, Client, Mode, NETLINK_NETFILTER},
 };
+use netlink_packet_core::{DefaultNla, NLA_F_NESTED};
+use netlink_packet_netfilter::{NetfilterProtoFamily, conntrack::ConntrackMessage};
 use nix::errno::Errno;
 use std::net::IpAddr;
 
@@ -30,73 +32,71 @@ const CTA_PROTO_DST_PORT: u16 = 3;
 pub struct Connection {
     /// IPPROTO_*
     pub protocol: u8,
-    /// whom its first packet was for
+    /// destination of its first packet
     pub destination: IpAddr,
     /// 0 where the protocol has none
     pub destination_port: u16,
-    /// who answers: the container, where the destination was translated
+    /// source of the replies: the container, where the destination was translated
     pub answered_by: IpAddr,
 }
 
-/// The table of them, of the network namespace of the thread that opened it.
+/// The connection tracking table.
 #[derive(Debug)]
 pub struct Conntrack {
-    socket: NetfilterSocket,
+    client: Client,
 }
 
 impl Conntrack {
-    /// In the calling thread's namespace.
+    /// Opens that of the calling thread's network namespace.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self {
-            socket: NetfilterSocket::open()?,
-        })
+        let client = Client::open(NETLINK_NETFILTER)?;
+        Ok(Self { client })
     }
 
-    /// Forgets the connections of one family that `which` picks; how many. One that ends meanwhile is no error.
+    /// Deletes the connections of one family that `which` selects and returns their number. One that ends meanwhile is no
+    /// error.
     pub fn forget(
         &mut self,
         ipv6: bool,
         mut which: impl FnMut(&Connection) -> bool,
     ) -> Result<usize, Error> {
-        let question = message(ipv6, ConntrackMessage::Get(Vec::new()));
-        let found = self.socket.dump(&question, "list connections", |object| {
-            // whatever cannot be read is not ours to forget
-            let attributes = object.of(NEW);
-            let key = attributes.and_then(|attributes| {
-                let connection = read(&attributes)?;
-                which(&connection).then(|| key(&attributes))
-            });
-            Ok(key)
+        let family = match ipv6 {
+            true => NetfilterProtoFamily::IPv6,
+            false => NetfilterProtoFamily::IPv4,
+        };
+        let list = request(
+            family,
+            ConntrackMessage::Get(Vec::new()),
+            Mode::Dump,
+            "list connections",
+        );
+        let deletions = self.client.dump(&list, |kind, payload| {
+            // an unreadable connection is left alone
+            let attributes = Object::read(kind, payload)?.of(NEW);
+            Ok(attributes.and_then(|attributes| {
+                which(&read(attributes)?).then(|| deletion(family, attributes))
+            }))
         })?;
-        for attributes in &found {
-            let request = ConntrackMessage::Other {
-                message_type: DELETE,
-                attributes: attributes.clone(),
-            };
-            let request = message(ipv6, request);
-            let what = "delete connection";
-            let refused = self.socket.exchange([(request, 0)], what)?;
-            for refusal in refused {
-                if refusal.errno != Errno::ENOENT {
-                    return Err(refusal.into_error(what));
-                }
+        for result in self.client.batch(&deletions) {
+            match result {
+                Err(error) if error.errno() == Some(Errno::ENOENT) => {}
+                other => other?,
             }
         }
-        Ok(found.len())
+        Ok(deletions.len())
     }
 }
 
-fn message(ipv6: bool, inner: ConntrackMessage) -> NetfilterMessage {
-    let family = if ipv6 {
-        NetfilterProtoFamily::IPv6
-    } else {
-        NetfilterProtoFamily::IPv4
+fn deletion(family: NetfilterProtoFamily, attributes: Attributes<'_>) -> Request {
+    let delete = ConntrackMessage::Other {
+        message_type: DELETE,
+        attributes: key(attributes),
     };
-    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), inner)
+    request(family, delete, Mode::Existing, "delete connection")
 }
 
-/// What names it in a request.
-fn key(attributes: &Attributes) -> Vec<DefaultNla> {
+/// The attributes that identify a connection.
+fn key(attributes: Attributes<'_>) -> Vec<DefaultNla> {
     [(CTA_TUPLE_ORIG, NLA_F_NESTED), (CTA_ZONE, 0)]
         .into_iter()
         .filter_map(|(kind, flag)| {
@@ -106,25 +106,19 @@ fn key(attributes: &Attributes) -> Vec<DefaultNla> {
         .collect()
 }
 
-fn read(attributes: &Attributes) -> Option<Connection> {
+fn read(attributes: Attributes<'_>) -> Option<Connection> {
     let original = attributes.nested(CTA_TUPLE_ORIG);
     let reply = attributes.nested(CTA_TUPLE_REPLY);
     let protocol = original.nested(CTA_TUPLE_PROTO);
-    let port = protocol.get(CTA_PROTO_DST_PORT);
-    let port = port.and_then(|bytes| Some(u16::from_be_bytes(bytes.try_into().ok()?)));
     Some(Connection {
         protocol: *protocol.get(CTA_PROTO_NUM)?.first()?,
-        destination: address(&original, CTA_IP_V4_DST, CTA_IP_V6_DST)?,
-        destination_port: port.unwrap_or(0),
-        answered_by: address(&reply, CTA_IP_V4_SRC, CTA_IP_V6_SRC)?,
+        destination: address(original, CTA_IP_V4_DST, CTA_IP_V6_DST)?,
+        destination_port: protocol.u16_be(CTA_PROTO_DST_PORT).unwrap_or(0),
+        answered_by: address(reply, CTA_IP_V4_SRC, CTA_IP_V6_SRC)?,
     })
 }
 
-fn address(tuple: &Attributes, v4: u16, v6: u16) -> Option<IpAddr> {
+fn address(tuple: Attributes<'_>, v4: u16, v6: u16) -> Option<IpAddr> {
     let addresses = tuple.nested(CTA_TUPLE_IP);
-    match (addresses.get(v4), addresses.get(v6)) {
-        (Some(bytes), _) => Some(IpAddr::from(<[u8; 4]>::try_from(bytes).ok()?)),
-        (None, Some(bytes)) => Some(IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)),
-        (None, None) => None,
-    }
+    addresses.ip(v4).or_else(|| addresses.ip(v6))
 }

@@ -107,7 +107,10 @@ impl Iptables {
 
     fn run(self, what: &str, arguments: &[&str], input: Option<&str>) -> Result<Output, Error> {
         let name = self.program(what);
-        let failed = |source| Error::io(&name, source);
+        let failed = |source| Error::Run {
+            program: name.clone(),
+            source,
+        };
         let program = find(&name).ok_or_else(|| {
             let message = format!(
                 "not found in PATH or {}: install iptables",
@@ -128,7 +131,7 @@ impl Iptables {
             .map_err(failed)?;
         if let (Some(mut stdin), Some(text)) = (child.stdin.take(), input) {
             match stdin.write_all(text.as_bytes()) {
-                // it ended before it read all: what it said tells why
+                // it ended before it read everything; its complaint tells why
                 Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
                 other => other.map_err(failed)?,
             }
@@ -139,14 +142,14 @@ impl Iptables {
             false => Err(Error::Program {
                 program: name.clone(),
                 status: output.status.to_string(),
-                said: said(&output.stderr, input),
+                complaint: complaint(&output.stderr, input),
             }),
         }
     }
 }
 
-/// What a failing program said, and the line of its input that it complains about.
-fn said(stderr: &[u8], input: Option<&str>) -> String {
+/// The standard error of a failing program, and the line of its input that it complains about.
+fn complaint(stderr: &[u8], input: Option<&str>) -> String {
     let text = String::from_utf8_lossy(stderr).trim().to_owned();
     let number = text
         .split_once("line")
@@ -215,20 +218,20 @@ mod tests {
     #[test]
     fn a_complaint_names_the_line() {
         let input = Some("*nat\n-A NOWHERE -j ACCEPT\nCOMMIT\n");
-        for complaint in [
+        for text in [
             "iptables-restore: line 2 failed",
             "Error occurred at line: 2",
         ] {
             assert_eq!(
-                said(complaint.as_bytes(), input),
-                format!("{complaint} (line: -A NOWHERE -j ACCEPT)")
+                complaint(text.as_bytes(), input),
+                format!("{text} (line: -A NOWHERE -j ACCEPT)")
             );
         }
         assert_eq!(
-            said(b"Another app holds the lock", input),
+            complaint(b"Another app holds the lock", input),
             "Another app holds the lock"
         );
-        assert_eq!(said(b"line 99", input), "line 99");
+        assert_eq!(complaint(b"line 99", input), "line 99");
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! nftables by netlink: tables as plain data, whole transactions, and reading back, without an `nft` process; and iptables by
 //! its own programs. Knows nothing of CNI.
-mod attributes;
 mod compile;
 pub mod conntrack;
 mod decode;
@@ -14,7 +13,6 @@ pub mod nft;
 mod reply;
 pub mod rule;
 pub mod set;
-mod socket;
 pub mod table;
 pub mod transaction;
 mod user_data;

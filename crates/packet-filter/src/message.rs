@@ -6,15 +6,22 @@ use crate::{
     set::{Element, Set, ValueType, type_len, type_number},
     user_data,
 };
+use linux_net::{Request, netlink::Mode};
+use netlink_packet_core::{DefaultNla, NetlinkSerializable};
 use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterProtoFamily,
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
-        self, ChainAttribute, ChainMessage, HookNumber, InetHookNumber, NfTablesMessage,
-        RuleAttribute, RuleMessage, SetAttribute, SetElementList, SetElementMessage, SetFlags,
-        SetMessage, TableAttribute, TableFlags, TableMessage,
+        self, ChainAttribute, ChainMessage, HookNumber, InetHookNumber, RuleAttribute, RuleMessage,
+        SetAttribute, SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute,
+        TableFlags, TableMessage,
     },
+    none::ControlMessage,
 };
 
+/// linux/netfilter/nfnetlink.h
+const NFNL_MSG_BATCH_BEGIN: u8 = 16;
+const NFNL_BATCH_GENID: u16 = 1;
+const NFNL_SUBSYS_NFTABLES: u16 = 10;
 /// nft's TYPE_VERDICT with its marker (NFT_DATA_VERDICT).
 const TYPE_VERDICT: u32 = 0xffff_ff00;
 
@@ -29,10 +36,42 @@ impl From<Family> for NetfilterProtoFamily {
     }
 }
 
-/// A message about a family's objects (None: all families').
-pub(crate) fn message(family: Option<Family>, inner: NfTablesMessage) -> NetfilterMessage {
-    let family = family.map_or(NetfilterProtoFamily::Unspec, Into::into);
-    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), inner)
+/// A request of any subsystem of netfilter. `what` begins the texts of its errors.
+pub(crate) fn request(
+    family: impl Into<NetfilterProtoFamily>,
+    inner: impl Into<NetfilterMessageInner>,
+    mode: Mode,
+    what: impl Into<String>,
+) -> Request {
+    let message = NetfilterMessage::new(NetfilterHeader::new(family.into(), 0, 0), inner);
+    Request::new(
+        NetlinkSerializable::message_type(&message),
+        mode,
+        &message,
+        what,
+    )
+}
+
+/// NFNL_MSG_BATCH_BEGIN of a transaction that is committed only if the ruleset is of that generation.
+pub(crate) fn begin(generation: Option<u32>) -> Request {
+    let generation =
+        generation.map(|number| DefaultNla::new(NFNL_BATCH_GENID, number.to_be_bytes().to_vec()));
+    control(ControlMessage::Other {
+        message_type: NFNL_MSG_BATCH_BEGIN,
+        attributes: generation.into_iter().collect(),
+    })
+}
+
+/// NFNL_MSG_BATCH_END
+pub(crate) fn end() -> Request {
+    control(ControlMessage::BatchEnd)
+}
+
+fn control(inner: ControlMessage) -> Request {
+    let header = NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, NFNL_SUBSYS_NFTABLES);
+    let message = NetfilterMessage::new(header, inner);
+    let kind = NetlinkSerializable::message_type(&message);
+    Request::new(kind, Mode::Existing, &message, "nftables transaction")
 }
 
 pub(crate) fn table(name: &str) -> TableMessage {

@@ -1,92 +1,57 @@
-//! Who changed which table: NFNLGRP_NFTABLES.
-use crate::{Error, Family, attributes::Attributes, error::errno_of, reply};
-use netlink_packet_core::NetlinkBuffer;
-use netlink_packet_netfilter::NetfilterHeader;
-use netlink_sys::{Socket, protocols::NETLINK_NETFILTER};
-use nix::{errno::Errno, libc::MSG_DONTWAIT};
+//! Notifications about nftables: which tables changed.
+use crate::{
+    Error, Family,
+    reply::{NEW_GENERATION, Object},
+};
+use linux_net::netlink::{Multicast, NETLINK_NETFILTER, Notification};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-/// NFNLGRP_NFTABLES
-const GROUP: u32 = 7;
-/// NFT_MSG_NEWGEN: ends each commit, names no table
-const NEWGEN: u16 = 15;
-/// NFTA_*_TABLE (and NFTA_TABLE_NAME) is the first attribute of every object
+/// NFNLGRP_NFTABLES (7) as a mask
+const GROUP: u32 = 1 << 6;
+/// NFTA_*_TABLE and NFTA_TABLE_NAME: the first attribute of every object
 const TABLE: u16 = 1;
-/// struct nfgenmsg
-const FAMILY_HEADER: usize = 4;
-/// Room for the rules of a large ruleset that somebody loads at once. Losing some is no harm (`changed` says so).
-const BACKLOG: u32 = 1 << 20;
-const BUFFER: usize = 128 * 1024;
+/// Bytes of the receive buffer: the rules of a large ruleset that is loaded at once. `changed` reports those that are lost.
+const BACKLOG: usize = 1 << 20;
 
-/// Notifications (NFNLGRP_NFTABLES): wakes when any table changed. Non-blocking, AsFd.
+/// The socket. It never blocks, and implements `AsFd` so that a loop can poll it.
 #[derive(Debug)]
 pub struct NftMonitor {
-    socket: Socket,
-    buffer: Vec<u8>,
+    socket: Multicast,
 }
 
 impl NftMonitor {
     /// In the calling thread's namespace.
     pub fn open() -> Result<Self, Error> {
-        let open = || {
-            let mut socket = Socket::new(NETLINK_NETFILTER)?;
-            socket.set_rx_buf_sz(BACKLOG)?;
-            socket.bind_auto()?;
-            socket.add_membership(GROUP)?;
-            socket.set_non_blocking(true)?;
-            Ok(socket)
-        };
-        Ok(Self {
-            socket: open().map_err(|source| Error::io("watch nftables", source))?,
-            buffer: Vec::with_capacity(BUFFER),
-        })
+        let socket = Multicast::open(NETLINK_NETFILTER, GROUP, BACKLOG)?;
+        Ok(Self { socket })
     }
 
-    /// Reads all that waits; the (family, table) pairs that changed; an overrun gives `None`.
+    /// The tables of the notifications that are waiting; None if some were lost, so that any table may have changed.
     pub fn changed(&mut self) -> Result<Option<Vec<(Family, String)>>, Error> {
-        let (mut tables, mut overrun) = (Vec::new(), false);
-        loop {
-            self.buffer.clear();
-            match self.socket.recv(&mut self.buffer, MSG_DONTWAIT) {
-                Ok(_) => {
-                    for table in named(&self.buffer) {
-                        if !tables.contains(&table) {
-                            tables.push(table);
-                        }
-                    }
+        let (mut tables, mut lost) = (Vec::new(), false);
+        while self.socket.receive(|notification| match notification {
+            Notification::Message(kind, payload) => {
+                if let Some(table) = table(kind, payload)
+                    && !tables.contains(&table)
+                {
+                    tables.push(table);
                 }
-                Err(source) => match errno_of(&source) {
-                    Errno::EAGAIN => break,
-                    Errno::EINTR => {}
-                    Errno::ENOBUFS => overrun = true,
-                    _ => return Err(Error::io("watch nftables", source)),
-                },
             }
-        }
-        Ok((!overrun).then_some(tables))
+            Notification::Lost => lost = true,
+        })? {}
+        Ok((!lost).then_some(tables))
     }
 }
 
-/// The tables that the messages of one packet are about; what cannot be read names none.
-fn named(mut packet: &[u8]) -> Vec<(Family, String)> {
-    let mut tables = Vec::new();
-    while let Ok(message) = NetlinkBuffer::new_checked(packet) {
-        let payload = message.payload();
-        let header = NetfilterHeader::parse(payload);
-        if message.message_type() & 0xff != NEWGEN
-            && let Ok(header) = header
-            && let Some(family) = reply::family(header.family)
-            && let Some(name) = Attributes::read(&payload[FAMILY_HEADER..]).text(TABLE)
-        {
-            tables.push((family, name.to_owned()));
-        }
-        let len = (message.length() as usize).next_multiple_of(4);
-        match packet.get(len..) {
-            Some(rest) if len > 0 => packet = rest,
-            _ => break,
-        }
+/// The table that a message is about. None for the number of a new generation, which ends each commit, and for an unreadable
+/// message.
+fn table(kind: u16, payload: &[u8]) -> Option<(Family, String)> {
+    let object = Object::read(kind, payload).ok()?;
+    if kind == NEW_GENERATION {
+        return None;
     }
-    tables
+    let name = object.attributes.text(TABLE)?;
+    Some((object.family()?, name.to_owned()))
 }
 
 impl AsFd for NftMonitor {
@@ -94,6 +59,7 @@ impl AsFd for NftMonitor {
         self.socket.as_fd()
     }
 }
+
 impl AsRawFd for NftMonitor {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
@@ -107,8 +73,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn garbage_names_nothing_and_does_no_harm(packet in prop::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(named(&packet).len() <= packet.len() / 16);
+        fn no_payload_panics(kind: u16, payload in prop::collection::vec(any::<u8>(), 0..200)) {
+            if let Some((_, name)) = table(kind, &payload) {
+                prop_assert!(name.len() <= payload.len());
+            }
         }
     }
 }

@@ -1,21 +1,15 @@
 //! nftables over the socket: transactions, and reading back.
 use crate::{
-    Chain, Element, Error, Family, Rule, Set, Table, Transaction, message,
-    reply::{self, NEW_CHAIN, NEW_ELEMENT, NEW_GENERATION, NEW_RULE, NEW_TABLE},
-    socket::NetfilterSocket,
+    Chain, Element, Error, Family, Rule, Set, Table, Transaction,
+    message::{self, request},
+    reply::{self, NEW_CHAIN, NEW_ELEMENT, NEW_GENERATION, NEW_RULE, NEW_TABLE, Object},
 };
-use netlink_packet_core::DefaultNla;
+use linux_net::netlink::{Attributes, Client, Malformed, Mode, NETLINK_NETFILTER, Read};
 use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterProtoFamily,
+    NetfilterProtoFamily,
     nftables::{GenMessage, NfTablesMessage},
-    none::ControlMessage,
 };
 
-/// NFNL_MSG_BATCH_BEGIN and its attribute NFNL_BATCH_GENID
-const BATCH_BEGIN: u8 = 16;
-const BATCH_GENID: u16 = 1;
-/// NFNL_SUBSYS_NFTABLES, whose batch it is
-const SUBSYSTEM: u16 = 10;
 /// How often a table is read again that somebody changes meanwhile.
 const READS: u32 = 10;
 
@@ -25,7 +19,7 @@ const READS: u32 = 10;
 /// clean-up, once for all that it did: so use one socket, and declare base chains only when they are missing.
 #[derive(Debug)]
 pub struct Nft {
-    socket: NetfilterSocket,
+    client: Client,
 }
 
 /// A rule of the kernel's, with its handle.
@@ -42,56 +36,36 @@ pub struct Installed {
 impl Nft {
     /// In the calling thread's namespace.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self {
-            socket: NetfilterSocket::open()?,
-        })
+        let client = Client::open(NETLINK_NETFILTER)?;
+        Ok(Self { client })
     }
 
-    /// All or nothing; an empty one is not sent. The error is that of the first message that was refused.
+    /// Commits all changes or none; an empty transaction is not sent. The error is that of the first change that was refused.
     pub fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
         if transaction.is_empty() {
             return Ok(());
         }
-        let begin = transaction
-            .generation
-            .map(|generation| DefaultNla::new(BATCH_GENID, generation.to_be_bytes().to_vec()));
-        let begin = ControlMessage::Other {
-            message_type: BATCH_BEGIN,
-            attributes: begin.into_iter().collect(),
-        };
-        let operations = &transaction.operations;
-        let messages = std::iter::once((control(begin), 0))
-            .chain(
-                operations
-                    .iter()
-                    .map(|operation| (operation.message.clone(), operation.flags)),
-            )
-            .chain([(control(ControlMessage::BatchEnd), 0)]);
-        let refusals = self.socket.exchange(messages, "nftables transaction")?;
-        match refusals.into_iter().next() {
-            None => Ok(()),
-            Some(refusal) => {
-                let operation = refusal.position.checked_sub(1);
-                let what = operation
-                    .and_then(|position| operations.get(position))
-                    .map_or("nftables transaction", |operation| &operation.what);
-                Err(refusal.into_error(what))
-            }
-        }
+        let (begin, end) = (message::begin(transaction.generation), message::end());
+        let requests = [&begin].into_iter().chain(&transaction.requests);
+        Ok(self.client.transaction(requests.chain([&end]))?)
     }
 
-    /// The number that each commit by anybody raises.
+    /// The number of the ruleset's generation, which each commit by any program raises.
     pub fn generation(&mut self) -> Result<u32, Error> {
-        const WHAT: &str = "read nftables generation";
-        let question = NfTablesMessage::GetGen(GenMessage {
-            attributes: Vec::new(),
-        });
-        let answer = self.socket.get(message::message(None, question), WHAT)?;
-        answer
-            .as_ref()
-            .and_then(|answer| answer.of(NEW_GENERATION))
-            .and_then(|attributes| reply::generation(&attributes))
-            .ok_or_else(|| Error::decode(WHAT, "no number"))
+        let question = request(
+            NetfilterProtoFamily::Unspec,
+            NfTablesMessage::GetGen(GenMessage {
+                attributes: Vec::new(),
+            }),
+            Mode::Existing,
+            "read nftables generation",
+        );
+        Ok(self.client.get(&question, |kind, payload| {
+            let object = Object::read(kind, payload)?.of(NEW_GENERATION);
+            object
+                .and_then(reply::generation)
+                .ok_or_else(|| Malformed("no number".into()))
+        })?)
     }
 
     /// A whole table as it is in the kernel; None if there is none. Equal to the `Table` that `set_table` was given if nobody touched it.
@@ -105,26 +79,28 @@ impl Nft {
             }
             generation = now;
         }
-        Err(Error::Kernel {
-            what: format!("list table {} {name}", family.as_str()),
-            errno: nix::errno::Errno::EINTR,
-            message: Some("others change it faster than it can be read".into()),
-        })
+        let what = format!("list table {} {name}", family.as_str());
+        Err(linux_net::Error::interrupted(what).into())
     }
 
     fn read_table(&mut self, family: Family, name: &str) -> Result<Option<Table>, Error> {
-        let question = NfTablesMessage::GetTable(message::table(name));
-        let what = format!("list table {} {name}", family.as_str());
-        let answer = self
-            .socket
-            .get(message::message(Some(family), question), &what)?;
-        let Some(answer) = answer else {
-            return Ok(None);
+        let question = request(
+            family,
+            NfTablesMessage::GetTable(message::table(name)),
+            Mode::Existing,
+            format!("list table {} {name}", family.as_str()),
+        );
+        let table = self.client.get(&question, |kind, payload| {
+            let object = Object::read(kind, payload)?.of(NEW_TABLE);
+            object
+                .and_then(reply::table)
+                .ok_or_else(|| Malformed("no table".into()))
+        });
+        let comment = match table.map_err(Error::from) {
+            Ok((_, comment)) => comment,
+            Err(error) if error.is_absent() => return Ok(None),
+            Err(error) => return Err(error),
         };
-        let (_, comment) = answer
-            .of(NEW_TABLE)
-            .and_then(|attributes| reply::table(&attributes))
-            .ok_or_else(|| Error::decode(&what, "no table"))?;
         let mut chains = self.chains(family, name)?;
         for installed in self.rules(family, name, None)? {
             if let Some(chain) = chains
@@ -144,88 +120,113 @@ impl Nft {
 
     /// Chains of a table, without their rules.
     pub fn chains(&mut self, family: Family, table: &str) -> Result<Vec<Chain>, Error> {
-        let what = format!("list chains {} {table}", family.as_str());
-        let question = NfTablesMessage::GetChain(message::chains());
-        let question = message::message(Some(family), question);
-        self.socket.dump(&question, &what, |object| {
-            let chain = object.of(NEW_CHAIN);
-            Ok(chain.and_then(|attributes| reply::chain(&attributes, table)))
-        })
+        self.dump(
+            family,
+            NfTablesMessage::GetChain(message::chains()),
+            format!("list chains {} {table}", family.as_str()),
+            NEW_CHAIN,
+            |_, chain| Ok(reply::chain(chain, table)),
+        )
     }
 
-    /// Rules of a table (or of one chain of it). None if there is no such table or chain.
+    /// Rules of a table or of one chain; none if there is no such table or chain.
     pub fn rules(
         &mut self,
         family: Family,
         table: &str,
         chain: Option<&str>,
     ) -> Result<Vec<Installed>, Error> {
-        let what = format!(
-            "list rules {} {table} {}",
-            family.as_str(),
-            chain.unwrap_or_default()
-        );
-        let question = NfTablesMessage::GetRule(message::rules(table, chain, None));
-        let question = message::message(Some(family), question);
-        self.socket.dump(&question, &what, |object| {
-            let rule = object.of(NEW_RULE);
-            Ok(rule.and_then(|attributes| reply::rule(family, &attributes, table)))
-        })
+        self.dump(
+            family,
+            NfTablesMessage::GetRule(message::rules(table, chain, None)),
+            format!(
+                "list rules {} {table} {}",
+                family.as_str(),
+                chain.unwrap_or_default()
+            ),
+            NEW_RULE,
+            |_, rule| Ok(reply::rule(family, rule, table)),
+        )
     }
 
-    /// Elements of a set or map of ours. None if there is no such table or set.
+    /// Elements of a set or map whose types are known, by key; none if there is no such table or set.
     pub fn elements(
         &mut self,
         family: Family,
         table: &str,
         set: &Set,
     ) -> Result<Vec<Element>, Error> {
-        let what = format!("list set {} {table} {}", family.as_str(), set.name);
-        let question =
-            NfTablesMessage::GetSetElement(message::elements(table, &set.name, &[], false));
-        let question = message::message(Some(family), question);
-        let parts = self.socket.dump(&question, &what, |object| {
-            let Some(attributes) = object.of(NEW_ELEMENT) else {
-                return Ok(None);
-            };
-            let elements = reply::elements(&attributes);
-            let elements: Result<Vec<_>, _> = elements.map(|element| set.read(&element)).collect();
-            elements.map(Some)
+        let parts = self.element_lists(family, table, &set.name, |list| {
+            reply::elements(list)
+                .map(|element| set.read(element))
+                .collect::<Read<Vec<_>>>()
         })?;
-        Ok(parts.into_iter().flatten().collect())
+        let mut elements: Vec<Element> = parts.into_iter().flatten().collect();
+        // the kernel lists some twice while it resizes the set's hash table
+        elements.sort_by(|a, b| a.key.cmp(&b.key));
+        elements.dedup_by(|a, b| a.key == b.key);
+        Ok(elements)
     }
 
-    /// How many elements a set or map has, whoever made it. 0 if there is no such table or set.
+    /// The number of elements of a set or map of any types; 0 if there is no such table or set.
     pub fn element_count(
         &mut self,
         family: Family,
         table: &str,
         set: &str,
     ) -> Result<usize, Error> {
-        let what = format!("list set {} {table} {set}", family.as_str());
-        let question = NfTablesMessage::GetSetElement(message::elements(table, set, &[], false));
-        let question = message::message(Some(family), question);
-        let parts = self.socket.dump(&question, &what, |object| {
-            let part = object.of(NEW_ELEMENT);
-            Ok(part.map(|attributes| reply::elements(&attributes).count()))
-        })?;
+        let parts =
+            self.element_lists(family, table, set, |list| Ok(reply::elements(list).count()))?;
         Ok(parts.into_iter().sum())
     }
 
-    /// Names of all tables of the families that we use.
-    pub fn tables(&mut self) -> Result<Vec<(Family, String)>, Error> {
-        let question = NfTablesMessage::GetTable(message::tables());
-        let question = message::message(None, question);
-        self.socket.dump(&question, "list tables", |object| {
-            let table = object.of(NEW_TABLE).and_then(|table| reply::table(&table));
-            Ok(reply::family(object.family).zip(table.map(|(name, _)| name)))
-        })
+    fn element_lists<T>(
+        &mut self,
+        family: Family,
+        table: &str,
+        set: &str,
+        mut read: impl FnMut(Attributes<'_>) -> Read<T>,
+    ) -> Result<Vec<T>, Error> {
+        self.dump(
+            family,
+            NfTablesMessage::GetSetElement(message::elements(table, set, &[], false)),
+            format!("list set {} {table} {set}", family.as_str()),
+            NEW_ELEMENT,
+            |_, list| read(list).map(Some),
+        )
     }
-}
 
-fn control(message: ControlMessage) -> NetfilterMessage {
-    NetfilterMessage::new(
-        NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM),
-        message,
-    )
+    /// Names of all tables of the families in [`Family`].
+    pub fn tables(&mut self) -> Result<Vec<(Family, String)>, Error> {
+        self.dump(
+            NetfilterProtoFamily::Unspec,
+            NfTablesMessage::GetTable(message::tables()),
+            "list tables".to_owned(),
+            NEW_TABLE,
+            |family, table| Ok(family.zip(reply::table(table).map(|(name, _)| name))),
+        )
+    }
+
+    /// Lists objects of one kind (NFT_MSG_NEW*). `read` returns None for those that are not wanted.
+    fn dump<T>(
+        &mut self,
+        family: impl Into<NetfilterProtoFamily>,
+        inner: NfTablesMessage,
+        what: String,
+        wanted: u16,
+        mut read: impl FnMut(Option<Family>, Attributes<'_>) -> Read<Option<T>>,
+    ) -> Result<Vec<T>, Error> {
+        let question = request(family, inner, Mode::Dump, what);
+        let found = self.client.dump(&question, |kind, payload| {
+            let object = Object::read(kind, payload)?;
+            match object.of(wanted) {
+                Some(attributes) => read(object.family(), attributes),
+                None => Ok(None),
+            }
+        });
+        match found.map_err(Error::from) {
+            Err(error) if error.is_absent() => Ok(Vec::new()),
+            found => found,
+        }
+    }
 }

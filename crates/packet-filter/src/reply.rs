@@ -1,14 +1,13 @@
 //! Objects of the kernel's, read back into tables, chains, rules and elements.
 use crate::{
     BaseChain, Chain, ChainType, Family, Hook, Installed, Rule,
-    attributes::Attributes,
     decompile::decompile,
     expression::Expression,
     message::{hook_number, type_name},
     user_data,
 };
-use netlink_packet_core::{DecodeError, NetlinkDeserializable, NetlinkHeader};
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterProtoFamily};
+use linux_net::netlink::{Attributes, Read, header};
+use netlink_packet_netfilter::NetfilterProtoFamily;
 
 /// NFT_MSG_NEW*, with NFNL_SUBSYS_NFTABLES
 pub(crate) const NEW_TABLE: u16 = 0x0a00;
@@ -34,52 +33,55 @@ const NFTA_RULE_EXPRESSIONS: u16 = 4;
 const NFTA_RULE_USERDATA: u16 = 7;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_GEN_ID: u16 = 1;
-/// struct nfgenmsg
-const FAMILY_HEADER: usize = 4;
+/// The element of a list
+const NFTA_LIST_ELEM: u16 = 1;
 
 /// A message that holds an object.
-#[derive(Debug, Clone)]
-pub(crate) struct Object {
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Object<'a> {
     /// subsystem and message
-    pub(crate) kind: u16,
-    pub(crate) family: NetfilterProtoFamily,
-    /// behind the family's header
-    pub(crate) payload: Vec<u8>,
+    kind: u16,
+    family: NetfilterProtoFamily,
+    pub(crate) attributes: Attributes<'a>,
 }
 
-impl NetlinkDeserializable for Object {
-    type Error = DecodeError;
-
-    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, DecodeError> {
-        let family = NetfilterHeader::parse(payload)?.family;
+impl<'a> Object<'a> {
+    /// `struct nfgenmsg` and the attributes behind it.
+    pub(crate) fn read(kind: u16, payload: &'a [u8]) -> Read<Self> {
+        let ([family, ..], attributes) = header::<4>(payload)?;
         Ok(Object {
-            kind: header.message_type,
-            family,
-            payload: payload[FAMILY_HEADER..].to_vec(),
+            kind,
+            family: family.into(),
+            attributes: Attributes::new(attributes),
         })
     }
-}
 
-impl Object {
     /// Its attributes, if it is of that kind.
-    pub(crate) fn of(&self, kind: u16) -> Option<Attributes<'_>> {
-        (self.kind == kind).then(|| Attributes::read(&self.payload))
+    pub(crate) fn of(self, kind: u16) -> Option<Attributes<'a>> {
+        (self.kind == kind).then_some(self.attributes)
+    }
+
+    /// None for a family that is not in use here (arp, netdev).
+    pub(crate) fn family(self) -> Option<Family> {
+        match self.family {
+            NetfilterProtoFamily::IPv4 => Some(Family::Ip),
+            NetfilterProtoFamily::IPv6 => Some(Family::Ip6),
+            NetfilterProtoFamily::Inet => Some(Family::Inet),
+            NetfilterProtoFamily::Bridge => Some(Family::Bridge),
+            _ => None,
+        }
     }
 }
 
-/// None for a family that we do not use (arp, netdev).
-pub(crate) fn family(family: NetfilterProtoFamily) -> Option<Family> {
-    match family {
-        NetfilterProtoFamily::IPv4 => Some(Family::Ip),
-        NetfilterProtoFamily::IPv6 => Some(Family::Ip6),
-        NetfilterProtoFamily::Inet => Some(Family::Inet),
-        NetfilterProtoFamily::Bridge => Some(Family::Bridge),
-        _ => None,
-    }
+/// The attributes of each element of a list.
+fn list<'a>(attributes: Attributes<'a>, kind: u16) -> impl Iterator<Item = Attributes<'a>> {
+    let list = attributes.nested(kind).iter();
+    list.filter(|attribute| attribute.kind == NFTA_LIST_ELEM)
+        .map(|attribute| Attributes::new(attribute.value))
 }
 
 /// Name and comment.
-pub(crate) fn table(attributes: &Attributes) -> Option<(String, Option<String>)> {
+pub(crate) fn table(attributes: Attributes<'_>) -> Option<(String, Option<String>)> {
     let comment = attributes.get(NFTA_TABLE_USERDATA);
     Some((
         attributes.text(NFTA_TABLE_NAME)?.to_owned(),
@@ -88,7 +90,7 @@ pub(crate) fn table(attributes: &Attributes) -> Option<(String, Option<String>)>
 }
 
 /// A chain of that table, without rules. A base chain of a kind that we do not make is given as a regular one.
-pub(crate) fn chain(attributes: &Attributes, table: &str) -> Option<Chain> {
+pub(crate) fn chain(attributes: Attributes<'_>, table: &str) -> Option<Chain> {
     if attributes.text(NFTA_CHAIN_TABLE)? != table {
         return None;
     }
@@ -101,9 +103,9 @@ pub(crate) fn chain(attributes: &Attributes, table: &str) -> Option<Chain> {
     })
 }
 
-fn base(attributes: &Attributes) -> Option<BaseChain> {
+fn base(attributes: Attributes<'_>) -> Option<BaseChain> {
     let hook = attributes.nested(NFTA_CHAIN_HOOK);
-    let number = hook.u32(NFTA_HOOK_HOOKNUM)?;
+    let number = hook.u32_be(NFTA_HOOK_HOOKNUM)?;
     let name = attributes.text(NFTA_CHAIN_TYPE)?;
     let hooks = [
         Hook::Prerouting,
@@ -119,23 +121,22 @@ fn base(attributes: &Attributes) -> Option<BaseChain> {
         hook: hooks
             .into_iter()
             .find(|hook| u32::from(hook_number(*hook)) == number)?,
-        priority: hook.u32(NFTA_HOOK_PRIORITY)? as i32,
-        accept: attributes.u32(NFTA_CHAIN_POLICY) != Some(0),
+        priority: hook.u32_be(NFTA_HOOK_PRIORITY)? as i32,
+        accept: attributes.u32_be(NFTA_CHAIN_POLICY) != Some(0),
     })
 }
 
 /// A rule of that table.
-pub(crate) fn rule(family: Family, attributes: &Attributes, table: &str) -> Option<Installed> {
+pub(crate) fn rule(family: Family, attributes: Attributes<'_>, table: &str) -> Option<Installed> {
     if attributes.text(NFTA_RULE_TABLE)? != table {
         return None;
     }
-    let expressions: Vec<_> = attributes
-        .list(NFTA_RULE_EXPRESSIONS)
-        .map(|expression| Expression::decode(&expression))
+    let expressions: Vec<_> = list(attributes, NFTA_RULE_EXPRESSIONS)
+        .map(Expression::decode)
         .collect();
     let comment = attributes.get(NFTA_RULE_USERDATA);
     Some(Installed {
-        handle: attributes.u64(NFTA_RULE_HANDLE)?,
+        handle: attributes.u64_be(NFTA_RULE_HANDLE)?,
         chain: attributes.text(NFTA_RULE_CHAIN)?.to_owned(),
         rule: Rule {
             statements: decompile(family, &expressions),
@@ -145,11 +146,11 @@ pub(crate) fn rule(family: Family, attributes: &Attributes, table: &str) -> Opti
 }
 
 /// Elements of a set, each as its attributes.
-pub(crate) fn elements<'b>(attributes: &Attributes<'b>) -> impl Iterator<Item = Attributes<'b>> {
-    attributes.list(NFTA_SET_ELEM_LIST_ELEMENTS)
+pub(crate) fn elements<'b>(attributes: Attributes<'b>) -> impl Iterator<Item = Attributes<'b>> {
+    list(attributes, NFTA_SET_ELEM_LIST_ELEMENTS)
 }
 
 /// The number of the ruleset's generation.
-pub(crate) fn generation(attributes: &Attributes) -> Option<u32> {
-    attributes.u32(NFTA_GEN_ID)
+pub(crate) fn generation(attributes: Attributes<'_>) -> Option<u32> {
+    attributes.u32_be(NFTA_GEN_ID)
 }

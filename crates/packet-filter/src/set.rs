@@ -1,12 +1,11 @@
 //! Sets and maps: where state that comes and goes with each pod is kept, since an element costs the same however many
 //! there are.
 use crate::{
-    Error,
-    attributes::Attributes,
     decode::{self, Data},
     expression::{ACCEPT, DROP, GOTO, JUMP, RETURN, verdict},
     user_data::{self, Order},
 };
+use linux_net::netlink::{Attributes, Malformed, Read};
 use netlink_packet_netfilter::nftables::{DataAttribute, ListAttribute, SetElementAttribute};
 use std::net::IpAddr;
 
@@ -210,15 +209,13 @@ impl Set {
     }
 
     /// Reads an element of this set.
-    pub(crate) fn read(&self, element: &Attributes) -> Result<Element, Error> {
-        self.try_read(element).ok_or_else(|| {
-            let what = format!("list set {}", self.name);
-            Error::decode(&what, "an element is not of its types")
-        })
+    pub(crate) fn read(&self, element: Attributes<'_>) -> Read<Element> {
+        self.try_read(element)
+            .ok_or_else(|| Malformed("an element is not of its types".into()))
     }
 
-    fn try_read(&self, element: &Attributes) -> Option<Element> {
-        let value = |kind| decode::data(&element.nested(kind));
+    fn try_read(&self, element: Attributes<'_>) -> Option<Element> {
+        let value = |kind| decode::data(element.nested(kind));
         let key = match value(NFTA_SET_ELEM_KEY)? {
             Data::Value(bytes) => unpack(&self.key, &bytes)?,
             Data::Verdict { .. } => return None,
@@ -327,8 +324,8 @@ mod tests {
             };
             let element = Element { key, value: Some(Value::Data(value)), comment };
             let bytes = bytes(&element.encode(true));
-            let list = Attributes::read(&bytes);
-            prop_assert_eq!(set.read(&list.nested(1)).unwrap(), element);
+            let list = Attributes::new(&bytes);
+            prop_assert_eq!(set.read(list.nested(1)).unwrap(), element);
         }
 
         #[test]
@@ -343,7 +340,7 @@ mod tests {
                 DataAttribute::Value(bytes),
             )]);
             let bytes = self::bytes(&element);
-            prop_assert!(set.read(&Attributes::read(&bytes).nested(1)).is_err());
+            prop_assert!(set.read(Attributes::new(&bytes).nested(1)).is_err());
         }
     }
 }

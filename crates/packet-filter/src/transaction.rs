@@ -1,43 +1,35 @@
 //! What is done as one: messages between NFNL_MSG_BATCH_BEGIN and NFNL_MSG_BATCH_END.
 use crate::{
     Chain, Element, Family, Rule, Set, Table,
-    message::{self, message},
+    message::{self, request},
 };
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_netfilter::{NetfilterMessage, nftables::NfTablesMessage};
+use linux_net::{Request, netlink::Mode};
+use netlink_packet_netfilter::nftables::NfTablesMessage;
 
 /// Elements in one message: an attribute is at most 64 KiB long, an element about 200 bytes.
 const ELEMENTS: usize = 128;
 
-/// What is done as one: all or nothing. Deletions are best put first.
+/// Changes that the kernel makes all or not at all, in their order.
 #[derive(Debug, Clone, Default)]
 pub struct Transaction {
-    pub(crate) operations: Vec<Operation>,
+    pub(crate) requests: Vec<Request>,
     /// commit only if the kernel's ruleset is still of this generation
     pub(crate) generation: Option<u32>,
     sets: u32,
 }
 
-/// One message of it.
-#[derive(Debug, Clone)]
-pub(crate) struct Operation {
-    pub(crate) message: NetfilterMessage,
-    /// NLM_F_* besides NLM_F_REQUEST
-    pub(crate) flags: u16,
-    /// "add rule ip flannel-ipv4 postrtg"
-    pub(crate) what: String,
-}
-
 impl Transaction {
-    /// Empty.
+    /// Without any change.
     pub fn new() -> Self {
         Self::default()
     }
-    /// Nothing in it.
+
+    /// It has no change.
     pub fn is_empty(&self) -> bool {
-        self.operations.is_empty()
+        self.requests.is_empty()
     }
-    /// Is refused with ERESTART if anybody changed anything since [`crate::Nft::generation`] gave this number.
+
+    /// Makes the kernel refuse it with ERESTART if the ruleset changed since [`crate::Nft::generation`] returned this number.
     pub fn only_if(&mut self, generation: u32) -> &mut Self {
         self.generation = Some(generation);
         self
@@ -47,14 +39,10 @@ impl Transaction {
         &mut self,
         family: Family,
         inner: NfTablesMessage,
-        flags: u16,
+        mode: Mode,
         what: String,
     ) -> &mut Self {
-        self.operations.push(Operation {
-            message: message(Some(family), inner),
-            flags,
-            what,
-        });
+        self.requests.push(request(family, inner, mode, what));
         self
     }
 
@@ -81,7 +69,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::NewTable(message::new_table(name, comment)),
-            NLM_F_CREATE,
+            Mode::Ensure,
             format!("add table {} {name}", family.as_str()),
         )
     }
@@ -91,7 +79,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::NewChain(message::new_chain(table, chain)),
-            NLM_F_CREATE,
+            Mode::Ensure,
             format!("add chain {} {table} {}", family.as_str(), chain.name),
         )
     }
@@ -101,7 +89,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::NewRule(message::new_rule(family, table, chain, rule)),
-            NLM_F_CREATE | NLM_F_APPEND,
+            Mode::Append,
             format!("add rule {} {table} {chain}", family.as_str()),
         )
     }
@@ -111,7 +99,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::NewRule(message::new_rule(family, table, chain, rule)),
-            NLM_F_CREATE,
+            Mode::Ensure,
             format!("insert rule {} {table} {chain}", family.as_str()),
         )
     }
@@ -121,7 +109,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::DeleteRule(message::rules(table, Some(chain), None)),
-            0,
+            Mode::Existing,
             format!("flush chain {} {table} {chain}", family.as_str()),
         )
     }
@@ -131,7 +119,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::DeleteChain(message::chain(table, chain)),
-            0,
+            Mode::Existing,
             format!("delete chain {} {table} {chain}", family.as_str()),
         )
     }
@@ -147,7 +135,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::DeleteRule(message::rules(table, Some(chain), Some(handle))),
-            0,
+            Mode::Existing,
             format!(
                 "delete rule {} {table} {chain} handle {handle}",
                 family.as_str()
@@ -160,7 +148,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::DeleteTable(message::table(table)),
-            0,
+            Mode::Existing,
             format!("delete table {} {table}", family.as_str()),
         )
     }
@@ -172,7 +160,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::NewSet(message::new_set(table, set, id)),
-            NLM_F_CREATE,
+            Mode::Ensure,
             format!("add set {} {table} {}", family.as_str(), set.name),
         )
     }
@@ -182,7 +170,7 @@ impl Transaction {
         self.push(
             family,
             NfTablesMessage::DeleteSet(message::set(table, set)),
-            0,
+            Mode::Existing,
             format!("delete set {} {table} {set}", family.as_str()),
         )
     }
@@ -199,7 +187,7 @@ impl Transaction {
             self.push(
                 family,
                 NfTablesMessage::NewSetElement(message::elements(table, set, part, true)),
-                NLM_F_CREATE | NLM_F_EXCL,
+                Mode::Create,
                 format!("create element {} {table} {set}", family.as_str()),
             );
         }
@@ -218,7 +206,7 @@ impl Transaction {
             self.push(
                 family,
                 NfTablesMessage::DeleteSetElement(message::elements(table, set, part, false)),
-                0,
+                Mode::Existing,
                 format!("delete element {} {table} {set}", family.as_str()),
             );
         }

@@ -1,7 +1,7 @@
 //! Making links: each in one request, with everything it needs.
 
 use super::{RTM_NEWLINK, VethPeer, Vxlan, mac_attribute, name_attribute};
-use crate::{Mac, NetNs, Request, request::Mode};
+use crate::{Mac, NetNs, Request, netlink::Mode};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage,

@@ -1,7 +1,7 @@
 //! Reading RTM_NEWLINK and RTM_DELLINK: `struct ifinfomsg` and the IFLA_* attributes that a [`Link`] has.
 
 use super::{BRPORT_ISOLATED, BRPORT_MODE, BridgePort, Kind, Link, Vxlan};
-use crate::attributes::{Attribute, Read, attributes, header};
+use crate::netlink::{Attribute, Read, attributes, header};
 
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;

@@ -3,7 +3,7 @@
 mod create;
 mod message;
 
-use crate::{Error, Mac, Netlink, Request, Result, request::Mode};
+use crate::{Error, Mac, Netlink, Request, Result, netlink::Mode};
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::{
     AddressFamily,
@@ -318,7 +318,7 @@ impl Netlink {
 
     fn link(&mut self, message: &LinkMessage, what: String) -> Result<Option<Link>> {
         let request = Request::new(RTM_GETLINK, Mode::Existing, message, what);
-        match self.get(&request, |_, payload| read(payload)) {
+        match self.client.get(&request, |_, payload| read(payload)) {
             Ok(link) => Ok(Some(link)),
             Err(error @ Error::Kernel { .. }) if error.is_absent() => Ok(None),
             Err(error) => Err(error),
@@ -329,8 +329,8 @@ impl Netlink {
     pub fn links(&mut self) -> Result<Vec<Link>> {
         let mut message = LinkMessage::default();
         message.attributes = vec![without_counters()];
-        let request = Request::new(RTM_GETLINK, Mode::Dump, &message, "list links".into());
-        self.dump(&request, |kind, payload| {
+        let request = Request::new(RTM_GETLINK, Mode::Dump, &message, "list links");
+        self.client.dump(&request, |kind, payload| {
             (kind == RTM_NEWLINK).then(|| read(payload)).transpose()
         })
     }

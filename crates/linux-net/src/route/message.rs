@@ -1,7 +1,7 @@
 //! Reading RTM_NEWROUTE and RTM_DELROUTE: `struct rtmsg` and the RTA_* attributes that a [`Route`] has.
 
 use super::Route;
-use crate::attributes::{Attribute, Malformed, Read, attributes, header};
+use crate::netlink::{Attribute, Malformed, Read, attributes, header};
 use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

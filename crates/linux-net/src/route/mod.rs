@@ -2,7 +2,7 @@
 
 mod message;
 
-use crate::{Netlink, Request, Result, request::Mode};
+use crate::{Netlink, Request, Result, netlink::Mode};
 use ipnetwork::IpNetwork;
 use netlink_packet_route::{
     AddressFamily,
@@ -186,7 +186,7 @@ impl Netlink {
         }
         let what = format!("list IPv{} routes", if ipv6 { 6 } else { 4 });
         let request = Request::new(RTM_GETROUTE, Mode::Dump, &message, what);
-        let found = self.dump(&request, |kind, payload| {
+        let found = self.client.dump(&request, |kind, payload| {
             if kind != RTM_NEWROUTE {
                 return Ok(None);
             }
@@ -216,8 +216,8 @@ impl Netlink {
         message.attributes = vec![RouteAttribute::Destination(ip.into())];
         let what = format!("look up route to {ip}");
         let request = Request::new(RTM_GETROUTE, Mode::Existing, &message, what);
-        self.get(&request, |_, payload| {
-            read(payload)?.ok_or_else(|| crate::attributes::Malformed("no IP route".into()))
+        self.client.get(&request, |_, payload| {
+            read(payload)?.ok_or_else(|| crate::netlink::Malformed("no IP route".into()))
         })
     }
 }

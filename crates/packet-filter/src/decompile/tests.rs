@@ -1,7 +1,8 @@
 //! What is compiled, encoded, decoded and decompiled is what it was.
 
 use super::*;
-use crate::{Rule, attributes::Attributes, compile::compile};
+use crate::{Rule, compile::compile};
+use linux_net::netlink::Attributes;
 use netlink_packet_core::Emitable;
 use proptest::prelude::*;
 
@@ -80,7 +81,7 @@ fn comes_back(family: Family, statements: Vec<Statement>) -> Result<(), TestCase
             let element = expression.encode();
             let mut bytes = vec![0; element.buffer_len()];
             element.emit(&mut bytes);
-            Expression::decode(&Attributes::read(&bytes).nested(1))
+            Expression::decode(Attributes::new(&bytes).nested(1))
         })
         .collect();
     prop_assert_eq!(&decoded, &compiled);

@@ -1,7 +1,7 @@
-//! The kernel's answers as they come out of the socket: a run of messages, each with a header (`struct nlmsghdr`); errors
-//! and acknowledgements (`struct nlmsgerr`) with the extended ACK attributes behind them (linux/netlink.h NLMSGERR_ATTR_*).
+//! Datagrams of the kernel: a sequence of messages, each with a header (`struct nlmsghdr`); errors and acknowledgements
+//! (`struct nlmsgerr`) with the extended ACK attributes behind them (linux/netlink.h NLMSGERR_ATTR_*).
 
-use crate::attributes::{Malformed, Read, attributes, header};
+use super::attributes::{Malformed, Read, attributes, header};
 use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NetlinkBuffer};
 use nix::errno::Errno;
 
@@ -11,20 +11,20 @@ const NLMSG_DONE: u16 = 3;
 const NLMSG_OVERRUN: u16 = 4;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// Length of `struct nlmsghdr`.
-pub(crate) const HEADER: usize = 16;
+pub(super) const HEADER: usize = 16;
 
 /// One message.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Message<'a> {
-    pub(crate) kind: u16,
+pub(super) struct Message<'a> {
+    kind: u16,
     flags: u16,
-    pub(crate) sequence: u32,
-    pub(crate) payload: &'a [u8],
+    pub(super) sequence: u32,
+    pub(super) payload: &'a [u8],
 }
 
 /// What a message is to its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Answer<'a> {
+pub(super) enum Answer<'a> {
     /// Accepted (or the end of a dump).
     Done,
     /// Refused.
@@ -36,7 +36,7 @@ pub(crate) enum Answer<'a> {
 }
 
 /// The messages of one datagram.
-pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Read<Message<'_>>> {
+pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Read<Message<'_>>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
             return None;
@@ -61,12 +61,17 @@ pub(crate) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Read<Message<'_
 }
 
 impl<'a> Message<'a> {
-    /// True if the kernel says that what it dumped changed meanwhile, so that entries may be missing or doubled.
-    pub(crate) fn interrupted(&self) -> bool {
+    /// The position of the request that it answers, counted from sequence number `first`.
+    pub(super) fn position(&self, first: u32) -> usize {
+        self.sequence.wrapping_sub(first) as usize
+    }
+
+    /// What is dumped changed meanwhile (NLM_F_DUMP_INTR): entries may be missing or doubled.
+    pub(super) fn interrupted(&self) -> bool {
         self.flags & NLM_F_DUMP_INTR != 0
     }
 
-    pub(crate) fn answer(&self) -> Read<Answer<'a>> {
+    pub(super) fn answer(&self) -> Read<Answer<'a>> {
         match self.kind {
             NLMSG_ERROR => self.acknowledgement(),
             NLMSG_DONE => self.end(),
@@ -133,8 +138,8 @@ mod tests {
     use proptest::prelude::*;
 
     /// A 6.18 kernel's answer to an MTU below the minimum (EINVAL and a text), without and with the request's payload.
-    const REFUSED: &[u8] = include_bytes!("../testdata/refused-capped.bin");
-    const ECHOED: &[u8] = include_bytes!("../testdata/refused.bin");
+    const REFUSED: &[u8] = include_bytes!("../../testdata/refused-capped.bin");
+    const ECHOED: &[u8] = include_bytes!("../../testdata/refused.bin");
     const ACCEPTED: [u8; 36] = [
         36, 0, 0, 0, 2, 0, 0, 1, 6, 0, 0, 0, 99, 0, 0, 0, 0, 0, 0, 0, 40, 0, 0, 0, 19, 0, 5, 0, 6,
         0, 0, 0, 0, 0, 0, 0,

@@ -1,4 +1,4 @@
-//! Against a kernel that answers by script: what a real one does too seldom to wait for.
+//! A scripted kernel: what a real one does too rarely to wait for.
 
 use super::*;
 use crate::link;
@@ -23,7 +23,7 @@ struct Script {
     sent: Vec<Vec<u16>>,
 }
 
-impl Channel for Script {
+impl Transport for Script {
     fn send(&mut self, packet: &[u8]) -> nix::Result<()> {
         let requests: Vec<_> = messages(packet).map(|request| request.unwrap()).collect();
         self.sequence = requests[0].sequence;
@@ -61,8 +61,8 @@ impl Channel for Script {
     }
 }
 
-fn talking(packets: Vec<Vec<Step>>) -> Exchange<Script> {
-    Exchange::new(Script {
+fn scripted(packets: Vec<Vec<Step>>) -> Client<Script> {
+    Client::new(Script {
         packets: packets.into(),
         waiting: VecDeque::new(),
         sequence: 0,
@@ -109,16 +109,16 @@ fn numbers(_: u16, payload: &[u8]) -> Read<Option<u8>> {
 
 #[test]
 fn only_the_last_of_a_packet_asks_for_an_answer() {
-    let mut exchange = talking(vec![
+    let mut client = scripted(vec![
         vec![Gives(ack(5, 19)), Gives(ack(127, 0))],
         vec![Gives(ack(1, 17))],
     ]);
-    let results = exchange.batch(&requests(130));
+    let results = client.batch(&requests(130));
     let refused: Vec<_> = (0..130).filter(|at| results[*at].is_err()).collect();
     assert_eq!(refused, [5, 129]);
     let text = results[5].as_ref().unwrap_err().to_string();
     assert_eq!(text, "delete link 5: no such device");
-    let sent = &exchange.channel.sent;
+    let sent = &client.transport.sent;
     assert_eq!((sent[0].len(), sent[1].len()), (128, 2));
     let asking = |flags: &u16| flags & 4 != 0;
     assert!(!sent[0][..127].iter().any(asking) && asking(&sent[0][127]));
@@ -127,42 +127,42 @@ fn only_the_last_of_a_packet_asks_for_an_answer() {
 
 #[test]
 fn answers_to_what_was_given_up_are_skipped() {
-    let mut exchange = talking(vec![vec![
+    let mut client = scripted(vec![vec![
         Gives(ack(-1, 16)),
         Gives(message(16, 0, 0, &[0; 16])),
         Gives(ack(0, 0)),
     ]]);
-    assert!(exchange.request(&requests(1)[0]).is_ok());
+    assert!(client.request(&requests(1)[0]).is_ok());
 }
 
 #[test]
 fn lost_answers_are_no_success() {
-    let mut exchange = talking(vec![
+    let mut client = scripted(vec![
         vec![Gives(ack(2, 17)), Fails(Errno::ENOBUFS), Gives(ack(3, 17))],
         vec![Gives(ack(0, 0))],
     ]);
-    let results = exchange.batch(&requests(5));
+    let results = client.batch(&requests(5));
     let errno = |at: usize| results[at].as_ref().unwrap_err().errno();
     assert_eq!(errno(2), Some(Errno::EEXIST));
     for at in [0, 1, 3, 4] {
         assert_eq!(errno(at), Some(Errno::ENOBUFS));
     }
     // and what was left over does not disturb the next request
-    assert!(exchange.request(&requests(1)[0]).is_ok());
-    assert!(exchange.channel.waiting.is_empty());
+    assert!(client.request(&requests(1)[0]).is_ok());
+    assert!(client.transport.waiting.is_empty());
 }
 
 #[test]
 fn silence_is_an_error() {
-    let mut exchange = talking(vec![vec![], vec![], vec![Gives(object(1))]]);
-    let text = exchange.request(&requests(1)[0]).unwrap_err().to_string();
+    let mut client = scripted(vec![vec![], vec![], vec![Gives(object(1))]]);
+    let text = client.request(&requests(1)[0]).unwrap_err().to_string();
     assert_eq!(
         text,
         "delete link 0: unreadable netlink answer: there is none"
     );
-    assert!(exchange.get(&requests(1)[0], numbers).is_err());
+    assert!(client.get(&requests(1)[0], numbers).is_err());
     // a dump without an end
-    assert!(exchange.dump(&requests(1)[0], numbers).is_err());
+    assert!(client.dump(&requests(1)[0], numbers).is_err());
 }
 
 #[test]
@@ -174,34 +174,34 @@ fn interrupted_dump_is_repeated_from_the_start() {
     ];
     let late = vec![Gives(object(1)), Gives(end(16))];
     let whole = vec![Gives(object(1)), Gives([object(3), end(0)].concat())];
-    let mut exchange = talking(vec![interrupted, late, whole]);
-    let found = exchange.dump(&requests(1)[0], numbers).unwrap();
+    let mut client = scripted(vec![interrupted, late, whole]);
+    let found = client.dump(&requests(1)[0], numbers).unwrap();
     assert_eq!(found, [1, 3]);
 }
 
 #[test]
 fn dump_that_never_rests_is_an_error() {
     let restless = || vec![Gives(object(1)), Gives(end(16))];
-    let mut exchange = talking((0..DUMPS).map(|_| restless()).collect());
-    let error = exchange.dump(&requests(1)[0], numbers).unwrap_err();
+    let mut client = scripted((0..DUMP_ATTEMPTS).map(|_| restless()).collect());
+    let error = client.dump(&requests(1)[0], numbers).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::EINTR));
-    assert_eq!(exchange.channel.sent.len(), DUMPS as usize);
+    assert_eq!(client.transport.sent.len(), DUMP_ATTEMPTS as usize);
 }
 
 #[test]
 fn answer_that_does_not_fit_is_asked_for_again() {
     let large = || vec![Gives(message(16, 0, 0, &vec![7; 3 * BUFFER]))];
-    let mut exchange = talking(vec![large(), large()]);
-    assert_eq!(exchange.get(&requests(1)[0], numbers).unwrap(), Some(7));
-    let endless = Gives(message(16, 0, 0, &vec![7; LARGEST + 1]));
-    let mut exchange = talking(vec![vec![endless]]);
-    let error = exchange.get(&requests(1)[0], numbers).unwrap_err();
+    let mut client = scripted(vec![large(), large()]);
+    assert_eq!(client.get(&requests(1)[0], numbers).unwrap(), Some(7));
+    let endless = Gives(message(16, 0, 0, &vec![7; LARGEST_ANSWER + 1]));
+    let mut client = scripted(vec![vec![endless]]);
+    let error = client.get(&requests(1)[0], numbers).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::EMSGSIZE));
 }
 
 #[test]
 fn failed_dump_is_read_to_its_end() {
-    let mut exchange = talking(vec![
+    let mut client = scripted(vec![
         vec![
             Gives(object(1)),
             Gives(object(0xff)),
@@ -211,10 +211,40 @@ fn failed_dump_is_read_to_its_end() {
         vec![Gives(ack(0, 95))],
         vec![Gives(object(4)), Gives(end(0))],
     ]);
-    let error = exchange.dump(&requests(1)[0], numbers).unwrap_err();
+    let error = client.dump(&requests(1)[0], numbers).unwrap_err();
     assert!(matches!(error, Error::Decode { .. }), "{error}");
-    assert!(exchange.channel.waiting.is_empty());
-    let error = exchange.dump(&requests(1)[0], numbers).unwrap_err();
+    assert!(client.transport.waiting.is_empty());
+    let error = client.dump(&requests(1)[0], numbers).unwrap_err();
     assert_eq!(error.to_string(), "delete link 0: operation not supported");
-    assert_eq!(exchange.dump(&requests(1)[0], numbers).unwrap(), [4]);
+    assert_eq!(client.dump(&requests(1)[0], numbers).unwrap(), [4]);
+}
+
+#[test]
+fn transaction_without_an_answer_is_committed() {
+    let mut client = scripted(vec![vec![], vec![Gives(ack(-1, 16))]]);
+    let requests = requests(3);
+    assert!(client.transaction(&requests).is_ok());
+    assert_eq!(client.transport.sent[0].len(), 3, "one packet");
+    let asking = |flags: &u16| flags & 4 != 0;
+    assert!(!client.transport.sent[0].iter().any(asking));
+    // an answer to something earlier is no refusal
+    assert!(client.transaction(&requests).is_ok());
+    assert!(client.transaction(&[]).is_ok());
+}
+
+#[test]
+fn transaction_error_names_the_first_refused_request() {
+    let mut client = scripted(vec![
+        vec![Gives(ack(1, 2)), Gives([ack(2, 17), ack(0, 2)].concat())],
+        vec![Fails(Errno::ENOBUFS), Gives(ack(1, 2))],
+    ]);
+    let requests = requests(3);
+    let error = client.transaction(&requests).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "delete link 1: no such file or directory"
+    );
+    let error = client.transaction(&requests).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::ENOBUFS));
+    assert!(client.transport.waiting.is_empty());
 }

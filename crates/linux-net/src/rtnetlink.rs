@@ -1,0 +1,35 @@
+//! The NETLINK_ROUTE socket; the modules of each kind of object add its look-ups.
+
+use crate::{
+    NetNs, Request, Result,
+    netlink::{Client, NETLINK_ROUTE},
+};
+
+/// The socket. It stays in the namespace that it was opened in, whatever its thread does later.
+#[derive(Debug)]
+pub struct Netlink {
+    pub(crate) client: Client,
+}
+
+impl Netlink {
+    /// In the calling thread's namespace.
+    pub fn open() -> Result<Self> {
+        Client::open(NETLINK_ROUTE).map(|client| Self { client })
+    }
+
+    /// In another namespace.
+    pub fn open_in(ns: &NetNs) -> Result<Self> {
+        Client::open_in(NETLINK_ROUTE, ns).map(|client| Self { client })
+    }
+
+    /// Sends one request and waits for its ACK.
+    pub fn request(&mut self, request: &Request) -> Result<()> {
+        self.client.request(request)
+    }
+
+    /// Sends all in as few packets as the buffers allow. Returns an answer for each, in order; a refused request does not stop
+    /// the others. Where answers are lost (ENOBUFS, or no errno at all) the kernel may have carried the request out.
+    pub fn batch(&mut self, requests: &[Request]) -> Vec<Result<()>> {
+        self.client.batch(requests)
+    }
+}
