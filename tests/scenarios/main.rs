@@ -27,13 +27,11 @@ fn main() {
     tests::sandbox::enter();
     let mut cases = Vec::new();
     cases.extend(bandwidth::cases());
-    cases.extend(bridge::cases());
     cases.extend(cnitool::cases());
     cases.extend(delegation::cases());
     cases.extend(flannel_cni::cases());
     cases.extend(firewall::cases());
     cases.extend(frame::cases());
-    cases.extend(host_local::cases());
     cases.extend(lease_store::cases());
     cases.extend(linux_net::cases());
     cases.extend(packet_filter::cases());

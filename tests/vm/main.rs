@@ -17,9 +17,9 @@ fn vlan_scenarios_pass_where_bridges_filter_vlans() {
         "vlan",
         &[
             "linux_net/bridge_vlans",
-            "bridge/vlan/apart",
-            "bridge/vlan/trunk",
-            "bridge/vlan/gateway",
+            "bridge/pods_of_different_vlans_are_separated",
+            "bridge/trunk_vlans_are_tagged",
+            "bridge/gateway_address_is_on_the_vlans_interface",
         ],
     );
 }

@@ -1,14 +1,15 @@
-//! What an ADD and a DEL cost in processes, packets to the kernel and system calls: numbers that no machine's speed changes.
-//! (The Go plugins: 2 processes, 19 to 28 sockets with a request or two each and 2,300 calls; 13 processes with iptables.)
-
+//! The cost of ADD and DEL in processes, packets to the kernel and system calls, which do not depend
+//! on the machine's speed. (The Go plugins: 2 processes, 19 to 28 sockets with one to two requests
+//! each and 2,300 system calls; 13 processes with iptables.)
 use super::node::{Node, V4, V6, conf};
 use serde_json::{Value, json};
-use tests::{Case, case};
+use tests::{Case, case, scenarios};
 
-pub fn cases() -> Vec<Case> {
+#[scenarios]
+fn costs() -> Vec<Case> {
     let masquerade = |backend: &str| json!({ "ipMasq": true, "ipMasqBackend": backend });
     let case = |name: &str, subnets: &'static [&str], more: Value, add: Budget, del: Budget| {
-        case(&format!("bridge/cost/{name}"), move || {
+        case(&format!("cost_is_within_the_budget/{name}"), move || {
             cost(&conf(subnets, more), add, del)
         })
     };
@@ -38,13 +39,13 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Processes, packets sent, and system calls of the plugin itself between reading its configuration and its end.
+/// Processes, packets sent, and the plugin's own system calls from the read of its configuration.
 #[derive(Clone, Copy)]
 struct Budget(usize, usize, usize);
 
-/// The second pod's, so that the bridge is there.
+/// Of the second pod: the bridge exists.
 fn cost(conf: &Value, add: Budget, del: Budget) {
-    let node = Node::ours();
+    let node = Node::suite();
     node.attach("first", conf);
     node.host.pod("a");
     for (verb, budget) in [("ADD", add), ("DEL", del)] {
@@ -52,7 +53,7 @@ fn cost(conf: &Value, add: Budget, del: Budget) {
         let trace = node.host.sh("cat /run/trace");
         let Budget(processes, packets, calls) = budget;
         let first = trace.split_inclusive(' ').next().expect("pid").to_owned();
-        // a call that another thread's interrupts has two lines; a signal is no call
+        // an interrupted system call has two lines; the line of a signal is no call
         let own: Vec<&str> = trace
             .lines()
             .filter(|line| line.starts_with(&first))

@@ -1,24 +1,9 @@
-//! The `bridge` plugin with `host-local`, executed as a runtime does.
-
-mod basic;
+//! The `bridge` plugin with `host-local`, executed as a runtime executes it.
+mod beyond_upstream;
+mod both_plugins;
+mod check_gc_status;
 mod cost;
+mod filter_rules;
 mod node;
-mod ours;
-mod rules;
-mod undo;
-mod verbs;
+mod rollback;
 mod vlans;
-
-use tests::Case;
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    let mut cases = basic::cases();
-    cases.extend(cost::cases());
-    cases.extend(ours::cases());
-    cases.extend(rules::cases());
-    cases.extend(undo::cases());
-    cases.extend(verbs::cases());
-    cases.extend(vlans::cases());
-    cases
-}

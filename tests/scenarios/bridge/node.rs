@@ -1,14 +1,14 @@
-//! A node with plugins, and what a scenario asks of it.
-
+//! A node with the plugins, and queries of its state.
 use serde_json::{Value, json};
 use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path};
 use tests::{Cni, Host, Outcome, Pod, binaries};
 
-/// Whose plugins.
+/// Which plugins a node has.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Whose {
-    Ours,
-    /// Debian's containernetworking-plugins
+pub enum Plugins {
+    /// This project's.
+    Suite,
+    /// Debian's package containernetworking-plugins, written in Go.
     Debian,
 }
 
@@ -18,26 +18,26 @@ pub struct Node {
 }
 
 impl Node {
-    pub fn new(whose: Whose) -> Node {
+    pub fn new(plugins: Plugins) -> Node {
         let host = Host::new("node");
         host.run(|| binaries::install_suite(Path::new("/opt/cni/bin")));
-        Node { host, path: "" }.with_plugins_of(whose)
+        Node { host, path: "" }.with_plugins(plugins)
     }
 
-    /// The same node, changed over.
-    pub fn with_plugins_of(self, whose: Whose) -> Node {
-        let path = match whose {
-            Whose::Ours => "/opt/cni/bin",
-            Whose::Debian => "/usr/lib/cni",
+    /// The same node with other plugins.
+    pub fn with_plugins(self, plugins: Plugins) -> Node {
+        let path = match plugins {
+            Plugins::Suite => "/opt/cni/bin",
+            Plugins::Debian => "/usr/lib/cni",
         };
         Node { path, ..self }
     }
 
-    pub fn ours() -> Node {
-        Node::new(Whose::Ours)
+    pub fn suite() -> Node {
+        Node::new(Plugins::Suite)
     }
 
-    /// A call for container `id` whose namespace is called as the container is.
+    /// A call for container `id`, whose namespace has the same name.
     pub fn cni(&self, id: &str) -> Cni {
         Cni::new(self.path, id, &format!("/run/netns/{id}"))
     }
@@ -47,7 +47,7 @@ impl Node {
             .call(&self.host, verb, "bridge", &conf.to_string())
     }
 
-    /// A call whose system calls are written to /run/trace.
+    /// A call under strace, which writes the system calls to /run/trace.
     pub fn traced_call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
         let script = "#!/bin/sh\nexec strace -f -o /run/trace /opt/cni/bin/bridge\n";
         self.host.run(|| {
@@ -65,7 +65,7 @@ impl Node {
         )
     }
 
-    /// A pod that is attached, and the result of its ADD.
+    /// Creates a pod and attaches it. Returns the result of ADD too.
     #[track_caller]
     pub fn attach(&self, id: &str, conf: &Value) -> (Pod<'_>, Value) {
         let pod = self.host.pod(id);
@@ -79,7 +79,7 @@ impl Node {
         json_of(&self.host.sh(&format!("ip -j {arguments}")))
     }
 
-    /// Reservations of the network `net`.
+    /// The reserved addresses of the network `net`.
     pub fn reservations(&self) -> Vec<String> {
         let names = self
             .host
@@ -91,7 +91,7 @@ impl Node {
             .collect()
     }
 
-    /// Names of the pods' veths on the host.
+    /// The names of the pods' veths on the host.
     pub fn veths(&self) -> Vec<String> {
         let links = self.ip("link show type veth");
         let names = links.as_array().expect("links").iter();
@@ -101,7 +101,7 @@ impl Node {
             .collect()
     }
 
-    /// No reservation and no veth.
+    /// The node has no reservation and no veth.
     #[track_caller]
     pub fn assert_clean(&self) {
         assert_eq!(self.reservations(), [""; 0]);
@@ -109,7 +109,7 @@ impl Node {
     }
 }
 
-/// `ip -j` prints nothing where there is nothing.
+/// Parses the output of `ip -j`, which is empty for an empty list.
 pub fn json_of(text: &str) -> Value {
     if text.trim().is_empty() {
         return json!([]);
@@ -126,7 +126,7 @@ pub fn ip_in(pod: &Pod<'_>, arguments: &str) -> Value {
 pub const V4: &str = "10.244.7.0/24";
 pub const V6: &str = "fd00:7::/64";
 
-/// A bridge configuration with a range per subnet, and `more` keys.
+/// A bridge configuration with a range for each subnet and the keys `more`.
 pub fn conf(subnets: &[&str], more: Value) -> Value {
     let ranges: Vec<Value> = subnets
         .iter()
@@ -142,7 +142,7 @@ pub fn conf(subnets: &[&str], more: Value) -> Value {
     conf
 }
 
-/// The address of the n-th `ips` entry, without its length.
+/// The address of the n-th entry of `ips`, without its prefix length.
 pub fn address(result: &Value, n: usize) -> String {
     let address = result["ips"][n]["address"].as_str().expect("address");
     address.split('/').next().expect("address").to_owned()

@@ -1,18 +1,14 @@
-//! VLANs; they need a kernel with VLAN filtering on bridges.
-
+//! VLANs, which need a kernel with VLAN filtering on bridges.
 use super::node::{Node, V4, address, conf};
 use serde_json::{Value, json};
-use tests::{Case, Host, case};
+use tests::{Host, scenario};
 
-pub fn cases() -> Vec<Case> {
-    let with = || (!filters()).then(|| "this kernel has no VLAN filtering on bridges".to_owned());
-    let without = || filters().then(|| "this kernel has VLAN filtering on bridges".to_owned());
-    vec![
-        case("bridge/vlan/apart", apart).unless(with()),
-        case("bridge/vlan/trunk", trunk).unless(with()),
-        case("bridge/vlan/gateway", gateway).unless(with()),
-        case("bridge/vlan/unsupported", unsupported).unless(without()),
-    ]
+fn without_filtering() -> Option<String> {
+    (!filters()).then(|| "this kernel has no VLAN filtering on bridges".to_owned())
+}
+
+fn with_filtering() -> Option<String> {
+    filters().then(|| "this kernel has VLAN filtering on bridges".to_owned())
 }
 
 fn filters() -> bool {
@@ -22,14 +18,14 @@ fn filters() -> bool {
         .success()
 }
 
-/// A configuration without a gateway: pods of one VLAN hear each other, others do not.
+/// A configuration without a gateway.
 fn in_vlan(more: Value) -> Value {
     let mut conf = conf(&[V4], more);
     conf["isDefaultGateway"] = json!(false);
     conf
 }
 
-/// `bridge -j vlan show` of a pod's port: (id, flags).
+/// The VLANs of a pod's port: (ID, flags).
 fn vlans(node: &Node, result: &Value) -> Vec<(u64, Vec<String>)> {
     let port = result["interfaces"][1]["name"].as_str().expect("name");
     let shown = node.host.sh(&format!("bridge -j vlan show dev {port}"));
@@ -43,16 +39,17 @@ fn vlans(node: &Node, result: &Value) -> Vec<(u64, Vec<String>)> {
     .collect()
 }
 
-fn own() -> Vec<String> {
+fn access_flags() -> Vec<String> {
     ["PVID", "Egress Untagged"].map(str::to_owned).into()
 }
 
-fn apart() {
-    let node = Node::ours();
+#[scenario(unless = without_filtering)]
+fn pods_of_different_vlans_are_separated() {
+    let node = Node::suite();
     let (a, result) = node.attach("a", &in_vlan(json!({ "vlan": 100 })));
     let (_b, same) = node.attach("b", &in_vlan(json!({ "vlan": 100 })));
     let (_c, other) = node.attach("c", &in_vlan(json!({ "vlan": 200 })));
-    assert_eq!(vlans(&node, &result), [(100, own())]);
+    assert_eq!(vlans(&node, &result), [(100, access_flags())]);
     a.sh(&format!("ping -c1 -W3 {}", address(&same, 0)));
     let ping = a.try_sh(&format!("ping -c1 -W1 {}", address(&other, 0)));
     assert!(!ping.status.success());
@@ -70,15 +67,22 @@ fn apart() {
     node.assert_clean();
 }
 
-fn trunk() {
-    let node = Node::ours();
+#[scenario(unless = without_filtering)]
+fn trunk_vlans_are_tagged() {
+    let node = Node::suite();
     let spans = json!([{ "minID": 10, "maxID": 12 }, { "id": 20 }]);
     let (_, result) = node.attach("a", &in_vlan(json!({ "vlan": 100, "vlanTrunk": spans })));
     let tagged = |id| (id, Vec::new());
-    let wanted = [tagged(10), tagged(11), tagged(12), tagged(20), (100, own())];
+    let wanted = [
+        tagged(10),
+        tagged(11),
+        tagged(12),
+        tagged(20),
+        (100, access_flags()),
+    ];
     assert_eq!(vlans(&node, &result), wanted);
     let (_, result) = node.attach("b", &in_vlan(json!({ "vlanTrunk": [{ "id": 20 }] })));
-    assert_eq!(vlans(&node, &result), [(1, own()), tagged(20)]);
+    assert_eq!(vlans(&node, &result), [(1, access_flags()), tagged(20)]);
     let keeps = json!({ "vlan": 100, "preserveDefaultVlan": true });
     let (_, result) = node.attach("c", &in_vlan(keeps));
     let ids: Vec<u64> = vlans(&node, &result)
@@ -88,9 +92,10 @@ fn trunk() {
     assert_eq!(ids, [1, 100]);
 }
 
-/// The gateway address is on `cni0.100`, which pods of other VLANs cannot reach.
-fn gateway() {
-    let node = Node::ours();
+/// Pods of other VLANs cannot reach it.
+#[scenario(unless = without_filtering)]
+fn gateway_address_is_on_the_vlans_interface() {
+    let node = Node::suite();
     let (a, result) = node.attach("a", &conf(&[V4], json!({ "vlan": 100 })));
     assert_eq!(result["interfaces"][3]["name"], "cni0.100");
     a.sh("ping -c1 -W3 10.244.7.1");
@@ -105,9 +110,9 @@ fn gateway() {
     c.sh("ping -c1 -W3 10.244.7.1");
 }
 
-/// An error that names the reason, and nothing left.
-fn unsupported() {
-    let node = Node::ours();
+#[scenario(unless = with_filtering)]
+fn kernel_without_vlan_filtering_is_named_as_the_cause() {
+    let node = Node::suite();
     node.host.pod("a");
     let (_, message) = node
         .call("ADD", "a", &conf(&[V4], json!({ "vlan": 100 })))

@@ -1,18 +1,20 @@
-//! What an ADD and a DEL cost does not depend on how many reservations there are.
-
-use super::{OURS, STORE, add, config, del, host};
+//! The cost of ADD and DEL with many reservations.
+use super::{STORE, SUITE, add, config, del, host};
 use serde_json::json;
 use std::fs;
-use tests::{Cni, Host};
+use tests::{Cni, Host, scenario};
 
-/// System calls of one verb, by name, and how many bytes they read.
+/// System calls of one verb.
 struct Cost {
     calls: usize,
+    /// getdents
     listings: usize,
+    /// In bytes.
     read: u64,
 }
 
-pub fn flat() {
+#[scenario]
+fn cost_does_not_depend_on_the_number_of_reservations() {
     let config = config(
         "1.0.0",
         json!({"type": "host-local", "ranges": [[{"subnet": "10.0.0.0/8"}]]}),
@@ -20,14 +22,14 @@ pub fn flat() {
     let [few, many] = [0, 60_000].map(|size| {
         let host = host();
         fill(&host, size);
-        // the first call reads what upstream's plugin left, once
-        add(&host, OURS, "warm", &config).ok();
-        del(&host, OURS, "warm", &config).ok();
+        // the first call reads the reservations of upstream's plugin
+        add(&host, SUITE, "warm", &config).ok();
+        del(&host, SUITE, "warm", &config).ok();
         ["ADD", "DEL"].map(|verb| cost(&host, verb, &config))
     });
     for (few, many) in few.iter().zip(&many) {
         assert_eq!(many.listings, 0, "the folder is not listed");
-        // a file of the index that is longer takes a read and some memory more
+        // a longer file of the index takes more reads and memory
         assert!(
             many.calls <= few.calls + 16,
             "{} and {} system calls",
@@ -50,7 +52,6 @@ fn cost(host: &Host, verb: &str, config: &str) -> Cost {
         .call(host, verb, "host-local", config)
         .ok();
     let trace = host.sh("cat /run/trace");
-    // what comes before the environment is looked at is the dynamic linker's and the runtime's
     let lines = || trace.lines().filter(|line| !line.contains("+++"));
     let read = lines()
         .filter(|line| line.contains(" read("))

@@ -1,6 +1,5 @@
-//! kill -9 in the middle of ADDs.
-
-use super::{OURS, STORE, add, address, config, del, host, range, taken};
+//! SIGKILL during ADD.
+use super::{STORE, SUITE, add, address, config, del, host, range, taken};
 use std::{
     collections::HashMap,
     io::Write,
@@ -8,12 +7,14 @@ use std::{
     thread,
     time::Duration,
 };
+use tests::scenario;
 
-/// Whatever moment it hits, a reservation is whole or absent, DEL removes it, and the store goes on working.
-pub fn killed() {
+/// DEL removes each reservation, and the store still works.
+#[scenario]
+fn reservation_of_a_killed_add_is_complete_or_absent() {
     let host = host();
     let config = config("1.0.0", range("10.77.0.2", "10.77.7.250"));
-    add(&host, OURS, "first", &config).ok();
+    add(&host, SUITE, "first", &config).ok();
     host.run(|| {
         for round in 0..40u64 {
             let calls: Vec<_> = (0..4)
@@ -39,31 +40,31 @@ pub fn killed() {
     }
     assert!(
         owners.len() > 1,
-        "no call came far enough to be of interest"
+        "all calls were killed before their reservation"
     );
     let files = host.sh(&format!("ls {STORE}"));
-    let strangers: Vec<_> = files
+    let others: Vec<_> = files
         .lines()
         .filter(|name| !name.starts_with("10.77."))
         .collect();
-    assert_eq!(strangers, ["last_reserved_ip.0", "lock"]);
-    let next = address(add(&host, OURS, "next", &config));
+    assert_eq!(others, ["last_reserved_ip.0", "lock"]);
+    let next = address(add(&host, SUITE, "next", &config));
     assert!(!owners.values().any(|ip| *ip == next));
     for id in owners.keys().map(String::as_str).chain(["next"]) {
-        del(&host, OURS, id, &config).ok();
+        del(&host, SUITE, id, &config).ok();
     }
     assert_eq!(taken(&host), [""; 0]);
 }
 
 fn start(id: &str, config: &str) -> std::process::Child {
-    let mut child = Command::new(format!("{OURS}/host-local"))
+    let mut child = Command::new(format!("{SUITE}/host-local"))
         .env_clear()
         .envs([
             ("CNI_COMMAND", "ADD"),
             ("CNI_CONTAINERID", id),
             ("CNI_NETNS", "/none"),
             ("CNI_IFNAME", "eth0"),
-            ("CNI_PATH", OURS),
+            ("CNI_PATH", SUITE),
         ])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

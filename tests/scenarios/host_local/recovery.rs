@@ -1,16 +1,16 @@
-//! Reservations that a failed ADD, a lost DEL or a reboot left behind come back into use, and never a live pod's.
-
-use super::{GO, OURS, STORE, add, address, config, host, range, taken};
+//! Reclaiming of reservations after a failed ADD, a lost DEL and a reboot, but never of a live pod's.
+use super::{STORE, SUITE, UPSTREAM, add, address, config, host, range, taken};
 use std::{process::Command, thread};
-use tests::{Cni, Host};
+use tests::{Cni, Host, scenario};
 
-/// ADD for a pod that has a namespace.
+/// ADD for a pod with a namespace.
 fn add_in(host: &Host, id: &str, netns: &str, config: &str) -> tests::Outcome {
-    Cni::new(OURS, id, netns).call(host, "ADD", "host-local", config)
+    Cni::new(SUITE, id, netns).call(host, "ADD", "host-local", config)
 }
 
-/// The runtime asks again after an ADD that failed half-way, without a DEL in between.
-pub fn add_again() {
+/// The runtime repeats a failed ADD without a DEL.
+#[scenario]
+fn repeated_add_gets_the_same_address() {
     let host = host();
     let config = config("1.0.0", range("10.77.0.2", "10.77.0.9"));
     let pod = host.pod("p");
@@ -22,9 +22,9 @@ pub fn add_again() {
         address(add_in(&host, "c", &pod.path(), &config)),
         "10.77.0.2"
     );
-    let asking = Cni::new(OURS, "c", &pod.path()).with("CNI_ARGS", "IP=10.77.0.2");
+    let requesting = Cni::new(SUITE, "c", &pod.path()).with("CNI_ARGS", "IP=10.77.0.2");
     assert_eq!(
-        address(asking.call(&host, "ADD", "host-local", &config)),
+        address(requesting.call(&host, "ADD", "host-local", &config)),
         "10.77.0.2"
     );
     assert_eq!(taken(&host), ["10.77.0.2"]);
@@ -35,7 +35,7 @@ pub fn add_again() {
         "{refused}"
     );
     assert!(
-        asking
+        requesting
             .call(&host, "ADD", "host-local", &config)
             .error()
             .1
@@ -43,7 +43,8 @@ pub fn add_again() {
     );
 }
 
-pub fn lost_del() {
+#[scenario]
+fn reservation_is_reclaimed_when_its_namespace_is_gone() {
     let host = host();
     let config = config("1.1.0", range("10.77.0.2", "10.77.0.5"));
     let pods = ["running", "hidden", "gone"].map(|name| host.pod(name));
@@ -51,20 +52,25 @@ pub fn lost_del() {
         let ip = address(add_in(&host, &pod.name, &pod.path(), &config));
         assert_eq!(ip, format!("10.77.0.{}", number + 2));
     }
-    add(&host, GO, "upstream", &config.replace("1.1.0", "1.0.0")).ok();
-    // a process is still in one of the namespaces that have lost their name
+    add(
+        &host,
+        UPSTREAM,
+        "upstream",
+        &config.replace("1.1.0", "1.0.0"),
+    )
+    .ok();
+    // a process is still in one of the namespaces without a path
     let mut sleep = Command::new("sleep");
     sleep.arg("600");
     let process = pods[1].spawn(sleep);
-    let status = || Cni::new(OURS, "", "").call(&host, "STATUS", "host-local", &config);
+    let status = || Cni::new(SUITE, "", "").call(&host, "STATUS", "host-local", &config);
     assert_eq!(status().error().0, 50, "all are alive");
-    add(&host, OURS, "new", &config).error();
+    add(&host, SUITE, "new", &config).error();
     pods[1].delete();
-    add(&host, OURS, "new", &config).error();
+    add(&host, SUITE, "new", &config).error();
     pods[2].delete();
-    // the kernel may take a moment to let go of it
     status().ok();
-    let outcome = add(&host, OURS, "new", &config);
+    let outcome = add(&host, SUITE, "new", &config);
     assert!(
         outcome.stderr.contains(
             "freed 10.77.0.4 of container gone: network namespace /run/netns/gone is gone"
@@ -72,36 +78,41 @@ pub fn lost_del() {
         "{outcome:?}"
     );
     assert_eq!(address(outcome), "10.77.0.4");
-    add(&host, OURS, "another", &config).error();
+    add(&host, SUITE, "another", &config).error();
     drop(process);
     thread::sleep(std::time::Duration::from_millis(50));
-    assert_eq!(address(add(&host, OURS, "another", &config)), "10.77.0.3");
-    add(&host, OURS, "third", &config).error();
-    assert_eq!(taken(&host).len(), 4, "a running pod's and upstream's stay");
+    assert_eq!(address(add(&host, SUITE, "another", &config)), "10.77.0.3");
+    add(&host, SUITE, "third", &config).error();
+    assert_eq!(
+        taken(&host).len(),
+        4,
+        "the reservations of a running pod and of upstream's plugin stay"
+    );
 }
 
-pub fn reboot() {
+#[scenario]
+fn reservations_of_an_earlier_boot_are_reclaimed() {
     let host = host();
     let config = config("1.1.0", range("10.77.0.2", "10.77.0.4"));
     for id in ["a", "b"] {
-        add(&host, OURS, id, &config).ok();
+        add(&host, SUITE, id, &config).ok();
     }
     host.sh("echo 11111111-2222-3333-4444-555555555555 > /run/boot_id && mount --bind /run/boot_id /proc/sys/kernel/random/boot_id");
-    add(&host, OURS, "c", &config).ok();
-    let outcome = add(&host, OURS, "d", &config).ok();
+    add(&host, SUITE, "c", &config).ok();
+    let outcome = add(&host, SUITE, "d", &config).ok();
     for (id, ip) in [("a", 2), ("b", 3)] {
-        let told = format!(
+        let warning = format!(
             "freed 10.77.0.{ip} of container {id}: the machine was restarted since it was reserved"
         );
-        assert!(outcome.stderr.contains(&told), "{outcome:?}");
+        assert!(outcome.stderr.contains(&warning), "{outcome:?}");
     }
-    add(&host, OURS, "e", &config).ok();
-    add(&host, OURS, "f", &config).error();
+    add(&host, SUITE, "e", &config).ok();
+    add(&host, SUITE, "f", &config).error();
     let owners = host.sh(&format!(
         "cat {STORE}/10.77.0.2 {STORE}/10.77.0.3 {STORE}/10.77.0.4"
     ));
     assert_eq!(owners, "d\r\neth0e\r\neth0c\r\neth0");
-    // the runtime's late DEL of a container from before the reboot takes nothing from the new owner
-    super::del(&host, OURS, "a", &config).ok();
+    // a late DEL of a container from before the reboot does not affect the new owner
+    super::del(&host, SUITE, "a", &config).ok();
     assert_eq!(taken(&host).len(), 3);
 }

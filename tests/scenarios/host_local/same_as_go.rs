@@ -1,12 +1,11 @@
-//! The same calls to ours and to Debian's Go plugin give the same bytes, files and messages.
-
-use super::{GO, OURS, config, host};
+//! The suite and Debian's Go plugin give the same results, files and messages.
+use super::{SUITE, UPSTREAM, config, host};
 use serde_json::{Value, json};
-use tests::{Cni, Host};
+use tests::{Cni, Host, scenario};
 
-/// One call of each, in a host of its own, with the same arguments.
+/// The same call of both plugins, each on a host of its own.
 fn both(verb: &str, args: &str, config: &str) -> [(Host, tests::Outcome); 2] {
-    [OURS, GO].map(|path| {
+    [SUITE, UPSTREAM].map(|path| {
         let host = host();
         host.run(|| std::fs::write("/run/resolv.conf", RESOLV_CONF))
             .expect("resolv.conf");
@@ -18,12 +17,13 @@ fn both(verb: &str, args: &str, config: &str) -> [(Host, tests::Outcome); 2] {
 
 const RESOLV_CONF: &str = "nameserver 1.1.1.1 # c\nnameserver\n; x\ndomain a\ndomain b c\nsearch x y\nsearch z\noptions ndots:5 timeout:1\nfoo bar\n";
 
-/// Names and bytes of everything that a plugin left in the store, except for our own folder beside it.
+/// Names and contents of all files in the store.
 fn files(host: &Host) -> String {
     host.sh("cd /var/lib/cni/networks && find n -printf '%p %s\n' -type f -exec cat {} ';' -printf '\n' | sort; stat -c %A n n/lock")
 }
 
-pub fn results() {
+#[scenario]
+fn results_and_files_equal_upstreams() {
     let v4 = json!({"subnet": "10.1.2.0/24"});
     let v6 = json!({"subnet": "fd00:1::/64"});
     for (ipam, args) in [
@@ -52,25 +52,30 @@ pub fn results() {
         ),
     ] {
         for version in ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0"] {
-            let [(ours_host, ours), (go_host, go)] =
+            let [(suite_host, suite), (upstream_host, upstream)] =
                 both("ADD", args, &config(version, ipam.clone()));
-            let (ours, go) = (ours.ok(), go.ok());
+            let (suite, upstream) = (suite.ok(), upstream.ok());
             if version == "1.0.0" {
-                // the Go library has sorted the keys of 1.0.0, and left out an empty dns, since its version 1.2; Debian's is older
-                let (ours, mut go) = (ours.json(), go.json());
-                if go["dns"] == json!({}) {
-                    go.as_object_mut().expect("object").remove("dns");
+                // since version 1.2 the Go library sorts keys and omits an empty dns; Debian has an older one
+                let (suite, mut upstream) = (suite.json(), upstream.json());
+                if upstream["dns"] == json!({}) {
+                    upstream.as_object_mut().expect("object").remove("dns");
                 }
-                assert_eq!(ours, go, "{version} {ipam}");
+                assert_eq!(suite, upstream, "{version} {ipam}");
             } else {
-                assert_eq!(ours.stdout, go.stdout, "{version} {ipam}");
+                assert_eq!(suite.stdout, upstream.stdout, "{version} {ipam}");
             }
-            assert_eq!(files(&ours_host), files(&go_host), "{version} {ipam}");
+            assert_eq!(
+                files(&suite_host),
+                files(&upstream_host),
+                "{version} {ipam}"
+            );
         }
     }
 }
 
-pub fn refusals() {
+#[scenario]
+fn refusals_equal_upstreams() {
     let conf = |ipam: Value| config("1.0.0", ipam);
     let ranges = |ranges: Value| conf(json!({ "ranges": ranges }));
     let with = |key: &str, value: Value| {
@@ -144,24 +149,25 @@ pub fn refusals() {
             "",
         ),
     ] {
-        let [(_, ours), (_, go)] = both("ADD", args, &config);
-        assert_eq!(ours.error(), go.error(), "{config} {args}");
+        let [(_, suite), (_, upstream)] = both("ADD", args, &config);
+        assert_eq!(suite.error(), upstream.error(), "{config} {args}");
     }
     let prev = json!({"cniVersion": "1.0.0"});
-    let [(_, ours), (_, go)] = both("CHECK", "", &with("prevResult", prev));
-    assert_eq!(ours.error(), go.error());
-    // a wrong type is told as what it is; upstream calls it an internal error
-    let [(_, ours), (_, go)] = both("ADD", "", &conf(json!({"ranges": "x"})));
-    assert_eq!((ours.error().0, go.error().0), (6, 999));
+    let [(_, suite), (_, upstream)] = both("CHECK", "", &with("prevResult", prev));
+    assert_eq!(suite.error(), upstream.error());
+    // a wrong type is a decoding error; upstream calls it an internal error
+    let [(_, suite), (_, upstream)] = both("ADD", "", &conf(json!({"ranges": "x"})));
+    assert_eq!((suite.error().0, upstream.error().0), (6, 999));
 }
 
-/// Addresses are given in the same order, around the end of the range and after addresses came back.
-pub fn order() {
+/// Also after the end of the range and after the release of addresses.
+#[scenario]
+fn order_of_addresses_equals_upstreams() {
     let config = config(
         "0.4.0",
         json!({"ranges": [[{"subnet": "10.1.2.0/29"}, {"subnet": "10.1.3.0/29"}], [{"subnet": "fd00::/125"}]]}),
     );
-    let given = [OURS, GO].map(|path| {
+    let given = [SUITE, UPSTREAM].map(|path| {
         let host = host();
         let mut log = Vec::new();
         for step in 0..30 {
@@ -175,6 +181,6 @@ pub fn order() {
         }
         (log, super::taken(&host))
     });
-    let [ours, go] = given;
-    assert_eq!(ours, go);
+    let [suite, upstream] = given;
+    assert_eq!(suite, upstream);
 }

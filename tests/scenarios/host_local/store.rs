@@ -1,65 +1,67 @@
-//! What the store's state means for the verbs.
-
-use super::{OURS, STORE, add, address, config, del, host, range, taken};
+//! The verbs with different states of the store.
+use super::{STORE, SUITE, add, address, config, del, host, range, taken};
 use serde_json::{Value, json};
-use tests::{Cni, Host, Outcome};
+use tests::{Cni, Host, Outcome, scenario};
 
 fn status_of(host: &Host, config: &str) -> Outcome {
-    Cni::new(OURS, "", "").call(host, "STATUS", "host-local", config)
+    Cni::new(SUITE, "", "").call(host, "STATUS", "host-local", config)
 }
 
-pub fn exhausted() {
+#[scenario]
+fn exhausted_range_fails_add_and_status() {
     let host = host();
     let config = config("1.1.0", range("10.77.0.2", "10.77.0.3"));
     for id in ["a", "b"] {
-        add(&host, OURS, id, &config).ok();
+        add(&host, SUITE, id, &config).ok();
     }
     let message = "no IP addresses available in range set: 10.77.0.2-10.77.0.3";
     assert_eq!(
-        add(&host, OURS, "c", &config).error(),
+        add(&host, SUITE, "c", &config).error(),
         (999, format!("failed to allocate for range 0: {message}"))
     );
     assert_eq!(status_of(&host, &config).error(), (50, message.to_owned()));
-    del(&host, OURS, "a", &config).ok();
+    del(&host, SUITE, "a", &config).ok();
     status_of(&host, &config).ok();
-    assert_eq!(address(add(&host, OURS, "c", &config)), "10.77.0.2");
+    assert_eq!(address(add(&host, SUITE, "c", &config)), "10.77.0.2");
 }
 
-pub fn empty_and_foreign_files() {
+#[scenario]
+fn empty_files_are_reclaimed_and_foreign_files_stay() {
     let host = host();
     let config = config("1.1.0", range("10.77.0.2", "10.77.0.4"));
     host.sh(&format!(
         "mkdir -p {STORE} && cd {STORE} && touch 10.77.0.2 && head -c 20 /dev/zero > 10.77.0.3 && echo '{{}}' > 10.77.0.4"
     ));
     status_of(&host, &config).ok();
-    let first = add(&host, OURS, "a", &config).ok();
+    let first = add(&host, SUITE, "a", &config).ok();
     assert!(
         first.stderr.contains("freed 10.77.0.2: its file was empty"),
         "{}",
         first.stderr
     );
-    add(&host, OURS, "b", &config).ok();
-    assert_eq!(add(&host, OURS, "c", &config).error().0, 999);
+    add(&host, SUITE, "b", &config).ok();
+    assert_eq!(add(&host, SUITE, "c", &config).error().0, 999);
     assert_eq!(
         host.sh(&format!("cat {STORE}/10.77.0.4")),
         "{}\n",
-        "somebody else's"
+        "a foreign file stays"
     );
-    // by request, too
+    // also for a requested address
     host.sh(&format!("touch {STORE}/10.77.0.9"));
     let config = super::config("1.1.0", range("10.77.0.2", "10.77.0.9"));
-    let cni = Cni::new(OURS, "d", "/none").with("CNI_ARGS", "IP=10.77.0.9");
+    let cni = Cni::new(SUITE, "d", "/none").with("CNI_ARGS", "IP=10.77.0.9");
     assert_eq!(
         address(cni.call(&host, "ADD", "host-local", &config)),
         "10.77.0.9"
     );
 }
 
-pub fn del_needs_no_ranges() {
+#[scenario]
+fn del_needs_no_valid_ranges() {
     let host = host();
     let good = config("0.3.1", range("10.77.0.2", "10.77.0.9"));
     let in_folder =
-        json!({"type": "host-local", "dataDir": "/run/elsewhere", "subnet": "10.78.0.0/24"});
+        json!({"type": "host-local", "dataDir": "/run/other", "subnet": "10.78.0.0/24"});
     let in_folder = config("0.3.1", in_folder);
     for broken in [
         json!({"type": "host-local"}),
@@ -68,21 +70,21 @@ pub fn del_needs_no_ranges() {
         json!({"type": "host-local", "ranges": "gone", "subnet": 5}),
         json!({"type": "host-local", "routes": [{"dst": "x"}]}),
     ] {
-        add(&host, OURS, "c", &good).ok();
-        del(&host, OURS, "c", &config("0.3.1", broken)).ok();
+        add(&host, SUITE, "c", &good).ok();
+        del(&host, SUITE, "c", &config("0.3.1", broken)).ok();
         assert_eq!(taken(&host), [""; 0]);
-        del(&host, OURS, "c", &good).ok();
+        del(&host, SUITE, "c", &good).ok();
     }
-    add(&host, OURS, "c", &in_folder).ok();
-    assert_eq!(host.sh("cat /run/elsewhere/n/10.78.0.2"), "c\r\neth0");
-    del(&host, OURS, "c", &in_folder).ok();
-    host.sh("! test -e /run/elsewhere/n/10.78.0.2");
-    // a store that was never there is not made
+    add(&host, SUITE, "c", &in_folder).ok();
+    assert_eq!(host.sh("cat /run/other/n/10.78.0.2"), "c\r\neth0");
+    del(&host, SUITE, "c", &in_folder).ok();
+    host.sh("! test -e /run/other/n/10.78.0.2");
+    // DEL does not create a missing store
     let nowhere = config(
         "0.3.1",
         json!({"type": "host-local", "dataDir": "/run/nowhere"}),
     );
-    del(&host, OURS, "c", &nowhere).ok();
+    del(&host, SUITE, "c", &nowhere).ok();
     host.sh("! test -e /run/nowhere");
 }
 
@@ -92,17 +94,18 @@ fn gc_with(host: &Host, valid: Option<Value>) {
     if let Some(valid) = valid {
         config["cni.dev/valid-attachments"] = valid;
     }
-    let gc = Cni::new(OURS, "", "").call(host, "GC", "host-local", &config.to_string());
+    let gc = Cni::new(SUITE, "", "").call(host, "GC", "host-local", &config.to_string());
     assert_eq!(gc.ok().stdout, "");
 }
 
-pub fn gc() {
+#[scenario]
+fn gc_removes_stale_and_empty_files() {
     let host = host();
     let config = config("1.1.0", range("10.77.0.2", "10.77.0.9"));
     for id in ["a", "b", "c"] {
-        add(&host, OURS, id, &config).ok();
+        add(&host, SUITE, id, &config).ok();
     }
-    Cni::new(OURS, "a", "/none")
+    Cni::new(SUITE, "a", "/none")
         .with("CNI_IFNAME", "net1")
         .call(&host, "ADD", "host-local", &config)
         .ok();
@@ -110,7 +113,7 @@ pub fn gc() {
         "cd {STORE} && printf b > 10.77.0.100 && printf x > 10.77.0.101 && touch 10.77.0.102 && echo '{{}}' > 10.77.0.103 && echo note > README"
     ));
     gc_with(&host, None);
-    assert_eq!(taken(&host).len(), 8, "without the key nothing is done");
+    assert_eq!(taken(&host).len(), 8, "without the key, GC removes nothing");
     gc_with(
         &host,
         Some(
@@ -138,32 +141,34 @@ pub fn gc() {
     );
 }
 
-/// Files of before 0.8 tell the container alone.
-pub fn legacy_files() {
+/// Files from before 0.8 name the container but no interface.
+#[scenario]
+fn legacy_files_belong_to_all_interfaces_of_the_container() {
     let host = host();
     let config = config("0.4.0", range("10.77.0.2", "10.77.0.9"));
     host.sh(&format!(
         "mkdir -p {STORE} && cd {STORE} && printf old > 10.77.0.2 && echo other > 10.77.0.3"
     ));
-    let again = add(&host, OURS, "old", &config).error().1;
+    let again = add(&host, SUITE, "old", &config).error().1;
     assert!(
         again.contains("10.77.0.2 has been allocated to old"),
         "{again}"
     );
-    del(&host, OURS, "old", &config).ok();
+    del(&host, SUITE, "old", &config).ok();
     assert_eq!(taken(&host), ["10.77.0.3"]);
-    del(&host, OURS, "other", &config).ok();
-    // an exact file goes first, as upstream does it
+    del(&host, SUITE, "other", &config).ok();
+    // as upstream: the file that names the interface first
     host.sh(&format!(
         "cd {STORE} && printf c > 10.77.0.4 && printf 'c\\r\\neth0' > 10.77.0.5"
     ));
-    del(&host, OURS, "c", &config).ok();
+    del(&host, SUITE, "c", &config).ok();
     assert_eq!(taken(&host), ["10.77.0.4"]);
-    del(&host, OURS, "c", &config).ok();
+    del(&host, SUITE, "c", &config).ok();
     assert_eq!(taken(&host), [""; 0]);
 }
 
-pub fn status() {
+#[scenario]
+fn status_checks_configuration_and_write_access() {
     let host = host();
     let good = config("1.1.0", range("10.77.0.2", "10.77.0.9"));
     status_of(&host, &good).ok();

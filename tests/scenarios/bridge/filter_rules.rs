@@ -1,35 +1,24 @@
-//! Masquerade and the spoof check: what they do, what they leave in the packet filter, and what remains of them.
-
-use super::node::{Node, V4, V6, Whose, conf};
+//! Masquerade and spoof check: their effect, their rules, and the clean-up of the rules.
+use super::node::{Node, Plugins, V4, V6, conf};
 use serde_json::json;
-use tests::{Case, case};
+use tests::scenario;
 
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("bridge/masquerade/nftables", || {
-            masquerade(&Node::ours(), "nftables")
-        }),
-        case("bridge/masquerade/iptables", || {
-            masquerade(&Node::ours(), "iptables")
-        }),
-        case("bridge/masquerade/iptables-legacy", || {
-            masquerade(&legacy(), "iptables")
-        }),
-        case(
-            "bridge/masquerade/iptables-as-upstream",
-            iptables_as_upstream,
-        ),
-        case("bridge/masquerade/iptables-two-interfaces", two_interfaces),
-        case("bridge/masquerade/iptables-check-gc", iptables_check_gc),
-        case("bridge/masquerade/without-iptables", without_iptables),
-        case("bridge/masquerade/rules", masquerade_rules),
-        case("bridge/masquerade/del-without-anything", masquerade_del),
-        case("bridge/spoof-check/drops", spoof_check),
-        case("bridge/spoof-check/as-upstream", spoof_check_as_upstream),
-    ]
+#[scenario]
+fn pods_are_masqueraded_by_nftables() {
+    masquerade(&Node::suite(), "nftables");
 }
 
-/// A place outside that knows no way back to the pods: only what is masqueraded is answered.
+#[scenario]
+fn pods_are_masqueraded_by_iptables() {
+    masquerade(&Node::suite(), "iptables");
+}
+
+#[scenario]
+fn pods_are_masqueraded_by_legacy_iptables() {
+    masquerade(&legacy(), "iptables");
+}
+
+/// A host outside the cluster without a route to the pods: it answers only masqueraded packets.
 fn outside(node: &Node) {
     let outside = node.host.pod("outside");
     node.host.sh(
@@ -41,9 +30,9 @@ fn outside(node: &Node) {
     );
 }
 
-/// A node whose `iptables` is the legacy flavour.
+/// A node plugins `iptables` is iptables-legacy.
 fn legacy() -> Node {
-    let node = Node::ours();
+    let node = Node::suite();
     node.host.sh(
         "cp -a /etc/alternatives /run/alternatives && cd /run/alternatives && for p in iptables ip6tables; do \
          ln -sf /usr/sbin/$p-legacy $p; ln -sf /usr/sbin/$p-legacy-save $p-save; \
@@ -53,7 +42,7 @@ fn legacy() -> Node {
     node
 }
 
-/// What all flavours of the packet filter hold.
+/// The rules of nftables and of both variants of iptables.
 fn rules(node: &Node) -> String {
     node.host
         .sh("nft list ruleset; iptables-save -t nat; ip6tables-save -t nat")
@@ -82,16 +71,17 @@ fn masquerade(node: &Node, backend: &str) {
     );
 }
 
-/// The Go plugin and ours leave the same rules, and each cleans up after the other.
-fn iptables_as_upstream() {
+/// Each plugin also removes the rules of the other.
+#[scenario]
+fn iptables_rules_equal_upstreams() {
     let conf = conf(&[V4, V6], json!({ "ipMasq": true }));
-    let texts = [Whose::Ours, Whose::Debian].map(|whose| {
-        let node = Node::new(whose);
+    let texts = [Plugins::Suite, Plugins::Debian].map(|plugins| {
+        let node = Node::new(plugins);
         node.attach("a", &conf);
         let text = node.host.sh("iptables-save -t nat; ip6tables-save -t nat");
-        let other = match whose {
-            Whose::Ours => node.with_plugins_of(Whose::Debian),
-            Whose::Debian => node.with_plugins_of(Whose::Ours),
+        let other = match plugins {
+            Plugins::Suite => node.with_plugins(Plugins::Debian),
+            Plugins::Debian => node.with_plugins(Plugins::Suite),
         };
         other.call("DEL", "a", &conf).ok();
         let rest = rules(&other);
@@ -102,9 +92,10 @@ fn iptables_as_upstream() {
     assert_eq!(texts[0], texts[1]);
 }
 
-/// Two interfaces of one container in one network share a chain, as upstream names it: both are masqueraded.
-fn two_interfaces() {
-    let node = Node::ours();
+/// They share upstream's chain.
+#[scenario]
+fn two_interfaces_of_one_container_are_masqueraded_by_iptables() {
+    let node = Node::suite();
     outside(&node);
     let first = conf(
         &[V4],
@@ -133,9 +124,9 @@ fn two_interfaces() {
     );
 }
 
-/// CHECK misses a lost rule; GC and a DEL that knows nothing remove by name, and leave others.
-fn iptables_check_gc() {
-    let node = Node::ours();
+#[scenario]
+fn iptables_rules_are_checked_and_removed_by_name() {
+    let node = Node::suite();
     let mut conf = conf(
         &[V4],
         json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
@@ -172,9 +163,9 @@ fn iptables_check_gc() {
     );
 }
 
-/// Where the configuration does not say and iptables does not work, nftables does it.
-fn without_iptables() {
-    let node = Node::ours();
+#[scenario]
+fn nftables_masquerades_where_iptables_does_not_work() {
+    let node = Node::suite();
     outside(&node);
     node.host.sh(
         "cp -a /etc/alternatives /run/alternatives && ln -sf /bin/false /run/alternatives/iptables-restore \
@@ -189,11 +180,11 @@ fn without_iptables() {
     node.call("DEL", "a", &unset).ok();
     assert!(!node.host.sh("nft list ruleset").contains("id: a"));
 
-    let asked = conf(
+    let requested = conf(
         &[V4],
         json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
     );
-    let (_, message) = node.call("ADD", "a", &asked).error();
+    let (_, message) = node.call("ADD", "a", &requested).error();
     assert!(
         message.starts_with("failed to set up the masquerade rules: iptables-restore failed"),
         "{message}"
@@ -201,9 +192,10 @@ fn without_iptables() {
     node.assert_clean();
 }
 
-/// The table as upstream makes it, one rule per address; what somebody took out of the shared part comes back.
-fn masquerade_rules() {
-    let node = Node::ours();
+/// One rule for each address. The next ADD restores deleted shared rules.
+#[scenario]
+fn nftables_rules_equal_upstreams() {
+    let node = Node::suite();
     let conf = conf(
         &[V4, V6],
         json!({ "ipMasq": true, "ipMasqBackend": "nftables" }),
@@ -249,9 +241,10 @@ fn masquerade_rules() {
     }
 }
 
-/// Neither prevResult nor the namespace nor the keys are needed to clean up, and another pod's rules stay.
-fn masquerade_del() {
-    let node = Node::ours();
+/// Another pod's rules stay.
+#[scenario]
+fn del_removes_rules_without_prev_result_namespace_and_keys() {
+    let node = Node::suite();
     let with = conf(
         &[V4],
         json!({ "ipMasq": true, "ipMasqBackend": "nftables", "macspoofchk": true }),
@@ -272,9 +265,9 @@ fn masquerade_del() {
     assert!(rules.contains("id: stays\"") && rules.contains("-stays-eth0"));
 }
 
-/// A pod that gives itself another MAC is not heard.
-fn spoof_check() {
-    let node = Node::ours();
+#[scenario]
+fn frames_with_a_spoofed_mac_are_dropped() {
+    let node = Node::suite();
     let checked = conf(&[V4], json!({ "macspoofchk": true }));
     let (pod, result) = node.attach("a", &checked);
     let ping = "ping -c1 -W3 10.244.7.1";
@@ -282,7 +275,7 @@ fn spoof_check() {
     pod.sh("ip link set eth0 address 02:00:00:00:00:66");
     assert!(!pod.try_sh(ping).status.success());
     let mac = result["interfaces"][2]["mac"].as_str().expect("mac");
-    // the neighbour is being asked for once a second, so the answer may take that long
+    // neighbour solicitations are repeated once a second
     pod.sh(&format!(
         "ip link set eth0 address {mac} && ping -c1 -W5 10.244.7.1"
     ));
@@ -291,20 +284,21 @@ fn spoof_check() {
     assert!(!rules.contains("cni-br-iface"), "{rules}");
 }
 
-/// The Go plugin and ours leave the same text, and each cleans up after the other.
-fn spoof_check_as_upstream() {
+/// Each plugin also removes the rules of the other.
+#[scenario]
+fn spoof_check_rules_equal_upstreams() {
     let checked = conf(
         &[V4],
         json!({ "macspoofchk": true, "runtimeConfig": { "mac": "02:00:00:00:00:07" } }),
     );
-    let texts = [Whose::Ours, Whose::Debian].map(|whose| {
-        let node = Node::new(whose);
+    let texts = [Plugins::Suite, Plugins::Debian].map(|plugins| {
+        let node = Node::new(plugins);
         let (_pod, result) = node.attach("a", &checked);
         let name = result["interfaces"][1]["name"].as_str().expect("name");
         let text = node.host.sh("nft list table bridge nat");
-        let other = match whose {
-            Whose::Ours => node.with_plugins_of(Whose::Debian),
-            Whose::Debian => node.with_plugins_of(Whose::Ours),
+        let other = match plugins {
+            Plugins::Suite => node.with_plugins(Plugins::Debian),
+            Plugins::Debian => node.with_plugins(Plugins::Suite),
         };
         other.call("DEL", "a", &checked).ok();
         let rest = other.host.sh("nft list ruleset");

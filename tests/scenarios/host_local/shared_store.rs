@@ -1,6 +1,5 @@
-//! One store, used by ours and by Debian's Go plugin.
-
-use super::{GO, OURS, add, address, config, del, host, range, taken};
+//! One store, used by the suite and by Debian's Go plugin.
+use super::{SUITE, UPSTREAM, add, address, config, del, host, range, taken};
 use std::{
     collections::HashSet,
     sync::{
@@ -9,9 +8,10 @@ use std::{
     },
     thread,
 };
+use tests::scenario;
 
-/// What one of them reserved, the other finds and frees.
-pub fn in_turns() {
+#[scenario]
+fn each_plugin_finds_and_releases_the_others_reservations() {
     let host = host();
     let config = config("0.4.0", range("10.77.0.2", "10.77.0.20"));
     let check = |path: &str, id: &str| {
@@ -22,10 +22,10 @@ pub fn in_turns() {
     };
     for round in 0..4 {
         let (a, b) = (format!("a{round}"), format!("b{round}"));
-        let first = address(add(&host, OURS, &a, &config));
-        let second = address(add(&host, GO, &b, &config));
+        let first = address(add(&host, SUITE, &a, &config));
+        let second = address(add(&host, UPSTREAM, &b, &config));
         assert_ne!(first, second);
-        for path in [OURS, GO] {
+        for path in [SUITE, UPSTREAM] {
             check(path, &a).ok();
             check(path, &b).ok();
             let again = [&a, &b].map(|id| add(&host, path, id, &config).error().1);
@@ -36,9 +36,9 @@ pub fn in_turns() {
                 "{again:?}"
             );
         }
-        del(&host, GO, &a, &config).ok();
-        del(&host, OURS, &b, &config).ok();
-        for path in [OURS, GO] {
+        del(&host, UPSTREAM, &a, &config).ok();
+        del(&host, SUITE, &b, &config).ok();
+        for path in [SUITE, UPSTREAM] {
             check(path, &a).error();
             check(path, &b).error();
         }
@@ -46,12 +46,13 @@ pub fn in_turns() {
     assert_eq!(taken(&host), [""; 0]);
 }
 
-/// Eight at a time, each ADD and each DEL by the one or the other.
-pub fn at_once() {
+/// Eight calls at a time, alternately of the suite and of upstream's plugin.
+#[scenario]
+fn concurrent_calls_of_both_plugins_reserve_distinct_addresses() {
     let host = host();
     let config = config("0.4.0", range("10.77.0.2", "10.77.3.20"));
     let (next, given) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let paths = [OURS, GO];
+    let paths = [SUITE, UPSTREAM];
     thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -63,7 +64,7 @@ pub fn at_once() {
                     let id = format!("c{number}");
                     let ip = address(add(&host, paths[number % 2], &id, &config));
                     if number % 4 < 2 {
-                        // by the one that did not make it, every second time
+                        // every second time by the plugin that did not reserve it
                         del(&host, paths[number / 4 % 2], &id, &config).ok();
                     } else {
                         given.lock().expect("lock").push(ip);
@@ -80,7 +81,7 @@ pub fn at_once() {
     given.sort();
     assert_eq!(
         left, given,
-        "what was not freed is reserved, and nothing else"
+        "exactly the addresses that were not released are reserved"
     );
     for number in (0..96).filter(|number| number % 4 >= 2) {
         del(

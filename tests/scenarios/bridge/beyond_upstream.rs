@@ -1,39 +1,13 @@
-//! What only ours does: many at once, leftovers, cleaning by name, and each key that the Go plugin's older releases lack.
-
-use super::node::{Node, V4, V6, Whose, address, conf, ip_in};
+//! Behaviour beyond the Go plugin's older releases: concurrent calls, leftovers of killed calls,
+//! clean-up by name, and newer keys.
+use super::node::{Node, Plugins, V4, V6, address, conf, ip_in};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, thread};
-use tests::{Case, Outcome, case};
+use tests::{Outcome, scenario};
 
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("bridge/two-ipv4-gateways", two_ipv4_gateways),
-        case("bridge/parallel", parallel),
-        case("bridge/parallel/with-rules", parallel_rules),
-        case("bridge/changeover", changeover),
-        case("bridge/leftover", leftover),
-        case("bridge/long-id", long_id),
-        case("bridge/route-keys", route_keys),
-        case("bridge/del/namespace-unknown", del_without_namespace),
-        case(
-            "bridge/del/broken-configuration",
-            del_with_broken_configuration,
-        ),
-        case("bridge/own-namespace", own_namespace),
-        case("bridge/port", port),
-        case("bridge/container-interface-left-down", left_down),
-        case("bridge/dad", dad),
-        case("bridge/sysctls", sysctls),
-        case("bridge/result/1.1", result_1_1),
-        case(
-            "bridge/result/0.2-without-addresses",
-            result_without_addresses,
-        ),
-    ]
-}
-
-fn two_ipv4_gateways() {
-    let node = Node::ours();
+#[scenario]
+fn two_ipv4_gateways_answer() {
+    let node = Node::suite();
     let conf = conf(&[V4, "10.9.0.0/24"], json!({}));
     for id in ["a", "b"] {
         let (pod, _) = node.attach(id, &conf);
@@ -41,7 +15,7 @@ fn two_ipv4_gateways() {
     }
 }
 
-/// Runs a verb for all containers at once.
+/// Runs a verb for all containers concurrently.
 fn all(node: &Node, verb: &str, ids: &[String], conf: &Value) -> Vec<Outcome> {
     thread::scope(|scope| {
         let threads: Vec<_> = ids
@@ -63,9 +37,10 @@ fn pods(node: &Node, count: usize) -> Vec<String> {
     ids
 }
 
-/// 50 at once on a node without a bridge yet.
-fn parallel() {
-    let node = Node::ours();
+/// On a node without a bridge.
+#[scenario]
+fn concurrent_adds_create_one_bridge_and_distinct_addresses() {
+    let node = Node::suite();
     let conf = conf(&[V4, V6], json!({ "hairpinMode": true }));
     let ids = pods(&node, 50);
     let results: Vec<Value> = all(&node, "ADD", &ids, &conf)
@@ -90,10 +65,11 @@ fn parallel() {
     node.assert_clean();
 }
 
-/// 16 at once on a node without any rule yet, with both back ends.
-fn parallel_rules() {
+/// On a node without rules, with both backends of `ipMasq`.
+#[scenario]
+fn concurrent_adds_and_dels_leave_the_right_rules() {
     for backend in ["nftables", "iptables"] {
-        let node = Node::ours();
+        let node = Node::suite();
         let more = json!({ "ipMasq": true, "ipMasqBackend": backend, "macspoofchk": true });
         let conf = conf(&[V4, V6], more);
         let ids = pods(&node, 16);
@@ -112,9 +88,10 @@ fn parallel_rules() {
     }
 }
 
-/// Ids have no limit of their own; the kernel's names have.
-fn long_id() {
-    let node = Node::ours();
+/// CNI does not limit the length of an id, but the kernel limits names.
+#[scenario]
+fn long_container_id_works() {
+    let node = Node::suite();
     let conf = conf(
         &[V4],
         json!({ "ipMasq": true, "ipMasqBackend": "nftables" }),
@@ -136,9 +113,10 @@ fn long_id() {
     assert!(!node.host.sh("nft list ruleset").contains("aaaa"));
 }
 
-/// What a route of a 1.1 configuration can say, and a destination with host bits.
-fn route_keys() {
-    let node = Node::ours();
+/// The keys of CNI 1.1, and a destination with host bits.
+#[scenario]
+fn route_keys_reach_the_kernel() {
+    let node = Node::suite();
     let mut conf = conf(&[V4], json!({ "cniVersion": "1.1.0" }));
     conf["ipam"]["routes"] = json!([
         { "dst": "10.1.2.3/8", "mtu": 1300, "advmss": 1200, "priority": 50 },
@@ -156,10 +134,10 @@ fn route_keys() {
     node.call("CHECK", "a", &conf).ok();
 }
 
-/// A node goes from the Go plugins to ours and back with pods running: they talk, and each side checks and removes what the other
-/// made.
-fn changeover() {
-    let node = Node::new(Whose::Debian);
+/// A node changes from the Go plugins to the suite and back while pods run.
+#[scenario]
+fn suite_and_go_plugins_check_and_delete_each_others_attachments() {
+    let node = Node::new(Plugins::Debian);
     let conf = conf(&[V4, V6], json!({ "hairpinMode": true, "ipMasq": true }));
     let checked = |result: &Value| {
         let mut conf = conf.clone();
@@ -167,7 +145,7 @@ fn changeover() {
         conf
     };
     let (_, old) = node.attach("old", &conf);
-    let node = node.with_plugins_of(Whose::Ours);
+    let node = node.with_plugins(Plugins::Suite);
     let (pod, new) = node.attach("new", &conf);
     for family in 0..2 {
         pod.sh(&format!("ping -c1 -W3 {}", address(&old, family)));
@@ -175,7 +153,7 @@ fn changeover() {
     node.call("CHECK", "old", &checked(&old)).ok();
     node.call("CHECK", "new", &checked(&new)).ok();
     node.call("DEL", "old", &checked(&old)).ok();
-    let node = node.with_plugins_of(Whose::Debian);
+    let node = node.with_plugins(Plugins::Debian);
     node.call("CHECK", "new", &checked(&new)).ok();
     node.attach("newer", &conf);
     for id in ["new", "newer"] {
@@ -188,9 +166,10 @@ fn changeover() {
     assert!(!rules.contains("CNI-"), "{rules}");
 }
 
-/// An ADD that was killed leaves an interface that is not up: the next ADD of the same container replaces it.
-fn leftover() {
-    let node = Node::ours();
+/// A killed ADD leaves an interface that is down.
+#[scenario]
+fn next_add_replaces_the_leftover_of_a_killed_one() {
+    let node = Node::suite();
     let conf = conf(&[V4], json!({}));
     let (pod, _) = node.attach("a", &conf);
     pod.sh("ip link set eth0 down && ip addr flush dev eth0");
@@ -198,7 +177,7 @@ fn leftover() {
     pod.sh("ping -c1 -W3 10.244.7.1");
     assert_eq!((node.reservations().len(), node.veths().len()), (1, 1));
 
-    // a stranger's interface of that name is not touched
+    // another program's interface of that name stays
     let other = node.host.pod("b");
     other.sh("ip link add eth0 type ifb");
     let (_, message) = node.call("ADD", "b", &conf).error();
@@ -207,9 +186,10 @@ fn leftover() {
     assert_eq!(node.reservations().len(), 1);
 }
 
-/// A runtime that has lost the namespace's path, while the namespace lives on.
-fn del_without_namespace() {
-    let node = Node::ours();
+/// The namespace still exists.
+#[scenario]
+fn del_without_the_namespaces_path_cleans_up() {
+    let node = Node::suite();
     let conf = conf(&[V4], json!({}));
     let (pod, _) = node.attach("a", &conf);
     node.cni("a")
@@ -220,9 +200,9 @@ fn del_without_namespace() {
     assert!(!pod.try_sh("ip link show eth0").status.success());
 }
 
-/// Keys that ADD refuses do not keep DEL from cleaning.
-fn del_with_broken_configuration() {
-    let node = Node::ours();
+#[scenario]
+fn del_cleans_up_with_keys_that_add_refuses() {
+    let node = Node::suite();
     node.attach("a", &conf(&[V4], json!({})));
     let broken = json!({ "vlan": 9999, "mtu": "many", "ipMasqBackend": 7, "args": 3 });
     let call = node.cni("a").with("CNI_ARGS", "nonsense");
@@ -236,9 +216,9 @@ fn del_with_broken_configuration() {
     node.assert_clean();
 }
 
-/// The plugin's own namespace is refused before anything is done.
-fn own_namespace() {
-    let node = Node::ours();
+#[scenario]
+fn own_namespace_is_refused_before_any_change() {
+    let node = Node::suite();
     let conf = conf(&[V4], json!({}));
     let call = node.cni("a").with("CNI_NETNS", "/proc/self/ns/net");
     let (code, _) = call
@@ -249,9 +229,9 @@ fn own_namespace() {
     assert!(!node.host.try_sh("ip link show cni0").status.success());
 }
 
-/// Isolation, promiscuous mode, MTU.
-fn port() {
-    let node = Node::ours();
+#[scenario]
+fn isolation_promiscuous_mode_and_mtu_are_set() {
+    let node = Node::suite();
     let isolated = conf(
         &[V4],
         json!({ "portIsolation": true, "promiscMode": true, "mtu": 1400 }),
@@ -268,11 +248,12 @@ fn port() {
     assert!(bridge["promiscuity"].as_u64().expect("promiscuity") > 0);
     a.sh("ping -c1 -W3 10.244.7.1");
     let ping = a.try_sh(&format!("ping -c1 -W1 {}", address(&other, 0)));
-    assert!(!ping.status.success(), "isolated ports talk");
+    assert!(!ping.status.success(), "isolated ports reach each other");
 }
 
-fn left_down() {
-    let node = Node::ours();
+#[scenario]
+fn container_interface_stays_down_on_request() {
+    let node = Node::suite();
     let conf = json!({ "cniVersion": "1.0.0", "name": "net", "type": "bridge", "disableContainerInterface": true });
     let (pod, result) = node.attach("a", &conf);
     assert_eq!(ip_in(&pod, "link show eth0")[0]["operstate"], "DOWN");
@@ -285,9 +266,9 @@ fn left_down() {
     );
 }
 
-/// Without `enabledad` nothing waits; with it the addresses have been checked when ADD returns, and a duplicate is an error.
-fn dad() {
-    let node = Node::ours();
+#[scenario]
+fn add_waits_for_duplicate_address_detection_on_request() {
+    let node = Node::suite();
     let checked = conf(&[V6], json!({ "enabledad": true }));
     let (pod, _) = node.attach("a", &checked);
     let text = pod.sh("ip -6 addr show eth0; cat /proc/sys/net/ipv6/conf/eth0/accept_dad");
@@ -298,8 +279,8 @@ fn dad() {
     assert!(text.trim().ends_with('1'), "{text}");
     pod.sh("ping -c1 -W3 fd00:7::1");
 
-    let (stranger, _) = node.attach("b", &conf(&[V6], json!({})));
-    stranger.sh("ip addr add fd00:7::4/64 dev eth0 nodad");
+    let (other_pod, _) = node.attach("b", &conf(&[V6], json!({})));
+    other_pod.sh("ip addr add fd00:7::4/64 dev eth0 nodad");
     node.host.pod("c");
     let (_, message) = node.call("ADD", "c", &checked).error();
     assert_eq!(
@@ -309,8 +290,9 @@ fn dad() {
     assert_eq!((node.reservations().len(), node.veths().len()), (2, 2));
 }
 
-fn sysctls() {
-    let node = Node::ours();
+#[scenario]
+fn sysctls_are_set_in_the_pod_and_on_the_node() {
+    let node = Node::suite();
     node.host.sh(
         "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding",
     );
@@ -325,7 +307,7 @@ fn sysctls() {
     assert_eq!(pod.sh(&inside), "1 0 0 0 1 ");
     let outside = read("ipv4/ip_forward ipv6/conf/all/forwarding ipv6/conf/cni0/accept_ra");
     assert_eq!(node.host.sh(&outside), "1 1 0 ");
-    // a port's MAC may be lower than the bridge's: it keeps its own
+    // a bridge without a fixed MAC would take the lower MAC of this port
     let mac = |node: &Node| node.ip("link show cni0")[0]["address"].clone();
     let before = mac(&node);
     node.attach(
@@ -338,8 +320,9 @@ fn sysctls() {
     assert_eq!(mac(&node), before);
 }
 
-fn result_1_1() {
-    let node = Node::ours();
+#[scenario]
+fn result_of_version_1_1_shows_the_mtu() {
+    let node = Node::suite();
     let new = conf(
         &[V4],
         json!({ "cniVersion": "1.1.0", "mtu": 1430, "dns": { "nameservers": ["10.0.0.10"] } }),
@@ -353,9 +336,10 @@ fn result_1_1() {
     assert!(result["interfaces"][0]["mtu"].is_null());
 }
 
-/// A result without addresses cannot be told before 0.3.0: refused before anything is made.
-fn result_without_addresses() {
-    let node = Node::ours();
+/// Results before 0.3.0 need an address.
+#[scenario]
+fn pod_without_ipam_is_refused_before_version_0_3_0() {
+    let node = Node::suite();
     let pod = node.host.pod("a");
     let conf = json!({ "cniVersion": "0.2.0", "name": "net", "type": "bridge" });
     let (code, message) = node.call("ADD", "a", &conf).error();

@@ -1,22 +1,11 @@
-//! A step of ADD fails: nothing is left of it, and the error tells the way out.
-
+//! A step of ADD fails: ADD is rolled back, and the error names the remedy.
 use super::node::{Node, V4, conf};
 use serde_json::json;
-use tests::{Case, case};
+use tests::scenario;
 
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("bridge/undo/ipam", undo_ipam),
-        case("bridge/undo/gateway", undo_gateway),
-        case("bridge/undo/route", undo_route),
-        case("bridge/other-address/replaced", other_address_replaced),
-        case("bridge/other-address/in-use", other_address_in_use),
-    ]
-}
-
-/// A range without free addresses: nothing is left, and the error is host-local's.
-fn undo_ipam() {
-    let node = Node::ours();
+#[scenario]
+fn exhausted_range_leaves_nothing() {
+    let node = Node::suite();
     let conf = conf(&["10.9.0.0/30"], json!({}));
     node.attach("a", &conf);
     let pod = node.host.pod("b");
@@ -30,9 +19,10 @@ fn undo_ipam() {
     assert_eq!((node.reservations().len(), node.veths().len()), (1, 1));
 }
 
-/// The bridge cannot have its address: the pod's address and device go again.
-fn undo_gateway() {
-    let node = Node::ours();
+/// The bridge has another address that is in use.
+#[scenario]
+fn failed_gateway_address_is_rolled_back() {
+    let node = Node::suite();
     node.attach("a", &conf(&["10.9.0.0/24"], json!({})));
     let pod = node.host.pod("b");
     let (_, message) = node.call("ADD", "b", &conf(&[V4], json!({}))).error();
@@ -41,9 +31,10 @@ fn undo_gateway() {
     assert_eq!((node.reservations().len(), node.veths().len()), (1, 1));
 }
 
-/// A route that the kernel refuses, which is the last step.
-fn undo_route() {
-    let node = Node::ours();
+/// The last step fails: the kernel refuses a route.
+#[scenario]
+fn failed_route_is_rolled_back() {
+    let node = Node::suite();
     node.host.pod("a");
     let mut conf = conf(
         &[V4],
@@ -59,9 +50,10 @@ fn undo_route() {
     assert!(!node.host.sh("nft list ruleset").contains("id: a"));
 }
 
-/// cni0 has the address of an earlier lease and no ports: it gets the new one.
-fn other_address_replaced() {
-    let node = Node::ours();
+/// The bridge has the address of an earlier lease.
+#[scenario]
+fn other_address_of_a_bridge_without_ports_is_replaced() {
+    let node = Node::suite();
     node.host.sh(
         "ip link add cni0 type bridge && ip link set cni0 up && ip addr add 10.244.3.1/24 dev cni0",
     );
@@ -74,9 +66,10 @@ fn other_address_replaced() {
     pod.sh("ping -c1 -W3 10.244.7.1");
 }
 
-/// With a pod of the earlier lease there: an error that tells the ways out, and each of them works.
-fn other_address_in_use() {
-    let node = Node::ours();
+/// The bridge has a pod of an earlier lease. Each remedy of the error works.
+#[scenario]
+fn other_address_in_use_is_an_error_with_remedies() {
+    let node = Node::suite();
     let old = conf(&["10.244.3.0/24"], json!({}));
     let new = conf(&[V4], json!({}));
     let (_, result) = node.attach("old", &old);
@@ -100,7 +93,7 @@ fn other_address_in_use() {
     for id in ["old", "new"] {
         node.call("DEL", id, &new).ok();
     }
-    // once the pods are gone, it heals itself
+    // without pods, the next ADD replaces the address
     node.host
         .sh("ip addr flush dev cni0 && ip addr add 10.244.3.1/24 dev cni0");
     node.call("ADD", "new", &new).ok();

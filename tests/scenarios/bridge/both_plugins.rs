@@ -1,33 +1,40 @@
-//! What ours and the Go plugin do alike.
-
-use super::node::{Node, V4, V6, Whose, address, conf, ip_in};
+//! Behaviour that the suite and the Go plugin have in common.
+use super::node::{Node, Plugins, V4, V6, address, conf, ip_in};
 use serde_json::json;
 use std::time::Duration;
-use tests::{Case, Pod, case, process::eventually};
+use tests::{Case, Pod, case, process::eventually, scenarios};
 
-pub fn cases() -> Vec<Case> {
+#[scenarios]
+fn both_plugins() -> Vec<Case> {
     let mut cases = Vec::new();
-    for (label, whose) in [("ours", Whose::Ours), ("debian", Whose::Debian)] {
-        let mut both = |name: &str, run: fn(Whose)| {
-            cases.push(case(&format!("bridge/{name}/{label}"), move || run(whose)));
+    for (label, plugins) in [("suite", Plugins::Suite), ("debian", Plugins::Debian)] {
+        let mut both = |name: &str, run: fn(Plugins)| {
+            cases.push(case(&format!("{name}/{label}"), move || run(plugins)));
         };
-        both("v4", |whose| family(whose, &[V4]));
-        both("v6", |whose| family(whose, &[V6]));
-        both("dual", |whose| family(whose, &[V4, V6]));
-        both("hairpin", hairpin);
-        both("interface-in-use", interface_in_use);
-        both("not-a-bridge", not_a_bridge);
-        both("namespace-gone", namespace_gone);
-        both("refused-configurations", refused);
-        both("layer2", layer2);
-        both("mac", macs);
+        both("ipv4_pods_reach_each_other_and_the_gateway", |plugins| {
+            attach_and_ping(plugins, &[V4])
+        });
+        both("ipv6_pods_reach_each_other_and_the_gateway", |plugins| {
+            attach_and_ping(plugins, &[V6])
+        });
+        both(
+            "dual_stack_pods_reach_each_other_and_the_gateways",
+            |plugins| attach_and_ping(plugins, &[V4, V6]),
+        );
+        both("hairpin_mode_is_set_on_the_port", hairpin);
+        both("interface_name_in_use_is_refused", interface_in_use);
+        both("other_link_with_the_bridges_name_is_refused", not_a_bridge);
+        both("missing_namespace_fails_add_but_not_del", namespace_gone);
+        both("contradictory_configurations_are_refused", refused);
+        both("pod_without_ipam_has_an_interface_that_is_up", layer2);
+        both("mac_of_runtime_config_wins_over_args_and_cni_args", macs);
     }
     cases
 }
 
 /// Two pods: addresses, default route, result, ping, and a clean node after two DELs each.
-fn family(whose: Whose, subnets: &[&str]) {
-    let node = Node::new(whose);
+fn attach_and_ping(plugins: Plugins, subnets: &[&str]) {
+    let node = Node::new(plugins);
     let conf = conf(subnets, json!({}));
     let (a, result) = node.attach("a", &conf);
     let (_b, other) = node.attach("b", &conf);
@@ -50,9 +57,9 @@ fn family(whose: Whose, subnets: &[&str]) {
     for (n, subnet) in subnets.iter().enumerate() {
         assert_eq!(result["ips"][n]["interface"], 2);
         let ip = address(&result, n);
-        let mine = eth0["addr_info"].as_array().expect("addresses");
-        let mine = mine.iter().find(|info| info["local"] == ip.as_str());
-        assert_ne!(mine.expect("address")["tentative"], true);
+        let own = eth0["addr_info"].as_array().expect("addresses");
+        let own = own.iter().find(|info| info["local"] == ip.as_str());
+        assert_ne!(own.expect("address")["tentative"], true);
         let (family, gateway) = match subnet.contains(':') {
             true => ("-6", subnet.replace("/64", "1")),
             false => ("-4", subnet.replace(".0/24", ".1")),
@@ -61,8 +68,8 @@ fn family(whose: Whose, subnets: &[&str]) {
         let default = &ip_in(&a, &format!("{family} route show default"))[0];
         assert_eq!(default["gateway"], gateway.as_str());
         assert_eq!(default["dev"], "eth0");
-        ping(whose, &a, &address(&other, n));
-        ping(whose, &a, &gateway);
+        ping(plugins, &a, &address(&other, n));
+        ping(plugins, &a, &gateway);
     }
     assert_eq!(node.reservations().len(), 2 * subnets.len());
 
@@ -74,19 +81,19 @@ fn family(whose: Whose, subnets: &[&str]) {
     node.assert_clean();
 }
 
-/// Ours at once; the Go plugin leaves the bridge's IPv6 address tentative for a second or two.
-fn ping(whose: Whose, pod: &Pod<'_>, address: &str) {
+/// The Go plugin leaves the bridge's IPv6 address tentative for one to two seconds.
+fn ping(plugins: Plugins, pod: &Pod<'_>, address: &str) {
     let command = format!("ping -c1 -W3 {address}");
-    match whose {
-        Whose::Ours => drop(pod.sh(&command)),
-        Whose::Debian => eventually(&command, Duration::from_secs(9), || {
+    match plugins {
+        Plugins::Suite => drop(pod.sh(&command)),
+        Plugins::Debian => eventually(&command, Duration::from_secs(9), || {
             pod.try_sh(&command).status.success().then_some(())
         }),
     }
 }
 
-fn hairpin(whose: Whose) {
-    let node = Node::new(whose);
+fn hairpin(plugins: Plugins) {
+    let node = Node::new(plugins);
     for (id, on) in [("a", true), ("b", false)] {
         let (_pod, result) = node.attach(id, &conf(&[V4], json!({ "hairpinMode": on })));
         let name = result["interfaces"][1]["name"].as_str().expect("name");
@@ -95,19 +102,19 @@ fn hairpin(whose: Whose) {
     }
 }
 
-fn interface_in_use(whose: Whose) {
-    let node = Node::new(whose);
+fn interface_in_use(plugins: Plugins) {
+    let node = Node::new(plugins);
     let (pod, result) = node.attach("a", &conf(&[V4], json!({})));
     let (code, message) = node.call("ADD", "a", &conf(&[V4], json!({}))).error();
     assert_eq!(code, 999);
     assert!(message.contains("already exists"), "{message}");
-    // the living attachment has lost nothing
+    // the existing attachment keeps its address and interface
     assert_eq!(node.reservations(), [address(&result, 0)]);
     pod.sh("ip link show eth0 && ping -c1 -W3 10.244.7.1");
 }
 
-fn not_a_bridge(whose: Whose) {
-    let node = Node::new(whose);
+fn not_a_bridge(plugins: Plugins) {
+    let node = Node::new(plugins);
     node.host.sh("ip link add cni0 type ifb");
     node.host.pod("a");
     let (code, message) = node.call("ADD", "a", &conf(&[V4], json!({}))).error();
@@ -117,8 +124,8 @@ fn not_a_bridge(whose: Whose) {
     node.assert_clean();
 }
 
-fn namespace_gone(whose: Whose) {
-    let node = Node::new(whose);
+fn namespace_gone(plugins: Plugins) {
+    let node = Node::new(plugins);
     let conf = conf(&[V4], json!({}));
     let (code, message) = node.call("ADD", "a", &conf).error();
     assert_eq!(code, 999);
@@ -137,8 +144,8 @@ fn namespace_gone(whose: Whose) {
     assert_eq!(node.reservations(), [""; 0]);
 }
 
-fn refused(whose: Whose) {
-    let node = Node::new(whose);
+fn refused(plugins: Plugins) {
+    let node = Node::new(plugins);
     node.host.pod("a");
     for (more, wanted) in [
         (
@@ -157,9 +164,8 @@ fn refused(whose: Whose) {
     node.assert_clean();
 }
 
-/// Without IPAM: a port and an interface that is up, no addresses.
-fn layer2(whose: Whose) {
-    let node = Node::new(whose);
+fn layer2(plugins: Plugins) {
+    let node = Node::new(plugins);
     let conf = json!({ "cniVersion": "1.0.0", "name": "net", "type": "bridge" });
     let (pod, result) = node.attach("a", &conf);
     assert!(result["ips"].is_null());
@@ -171,9 +177,8 @@ fn layer2(whose: Whose) {
     node.assert_clean();
 }
 
-/// The MAC may be asked for in CNI_ARGS, args and runtimeConfig; the last of these wins.
-fn macs(whose: Whose) {
-    let node = Node::new(whose);
+fn macs(plugins: Plugins) {
+    let node = Node::new(plugins);
     let mac = |n: u8| format!("02:00:00:00:00:{n:02x}");
     let by_args = json!({ "args": { "cni": { "mac": mac(2) } } });
     let by_runtime =

@@ -1,19 +1,7 @@
 //! CHECK, GC and STATUS.
-
 use super::node::{Node, V4, V6, conf, json_of};
 use serde_json::{Value, json};
-use tests::{Case, case};
-
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("bridge/check/each-loss", check_each_loss),
-        case("bridge/check/layer2", check_layer2),
-        case("bridge/check/claims", check_claims),
-        case("bridge/gc/removes-what-nobody-owns", gc),
-        case("bridge/gc/without-the-list", gc_without_list),
-        case("bridge/status", status),
-    ]
-}
+use tests::scenario;
 
 fn with_result(conf: &Value, result: &Value) -> Value {
     let mut conf = conf.clone();
@@ -21,9 +9,10 @@ fn with_result(conf: &Value, result: &Value) -> Value {
     conf
 }
 
-/// Everything that ADD did is taken away once and put back.
-fn check_each_loss() {
-    let node = Node::ours();
+/// Each object that ADD created is removed and restored.
+#[scenario]
+fn check_names_each_missing_object() {
+    let node = Node::suite();
     let conf = conf(
         &[V4, V6],
         json!({ "ipMasq": true, "ipMasqBackend": "nftables", "macspoofchk": true, "hairpinMode": true,
@@ -101,8 +90,9 @@ fn check_each_loss() {
     }
 }
 
-fn check_layer2() {
-    let node = Node::ours();
+#[scenario]
+fn check_works_without_ipam() {
+    let node = Node::suite();
     let conf = json!({ "cniVersion": "1.0.0", "name": "net", "type": "bridge" });
     let (_pod, result) = node.attach("a", &conf);
     node.call("CHECK", "a", &with_result(&conf, &result)).ok();
@@ -115,9 +105,9 @@ fn check_layer2() {
     );
 }
 
-/// What prevResult says must be true.
-fn check_claims() {
-    let node = Node::ours();
+#[scenario]
+fn check_compares_each_claim_of_prev_result() {
+    let node = Node::suite();
     let conf = conf(&[V4], json!({}));
     let (_pod, result) = node.attach("a", &conf);
     assert_eq!(
@@ -167,9 +157,10 @@ fn gc_call(node: &Node, conf: &Value, valid: Option<Value>) {
         .ok();
 }
 
-/// Attachments that are not in the list go with everything they have; the others, another network's and strangers stay.
-fn gc() {
-    let node = Node::ours();
+/// Valid attachments, other networks' attachments and other programs' links stay.
+#[scenario]
+fn gc_removes_all_objects_of_stale_attachments() {
+    let node = Node::suite();
     let more = json!({ "ipMasq": true, "ipMasqBackend": "nftables", "macspoofchk": true });
     let conf = conf(&[V4], more);
     let mut other = conf.clone();
@@ -178,9 +169,8 @@ fn gc() {
         node.attach(id, &conf);
     }
     node.attach("foreign", &other);
-    node.host.sh(
-        "ip link add vethstranger type veth peer name peer && ip link set vethstranger master cni0",
-    );
+    node.host
+        .sh("ip link add vethother type veth peer name peer && ip link set vethother master cni0");
     gc_call(
         &node,
         &conf,
@@ -191,26 +181,27 @@ fn gc() {
         .as_array()
         .expect("links")
         .iter()
-        .map(|link| link["ifalias"].as_str().unwrap_or("stranger").to_owned())
+        .map(|link| link["ifalias"].as_str().unwrap_or("other").to_owned())
         .collect();
     assert_eq!(
         aliases,
         [
             "cni-bridge net stays eth0",
             "cni-bridge other foreign eth0",
-            "stranger"
+            "other"
         ]
     );
     let rules = node.host.sh("nft list ruleset");
     assert!(!rules.contains("goes"), "{rules}");
-    for kept in ["id: stays", "id: foreign", "-stays-eth0", "-foreign-eth0"] {
-        assert!(rules.contains(kept), "{kept} is not in {rules}");
+    for expected in ["id: stays", "id: foreign", "-stays-eth0", "-foreign-eth0"] {
+        assert!(rules.contains(expected), "{expected} is not in {rules}");
     }
     node.call("ADD", "goes1", &conf).ok();
 }
 
-fn gc_without_list() {
-    let node = Node::ours();
+#[scenario]
+fn gc_without_a_list_removes_nothing() {
+    let node = Node::suite();
     let conf = conf(&[V4], json!({}));
     node.attach("a", &conf);
     gc_call(&node, &conf, None);
@@ -219,8 +210,9 @@ fn gc_without_list() {
     node.assert_clean();
 }
 
-fn status() {
-    let node = Node::ours();
+#[scenario]
+fn status_fails_where_another_link_has_the_bridges_name() {
+    let node = Node::suite();
     let mut conf = conf(&[V4], json!({}));
     conf["cniVersion"] = json!("1.1.0");
     let status = || {
