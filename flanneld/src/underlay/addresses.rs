@@ -1,12 +1,8 @@
 //! The best address of an interface.
 use super::{HostNetwork, error::Reason};
 use linux_net::{address::Address, link::Link};
+use netlink_packet_route::address::AddressFlags;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-/// linux/if_addr.h
-const IFA_F_TEMPORARY: u32 = 0x01;
-const IFA_F_DEPRECATED: u32 = 0x20;
-const IFA_F_PERMANENT: u32 = 0x80;
 
 /// The interface's best IPv4 address.
 pub(super) fn ipv4(host: &HostNetwork, link: &Link) -> Result<Ipv4Addr, Reason> {
@@ -34,17 +30,19 @@ fn missing(family: &'static str, link: &Link) -> Reason {
 /// Deprecated and host-local addresses are left out. Global addresses come before link-local ones,
 /// permanent before dynamic, stable before temporary; the kernel's order decides among equals.
 fn best(host: &HostNetwork, link: &Link, is_of_family: fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let has =
+        |address: &Address, flag| AddressFlags::from_bits_retain(address.flags).contains(flag);
     let rank = |address: &&Address| {
         (
             is_link_local(&address.net.ip()),
-            address.flags & IFA_F_PERMANENT == 0,
-            // for IPv4 the same bit means "secondary", which does not matter here
-            address.net.is_ipv6() && address.flags & IFA_F_TEMPORARY != 0,
+            !has(address, AddressFlags::Permanent),
+            // IFA_F_TEMPORARY of IPv6; the same bit of IPv4 is "secondary", which does not matter
+            address.net.is_ipv6() && has(address, AddressFlags::Secondary),
         )
     };
     host.addresses_of(link)
         .filter(|address| is_of_family(&address.net.ip()) && is_usable(&address.net.ip()))
-        .filter(|address| address.flags & IFA_F_DEPRECATED == 0 && !address.dad_failed())
+        .filter(|address| !has(address, AddressFlags::Deprecated) && !address.dad_failed())
         .min_by_key(rank)
         .map(|address| address.net.ip())
 }

@@ -1,7 +1,9 @@
 //! Which addresses the host reaches without a gateway. The answer comes from the dumped routes and
 //! equals that of `ip route get`, without one kernel request for each peer.
+use super::is_main_unicast;
 use ipnetwork::IpNetwork;
 use linux_net::route::Route;
+use netlink_packet_route::route::RouteHeader;
 use std::{cmp::Reverse, net::IpAddr};
 
 /// Routes of the main table that are not ours, with whether each has no gateway; in the kernel's
@@ -18,14 +20,16 @@ impl DirectRoutes {
         routes: impl IntoIterator<Item = &'a Route>,
         is_ours: impl Fn(&Route) -> bool,
     ) -> DirectRoutes {
+        let is_in_main = |route: &Route| route.table == u32::from(RouteHeader::RT_TABLE_MAIN);
         let mut routes: Vec<_> = routes
             .into_iter()
-            .filter(|route| route.table == 254 && !is_ours(route))
+            .filter(|route| is_in_main(route) && !is_ours(route))
             .collect();
         // the kernel takes the longest prefix, then the lowest metric
         routes.sort_by_key(|route| (Reverse(route.dst.prefix()), route.priority));
-        let is_direct =
-            |route: &Route| route.kind == 1 && route.gateway.is_none() && route.oif.is_some();
+        let is_direct = |route: &Route| {
+            is_main_unicast(route) && route.gateway.is_none() && route.oif.is_some()
+        };
         DirectRoutes {
             routes: routes
                 .into_iter()

@@ -13,6 +13,7 @@ pub(crate) use select::select;
 pub(crate) use tracker::{Observation, Tracker};
 
 use linux_net::{address::Address, link::Link, route::Route};
+use netlink_packet_route::route::{RouteHeader, RouteType};
 use regex::Regex;
 use std::{
     fmt,
@@ -88,6 +89,12 @@ impl HostNetwork {
         self.addresses_of(link)
             .any(|address| address.net.ip() == ip)
     }
+}
+
+/// True for a unicast route of the main table.
+fn is_main_unicast(route: &Route) -> bool {
+    route.table == u32::from(RouteHeader::RT_TABLE_MAIN)
+        && route.kind == u8::from(RouteType::Unicast)
 }
 
 impl fmt::Display for Underlay {

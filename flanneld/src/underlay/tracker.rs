@@ -103,7 +103,7 @@ impl Tracker {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::select::tests::{address, default_route, host, iface, link, v4_only},
+        super::select::tests::{PERMANENT, address, default_route, host, iface, link, v4_only},
         *,
     };
 
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(tracker.update(&selector, &host, now), Observation::Changed);
         assert_eq!(tracker.current.mtu, 9000);
         host.links[1] = link(12, "eth0");
-        host.addresses.push(address(12, "172.31.0.1/24", 0x80));
+        host.addresses.push(address(12, "172.31.0.1/24", PERMANENT));
         assert_eq!(tracker.update(&selector, &host, now), Observation::Changed);
         assert_eq!(tracker.current.index, 12);
     }

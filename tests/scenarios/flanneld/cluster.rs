@@ -1,6 +1,10 @@
 //! A small cluster: hosts on an underlay with a flanneld on each, the first of which has the lease
 //! store, and pods made by hand.
 
+use linux_net::{
+    Netlink,
+    route::{Filter, Route},
+};
 use nix::sys::signal::Signal;
 use std::{
     io::{Read, Write},
@@ -238,4 +242,15 @@ pub fn eventually_shows(cluster: &Cluster, node: usize, command: &str, text: &st
         TIMEOUT,
         || cluster.host(node).sh(command).contains(text).then_some(()),
     );
+}
+
+/// The routes of the main table of the calling thread's namespace.
+pub fn main_routes(netlink: &mut Netlink) -> Vec<Route> {
+    /// linux/rtnetlink.h
+    const RT_TABLE_MAIN: u32 = 254;
+    let filter = Filter {
+        table: Some(RT_TABLE_MAIN),
+        ..Filter::default()
+    };
+    netlink.routes(filter).expect("routes")
 }

@@ -1,7 +1,8 @@
 //! Objects of ours that somebody deletes or changes are restored within 100 ms; all others are left
 //! alone.
 
-use super::cluster::{Cluster, DUAL, V4};
+use super::cluster::{Cluster, DUAL, V4, main_routes};
+use linux_net::Netlink;
 use nix::sys::signal::Signal;
 use std::time::{Duration, Instant};
 use tests::{Host, process::eventually, scenario, underlay};
@@ -153,16 +154,10 @@ fn route_is_restored_within_100_ms() {
     let peer = cluster.subnet(2);
     let host = cluster.host(1);
     let mut times: Vec<Duration> = host.run(|| {
-        let mut netlink = linux_net::Netlink::open().expect("netlink");
-        let filter = linux_net::route::Filter {
-            table: Some(254),
-            ..Default::default()
-        };
-        let find = |netlink: &mut linux_net::Netlink| {
-            let routes = netlink.routes(filter).expect("routes");
-            routes
-                .into_iter()
-                .find(|route| route.dst.to_string() == peer)
+        let mut netlink = Netlink::open().expect("netlink");
+        let find = |netlink: &mut Netlink| {
+            let mut routes = main_routes(netlink).into_iter();
+            routes.find(|route| route.dst.to_string() == peer)
         };
         let mut delete = || {
             let route = find(&mut netlink).expect("the route");

@@ -1,6 +1,7 @@
 //! Thousands of peers: the time and the memory that it takes to program them.
 
-use super::cluster::{Cluster, V4};
+use super::cluster::{Cluster, V4, main_routes};
+use linux_net::Netlink;
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -77,17 +78,8 @@ fn join(host: &Host, peers: usize) {
 
 fn routes(host: &Host) -> usize {
     host.run(|| {
-        let mut netlink = linux_net::Netlink::open().expect("netlink");
-        let filter = linux_net::route::Filter {
-            table: Some(254),
-            ..Default::default()
-        };
-        netlink
-            .routes(filter)
-            .expect("routes")
-            .iter()
-            .filter(|route| route.onlink)
-            .count()
+        let routes = main_routes(&mut Netlink::open().expect("netlink"));
+        routes.iter().filter(|route| route.onlink).count()
     })
 }
 

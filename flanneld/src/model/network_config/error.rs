@@ -10,8 +10,8 @@ pub(crate) enum Error {
     #[error("error decoding Backend property of config: {0}")]
     Backend(#[source] go_compat::json::Error),
     /// Network or IPv6Network is not a CIDR.
-    #[error("invalid CIDR address: {0}")]
-    Cidr(String),
+    #[error(transparent)]
+    Cidr(go_compat::cidr::ParseError),
     /// Network or IPv6Network is of the other family than the named one.
     #[error("invalid {0} CIDR format")]
     NetworkFamily(&'static str),

@@ -182,10 +182,8 @@ fn network_v6(text: &str) -> Result<Ipv6Network, Error> {
 }
 
 fn network(text: &str) -> Result<IpNetwork, Error> {
-    match go_compat::cidr::parse(text) {
-        Ok(net) => Ok(go_compat::cidr::masked(net)),
-        Err(_) => Err(Error::Cidr(text.to_owned())),
-    }
+    let net = go_compat::cidr::parse(text).map_err(Error::Cidr)?;
+    Ok(go_compat::cidr::masked(net))
 }
 
 /// The unspecified address means "not set", as upstream.

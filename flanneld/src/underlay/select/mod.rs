@@ -2,6 +2,7 @@
 use super::{
     HostNetwork, Selector, Underlay, addresses,
     error::{Error, Reason, Rejected},
+    is_main_unicast,
 };
 use linux_net::{link::Link, route::Route};
 use regex::Regex;
@@ -141,10 +142,7 @@ fn by_default<'a>(selector: &Selector, host: &'a HostNetwork) -> Result<Candidat
 /// The interface of the family's default route.
 fn default_route(host: &HostNetwork, ipv6: bool) -> Result<&Link, Reason> {
     let is_default = |route: &&Route| {
-        route.dst.prefix() == 0
-            && route.dst.is_ipv6() == ipv6
-            && route.kind == 1
-            && route.table == 254
+        route.dst.prefix() == 0 && route.dst.is_ipv6() == ipv6 && is_main_unicast(route)
     };
     let family = if ipv6 { "IPv6 " } else { "" };
     let mut routes = host.routes.iter();

@@ -1,5 +1,10 @@
 use super::*;
 use linux_net::{address::Address, link::Kind};
+use netlink_packet_route::address::AddressFlags;
+
+pub(crate) const PERMANENT: u32 = AddressFlags::Permanent.bits();
+const TEMPORARY: u32 = AddressFlags::Secondary.bits();
+const DEPRECATED: u32 = AddressFlags::Deprecated.bits();
 
 pub(crate) fn link(index: u32, name: &str) -> Link {
     Link {
@@ -43,15 +48,15 @@ pub(crate) fn host() -> HostNetwork {
     HostNetwork {
         links: vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1")],
         addresses: vec![
-            address(1, "127.0.0.1/8", 0x80),
-            address(2, "169.254.7.7/16", 0x80),
-            address(2, "172.31.0.1/24", 0x80),
-            address(2, "172.31.0.101/24", 0x81),
-            address(3, "192.168.5.1/24", 0x80),
-            address(2, "fe80::1/64", 0x80),
-            address(2, "fd31::abcd/64", 0x01),
-            address(2, "fd31::1/64", 0x80),
-            address(3, "fd55::1/64", 0x80),
+            address(1, "127.0.0.1/8", PERMANENT),
+            address(2, "169.254.7.7/16", PERMANENT),
+            address(2, "172.31.0.1/24", PERMANENT),
+            address(2, "172.31.0.101/24", PERMANENT | TEMPORARY),
+            address(3, "192.168.5.1/24", PERMANENT),
+            address(2, "fe80::1/64", PERMANENT),
+            address(2, "fd31::abcd/64", TEMPORARY),
+            address(2, "fd31::1/64", PERMANENT),
+            address(3, "fd55::1/64", PERMANENT),
         ],
         routes: vec![default_route(false, Some(2)), default_route(true, Some(2))],
         route_to_target: None,
@@ -267,32 +272,39 @@ fn best_address_is_global_then_permanent_then_stable() {
         chosen(&iface(selector, &["eth1"]), &host).replace("eth1 (MTU 1500), ", "")
     };
     assert_eq!(
-        first(&[("169.254.1.1/16", 0x80), ("10.0.0.1/8", 0)]),
+        first(&[("169.254.1.1/16", PERMANENT), ("10.0.0.1/8", 0)]),
         "10.0.0.1",
         "global first"
     );
     assert_eq!(
-        first(&[("10.0.0.1/8", 0), ("10.0.0.2/8", 0x80)]),
+        first(&[("10.0.0.1/8", 0), ("10.0.0.2/8", PERMANENT)]),
         "10.0.0.2",
         "then permanent"
     );
     assert_eq!(
-        first(&[("fd00::1/64", 0x81), ("fd00::2/64", 0x80)]),
+        first(&[
+            ("fd00::1/64", PERMANENT | TEMPORARY),
+            ("fd00::2/64", PERMANENT)
+        ]),
         "fd00::2",
         "then lasting"
     );
     assert_eq!(
-        first(&[("10.0.0.1/8", 0x80), ("10.0.0.2/8", 0x80)]),
+        first(&[("10.0.0.1/8", PERMANENT), ("10.0.0.2/8", PERMANENT)]),
         "10.0.0.1",
         "then the kernel's order"
     );
     assert_eq!(
-        first(&[("10.0.0.1/8", 0xa0), ("169.254.0.1/16", 0x80)]),
+        first(&[
+            ("10.0.0.1/8", PERMANENT | DEPRECATED),
+            ("169.254.0.1/16", PERMANENT)
+        ]),
         "169.254.0.1",
         "deprecated is out"
     );
     assert!(
-        first(&[("10.0.0.1/8", 0xa0)]).contains("failed to find IPv4 address for interface eth1")
+        first(&[("10.0.0.1/8", PERMANENT | DEPRECATED)])
+            .contains("failed to find IPv4 address for interface eth1")
     );
 }
 
