@@ -12,6 +12,8 @@ use std::{
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// Seconds to wait for others who hold the lock of the legacy flavour.
 const WAIT: &str = "60";
+/// How often [`Iptables::change`] plans at most.
+const CHANGE_ATTEMPTS: u32 = 50;
 
 /// One family's programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +99,29 @@ impl Iptables {
     pub fn save(self, table: &str) -> Result<Saved, Error> {
         let output = self.run("save", &["-t", table], None)?;
         Ok(parse(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Restores the lines that `plan` makes of the saved table, and plans again if another program
+    /// changed the table meanwhile (the lines are then refused as a whole). Returns the table from
+    /// before the change.
+    pub fn change(
+        self,
+        table: &str,
+        plan: impl Fn(&Saved) -> Vec<String>,
+    ) -> Result<Saved, Error> {
+        let (mut saved, mut attempts) = (self.save(table)?, 1);
+        loop {
+            let Err(error) = self.restore(table, &plan(&saved)) else {
+                return Ok(saved);
+            };
+            let now = self.save(table)?;
+            // unchanged: the lines themselves are refused
+            if now == saved || attempts == CHANGE_ATTEMPTS {
+                return Err(error);
+            }
+            saved = now;
+            attempts += 1;
+        }
     }
 
     /// "iptables-restore", "ip6tables-save"

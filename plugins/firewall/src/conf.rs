@@ -1,7 +1,7 @@
 //! The plugin's keys.
-use crate::ingress::Policy;
-use cni_conf::Error;
+use crate::{error::Failure, ingress::Policy, rule::is_plain};
 use plugin::Call;
+use shared_names::firewall::ADMIN_CHAIN;
 
 #[derive(serde::Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
@@ -12,10 +12,9 @@ struct Keys {
     ingress_policy: String,
 }
 
-/// What the plugin is to do.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Conf {
-    /// "iptables", "firewalld", or anything else to choose by what runs
+    /// "iptables", "firewalld", or anything else for firewalld if it runs
     pub(crate) backend: String,
     pub(crate) admin_chain: String,
     pub(crate) zone: String,
@@ -26,7 +25,7 @@ impl Default for Conf {
     fn default() -> Self {
         Conf {
             backend: String::new(),
-            admin_chain: shared_names::firewall::ADMIN_CHAIN.into(),
+            admin_chain: ADMIN_CHAIN.into(),
             zone: "trusted".into(),
             policy: Policy::Open,
         }
@@ -34,16 +33,18 @@ impl Default for Conf {
 }
 
 impl Conf {
-    pub(crate) fn read(call: &Call) -> Result<Conf, Error> {
-        let keys: Keys = call.conf().map_err(|error| Error::internal(error.msg))?;
-        Conf::of(keys)
+    pub(crate) fn read(call: &Call) -> Result<Conf, Failure> {
+        Conf::check(call.conf().map_err(Failure::Keys)?)
     }
 
-    fn of(keys: Keys) -> Result<Conf, Error> {
+    fn check(keys: Keys) -> Result<Conf, Failure> {
         let default = Conf::default();
         let or = |value: String, default| if value.is_empty() { default } else { value };
         let admin_chain = or(keys.iptables_admin_chain_name, default.admin_chain);
-        check_chain(&admin_chain)?;
+        // XT_EXTENSION_MAXNAMELEN less the NUL
+        if admin_chain.len() > 28 || !is_plain(&admin_chain) {
+            return Err(Failure::AdminChain(admin_chain));
+        }
         Ok(Conf {
             backend: keys.backend,
             admin_chain,
@@ -53,33 +54,17 @@ impl Conf {
     }
 }
 
-/// At most 28 bytes (XT_EXTENSION_MAXNAMELEN less the NUL).
-fn check_chain(name: &str) -> Result<(), Error> {
-    match name.len() <= 28 && is_plain(name) {
-        true => Ok(()),
-        false => Err(Error::internal(format!(
-            "invalid iptablesAdminChainName {name:?}"
-        ))),
-    }
-}
-
-/// A name that stands in a line for iptables-restore has nothing in it that could be taken for something else.
-pub(crate) fn is_plain(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\');
-    !name.starts_with(['-', '!', '#', ':']) && name.bytes().all(plain)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Conf, String> {
         let keys = go_compat::json::from_slice(json.as_bytes()).unwrap();
-        Conf::of(keys).map_err(|error| error.msg)
+        Conf::check(keys).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn defaults() {
+    fn missing_keys_have_defaults() {
         assert_eq!(read("{}"), Ok(Conf::default()));
         let conf = read(
             r#"{"backend":"iptables","iptablesAdminChainName":"MINE","firewalldZone":"public","ingressPolicy":"isolated"}"#,
@@ -93,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn unknown_policy_and_invalid_chain_names_are_refused() {
         assert_eq!(
             read(r#"{"ingressPolicy":"closed"}"#),
             Err(r#"unknown ingress policy: "closed""#.into())

@@ -1,10 +1,27 @@
-//! Messages of D-Bus (dbus.freedesktop.org/doc/dbus-specification.html, "Message Protocol"), as far as a few calls with strings
-//! as arguments need them.
+//! D-Bus messages (dbus.freedesktop.org/doc/dbus-specification.html, "Message Protocol") for calls
+//! with string arguments. Hand-written: the crate zbus adds an asynchronous runtime and 650 kB to
+//! the executable for four calls.
 
-/// No answer that is looked at here is longer, in bytes.
-const LONGEST: usize = 1 << 20;
+/// The longest body and the longest header that are read, in bytes.
+const MAX_LEN: usize = 1 << 20;
 /// Byte order, type, flags, version, length of the body, serial, length of the header fields.
 pub(crate) const HEAD: usize = 16;
+
+const LITTLE_ENDIAN: u8 = b'l';
+const BIG_ENDIAN: u8 = b'B';
+const PROTOCOL_VERSION: u8 = 1;
+// message types
+const METHOD_CALL: u8 = 1;
+const METHOD_RETURN: u8 = 2;
+const ERROR: u8 = 3;
+// codes of header fields
+const PATH: u8 = 1;
+const INTERFACE: u8 = 2;
+const MEMBER: u8 = 3;
+const ERROR_NAME: u8 = 4;
+const REPLY_SERIAL: u8 = 5;
+const DESTINATION: u8 = 6;
+const SIGNATURE: u8 = 8;
 
 /// A method call.
 pub(crate) struct Call<'a> {
@@ -15,7 +32,7 @@ pub(crate) struct Call<'a> {
     pub(crate) args: &'a [&'a str],
 }
 
-/// What a bus sends.
+/// A message from the bus.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Message {
     /// METHOD_RETURN
@@ -31,11 +48,11 @@ pub(crate) enum Message {
         /// the first value, if it is a string
         text: String,
     },
-    /// signals and calls, which are nobody's answer
+    /// signals and calls, which answer no call
     Other,
 }
 
-/// The bytes are no message.
+/// The bytes are not a message.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("not a D-Bus message: {0}")]
 pub(crate) struct Malformed(&'static str);
@@ -49,10 +66,10 @@ impl Call<'_> {
         }
         let mut fields = Vec::new();
         for (code, kind, value) in [
-            (1, b'o', self.path),
-            (2, b's', self.interface),
-            (3, b's', self.member),
-            (6, b's', self.destination),
+            (PATH, b'o', self.path),
+            (INTERFACE, b's', self.interface),
+            (MEMBER, b's', self.member),
+            (DESTINATION, b's', self.destination),
         ] {
             align(&mut fields, 8);
             fields.extend([code, 1, kind, 0]);
@@ -61,11 +78,11 @@ impl Call<'_> {
         if !self.args.is_empty() {
             align(&mut fields, 8);
             let signature = vec![b's'; self.args.len()];
-            fields.extend([8, 1, b'g', 0, signature.len() as u8]);
+            fields.extend([SIGNATURE, 1, b'g', 0, signature.len() as u8]);
             fields.extend(signature);
             fields.push(0);
         }
-        let mut message = vec![b'l', 1, 0, 1];
+        let mut message = vec![LITTLE_ENDIAN, METHOD_CALL, 0, PROTOCOL_VERSION];
         message.extend((body.len() as u32).to_le_bytes());
         message.extend(serial.to_le_bytes());
         message.extend((fields.len() as u32).to_le_bytes());
@@ -87,24 +104,24 @@ fn put_string(bytes: &mut Vec<u8>, text: &str) {
     bytes.push(0);
 }
 
-/// The length of the whole message that begins with these bytes.
+/// The length of the whole message that begins with these bytes, at least `HEAD`.
 pub(crate) fn length(head: &[u8; HEAD]) -> Result<usize, Malformed> {
     let mut reader = Reader::new(head)?;
     reader.at = 4;
     let body = reader.u32()? as usize;
     reader.at = 12;
     let fields = reader.u32()? as usize;
-    let header = (HEAD + fields.min(LONGEST)).next_multiple_of(8);
-    match header + body.min(LONGEST) {
-        length if fields < LONGEST && body < LONGEST => Ok(length),
-        _ => Err(Malformed("longer than any answer")),
+    if fields >= MAX_LEN || body >= MAX_LEN {
+        return Err(Malformed("too long"));
     }
+    Ok((HEAD + fields).next_multiple_of(8) + body)
 }
 
 /// A whole message.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
     let mut reader = Reader::new(bytes)?;
-    let kind = bytes.get(1).copied().unwrap_or_default();
+    reader.at = 1;
+    let kind = reader.u8()?;
     reader.at = 12;
     let end = HEAD + reader.u32()? as usize;
     let (mut reply_to, mut name, mut signature) = (0, String::new(), String::new());
@@ -112,9 +129,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
         reader.align(8);
         let code = reader.u8()?;
         match (code, reader.signature()?.as_str()) {
-            (5, "u") => reply_to = reader.u32()?,
-            (4, "s") => name = reader.string()?,
-            (8, "g") => signature = reader.signature()?,
+            (REPLY_SERIAL, "u") => reply_to = reader.u32()?,
+            (ERROR_NAME, "s") => name = reader.string()?,
+            (SIGNATURE, "g") => signature = reader.signature()?,
             (_, "s" | "o") => drop(reader.string()?),
             (_, "g") => drop(reader.signature()?),
             (_, "u") => drop(reader.u32()?),
@@ -123,14 +140,14 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
     }
     reader.align(8);
     Ok(match kind {
-        2 => Message::Return {
+        METHOD_RETURN => Message::Return {
             reply_to,
             boolean: match signature.starts_with('b') {
                 true => Some(reader.u32()? != 0),
                 false => None,
             },
         },
-        3 => Message::Error {
+        ERROR => Message::Error {
             reply_to,
             name,
             text: match signature.starts_with('s') {
@@ -142,7 +159,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Message, Malformed> {
     })
 }
 
-/// Reads values of either byte order, aligned from the message's start.
+/// Reads values of either byte order. Alignment counts from the start of the message.
 struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -152,8 +169,8 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn new(bytes: &'a [u8]) -> Result<Self, Malformed> {
         let little = match bytes.first() {
-            Some(b'l') => true,
-            Some(b'B') => false,
+            Some(&LITTLE_ENDIAN) => true,
+            Some(&BIG_ENDIAN) => false,
             _ => return Err(Malformed("no byte order")),
         };
         Ok(Reader {
@@ -174,17 +191,21 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let taken = self.take(N)?.first_chunk();
+        taken.copied().ok_or(Malformed("too short"))
+    }
+
     fn u8(&mut self) -> Result<u8, Malformed> {
-        Ok(self.take(1)?.first().copied().unwrap_or_default())
+        self.array().map(|[byte]| byte)
     }
 
     fn u32(&mut self) -> Result<u32, Malformed> {
         self.align(4);
-        let four = *self.take(4)?.first_chunk().ok_or(Malformed("too short"))?;
-        Ok(if self.little {
-            u32::from_le_bytes(four)
-        } else {
-            u32::from_be_bytes(four)
+        let bytes = self.array()?;
+        Ok(match self.little {
+            true => u32::from_le_bytes(bytes),
+            false => u32::from_be_bytes(bytes),
         })
     }
 
@@ -200,8 +221,7 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self, length: usize) -> Result<String, Malformed> {
         let text = String::from_utf8_lossy(self.take(length)?).into_owned();
-        // the NUL behind it
-        self.take(1)?;
+        self.u8()?; // NUL
         Ok(text)
     }
 }
@@ -212,7 +232,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_call_is_what_other_libraries_send() {
+    fn call_equals_that_of_dbus_send() {
         let call = Call {
             destination: "org.freedesktop.DBus",
             path: "/org/freedesktop/DBus",
@@ -236,7 +256,7 @@ mod tests {
         assert_eq!(decode(&bytes), Ok(Message::Other));
     }
 
-    /// An answer as a bus of the other byte order would send it.
+    /// An answer in big-endian order.
     fn answer(kind: u8, signature: &str, body: &[u8], error: Option<&str>) -> Vec<u8> {
         let mut fields = vec![5, 1, b'u', 0, 0, 0, 0, 7];
         if let Some(name) = error {
@@ -260,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn answers() {
+    fn return_and_error_answers_are_decoded_and_long_ones_refused() {
         let yes = answer(2, "b", &[0, 0, 0, 1], None);
         assert_eq!(
             decode(&yes),
@@ -284,11 +304,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..80), order in "[lB]") {
+        fn any_bytes_are_decoded_or_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80), order in "[lB]") {
             let bytes = [order.as_bytes(), &bytes].concat();
-            decode(&bytes).ok();
+            drop(decode(&bytes));
             if let Some(head) = bytes.first_chunk() {
-                length(head).ok();
+                drop(length(head));
             }
         }
     }

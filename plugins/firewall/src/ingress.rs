@@ -1,32 +1,34 @@
-//! Who may open connections to a container: `ingressPolicy`. The rules are a bridge's, not a container's, and stay: others use
-//! them too.
-use crate::conf::is_plain;
-use cni_conf::{AddResult, Error};
+//! `ingressPolicy`: who may open connections to a container. The rules belong to a bridge, not to a
+//! container, so they stay after DEL for the bridge's other containers.
+use crate::{
+    error::Failure,
+    rule::{Rule, is_plain},
+};
+use cni_conf::AddResult;
 use shared_names::firewall::{
     ISOLATION_STAGE_1_CHAIN as STAGE_1, ISOLATION_STAGE_2_CHAIN as STAGE_2,
 };
 use std::str::FromStr;
 
-/// The policies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Policy {
-    /// everybody
+    /// any address
     Open,
-    /// those on the same bridge
+    /// containers on the same bridge
     SameBridge,
-    /// nobody
+    /// none
     Isolated,
 }
 
 impl FromStr for Policy {
-    type Err = Error;
+    type Err = Failure;
 
-    fn from_str(text: &str) -> Result<Policy, Error> {
+    fn from_str(text: &str) -> Result<Policy, Failure> {
         match text {
             "" | "open" => Ok(Policy::Open),
             "same-bridge" => Ok(Policy::SameBridge),
             "isolated" => Ok(Policy::Isolated),
-            _ => Err(Error::internal(format!("unknown ingress policy: {text:?}"))),
+            _ => Err(Failure::IngressPolicy(text.to_owned())),
         }
     }
 }
@@ -40,69 +42,43 @@ impl Policy {
         }
     }
 
-    /// The bridge that the policy is about: the first interface of the result. None if everything is open.
-    pub(crate) fn bridge(self, result: &AddResult) -> Result<Option<&str>, Error> {
-        if self == Policy::Open {
-            return Ok(None);
-        }
-        match result.interfaces.first() {
-            None => Err(Error::internal(format!(
-                "interface needs to be set for ingress policy {:?}, make sure to chain \"firewall\" plugin with \"bridge\"",
-                self.name()
-            ))),
-            Some(first) if first.name.is_empty() => Err(Error::internal("got empty bridge name")),
-            Some(first) if !is_plain(&first.name) => Err(Error::internal(format!(
-                "invalid bridge name {:?}",
-                first.name
-            ))),
-            Some(first) => Ok(Some(&first.name)),
+    /// The bridge that the rules are for: the first interface of the result. None for `open`.
+    pub(crate) fn bridge(self, result: &AddResult) -> Result<Option<&str>, Failure> {
+        let policy = self.name();
+        match (self, result.interfaces.first()) {
+            (Policy::Open, _) => Ok(None),
+            (_, None) => Err(Failure::NoInterface { policy }),
+            (_, Some(bridge)) if bridge.name.is_empty() => Err(Failure::EmptyBridgeName),
+            (_, Some(bridge)) if !is_plain(&bridge.name) => {
+                Err(Failure::BridgeName(bridge.name.clone()))
+            }
+            (_, Some(bridge)) => Ok(Some(&bridge.name)),
         }
     }
 
-    /// The rules, each with its chain and where in it a missing one is put, in the order in which upstream puts them.
-    pub(crate) fn rules(self, bridge: &str) -> Vec<Placed> {
+    /// The rules in the order in which upstream adds them.
+    pub(crate) fn rules(self, bridge: &str) -> Vec<Rule> {
         let comment = |policy: &str| {
             format!("-m comment --comment \"CNI firewall plugin rules (ingressPolicy: {policy})\"")
         };
-        let of_policy = comment(self.name());
-        let of_both = comment("same-bridge|isolated");
-        let first = |chain, rule| Placed {
-            chain,
-            rule,
-            first: true,
-        };
-        let last = |chain, rule| Placed {
-            chain,
-            rule,
-            first: false,
-        };
+        let own = comment(self.name());
+        let both = comment("same-bridge|isolated");
+        let leaving = format!("-i {bridge} ! -o {bridge} {own} -j {STAGE_2}");
+        let within = format!("-i {bridge} -o {bridge} {own} -j DROP");
         let mut rules = vec![
-            first("FORWARD", format!("{of_both} -j {STAGE_1}")),
-            first(
-                STAGE_1,
-                format!("-i {bridge} ! -o {bridge} {of_policy} -j {STAGE_2}"),
-            ),
+            Rule::first("FORWARD", format!("{both} -j {STAGE_1}")),
+            Rule::first(STAGE_1, leaving),
         ];
         if self == Policy::Isolated {
-            rules.push(first(
-                STAGE_1,
-                format!("-i {bridge} -o {bridge} {of_policy} -j DROP"),
-            ));
+            rules.push(Rule::first(STAGE_1, within));
         }
-        rules.push(last(STAGE_1, format!("{of_both} -j RETURN")));
-        rules.push(first(STAGE_2, format!("-o {bridge} {of_both} -j DROP")));
-        rules.push(last(STAGE_2, format!("{of_both} -j RETURN")));
+        rules.extend([
+            Rule::last(STAGE_1, format!("{both} -j RETURN")),
+            Rule::first(STAGE_2, format!("-o {bridge} {both} -j DROP")),
+            Rule::last(STAGE_2, format!("{both} -j RETURN")),
+        ]);
         rules
     }
-}
-
-/// A rule in the words of iptables-save, without `-A CHAIN`.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Placed {
-    pub(crate) chain: &'static str,
-    pub(crate) rule: String,
-    /// at the head of the chain, else at its end
-    pub(crate) first: bool,
 }
 
 #[cfg(test)]
@@ -111,7 +87,7 @@ mod tests {
     use cni_conf::Interface;
 
     #[test]
-    fn rules_are_about_the_bridge() {
+    fn policy_needs_a_plain_bridge_name_unless_open() {
         let result = |name: &str| AddResult {
             interfaces: vec![Interface {
                 name: name.into(),
@@ -119,22 +95,24 @@ mod tests {
             }],
             ..AddResult::default()
         };
-        assert_eq!(Policy::Open.bridge(&AddResult::default()), Ok(None));
-        assert_eq!(Policy::Isolated.bridge(&result("cni0")), Ok(Some("cni0")));
+        let none = AddResult::default();
+        assert_eq!(Policy::Open.bridge(&none).unwrap(), None);
         assert_eq!(
-            Policy::Isolated.bridge(&result("")).unwrap_err().msg,
+            Policy::Isolated.bridge(&result("cni0")).unwrap(),
+            Some("cni0")
+        );
+        assert_eq!(
+            Policy::Isolated
+                .bridge(&result(""))
+                .unwrap_err()
+                .to_string(),
             "got empty bridge name"
         );
         for name in ["a b", "a\"b", "-j", "a\nb"] {
             assert!(Policy::SameBridge.bridge(&result(name)).is_err());
         }
-        let error = Policy::SameBridge
-            .bridge(&AddResult::default())
-            .unwrap_err();
-        assert!(
-            error.msg.contains("ingress policy \"same-bridge\""),
-            "{error}"
-        );
+        let error = Policy::SameBridge.bridge(&none).unwrap_err().to_string();
+        assert!(error.contains("ingress policy \"same-bridge\""), "{error}");
         assert_eq!(
             Policy::SameBridge.rules("cni0").len() + 1,
             Policy::Isolated.rules("cni0").len()

@@ -1,28 +1,32 @@
-//! The `firewall` plugin: lets a host that forwards nothing by default forward a container's traffic, by iptables or by firewalld,
-//! and keeps containers of different bridges apart where that is asked for.
+//! The `firewall` plugin: accepts a container's forwarded traffic on a host that drops it by
+//! default, with iptables or firewalld, and isolates the containers of a bridge if `ingressPolicy`
+//! asks for it.
 mod conf;
 mod dbus;
+mod error;
 mod firewalld;
 mod ingress;
 mod iptables;
-mod owned;
+mod record;
+mod rule;
 
 use cni_conf::{AddResult, Code, Error, Version};
 use conf::Conf;
+use error::Failure;
 use firewalld::Firewalld;
 use iptables::Filter;
-use owned::{Owned, Record};
+use packet_filter::Iptables;
 use plugin::{AddOutput, Call, Plugin};
+use record::Record;
 use std::net::IpAddr;
 
-/// The plugin.
+/// The entry in the registry of plugins.
 pub static PLUGIN: Firewall = Firewall;
 
-/// Its verbs.
+/// The plugin.
 #[derive(Debug)]
 pub struct Firewall;
 
-/// Who holds the rules.
 enum Backend {
     Iptables,
     Firewalld(Firewalld),
@@ -34,88 +38,91 @@ impl Plugin for Firewall {
     }
 
     fn versions(&self) -> &'static [Version] {
-        Version::ALL.get(4..).unwrap_or_default()
+        &[Version::V0_4_0, Version::V1_0_0, Version::V1_1_0]
     }
 
     fn add(&self, call: &Call) -> Result<AddOutput, Error> {
         let conf = Conf::read(call)?;
-        let result = previous(call)?;
+        let result = prev_result(call)?;
         let bridge = conf.policy.bridge(result)?;
-        let backend = Backend::of(&conf)?;
+        let backend = Backend::select(&conf)?;
         let ips = addresses(result);
-        // first, so that whatever is cut short from here on can be taken back
-        let record = Record::new(&call.net.name, &conf.zone, &ips);
-        Owned::default().write(&call.container_id, &call.ifname, &record)?;
-        let let_through = let_through(backend, &conf, &ips, bridge);
-        if let_through.is_err()
+        // written first, so that DEL and GC can undo an interrupted ADD
+        let folder = record::folder();
+        let file = folder.file(&call.container_id, &call.ifname);
+        folder.write(&file, &Record::new(&call.net.name, &conf.zone, &ips))?;
+        let added = allow(backend, &conf, &ips, bridge);
+        if added.is_err()
             && let Err(error) = self.del(call)
         {
-            // a DEL that follows tries again
-            plugin::warn(format_args!("firewall: {error}"));
+            // the runtime's DEL tries again
+            plugin::warn(format_args!("firewall: incomplete undo: {error}"));
         }
-        let_through.map(|()| AddOutput::Result(result.clone()))
+        added?;
+        Ok(AddOutput::Result(result.clone()))
     }
 
     fn check(&self, call: &Call) -> Result<(), Error> {
         let conf = Conf::read(call)?;
-        let result = previous(call)?;
+        let result = prev_result(call)?;
         let ips = addresses(result);
-        match Backend::of(&conf)? {
+        match Backend::select(&conf)? {
             Backend::Firewalld(mut firewalld) => firewalld.check(&conf.zone, &ips)?,
             Backend::Iptables => {
-                Filter::each(&ips, |filter, ips| filter.check(&conf.admin_chain, ips))?
+                Filter::each(&ips, |filter, ips| filter.check(&conf.admin_chain, ips))?;
             }
         }
-        match conf.policy.bridge(result)? {
-            Some(bridge) => Filter::each(&ips, |filter, _| {
+        if let Some(bridge) = conf.policy.bridge(result)? {
+            Filter::each(&ips, |filter, _| {
                 filter.check_isolation(bridge, conf.policy)
-            }),
-            None => Ok(()),
+            })?;
         }
+        Ok(())
     }
 
-    /// By what ADD noted; where there is no note (the Go plugin wrote none) by prevResult. An address that by now belongs to
-    /// another attachment keeps its rules.
+    /// Uses ADD's record, or prevResult where there is none (the Go plugin writes none). An address
+    /// that belongs to another attachment by now keeps its rules.
     fn del(&self, call: &Call) -> Result<(), Error> {
-        let owned = Owned::default();
-        let noted = owned.read(&call.container_id, &call.ifname)?;
-        let known = noted.or_else(|| {
+        let folder = record::folder();
+        let file = folder.file(&call.container_id, &call.ifname);
+        let record = folder.read(&file)?.or_else(|| {
             let result = call.net.prev_result.as_ref()?;
+            // DEL must not fail on the configuration; without it the zone is the default one
             let zone = Conf::read(call).unwrap_or_default().zone;
             Some(Record::new(&call.net.name, &zone, &addresses(result)))
         });
-        if let Some(record) = known {
-            let others = owned.claimed_by_others(&call.container_id, &call.ifname)?;
-            take_back(&record, &others)?;
+        if let Some(record) = record {
+            let others = record::addresses_of_others(&folder, &file)?;
+            remove(&record, &others)?;
         }
-        owned.remove(&call.container_id, &call.ifname)
+        folder.remove(&file)
     }
 
     fn gc(&self, call: &Call) -> Result<(), Error> {
         let Some(valid) = &call.net.valid_attachments else {
             return Ok(());
         };
-        let owned = Owned::default();
-        for stale in owned.without_owner(&call.net.name, valid)? {
-            take_back(&stale.record, &owned.claimed_by_all_but(&stale.file)?)?;
-            owned.forget(&stale.file)?;
+        let folder = record::folder();
+        for (file, record) in record::stale(&folder, &call.net.name, valid)? {
+            let others = record::addresses_of_others(&folder, &file)?;
+            remove(&record, &others)?;
+            folder.remove(&file)?;
         }
         Ok(())
     }
 
     fn status(&self, call: &Call) -> Result<(), Error> {
-        let not_available = |error: Error| Error::new(Code::NotAvailable, error.msg);
-        let conf = Conf::read(call).map_err(not_available)?;
-        match Backend::of(&conf).map_err(not_available)? {
-            Backend::Iptables => Filter::is_usable().map_err(not_available),
-            Backend::Firewalld(_) => Ok(()),
-        }
+        let usable = || match Backend::select(&Conf::read(call)?)? {
+            Backend::Iptables if !Iptables::of(false).is_installed() => Err(Failure::NoIptables),
+            _ => Ok(()),
+        };
+        usable().map_err(|failure| Error::new(Code::NotAvailable, failure.to_string()))
     }
 }
 
 impl Backend {
-    /// The one that is asked for; without a word firewalld where it runs.
-    fn of(conf: &Conf) -> Result<Backend, Error> {
+    /// The configured back end; by default firewalld if it runs.
+    fn select(conf: &Conf) -> Result<Backend, Failure> {
         match conf.backend.as_str() {
             "iptables" => Ok(Backend::Iptables),
             "firewalld" => Firewalld::connect().map(Backend::Firewalld),
@@ -127,12 +134,12 @@ impl Backend {
     }
 }
 
-fn let_through(
+fn allow(
     backend: Backend,
     conf: &Conf,
     ips: &[IpAddr],
     bridge: Option<&str>,
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     match backend {
         Backend::Firewalld(mut firewalld) => firewalld.add(&conf.zone, ips)?,
         Backend::Iptables => {
@@ -145,24 +152,24 @@ fn let_through(
     }
 }
 
-fn previous(call: &Call) -> Result<&AddResult, Error> {
-    (call.net.prev_result.as_ref())
-        .ok_or_else(|| Error::internal("missing prevResult from earlier plugin"))
+fn prev_result(call: &Call) -> Result<&AddResult, Failure> {
+    call.net.prev_result.as_ref().ok_or(Failure::NoPrevResult)
 }
 
 fn addresses(result: &AddResult) -> Vec<IpAddr> {
     result.ips.iter().map(|ip| ip.address.ip()).collect()
 }
 
-/// From wherever they are: the configuration may name another back end by now.
-fn take_back(record: &Record, claimed_by_others: &[IpAddr]) -> Result<(), Error> {
+/// Removes the record's addresses from both back ends, because the configuration may have changed
+/// since ADD.
+fn remove(record: &Record, addresses_of_others: &[IpAddr]) -> Result<(), Failure> {
     let mut ips = record.addresses();
-    ips.retain(|ip| !claimed_by_others.contains(ip));
+    ips.retain(|ip| !addresses_of_others.contains(ip));
     if ips.is_empty() {
         return Ok(());
     }
     if let Some(mut firewalld) = Firewalld::running() {
-        firewalld.remove(record.zone(), &ips);
+        firewalld.remove(&record.zone, &ips);
     }
     Filter::each(&ips, |filter, ips| filter.disallow(ips))
 }

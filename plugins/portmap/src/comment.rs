@@ -1,5 +1,5 @@
-//! The comment of an nftables element or rule names the attachment that it belongs to: `ID IFNAME NETWORK`, with long ids
-//! and networks replaced by `#` and their hash.
+//! The comment of an nftables element or rule names the attachment that it belongs to: `ID IFNAME
+//! NETWORK`, with long ids and networks replaced by `#` and their hash.
 use plugin::{Attachment, hash::shortened};
 
 /// A comment holds 128 bytes: 70 for the id, 15 for the interface, 40 for the network, two spaces.
@@ -14,8 +14,8 @@ pub(crate) fn comment(owner: &Attachment) -> String {
     )
 }
 
-/// True if the comment names this attachment. The network is not compared: it may have been renamed since ADD, and a
-/// container's interface belongs to one network at a time.
+/// True if the comment names this attachment. The network is not compared: it may have been renamed
+/// since ADD, and a container's interface belongs to one network at a time.
 pub(crate) fn names(comment: &str, owner: &Attachment) -> bool {
     comment.starts_with(&prefix(owner))
 }

@@ -152,8 +152,9 @@ impl Conf {
         mappings.map(|mapping| (mapping.protocol, mapping.host_port))
     }
 
-    /// The mappings to `container`. Mappings with a host address of the other family are left out, of several with the
-    /// same host side the first counts, and an unspecified host address means any.
+    /// The mappings to `container`. Mappings with a host address of the other family are left out,
+    /// of several with the same host side the first counts, and an unspecified host address means
+    /// any.
     pub(crate) fn forwards(&self, container: IpAddr) -> Vec<Forward> {
         let mut forwards: Vec<Forward> = Vec::new();
         for mapping in &self.mappings {
@@ -264,8 +265,9 @@ impl PortMapping {
     }
 }
 
-/// True if the runtime passes the list of port mappings and it is empty (or null), as for a pod without ports. Otherwise
-/// there may be mappings, whatever the rest of the configuration is by the time of DEL.
+/// True if the runtime passes the list of port mappings and it is empty (or null), as for a pod
+/// without ports. Otherwise there may be mappings, whatever the rest of the configuration is by the
+/// time of DEL.
 pub(crate) fn excludes_mappings(config: &[u8]) -> bool {
     let Ok(config) = serde_json::from_slice::<Value>(config) else {
         return false;

@@ -49,7 +49,8 @@ impl Protocol {
     }
 }
 
-/// The side of the host: (protocol, address, port). Without an address it is any address of the host.
+/// The side of the host: (protocol, address, port). Without an address it is any address of the
+/// host.
 pub(crate) type HostSide = (Protocol, Option<IpAddr>, u16);
 
 /// A mapping of one address family.

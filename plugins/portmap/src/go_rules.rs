@@ -1,4 +1,5 @@
-//! Rules that the Go plugin made in the same table: one for each mapping. Their comment is the container's id alone.
+//! Rules that the Go plugin made in the same table: one for each mapping. Their comment is the
+//! container's id alone.
 use crate::forward::Forward;
 use packet_filter::{Installed, Statement};
 

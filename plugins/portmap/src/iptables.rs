@@ -1,11 +1,12 @@
-//! The iptables back end: one save and one restore for each family; DEL and GC start no process where no chain can be.
+//! The iptables back end: one save and one restore for each family; DEL and GC start no process
+//! where no chain can be.
 use crate::{
     error::Failure,
     forward::Forward,
     iptables_rules::{self as rules, TABLE},
     mappings::Mappings,
 };
-use packet_filter::{Error, Iptables, Nft, iptables::Saved};
+use packet_filter::{Iptables, Nft, iptables::Saved};
 use plugin::Attachment;
 use std::{collections::BTreeSet, fs::File, io};
 
@@ -13,12 +14,11 @@ const LOCK: &str = "/run/cni-portmap.lock";
 
 /// Adds the mappings of one family.
 pub(crate) fn add(mappings: &Mappings<'_>) -> Result<(), Failure> {
-    // iptables accepts a chain that another process has just created, so two processes that find no shared chain would
-    // both add the jumps to it
+    // iptables accepts a chain that another process has just created, so two processes that find no
+    // shared chain would both add the jumps to it
     let lock = lock().map_err(|source| Failure::Lock { file: LOCK, source })?;
-    let changed = change(Iptables::of(mappings.ipv6()), |saved| {
-        rules::additions(mappings, saved)
-    });
+    let changed =
+        Iptables::of(mappings.ipv6()).change(TABLE, |saved| rules::additions(mappings, saved));
     drop(lock);
     changed.map(drop).map_err(Failure::Map)
 }
@@ -27,23 +27,6 @@ fn lock() -> io::Result<File> {
     let file = File::options().create(true).append(true).open(LOCK)?;
     file.lock()?;
     Ok(file)
-}
-
-/// Restores the lines that `plan` makes of the saved table, and plans again if another program changed the table
-/// meanwhile (iptables-restore then refuses all lines). Returns the table from before the change.
-fn change(iptables: Iptables, plan: impl Fn(&Saved) -> Vec<String>) -> Result<Saved, Error> {
-    let mut saved = iptables.save(TABLE)?;
-    loop {
-        let Err(error) = iptables.restore(TABLE, &plan(&saved)) else {
-            return Ok(saved);
-        };
-        let now = iptables.save(TABLE)?;
-        // unchanged: the lines themselves are refused
-        if now == saved {
-            return Err(error);
-        }
-        saved = now;
-    }
 }
 
 pub(crate) fn check(mappings: &Mappings<'_>) -> Result<(), Failure> {
@@ -64,7 +47,8 @@ pub(crate) fn del(nft: Option<&mut Nft>, owner: &Attachment) -> Result<Vec<Forwa
     remove(nft, &rules::chain(owner), |_| own.clone())
 }
 
-/// Removes the chains of this network's containers that have no valid attachment. Returns their mappings.
+/// Removes the chains of this network's containers that have no valid attachment. Returns their
+/// mappings.
 pub(crate) fn gc(
     nft: Option<&mut Nft>,
     network: &str,
@@ -78,7 +62,8 @@ pub(crate) fn gc(
     })
 }
 
-/// In each family where the chain `indicator` may exist, removes the chains that `select` picks from the saved table.
+/// In each family where the chain `indicator` may exist, removes the chains that `select` picks
+/// from the saved table.
 fn remove(
     mut nft: Option<&mut Nft>,
     indicator: &str,
@@ -92,7 +77,8 @@ fn remove(
         {
             continue;
         }
-        let saved = change(iptables, |saved| rules::removals(saved, &select(saved)))
+        let saved = iptables
+            .change(TABLE, |saved| rules::removals(saved, &select(saved)))
             .map_err(Failure::Remove)?;
         mapped.extend(rules::forwards(&saved, &select(&saved)));
     }

@@ -1,7 +1,9 @@
-//! The table `cni_hostport` of one family: maps and sets with elements for each pod, and chains that look packets up in
-//! them. The chains are the same on every node and all pods share them. The Go plugin's chains in this table stay.
+//! The table `cni_hostport` of one family: maps and sets with elements for each pod, and chains
+//! that look packets up in them. The chains are the same on every node and all pods share them. The
+//! Go plugin's chains in this table stay.
 //!
-//! The base chains run directly after the Go plugin's, so that a node with pods of both plugins reaches both.
+//! The base chains run directly after the Go plugin's, so that a node with pods of both plugins
+//! reaches both.
 use nix::libc::{NF_IP_PRI_NAT_DST, NF_IP_PRI_NAT_SRC};
 use packet_filter::{
     BaseChain, Chain, ChainType, DataType, Family, Field, Hook, Installed, Rule, Set, Statement,
@@ -31,8 +33,8 @@ pub(crate) struct Layout {
     pub(crate) any_ip: Set,
     /// host address . protocol . host port -> container address . port
     pub(crate) host_ip: Set,
-    /// source . container address of traffic to masquerade; the source is the container's subnet or localhost. (Without
-    /// masquerading, a reply within the subnet does not pass through the host.)
+    /// source . container address of traffic to masquerade; the source is the container's subnet or
+    /// localhost. (Without masquerading, a reply within the subnet does not pass through the host.)
     pub(crate) pairs: Set,
     /// addresses of containers whose incoming traffic is all masqueraded
     pub(crate) all: Set,
@@ -148,8 +150,8 @@ impl Layout {
         }
     }
 
-    /// The rule of `SUBNETS` for subnets of this length. It matches translated traffic only: a container that is
-    /// addressed directly sees the real source.
+    /// The rule of `SUBNETS` for subnets of this length. It matches translated traffic only: a
+    /// container that is addressed directly sees the real source.
     pub(crate) fn subnet_rule(&self, prefix: u8) -> Rule {
         let subnet = if self.ipv6 {
             Field::SaddrNet6(prefix)
@@ -168,7 +170,8 @@ impl Layout {
             .any(|rule| rule.chain == SUBNETS && rule.rule == wanted)
     }
 
-    /// True if every chain of [`table`](Self::table) has exactly its rules. `installed` are all rules of the table.
+    /// True if every chain of [`table`](Self::table) has exactly its rules. `installed` are all
+    /// rules of the table.
     pub(crate) fn is_complete(&self, installed: &[Installed]) -> bool {
         self.table().chains.iter().all(|chain| {
             let found = installed.iter().filter(|rule| rule.chain == chain.name);
@@ -176,7 +179,8 @@ impl Layout {
         })
     }
 
-    /// Adds missing sets and chains and replaces the shared rules. Elements and conditional mappings stay.
+    /// Adds missing sets and chains and replaces the shared rules. Elements and conditional
+    /// mappings stay.
     pub(crate) fn install(&self, transaction: &mut Transaction) {
         let family = self.family();
         transaction.add_table(family, TABLE, Some(COMMENT));

@@ -1,5 +1,5 @@
-//! The `portmap` plugin: ports of the host that lead to ports of a container. It is chained after the plugin that gives the
-//! container its addresses, and passes that plugin's result on.
+//! The `portmap` plugin: ports of the host that lead to ports of a container. It is chained after
+//! the plugin that gives the container its addresses, and passes that plugin's result on.
 mod comment;
 mod conditional;
 mod conf;
@@ -107,7 +107,8 @@ fn prev_result(call: &Call) -> Result<&AddResult, Failure> {
     call.net.prev_result.as_ref().ok_or(Failure::NotChained)
 }
 
-/// The container's first address of each family: of interface `ifname` in a sandbox, or of no interface.
+/// The container's first address of each family: of interface `ifname` in a sandbox, or of no
+/// interface.
 fn container_addresses(result: &AddResult, ifname: &str) -> Vec<IpNetwork> {
     let is_container = |ip: &&IpConfig| {
         let interface = ip.interface.and_then(|index| result.interfaces.get(index));
@@ -211,7 +212,8 @@ fn open(backend: Backend) -> Result<Option<Nftables>, packet_filter::Error> {
     }
 }
 
-/// Elements, rules and chains name their owner, so this needs no configuration, result or namespace.
+/// Elements, rules and chains name their owner, so this needs no configuration, result or
+/// namespace.
 fn unmap(owner: &Attachment) -> Result<(), Failure> {
     remove(
         |nftables| nftables.del(owner),
@@ -219,8 +221,8 @@ fn unmap(owner: &Attachment) -> Result<(), Failure> {
     )
 }
 
-/// Removes mappings from both back ends, because the configuration may have changed since ADD. A kernel without nftables
-/// has none there.
+/// Removes mappings from both back ends, because the configuration may have changed since ADD. A
+/// kernel without nftables has none there.
 fn remove(
     from_nftables: impl FnOnce(&mut Nftables) -> Result<Vec<Forward>, packet_filter::Error>,
     from_iptables: impl FnOnce(Option<&mut Nft>) -> Result<Vec<Forward>, Failure>,

@@ -1,9 +1,11 @@
-//! The sysctl `route_localnet`: lets packets from 127.0.0.1 leave through the interface that leads to the container.
+//! The sysctl `route_localnet`: lets packets from 127.0.0.1 leave through the interface that leads
+//! to the container.
 use crate::error::Failure;
 use linux_net::{Netlink, sysctl};
 use std::net::IpAddr;
 
-/// Sets it on the host's interface that routes to the container. Without such a route this does nothing.
+/// Sets it on the host's interface that routes to the container. Without such a route this does
+/// nothing.
 pub(crate) fn enable(container: IpAddr) -> Result<(), Failure> {
     let Some(interface) = interface_to(container) else {
         return Ok(());

@@ -1,4 +1,5 @@
-//! The nftables back end: mappings are elements of two maps, so lookup and ADD cost the same however many pods a node has.
+//! The nftables back end: mappings are elements of two maps, so lookup and ADD cost the same
+//! however many pods a node has.
 use crate::{
     comment::{comment, names, names_network},
     conditional,
@@ -15,7 +16,8 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
-/// How often a transaction is built and committed at most, if other programs change the table meanwhile.
+/// How often a transaction is built and committed at most, if other programs change the table
+/// meanwhile.
 const ATTEMPTS: u32 = 50;
 
 /// Elements of each set, in the order of [`Layout::sets`].
@@ -51,8 +53,8 @@ impl Nftables {
         )
     }
 
-    /// Removes what belongs to this network and to no valid attachment. The Go plugin's rules do not name a network and
-    /// may belong to another one, so they stay.
+    /// Removes what belongs to this network and to no valid attachment. The Go plugin's rules do
+    /// not name a network and may belong to another one, so they stay.
     pub(crate) fn gc(
         &mut self,
         network: &str,
@@ -134,8 +136,8 @@ impl Nftables {
         Ok(None)
     }
 
-    /// Commits what `build` makes of the table's state. Builds again if the state changed meanwhile, and with `evict` if
-    /// others have what the transaction creates.
+    /// Commits what `build` makes of the table's state. Builds again if the state changed
+    /// meanwhile, and with `evict` if others have what the transaction creates.
     fn commit(
         &mut self,
         mut build: impl FnMut(&mut Nft, bool) -> Result<Transaction, Error>,
@@ -154,8 +156,9 @@ impl Nftables {
     }
 }
 
-/// A transaction that replaces all that the attachment has. With `evict` it also removes elements with the same keys and
-/// elements that lead to the same container address: their owners no longer exist.
+/// A transaction that replaces all that the attachment has. With `evict` it also removes elements
+/// with the same keys and elements that lead to the same container address: their owners no longer
+/// exist.
 fn replacement(
     nft: &mut Nft,
     mappings: &Mappings<'_>,

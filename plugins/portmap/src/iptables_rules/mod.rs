@@ -1,5 +1,6 @@
-//! The rules of the iptables back end as text. Chains, names, comments and order are upstream's, which says "these names
-//! should never be changed". Rules are written as `iptables-save` prints them, so that both can be compared.
+//! The rules of the iptables back end as text. Chains, names, comments and order are upstream's,
+//! which says "these names should never be changed". Rules are written as `iptables-save` prints
+//! them, so that both can be compared.
 use crate::{
     conf::{Conf, Mark},
     forward::{Forward, HostSide, Protocol},
@@ -81,8 +82,8 @@ fn comment(owner: &Attachment) -> String {
     format!("\"{}\"", text.replace('"', "\\\""))
 }
 
-/// Rules that jump to the container's chain, each in two parts: conditions go between them. Like upstream's, they also
-/// match ports that only the other family has mappings for.
+/// Rules that jump to the container's chain, each in two parts: conditions go between them. Like
+/// upstream's, they also match ports that only the other family has mappings for.
 fn entry_rules(mappings: &Mappings<'_>) -> Vec<(String, String)> {
     let mut ports: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (protocol, port) in mappings.conf.host_ports() {
@@ -103,7 +104,8 @@ fn entry_rules(mappings: &Mappings<'_>) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Rules of the container's chain. The rules that mark a packet come before the rule that translates it.
+/// Rules of the container's chain. The rules that mark a packet come before the rule that
+/// translates it.
 fn container_rules(mappings: &Mappings<'_>) -> Vec<String> {
     let Mappings { conf, address, .. } = mappings;
     let chain = chain(mappings.owner);
@@ -137,8 +139,8 @@ fn container_rules(mappings: &Mappings<'_>) -> Vec<String> {
     rules
 }
 
-/// Lines that add the mappings to the saved table. They replace the container's own chain and delete other containers'
-/// rules for the same host ports.
+/// Lines that add the mappings to the saved table. They replace the container's own chain and
+/// delete other containers' rules for the same host ports.
 pub(crate) fn additions(mappings: &Mappings<'_>, saved: &Saved) -> Vec<String> {
     let own = chain(mappings.owner);
     let (chains, rules) = shared(mappings.conf);
@@ -241,7 +243,8 @@ pub(crate) fn missing(mappings: &Mappings<'_>, saved: &Saved) -> Option<String> 
         })
 }
 
-/// Lines that remove chains with every rule that jumps to them, and the old shared chain when it becomes empty.
+/// Lines that remove chains with every rule that jumps to them, and the old shared chain when it
+/// becomes empty.
 pub(crate) fn removals(saved: &Saved, chains: &BTreeSet<String>) -> Vec<String> {
     let old = format!("-A {OLD_SNAT} ");
     let jumps_to_removed = |rule: &str| option(rule, "-j").is_some_and(|to| chains.contains(to));
@@ -250,7 +253,8 @@ pub(crate) fn removals(saved: &Saved, chains: &BTreeSet<String>) -> Vec<String> 
     saved.removal(|chain| chains.contains(chain) || (chain == OLD_SNAT && !old_is_needed))
 }
 
-/// (container id, chain) of the containers in this network, from the comments of the rules that jump to their chains.
+/// (container id, chain) of the containers in this network, from the comments of the rules that
+/// jump to their chains.
 pub(crate) fn containers<'s>(saved: &'s Saved, network: &str) -> Vec<(String, &'s str)> {
     let start = format!("dnat name: \"{network}\" id: \"");
     let parse = |line: &'s String| {
