@@ -1,10 +1,9 @@
-//! Rates and bursts: keys of the configuration, or else what the runtime gives as `runtimeConfig.bandwidth`.
-use cni_conf::Error;
+//! Rates and bursts: the plugin's keys, or else `runtimeConfig.bandwidth`.
+use crate::error::Failure;
 use linux_net::tc::Tbf;
-use plugin::Call;
 use std::time::Duration;
 
-/// How long a packet may wait for its turn.
+/// The longest delay of a packet in a bucket's queue, as upstream.
 const LATENCY: Duration = Duration::from_millis(25);
 
 #[derive(serde::Deserialize, Default)]
@@ -32,21 +31,23 @@ struct Entry {
     egress_burst: u64,
 }
 
-/// The buckets; None is no limit.
+/// The buckets; None means no limit.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Bandwidth {
-    /// towards the container
+    /// for traffic to the container
     pub(crate) ingress: Option<Tbf>,
-    /// from the container
+    /// for traffic from the container
     pub(crate) egress: Option<Tbf>,
 }
 
 impl Bandwidth {
-    pub(crate) fn read(call: &Call) -> Result<Bandwidth, Error> {
-        let keys: Keys = go_compat::json::from_slice(&call.config).map_err(|error| {
-            Error::internal(format!("failed to parse network configuration: {error}"))
-        })?;
-        keys.buckets()
+    pub(crate) fn parse(config: &[u8]) -> Result<Bandwidth, Failure> {
+        let keys: Keys = go_compat::json::from_slice(config)?;
+        let [ingress_rate, ingress_burst, egress_rate, egress_burst] = keys.rates();
+        Ok(Bandwidth {
+            ingress: bucket(ingress_rate, ingress_burst)?,
+            egress: bucket(egress_rate, egress_burst)?,
+        })
     }
 
     pub(crate) fn is_unlimited(&self) -> bool {
@@ -55,58 +56,51 @@ impl Bandwidth {
 }
 
 impl Keys {
-    /// A single key in the configuration hides all that the runtime says, as upstream has it.
-    fn buckets(self) -> Result<Bandwidth, Error> {
+    /// Ingress rate and burst, egress rate and burst. One key in the configuration hides all of the
+    /// runtime's values, as upstream.
+    fn rates(self) -> [u64; 4] {
         let own = [
             self.ingress_rate,
             self.ingress_burst,
             self.egress_rate,
             self.egress_burst,
         ];
-        let [ingress_rate, ingress_burst, egress_rate, egress_burst] =
-            match self.runtime_config.bandwidth {
-                Some(entry) if own.iter().all(Option::is_none) => [
-                    entry.ingress_rate,
-                    entry.ingress_burst,
-                    entry.egress_rate,
-                    entry.egress_burst,
-                ],
-                _ => own.map(Option::unwrap_or_default),
-            };
-        Ok(Bandwidth {
-            ingress: bucket(ingress_rate, ingress_burst)?,
-            egress: bucket(egress_rate, egress_burst)?,
-        })
+        match self.runtime_config.bandwidth {
+            Some(entry) if own.iter().all(Option::is_none) => [
+                entry.ingress_rate,
+                entry.ingress_burst,
+                entry.egress_rate,
+                entry.egress_burst,
+            ],
+            _ => own.map(Option::unwrap_or_default),
+        }
     }
 }
 
-/// From bits a second and bits.
-fn bucket(rate: u64, burst: u64) -> Result<Option<Tbf>, Error> {
-    let refuse = |why| Err(Error::internal(why));
+/// `rate` in bits a second, `burst` in bits.
+fn bucket(rate: u64, burst: u64) -> Result<Option<Tbf>, Failure> {
     match (rate, burst) {
         (0, 0) => return Ok(None),
-        (_, 0) => return refuse("if rate is set, burst must also be set"),
-        (0, _) => return refuse("if burst is set, rate must also be set"),
+        (_, 0) => return Err(Failure::NoBurst),
+        (0, _) => return Err(Failure::NoRate),
         _ => {}
     }
     match u32::try_from(burst / 8) {
         Ok(bytes) if bytes < u32::MAX => Ok(Some(Tbf::new(rate / 8, bytes, LATENCY))),
-        _ => refuse("burst cannot be more than 4GB"),
+        _ => Err(Failure::BurstTooLarge),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use go_compat::json;
 
     fn read(json: &str) -> Result<Bandwidth, String> {
-        let keys: Keys = json::from_slice(json.as_bytes()).map_err(|error| error.to_string())?;
-        keys.buckets().map_err(|error| error.msg)
+        Bandwidth::parse(json.as_bytes()).map_err(|failure| failure.to_string())
     }
 
     #[test]
-    fn own_keys_hide_the_runtimes() {
+    fn any_own_key_hides_all_runtime_values() {
         let tbf = |rate, burst| Some(Tbf::new(rate, burst, LATENCY));
         let runtime = r#""runtimeConfig":{"bandwidth":{"ingressRate":8000,"ingressBurst":80000,"egressRate":16,"egressBurst":80}}"#;
         assert_eq!(
@@ -133,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_are_refused() {
+    fn rate_without_burst_or_burst_beyond_32_bits_is_refused() {
         for (json, why) in [
             (
                 r#"{"ingressRate":8}"#,

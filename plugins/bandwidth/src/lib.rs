@@ -1,20 +1,21 @@
-//! The `bandwidth` plugin: token buckets for what a container receives (on its veth's host end) and for what it sends (on an ifb
-//! device that the host end's incoming traffic is sent through).
+//! The `bandwidth` plugin: a token bucket for what a container receives (on its veth's host end)
+//! and one for what it sends (on an ifb device that the host end redirects its incoming traffic
+//! to).
 mod conf;
-mod owner;
+mod error;
 mod shaper;
 
-use cni_conf::{Code, Error, Version};
+use cni_conf::{AddResult, Code, Error, Version};
 use conf::Bandwidth;
-use linux_net::{NetNs, Netlink};
-use owner::Owner;
+use error::Failure;
+use linux_net::{NetNs, Netlink, link::Link};
 use plugin::{AddOutput, Call, Plugin};
 use std::path::Path;
 
-/// The plugin.
+/// The entry in the registry of plugins.
 pub static PLUGIN: BandwidthPlugin = BandwidthPlugin;
 
-/// Its verbs.
+/// The plugin.
 #[derive(Debug)]
 pub struct BandwidthPlugin;
 
@@ -24,57 +25,72 @@ impl Plugin for BandwidthPlugin {
     }
 
     fn versions(&self) -> &'static [Version] {
-        Version::ALL.get(2..).unwrap_or_default()
+        &[
+            Version::V0_3_0,
+            Version::V0_3_1,
+            Version::V0_4_0,
+            Version::V1_0_0,
+            Version::V1_1_0,
+        ]
     }
 
     fn add(&self, call: &Call) -> Result<AddOutput, Error> {
-        let limits = Bandwidth::read(call)?;
-        let mut result = call.net.prev_result.clone().ok_or_else(not_chained)?;
+        let limits = Bandwidth::parse(&call.config)?;
+        let mut result = prev_result(call)?.clone();
         if !limits.is_unlimited() {
-            let mut host = Netlink::open().map_err(Error::internal)?;
-            let veth = shaper::host_end(&mut host, &open(call)?, &call.ifname, &result)?;
-            let ifb = shaper::apply(&mut host, &veth, &limits, &Owner::of_call(call))?;
+            let (mut host, veth) = host_end(call, &result)?;
+            let ifb = shaper::apply(&mut host, &veth, &limits, &call.attachment())?;
             result.interfaces.extend(ifb);
         }
         Ok(AddOutput::Result(result))
     }
 
     fn check(&self, call: &Call) -> Result<(), Error> {
-        let limits = Bandwidth::read(call)?;
-        let result = call.net.prev_result.as_ref().ok_or_else(not_chained)?;
-        if limits.is_unlimited() {
-            return Ok(());
+        let limits = Bandwidth::parse(&call.config)?;
+        let result = prev_result(call)?;
+        if !limits.is_unlimited() {
+            let (mut host, veth) = host_end(call, result)?;
+            shaper::check(&mut host, &veth, &limits, &call.attachment())?;
         }
-        let mut host = Netlink::open().map_err(Error::internal)?;
-        let veth = shaper::host_end(&mut host, &open(call)?, &call.ifname, result)?;
-        shaper::check(&mut host, &veth, &limits, &Owner::of_call(call))
+        Ok(())
     }
 
-    /// The bucket on the veth goes with the veth; the ifb device has a name that is known without prevResult.
+    /// Deleting the veth deletes its bucket; the ifb device's name follows from the attachment.
     fn del(&self, call: &Call) -> Result<(), Error> {
-        let mut host = Netlink::open().map_err(Error::internal)?;
-        shaper::remove(&mut host, &Owner::of_call(call).ifb())
+        let mut host = Netlink::open().map_err(Failure::Kernel)?;
+        Ok(shaper::delete_ifb(
+            &mut host,
+            &shaper::ifb_name(&call.attachment()),
+        )?)
     }
 
     fn gc(&self, call: &Call) -> Result<(), Error> {
-        let Some(valid) = &call.net.valid_attachments else {
+        let Some(valid) = call.valid_attachments() else {
             return Ok(());
         };
-        let mut host = Netlink::open().map_err(Error::internal)?;
-        shaper::collect(&mut host, &call.net.name, valid)
+        let mut host = Netlink::open().map_err(Failure::Kernel)?;
+        Ok(shaper::collect(&mut host, &call.net.name, &valid)?)
     }
 
     fn status(&self, call: &Call) -> Result<(), Error> {
-        let not_available = |error: Error| Error::new(Code::NotAvailable, error.msg);
-        Bandwidth::read(call).map(drop).map_err(not_available)
+        Bandwidth::parse(&call.config)
+            .map(drop)
+            .map_err(|failure| Error::new(Code::NotAvailable, failure.to_string()))
     }
 }
 
-fn not_chained() -> Error {
-    Error::internal("must be called as chained plugin")
+fn prev_result(call: &Call) -> Result<&AddResult, Failure> {
+    call.net.prev_result.as_ref().ok_or(Failure::NotChained)
 }
 
-fn open(call: &Call) -> Result<NetNs, Error> {
-    NetNs::open(Path::new(&call.netns))
-        .map_err(|error| Error::internal(format!("failed to open netns {:?}: {error}", call.netns)))
+/// A socket in the host's namespace, and the host end of the container's veth.
+fn host_end(call: &Call, result: &AddResult) -> Result<(Netlink, Link), Failure> {
+    let mut host = Netlink::open()?;
+    let path = Path::new(&call.netns);
+    let netns = NetNs::open(path).map_err(|source| Failure::NetNs {
+        path: path.to_owned(),
+        source,
+    })?;
+    let veth = shaper::host_end(&mut host, &netns, &call.ifname, result)?;
+    Ok((host, veth))
 }
