@@ -27,9 +27,12 @@ pub(crate) enum Failure {
     /// prevResult has no interfaces.
     #[error("no interfaces provided")]
     NoInterfaces,
-    /// CNI_IFNAME is no veth end in the container.
-    #[error("container interface {ifname} has no veth peer: {reason}")]
-    NoPeer { ifname: String, reason: String },
+    /// CNI_IFNAME does not exist in the container.
+    #[error("container interface {0} has no veth peer: could not look up {0:?}: Link not found")]
+    NoLink(String),
+    /// CNI_IFNAME is not a veth.
+    #[error("container interface {0} has no veth peer: interface {0} is not a veth interface")]
+    NotVeth(String),
     /// The peer of CNI_IFNAME is in another namespace.
     #[error("veth peer with index {0} is not in host ns")]
     PeerNotInHost(u32),

@@ -30,24 +30,15 @@ pub(crate) fn host_end(
         return Err(Failure::NoInterfaces);
     }
     let mut container = Netlink::open_in(netns)?;
-    let no_peer = |reason: String| Failure::NoPeer {
-        ifname: ifname.to_owned(),
-        reason,
-    };
-    let peer = match container.link_by_name(ifname) {
-        Ok(Some(Link {
+    let peer = match container.link_by_name(ifname)? {
+        Some(Link {
             kind: Kind::Veth,
             lower: Some(peer),
             ..
-        })) => Ok(peer),
-        Ok(Some(_)) => Err(no_peer(format!(
-            "interface {ifname} is not a veth interface"
-        ))),
-        Ok(None) => Err(no_peer(format!(
-            "could not look up {ifname:?}: Link not found"
-        ))),
-        Err(error) => Err(no_peer(error.to_string())),
-    }?;
+        }) => peer,
+        Some(_) => return Err(Failure::NotVeth(ifname.to_owned())),
+        None => return Err(Failure::NoLink(ifname.to_owned())),
+    };
     let link = host.link_by_index(peer)?;
     let link = link.ok_or(Failure::PeerNotInHost(peer))?;
     let is_peer =

@@ -1,5 +1,5 @@
 //! Why a verb failed. Texts are upstream's where upstream refuses the same.
-use crate::firewalld::BusFailure;
+use crate::bus::BusFailure;
 use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]

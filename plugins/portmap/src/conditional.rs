@@ -2,7 +2,6 @@
 //! so `nft` adds these rules. It is the only process that this back end starts.
 use crate::{
     comment::comment,
-    error::Failure,
     forward::Forward,
     layout::{CONDITIONAL, Layout, TABLE},
     mappings::Mappings,
@@ -27,11 +26,8 @@ pub(crate) enum NftFailure {
 }
 
 /// Adds a rule for each mapping, all or none.
-pub(crate) fn add(mappings: &Mappings<'_>) -> Result<(), Failure> {
-    run(&script(mappings)).map_err(|source| Failure::Conditions {
-        conditions: mappings.conditions().to_vec(),
-        source,
-    })
+pub(crate) fn add(mappings: &Mappings<'_>) -> Result<(), NftFailure> {
+    run(&script(mappings))
 }
 
 fn script(mappings: &Mappings<'_>) -> String {

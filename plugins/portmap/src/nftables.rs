@@ -41,7 +41,10 @@ impl Nftables {
             .map_err(Failure::Map)?;
         match mappings.conditions() {
             [] => Ok(()),
-            _ => conditional::add(mappings),
+            conditions => conditional::add(mappings).map_err(|source| Failure::Conditions {
+                conditions: conditions.to_vec(),
+                source,
+            }),
         }
     }
 

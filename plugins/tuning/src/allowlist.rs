@@ -1,44 +1,40 @@
-//! /etc/cni/tuning/allowlist.conf: regular expressions, one a line, that name the sysctls which pods may have. Without the file
-//! all of them may be set.
-use crate::sysctls::Sysctls;
-use cni_conf::{Code, Error};
+//! /etc/cni/tuning/allowlist.conf: one regular expression a line. Pods may set the sysctls that a
+//! line matches; without the file, all below `net`.
+use crate::{error::Failure, sysctls::Sysctls};
 use regex_lite::Regex;
 use std::{fs, io};
 
 const FILE: &str = "/etc/cni/tuning/allowlist.conf";
 
-pub(crate) fn check(sysctls: &Sysctls) -> Result<(), Error> {
+pub(crate) fn check(sysctls: &Sysctls) -> Result<(), Failure> {
     if sysctls.names().next().is_none() {
         return Ok(());
     }
     match fs::read_to_string(FILE) {
         Ok(text) => check_against(&text, sysctls),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::new(Code::Io, format!("read {FILE}: {error}"))),
+        Err(source) => Err(Failure::ReadAllowlist { file: FILE, source }),
     }
 }
 
-fn check_against(text: &str, sysctls: &Sysctls) -> Result<(), Error> {
-    let lines: Vec<_> = text
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let allowed: Vec<Regex> = lines
-        .iter()
-        .map(|line| {
-            Regex::new(line).map_err(|error| Error::internal(format!("{FILE}: {line:?}: {error}")))
+fn check_against(text: &str, sysctls: &Sysctls) -> Result<(), Failure> {
+    let lines = text.lines().map(str::trim);
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    let pattern = |line: &&str| {
+        Regex::new(line).map_err(|source| Failure::AllowlistLine {
+            file: FILE,
+            line: (*line).to_owned(),
+            source,
         })
-        .collect::<Result<_, _>>()?;
-    match sysctls
-        .names()
-        .find(|name| !allowed.iter().any(|pattern| pattern.is_match(name)))
-    {
+    };
+    let patterns: Vec<Regex> = lines.iter().map(pattern).collect::<Result<_, _>>()?;
+    let is_refused = |name: &&str| !patterns.iter().any(|pattern| pattern.is_match(name));
+    match sysctls.names().find(is_refused) {
         None => Ok(()),
-        Some(name) => Err(Error::internal(format!(
-            "Sysctl {name} is not allowed. Only the following sysctls are allowed: [{}]",
-            lines.join(" ")
-        ))),
+        Some(name) => Err(Failure::NotAllowed {
+            name: name.to_owned(),
+            allowed: lines.into_iter().map(str::to_owned).collect(),
+        }),
     }
 }
 
@@ -47,12 +43,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_a_line_matches() {
+    fn each_sysctl_needs_a_matching_line() {
         let sysctls: Sysctls = serde_json::from_str(
             r#"{"net.core.somaxconn":"1","net.ipv4.conf.IFNAME.arp_filter":"1"}"#,
         )
         .unwrap();
-        let check = |text: &str| check_against(text, &sysctls).map_err(|error| error.msg);
+        let check =
+            |text: &str| check_against(text, &sysctls).map_err(|failure| failure.to_string());
         assert_eq!(
             check("^net\\.core\\.\n\n  ^net\\.ipv4\\.conf\\.IFNAME\\.[a-z_]*$\n"),
             Ok(())

@@ -1,20 +1,22 @@
-//! What an interface was like before ADD, in upstream's form, with the network's name as one more key, so that GC knows whose it
-//! is.
-use crate::conf::{Settings, parse_mac};
-use cni_conf::{Error, GcAttachment};
+//! The interface's settings before ADD, as a file in upstream's format with one more key: the
+//! network's name, by which GC finds its own files.
+use crate::{
+    conf::{Settings, parse_mac},
+    error::Failure,
+};
+use cni_conf::GcAttachment;
 use linux_net::link::{Change, Link};
 use plugin::state::StateFolder;
 
-/// A backup file's content.
 #[derive(Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub(crate) struct Backup {
-    #[serde(skip_serializing_if = "String::is_empty")]
-    mac: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     promisc: Option<bool>,
-    #[serde(skip_serializing_if = "is_zero")]
-    mtu: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtu: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     allmulti: Option<bool>,
     #[serde(rename = "txQLen", skip_serializing_if = "Option::is_none")]
@@ -23,35 +25,26 @@ pub(crate) struct Backup {
     network: String,
 }
 
-// serde hands over a reference
-#[allow(clippy::trivially_copy_pass_by_ref)]
-fn is_zero(number: &u32) -> bool {
-    *number == 0
-}
-
 impl Backup {
-    /// Those settings of `link` that `wanted` is going to change.
-    pub(crate) fn of(network: &str, wanted: &Settings, link: &Link) -> Backup {
+    /// The settings of `link` that `wanted` changes.
+    pub(crate) fn new(network: &str, wanted: &Settings, link: &Link) -> Backup {
         let mac = wanted.mac.as_ref().and(link.mac);
         Backup {
-            mac: mac.map(|mac| mac.to_string()).unwrap_or_default(),
+            mac: mac.map(|mac| mac.to_string()),
             promisc: wanted.promisc.then_some(link.promisc),
-            mtu: wanted.mtu.map_or(0, |_| link.mtu),
+            mtu: wanted.mtu.map(|_| link.mtu),
             allmulti: wanted.allmulti.map(|_| link.allmulti),
             tx_queue_len: wanted.tx_queue_len.map(|_| link.txqlen),
             network: network.to_owned(),
         }
     }
 
-    /// As a request's content.
-    pub(crate) fn change(&self) -> Result<Change, Error> {
-        let mac = (!self.mac.is_empty())
-            .then(|| parse_mac(&self.mac))
-            .transpose()?;
+    /// The change that restores them.
+    pub(crate) fn change(&self) -> Result<Change, Failure> {
         Ok(Change {
-            mac,
+            mac: self.mac.as_deref().map(parse_mac).transpose()?,
             promisc: self.promisc,
-            mtu: (self.mtu != 0).then_some(self.mtu),
+            mtu: self.mtu,
             allmulti: self.allmulti,
             txqlen: self.tx_queue_len,
             ..Change::default()
@@ -59,12 +52,13 @@ impl Backup {
     }
 }
 
-/// Removes the network's backups that belong to no valid attachment. Upstream's do not tell their network and stay.
+/// Removes the network's backups that belong to no valid attachment. Upstream's do not name a
+/// network and stay.
 pub(crate) fn collect(
     folder: &StateFolder,
     network: &str,
     valid: &[GcAttachment],
-) -> Result<(), Error> {
+) -> Result<(), Failure> {
     for (file, backup) in folder.without_owner::<Backup>(valid)? {
         if backup.network == network {
             folder.remove(&file)?;
@@ -79,11 +73,11 @@ mod tests {
     use std::fs;
 
     #[test]
-    fn upstreams_form() {
+    fn file_has_upstreams_format() {
         let backup = Backup {
-            mac: "00:00:5e:00:53:af".into(),
+            mac: Some("00:00:5e:00:53:af".into()),
             promisc: Some(false),
-            mtu: 1500,
+            mtu: Some(1500),
             ..Backup::default()
         };
         let dir = tempfile::tempdir().unwrap();
@@ -97,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn collects_only_what_is_this_networks() {
+    fn gc_removes_only_backups_of_its_network_without_valid_attachment() {
         let dir = tempfile::tempdir().unwrap();
         let folder = StateFolder::new(dir.path());
         let at = |id: &str| folder.file(id, "eth0");

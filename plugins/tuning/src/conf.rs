@@ -1,19 +1,18 @@
-//! The plugin's configuration, and which of several sources wins: CNI_ARGS over the plain keys, runtimeConfig over those,
-//! args.cni over all.
-use crate::sysctls::Sysctls;
-use cni_conf::Error;
+//! The plugin's configuration. Of several sources for one setting, `args.cni` has precedence over
+//! `runtimeConfig`, then CNI_ARGS, then the plugin's own key.
+use crate::{error::Failure, sysctls::Sysctls};
 use linux_net::{
     Mac,
     link::{Change, Link},
 };
 use plugin::{Call, state::StateFolder};
+use std::fmt::Display;
 
 const DATA_DIR: &str = "/run/cni/tuning";
 
 #[derive(serde::Deserialize, Default)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct Keys {
-    #[serde(rename = "dataDir")]
     data_dir: String,
     sysctl: Sysctls,
     mac: String,
@@ -22,7 +21,6 @@ struct Keys {
     #[serde(rename = "txQLen")]
     tx_queue_len: Option<i64>,
     allmulti: Option<bool>,
-    #[serde(rename = "runtimeConfig")]
     runtime_config: RuntimeConfig,
     args: Args,
 }
@@ -51,7 +49,6 @@ struct CniArgs {
     allmulti: Option<bool>,
 }
 
-/// What the plugin is to do.
 #[derive(Debug)]
 pub(crate) struct Conf {
     pub(crate) state: StateFolder,
@@ -59,10 +56,10 @@ pub(crate) struct Conf {
     pub(crate) link: Settings,
 }
 
-/// Settings of the interface; None leaves one alone.
+/// Settings of the interface; None (and false) leave a setting as it is.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Settings {
-    /// as text, since the result and CHECK show it as it was asked for
+    /// text, because the result and CHECK's error repeat the configured form
     pub(crate) mac: Option<String>,
     pub(crate) promisc: bool,
     pub(crate) mtu: Option<i64>,
@@ -71,57 +68,48 @@ pub(crate) struct Settings {
 }
 
 impl Conf {
-    pub(crate) fn read(call: &Call) -> Result<Conf, Error> {
-        let keys: Keys = call.conf().map_err(as_internal)?;
-        let from_args = match call.args(&["MAC"])?.as_mut_slice() {
-            [mac] => mac.take(),
-            _ => None,
-        };
-        Ok(keys.merged(from_args.unwrap_or_default()))
+    pub(crate) fn read(call: &Call) -> Result<Conf, Failure> {
+        let keys: Keys = call.conf().map_err(Failure::Keys)?;
+        let from_args = call.args(&["MAC"])?.into_iter().next().flatten();
+        Ok(keys.merge(from_args.unwrap_or_default()))
     }
 }
 
-/// Where backups are. DEL and GC need nothing else, so nothing else can make them fail.
-pub(crate) fn state_folder(call: &Call) -> Result<StateFolder, Error> {
+/// The folder of the backups. DEL and GC read no other key, so that no other key can make them
+/// fail.
+pub(crate) fn state_folder(call: &Call) -> Result<StateFolder, Failure> {
     #[derive(serde::Deserialize, Default)]
-    #[serde(default)]
-    struct DataDir {
-        #[serde(rename = "dataDir")]
+    #[serde(default, rename_all = "camelCase")]
+    struct Keys {
         data_dir: String,
     }
-    let DataDir { data_dir } = call.conf().map_err(as_internal)?;
-    Ok(or_default(data_dir))
+    let keys: Keys = call.conf().map_err(Failure::Keys)?;
+    Ok(folder(keys.data_dir))
 }
 
-fn or_default(data_dir: String) -> StateFolder {
+fn folder(data_dir: String) -> StateFolder {
     StateFolder::new(match data_dir.is_empty() {
         true => DATA_DIR.to_owned(),
         false => data_dir,
     })
 }
 
-/// upstream's message has no code of its own
-fn as_internal(error: Error) -> Error {
-    Error::internal(error.msg)
-}
-
 impl Keys {
-    fn merged(mut self, mac_of_env: String) -> Conf {
+    fn merge(mut self, mac_of_args: String) -> Conf {
         let args = self.args.cni;
         self.sysctl.extend(args.sysctl);
-        let mac = args.mac.unwrap_or_else(|| {
-            let by_rank = [self.runtime_config.mac, mac_of_env, self.mac];
-            by_rank
+        let mac = match args.mac {
+            Some(mac) => Some(mac),
+            None => [self.runtime_config.mac, mac_of_args, self.mac]
                 .into_iter()
-                .find(|mac| !mac.is_empty())
-                .unwrap_or_default()
-        });
+                .find(|mac| !mac.is_empty()),
+        };
         let mtu = args.mtu.unwrap_or(self.mtu);
         Conf {
-            state: or_default(self.data_dir),
+            state: folder(self.data_dir),
             sysctls: self.sysctl,
             link: Settings {
-                mac: (!mac.is_empty()).then_some(mac),
+                mac: mac.filter(|mac| !mac.is_empty()),
                 promisc: args.promisc.unwrap_or(self.promisc),
                 mtu: (mtu != 0).then_some(mtu),
                 tx_queue_len: args.tx_queue_len.or(self.tx_queue_len),
@@ -136,68 +124,82 @@ impl Settings {
         *self != Settings::default()
     }
 
-    /// As a request's content.
-    pub(crate) fn change(&self) -> Result<Change, Error> {
-        let mac = self.mac.as_deref().map(parse_mac).transpose()?;
+    pub(crate) fn change(&self) -> Result<Change, Failure> {
+        let number = |key: &'static str, value: Option<i64>| {
+            let number =
+                value.map(|value| u32::try_from(value).map_err(|_| Failure::Number { key, value }));
+            number.transpose()
+        };
         Ok(Change {
-            mac,
+            mac: self.mac.as_deref().map(parse_mac).transpose()?,
             promisc: self.promisc.then_some(true),
-            mtu: self.mtu.map(|mtu| number("mtu", mtu)).transpose()?,
-            txqlen: self
-                .tx_queue_len
-                .map(|len| number("txQLen", len))
-                .transpose()?,
+            mtu: number("mtu", self.mtu)?,
+            txqlen: number("txQLen", self.tx_queue_len)?,
             allmulti: self.allmulti,
             ..Change::default()
         })
     }
 
-    /// Each setting against the link as it is.
-    pub(crate) fn compare(&self, link: &Link) -> Result<(), Error> {
+    /// Compares each setting with the link. Err: the first that differs, in upstream's words.
+    pub(crate) fn compare(&self, link: &Link) -> Result<(), Failure> {
         let name = &link.name;
-        let differs =
-            |what: &str, wanted: &dyn std::fmt::Display, found: &dyn std::fmt::Display| {
-                Err(Error::internal(format!(
-                    "Error: Tuning {what} is {wanted}, current value is {found}"
-                )))
+        if let Some(wanted) = &self.mac {
+            let same = link.mac == Some(parse_mac(wanted)?);
+            let found = match link.mac {
+                Some(_) if same => wanted.clone(),
+                Some(mac) => mac.to_string(),
+                None => String::new(),
             };
-        if let Some(text) = &self.mac
-            && link.mac != Some(parse_mac(text)?)
-        {
-            let found = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-            return differs(&format!("configured Ethernet of {name}"), text, &found);
+            expect(
+                format!("configured Ethernet of {name}"),
+                Some(wanted),
+                &found,
+            )?;
         }
-        if self.promisc && !link.promisc {
-            return differs(&format!("link {name} configured promisc"), &true, &0);
-        }
-        if let Some(mtu) = self.mtu
-            && mtu != i64::from(link.mtu)
-        {
-            return differs(&format!("configured MTU of {name}"), &mtu, &link.mtu);
-        }
-        if let Some(allmulti) = self.allmulti
-            && allmulti != link.allmulti
-        {
-            let what = format!("configured all-multicast mode of {name}");
-            return differs(&what, &allmulti, &link.allmulti);
-        }
-        if let Some(len) = self.tx_queue_len
-            && len != i64::from(link.txqlen)
-        {
-            let what = format!("configured Transmit Queue Length of {name}");
-            return differs(&what, &len, &link.txqlen);
-        }
-        Ok(())
+        expect(
+            format!("link {name} configured promisc"),
+            self.promisc.then_some("true"),
+            if link.promisc { "true" } else { "0" },
+        )?;
+        expect(
+            format!("configured MTU of {name}"),
+            self.mtu,
+            link.mtu.into(),
+        )?;
+        expect(
+            format!("configured all-multicast mode of {name}"),
+            self.allmulti,
+            link.allmulti,
+        )?;
+        expect(
+            format!("configured Transmit Queue Length of {name}"),
+            self.tx_queue_len,
+            link.txqlen.into(),
+        )
     }
 }
 
-pub(crate) fn parse_mac(text: &str) -> Result<Mac, Error> {
-    text.parse()
-        .map_err(|error| Error::internal(format!("invalid args {text} for MAC addr: {error}")))
+fn expect<T: PartialEq + Display>(
+    setting: String,
+    wanted: Option<T>,
+    found: T,
+) -> Result<(), Failure> {
+    match wanted {
+        Some(wanted) if wanted != found => Err(Failure::Differs {
+            setting,
+            wanted: wanted.to_string(),
+            found: found.to_string(),
+        }),
+        _ => Ok(()),
+    }
 }
 
-fn number(key: &str, value: i64) -> Result<u32, Error> {
-    u32::try_from(value).map_err(|_| Error::internal(format!("invalid {key} {value}")))
+pub(crate) fn parse_mac(text: &str) -> Result<Mac, Failure> {
+    text.parse()
+        .map_err(|error: <Mac as std::str::FromStr>::Err| Failure::Mac {
+            text: text.to_owned(),
+            reason: error.to_string(),
+        })
 }
 
 #[cfg(test)]
@@ -207,11 +209,11 @@ mod tests {
 
     fn merged(json: &str, mac_of_env: &str) -> Conf {
         let keys: Keys = json::from_slice(json.as_bytes()).unwrap();
-        keys.merged(mac_of_env.into())
+        keys.merge(mac_of_env.into())
     }
 
     #[test]
-    fn precedence() {
+    fn args_cni_precede_runtime_config_then_cni_args_then_own_keys() {
         let mac = |json: &str, env: &str| merged(json, env).link.mac;
         let all = r#"{"mac":"a","runtimeConfig":{"mac":"r"},"args":{"cni":{"mac":"c"}}}"#;
         assert_eq!(mac(all, "e").unwrap(), "c");
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_for() {
+    fn null_and_zero_leave_settings_and_folder_as_they_are() {
         let conf = merged(
             r#"{"args":null,"runtimeConfig":null,"sysctl":null,"mtu":0}"#,
             "",
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_cannot_take() {
+    fn values_that_the_kernel_cannot_represent_are_refused() {
         for (json, msg) in [
             (
                 r#"{"mac":"x"}"#,
@@ -255,7 +257,8 @@ mod tests {
             (r#"{"mtu":-1}"#, "invalid mtu -1"),
             (r#"{"txQLen":4294967296}"#, "invalid txQLen 4294967296"),
         ] {
-            assert_eq!(merged(json, "").link.change().unwrap_err().msg, msg);
+            let failure = merged(json, "").link.change().unwrap_err();
+            assert_eq!(failure.to_string(), msg);
         }
     }
 }

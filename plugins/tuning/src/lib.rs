@@ -1,24 +1,24 @@
-//! The `tuning` plugin: sysctls of a container's namespace and settings of one of its interfaces, put back by DEL.
-//! It is chained after the plugin that makes the interface.
+//! The `tuning` plugin: sets sysctls of a container's namespace and settings of one of its
+//! interfaces; DEL restores the settings of the interface. It is chained after the plugin that
+//! creates the interface.
 mod allowlist;
 mod backup;
 mod conf;
+mod error;
 mod sysctls;
 
 use backup::Backup;
 use cni_conf::{AddResult, Code, Error, Interface, Version};
 use conf::Conf;
-use linux_net::{
-    NetNs, Netlink,
-    link::{self, Link},
-};
+use error::Failure;
+use linux_net::{NetNs, Netlink, link};
 use plugin::{AddOutput, Call, Plugin};
 use std::path::Path;
 
-/// The plugin.
+/// The entry in the registry of plugins.
 pub static PLUGIN: Tuning = Tuning;
 
-/// Its verbs.
+/// The plugin.
 #[derive(Debug)]
 pub struct Tuning;
 
@@ -29,15 +29,14 @@ impl Plugin for Tuning {
 
     fn add(&self, call: &Call) -> Result<AddOutput, Error> {
         let conf = Conf::read(call)?;
-        conf.sysctls.check()?;
-        allowlist::check(&conf.sysctls)?;
+        check_sysctls(&conf)?;
         let mut result = call.prev_result()?.clone();
-        let netns = NetNs::open(Path::new(&call.netns)).map_err(Error::internal)?;
-        inside(&netns, || conf.sysctls.write(&call.ifname))?;
+        let netns = open(&call.netns)?;
+        run_inside(&netns, || conf.sysctls.write(&call.ifname))?;
         if conf.link.is_set() {
             tune(call, &conf, &netns)?;
         }
-        report(&mut result, call, &conf);
+        update_result(&mut result, call, &conf);
         Ok(AddOutput::Result(result))
     }
 
@@ -45,19 +44,12 @@ impl Plugin for Tuning {
         let conf = Conf::read(call)?;
         conf.sysctls.check()?;
         call.prev_result()?;
-        let netns = NetNs::open(Path::new(&call.netns)).map_err(Error::internal)?;
-        inside(&netns, || conf.sysctls.compare(&call.ifname))?;
-        let mut net = Netlink::open_in(&netns).map_err(Error::internal)?;
-        let link = net
-            .link_by_name(&call.ifname)
-            .map_err(Error::internal)?
-            .ok_or_else(|| {
-                Error::internal(format!("Cannot find container link {}", call.ifname))
-            })?;
-        conf.link.compare(&link)
+        let netns = open(&call.netns)?;
+        run_inside(&netns, || conf.sysctls.compare(&call.ifname))?;
+        Ok(compare_link(call, &conf, &netns)?)
     }
 
-    /// Puts back what ADD found. What is gone by now needs nothing put back, so that DEL then only forgets it.
+    /// Restores what ADD found, if the interface still exists. Then the backup is removed.
     fn del(&self, call: &Call) -> Result<(), Error> {
         let folder = conf::state_folder(call)?;
         let file = folder.file(&call.container_id, &call.ifname);
@@ -65,42 +57,48 @@ impl Plugin for Tuning {
             Some(backup) => restore(call, &backup),
             None => Ok(()),
         };
-        match restored {
-            Ok(()) => folder.remove(&file),
-            Err(error) => {
-                // the interface is about to go; the file stays for a second DEL or for GC
-                plugin::warn(format_args!(
-                    "tuning: {} is not as before: {error}",
-                    call.ifname
-                ));
-                Ok(())
-            }
+        if let Err(error) = restored {
+            // the runtime deletes the interface next; the file stays for a second DEL or GC
+            plugin::warn(format_args!(
+                "tuning: cannot restore {}: {error}",
+                call.ifname
+            ));
+            return Ok(());
         }
+        folder.remove(&file)
     }
 
     fn gc(&self, call: &Call) -> Result<(), Error> {
-        match &call.net.valid_attachments {
-            None => Ok(()),
-            Some(valid) => backup::collect(&conf::state_folder(call)?, &call.net.name, valid),
+        if let Some(valid) = &call.net.valid_attachments {
+            backup::collect(&conf::state_folder(call)?, &call.net.name, valid)?;
         }
+        Ok(())
     }
 
     fn status(&self, call: &Call) -> Result<(), Error> {
-        let not_available = |error: Error| Error::new(Code::NotAvailable, error.msg);
-        let conf = Conf::read(call).map_err(not_available)?;
-        conf.sysctls.check().map_err(not_available)?;
-        allowlist::check(&conf.sysctls).map_err(not_available)
+        Conf::read(call)
+            .and_then(|conf| check_sysctls(&conf))
+            .map_err(|failure| Error::new(Code::NotAvailable, Error::from(failure).msg))
     }
 }
 
-/// What the result says of the interface follows what was changed on it.
-fn report(result: &mut AddResult, call: &Call, conf: &Conf) {
-    let ours = |interface: &&mut Interface| interface.name == call.ifname;
-    for interface in result.interfaces.iter_mut().filter(ours) {
+fn check_sysctls(conf: &Conf) -> Result<(), Failure> {
+    conf.sysctls.check()?;
+    allowlist::check(&conf.sysctls)
+}
+
+fn open(netns: &str) -> Result<NetNs, Failure> {
+    Ok(NetNs::open(Path::new(netns))?)
+}
+
+/// Changes the interface in the result as ADD changed it in the kernel.
+fn update_result(result: &mut AddResult, call: &Call, conf: &Conf) {
+    let is_tuned = |interface: &&mut Interface| interface.name == call.ifname;
+    for interface in result.interfaces.iter_mut().filter(is_tuned) {
         if let Some(mac) = &conf.link.mac {
             interface.mac.clone_from(mac);
         }
-        // results know it since 1.1.0
+        // results have an MTU since 1.1.0
         if call.net.version >= Version::V1_1_0
             && let Some(mtu) = conf.link.mtu
         {
@@ -109,47 +107,54 @@ fn report(result: &mut AddResult, call: &Call, conf: &Conf) {
     }
 }
 
-/// Sysctls are of the thread's namespace.
-fn inside(netns: &NetNs, work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
-    netns.run(work).map_err(Error::internal)?
+/// /proc/sys shows the calling thread's namespace.
+fn run_inside(netns: &NetNs, work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    netns.run(work)?
 }
 
-/// Notes what is there, then changes it, all in one request.
-fn tune(call: &Call, conf: &Conf, netns: &NetNs) -> Result<(), Error> {
-    let mut net = Netlink::open_in(netns).map_err(Error::internal)?;
-    let link = existing(&mut net, &call.ifname)?;
+/// Writes the backup and changes the interface in one request.
+fn tune(call: &Call, conf: &Conf, netns: &NetNs) -> Result<(), Failure> {
+    let mut net = Netlink::open_in(netns)?;
+    let link = net.link_by_name(&call.ifname)?;
+    let link = link.ok_or_else(|| Failure::NoLink(call.ifname.clone()))?;
     let change = conf.link.change()?;
     let file = conf.state.file(&call.container_id, &call.ifname);
-    // a second ADD finds what the first one made of the interface, so the first one's backup stays
+    // a second ADD finds the settings of the first, whose backup therefore stays
     let is_first = !file.exists();
     if is_first {
-        (conf.state).write(&file, &Backup::of(&call.net.name, &conf.link, &link))?;
+        let backup = Backup::new(&call.net.name, &conf.link, &link);
+        conf.state.write(&file, &backup)?;
     }
     let tuned = net.request(&link::change(link.index, &change));
-    if tuned.is_err() && is_first {
-        // the kernel may have come half-way; DEL does the same once more if this fails too
-        if let Err(error) = PLUGIN.del(call) {
-            plugin::warn(format_args!("tuning: {error}"));
-        }
+    // the kernel may have made a part of the change; DEL tries again if this fails
+    if tuned.is_err()
+        && is_first
+        && let Err(error) = PLUGIN.del(call)
+    {
+        plugin::warn(format_args!("tuning: incomplete undo: {error}"));
     }
-    tuned.map_err(Error::internal)
+    Ok(tuned?)
 }
 
-fn restore(call: &Call, backup: &Backup) -> Result<(), Error> {
-    let Some(netns) = still_there(&call.netns)? else {
+fn compare_link(call: &Call, conf: &Conf, netns: &NetNs) -> Result<(), Failure> {
+    let link = Netlink::open_in(netns)?.link_by_name(&call.ifname)?;
+    let link = link.ok_or_else(|| Failure::NoLinkToCheck(call.ifname.clone()))?;
+    conf.link.compare(&link)
+}
+
+fn restore(call: &Call, backup: &Backup) -> Result<(), Failure> {
+    let Some(netns) = open_if_exists(&call.netns)? else {
         return Ok(());
     };
-    let mut net = Netlink::open_in(&netns).map_err(Error::internal)?;
-    match net.link_by_name(&call.ifname).map_err(Error::internal)? {
-        Some(link) => net
-            .request(&link::change(link.index, &backup.change()?))
-            .map_err(Error::internal),
-        None => Ok(()),
+    let mut net = Netlink::open_in(&netns)?;
+    if let Some(link) = net.link_by_name(&call.ifname)? {
+        net.request(&link::change(link.index, &backup.change()?))?;
     }
+    Ok(())
 }
 
-/// None where the namespace is gone, or only the empty file is left that it was mounted on.
-fn still_there(netns: &str) -> Result<Option<NetNs>, Error> {
+/// None if the namespace is gone, or if only the empty file is left that it was mounted on.
+fn open_if_exists(netns: &str) -> Result<Option<NetNs>, Failure> {
     if netns.is_empty() {
         return Ok(None);
     }
@@ -157,16 +162,6 @@ fn still_there(netns: &str) -> Result<Option<NetNs>, Error> {
         Ok(netns) => Ok(Some(netns)),
         Err(error) if error.is_absent() => Ok(None),
         Err(linux_net::Error::NotANamespace { .. }) => Ok(None),
-        Err(error) => Err(Error::internal(error)),
-    }
-}
-
-fn existing(net: &mut Netlink, ifname: &str) -> Result<Link, Error> {
-    let failed =
-        |why: &dyn std::fmt::Display| Error::internal(format!("failed to get {ifname:?}: {why}"));
-    match net.link_by_name(ifname) {
-        Ok(Some(link)) => Ok(link),
-        Ok(None) => Err(failed(&"Link not found")),
-        Err(error) => Err(failed(&error)),
+        Err(error) => Err(error.into()),
     }
 }

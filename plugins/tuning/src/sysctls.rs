@@ -1,14 +1,16 @@
-//! The `sysctl` key: names with dots or slashes, `IFNAME` in them standing for the interface, all below `net`.
-use cni_conf::Error;
+//! The `sysctl` key: names below `net` with dots or slashes, in which `IFNAME` stands for the
+//! interface.
+use crate::error::Failure;
 use linux_net::sysctl;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 
-/// Names and values in the configuration's order. A repeated name is kept, so that it can be refused.
+/// Names and values in the configuration's order. Repeated names stay in the list, so that
+/// [`check`](Self::check) finds them.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(crate) struct Sysctls(Vec<(String, String)>);
 
 impl Sysctls {
-    /// Others win over those of the same name.
+    /// `others` replace values of the same name.
     pub(crate) fn extend(&mut self, others: Sysctls) {
         for (name, value) in others.0 {
             match self.0.iter_mut().find(|(known, _)| *known == name) {
@@ -22,49 +24,51 @@ impl Sysctls {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// Names must be told once, and be of the network's.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    /// Each name must occur once and be below `net`.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
         for (index, name) in self.names().enumerate() {
             if self.names().take(index).any(|earlier| earlier == name) {
-                return Err(Error::internal("duplicated sysctl keys are not allowed"));
+                return Err(Failure::DuplicateSysctl);
             }
             path(name, "IFNAME")?;
         }
         Ok(())
     }
 
-    /// In the calling thread's namespace.
-    pub(crate) fn write(&self, ifname: &str) -> Result<(), Error> {
+    /// Sets all in the calling thread's namespace.
+    pub(crate) fn write(&self, ifname: &str) -> Result<(), Failure> {
         for (name, value) in &self.0 {
-            sysctl::set(&path(name, ifname)?, value).map_err(Error::internal)?;
+            sysctl::set(&path(name, ifname)?, value)?;
         }
         Ok(())
     }
 
-    /// The calling thread's namespace against the configuration. Values of several numbers may be set apart by any whitespace.
-    pub(crate) fn compare(&self, ifname: &str) -> Result<(), Error> {
-        for (name, value) in &self.0 {
+    /// Compares with the calling thread's namespace. Whitespace between the numbers of a value may
+    /// differ.
+    pub(crate) fn compare(&self, ifname: &str) -> Result<(), Failure> {
+        for (name, wanted) in &self.0 {
             let path = path(name, ifname)?;
-            let found = sysctl::get(&path).map_err(Error::internal)?;
-            if !found.split_whitespace().eq(value.split_whitespace()) {
-                return Err(Error::internal(format!(
-                    "Error: Tuning configured value of /proc/sys/{path} is {value}, current value is {found}"
-                )));
+            let found = sysctl::get(&path)?;
+            if !found.split_whitespace().eq(wanted.split_whitespace()) {
+                return Err(Failure::Differs {
+                    setting: format!("configured value of /proc/sys/{path}"),
+                    wanted: wanted.clone(),
+                    found,
+                });
             }
         }
         Ok(())
     }
 }
 
-/// `net.ipv4.conf.IFNAME.arp_filter` -> `net/ipv4/conf/eth0/arp_filter`. The name is put in last: it may have dots.
-fn path(name: &str, ifname: &str) -> Result<String, Error> {
+/// `net.ipv4.conf.IFNAME.arp_filter` -> `net/ipv4/conf/eth0/arp_filter`. The interface's name may
+/// contain dots.
+fn path(name: &str, ifname: &str) -> Result<String, Failure> {
     let slashed = name.replace('.', "/");
     let parts: Vec<_> = slashed.split('/').filter(|part| !part.is_empty()).collect();
     match parts.as_slice() {
         ["net", _, ..] => Ok(parts.join("/").replacen("IFNAME", ifname, 1)),
-        _ => Err(Error::internal(format!(
-            "invalid net sysctl key: {slashed:?}"
-        ))),
+        _ => Err(Failure::SysctlName(slashed)),
     }
 }
 
@@ -98,11 +102,11 @@ mod tests {
     }
 
     #[test]
-    fn names() {
+    fn names_become_paths_below_net() {
         let path = |name: &str| path(name, "eth0.5");
         let key = "net/ipv4/conf/eth0.5/arp_filter".to_owned();
-        assert_eq!(path("net.ipv4.conf.IFNAME.arp_filter"), Ok(key.clone()));
-        assert_eq!(path("net/ipv4/conf/IFNAME/arp_filter"), Ok(key));
+        assert_eq!(path("net.ipv4.conf.IFNAME.arp_filter").unwrap(), key);
+        assert_eq!(path("net/ipv4/conf/IFNAME/arp_filter").unwrap(), key);
         for bad in [
             "kernel.domainname",
             "net",
@@ -111,19 +115,19 @@ mod tests {
             "netx.core",
             "IFNAME.net.core",
         ] {
-            let error = path(bad).unwrap_err();
-            assert!(error.msg.starts_with("invalid net sysctl key: "), "{bad}");
+            let error = path(bad).unwrap_err().to_string();
+            assert!(error.starts_with("invalid net sysctl key: "), "{bad}");
         }
-        // dots are separators, so nothing leads upwards
+        // dots are separators, so no path leads out of net
         assert_eq!(path("net/../kernel/x").unwrap(), "net/kernel/x");
     }
 
     #[test]
-    fn a_name_is_told_once() {
+    fn repeated_name_is_refused() {
         let twice =
             r#"{"net.core.somaxconn":"1","net.core.rmem_max":"2","net.core.somaxconn":"3"}"#;
         assert_eq!(
-            sysctls(twice).check().unwrap_err().msg,
+            sysctls(twice).check().unwrap_err().to_string(),
             "duplicated sysctl keys are not allowed"
         );
         assert!(sysctls(r#"{"net.core.somaxconn":"1"}"#).check().is_ok());
@@ -131,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn later_ones_win() {
+    fn extension_replaces_values_of_the_same_name() {
         let mut all = sysctls(r#"{"net.a.a":"1","net.b.b":"2"}"#);
         all.extend(sysctls(r#"{"net.b.b":"3","net.c.c":"4"}"#));
         assert_eq!(
@@ -142,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_outside_of_net(name in "(net|kernel|\\.|/|a|IFNAME){0,8}", ifname in "[a-z.]{1,4}") {
+        fn no_path_is_outside_of_net(name in "(net|kernel|\\.|/|a|IFNAME){0,8}", ifname in "[a-z.]{1,4}") {
             if let Ok(path) = path(&name, &ifname) {
                 prop_assert!(path.starts_with("net/"), "{path}");
             }
