@@ -143,7 +143,7 @@ mod tests {
     /// A METHOD_RETURN (2) or ERROR (3) without a body for the call with this serial.
     fn answer(kind: u8, serial: u8) -> Vec<u8> {
         let name = b"\x04\x01s\0\x03\0\0\0a.b\0";
-        let mut message = vec![b'l', kind, 0, 1, 0, 0, 0, 0, 9, 0, 0, 0, 24, 0, 0, 0];
+        let mut message = vec![b'l', kind, 0, 1, 0, 0, 0, 0, 9, 0, 0, 0, 20, 0, 0, 0];
         message.extend([5, 1, b'u', 0, serial, 0, 0, 0]);
         message.extend(name);
         message.resize(40, 0);
