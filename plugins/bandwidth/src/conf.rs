@@ -1,5 +1,6 @@
 //! Rates and bursts: the plugin's keys, or else `runtimeConfig.bandwidth`.
 use crate::error::Failure;
+use go_compat::json::Document;
 use linux_net::tc::Tbf;
 use std::time::Duration;
 
@@ -41,8 +42,8 @@ pub(crate) struct Bandwidth {
 }
 
 impl Bandwidth {
-    pub(crate) fn parse(config: &[u8]) -> Result<Bandwidth, Failure> {
-        let keys: Keys = go_compat::json::from_slice(config)?;
+    pub(crate) fn read(config: &Document) -> Result<Bandwidth, Failure> {
+        let keys: Keys = config.decode()?;
         let [ingress_rate, ingress_burst, egress_rate, egress_burst] = keys.rates();
         Ok(Bandwidth {
             ingress: bucket(ingress_rate, ingress_burst)?,
@@ -96,7 +97,8 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<Bandwidth, String> {
-        Bandwidth::parse(json.as_bytes()).map_err(|failure| failure.to_string())
+        let config = Document::parse(json.as_bytes()).unwrap();
+        Bandwidth::read(&config).map_err(|failure| failure.to_string())
     }
 
     #[test]

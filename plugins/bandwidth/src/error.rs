@@ -3,9 +3,9 @@ use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The JSON does not have the shape of the keys.
+    /// A key has the wrong type.
     #[error("failed to parse network configuration: {0}")]
-    Json(#[from] serde_json::Error),
+    Json(#[from] go_compat::json::Error),
     /// A direction has a rate only.
     #[error("if rate is set, burst must also be set")]
     NoBurst,

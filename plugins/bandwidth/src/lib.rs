@@ -35,7 +35,7 @@ impl Plugin for BandwidthPlugin {
     }
 
     fn add(&self, call: &Call) -> Result<AddOutput, Error> {
-        let limits = Bandwidth::parse(&call.config)?;
+        let limits = Bandwidth::read(call.document())?;
         let mut result = prev_result(call)?.clone();
         if !limits.is_unlimited() {
             let (mut host, veth) = host_end(call, &result)?;
@@ -46,7 +46,7 @@ impl Plugin for BandwidthPlugin {
     }
 
     fn check(&self, call: &Call) -> Result<(), Error> {
-        let limits = Bandwidth::parse(&call.config)?;
+        let limits = Bandwidth::read(call.document())?;
         let result = prev_result(call)?;
         if !limits.is_unlimited() {
             let (mut host, veth) = host_end(call, result)?;
@@ -73,7 +73,7 @@ impl Plugin for BandwidthPlugin {
     }
 
     fn status(&self, call: &Call) -> Result<(), Error> {
-        Bandwidth::parse(&call.config)
+        Bandwidth::read(call.document())
             .map(drop)
             .map_err(|failure| Error::new(Code::NotAvailable, failure.to_string()))
     }

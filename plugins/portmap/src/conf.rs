@@ -1,9 +1,12 @@
 //! The plugin's own keys. Checks and messages are upstream's.
 use crate::forward::{Forward, Protocol};
-use go_compat::{cidr, json};
+use go_compat::{
+    cidr,
+    json::{self, Document},
+};
 use serde::Deserialize;
 use serde_json::Value;
-use std::{fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 /// The keys as they stand in the configuration.
 #[derive(Default, Deserialize)]
@@ -38,9 +41,9 @@ struct PortMapping {
 /// Why a configuration is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Invalid {
-    /// The JSON does not have the shape of the keys.
+    /// A key has the wrong type.
     #[error("failed to parse network configuration: {0}")]
-    Json(#[from] go_compat::json::Error),
+    Json(#[from] json::Error),
     /// Two keys name the mark that asks for masquerading.
     #[error("Cannot specify externalSetMarkChain and markMasqBit")]
     TwoMarks,
@@ -70,8 +73,11 @@ pub(crate) enum Invalid {
     )]
     Protocol { protocol: String, host_port: u16 },
     /// `hostIP` is no address.
-    #[error("host IP of port {host_port}: {reason}")]
-    HostIp { host_port: u16, reason: String },
+    #[error("host IP of port {host_port}: {source}")]
+    HostIp {
+        host_port: u16,
+        source: cidr::ParseError,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,8 +125,8 @@ struct Mapping {
 }
 
 impl Conf {
-    pub(crate) fn parse(config: &[u8]) -> Result<Conf, Invalid> {
-        let keys: Keys = json::from_slice(config)?;
+    pub(crate) fn read(config: &Document) -> Result<Conf, Invalid> {
+        let keys: Keys = config.decode()?;
         Ok(Conf {
             mark: keys.mark()?,
             backend: keys.backend()?,
@@ -251,10 +257,9 @@ impl PortMapping {
         })?;
         let host_ip = match self.host_ip.as_str() {
             "" => None,
-            text => Some(cidr::parse_ip(text).map_err(|error| Invalid::HostIp {
-                host_port,
-                reason: error.to_string(),
-            })?),
+            text => {
+                Some(cidr::parse_ip(text).map_err(|source| Invalid::HostIp { host_port, source })?)
+            }
         };
         Ok(Mapping {
             protocol,
@@ -268,13 +273,39 @@ impl PortMapping {
 /// True if the runtime passes the list of port mappings and it is empty (or null), as for a pod
 /// without ports. Otherwise there may be mappings, whatever the rest of the configuration is by the
 /// time of DEL.
-pub(crate) fn excludes_mappings(config: &[u8]) -> bool {
-    let Ok(config) = serde_json::from_slice::<Value>(config) else {
-        return false;
-    };
-    match config["runtimeConfig"].get("portMappings") {
+pub(crate) fn excludes_mappings(config: &Document) -> bool {
+    #[derive(Default, Deserialize)]
+    #[serde(default, rename_all = "camelCase")]
+    struct Keys {
+        runtime_config: BTreeMap<String, Value>,
+    }
+    let keys: Keys = config.decode().unwrap_or_default();
+    match keys.runtime_config.get("portMappings") {
         Some(Value::Null) => true,
         Some(Value::Array(list)) => list.is_empty(),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_list_or_null_excludes_mappings() {
+        let excludes = |text: &str| excludes_mappings(&Document::parse(text.as_bytes()).unwrap());
+        assert!(excludes(r#"{"runtimeConfig":{"portMappings":[]}}"#));
+        assert!(excludes(
+            r#"{"runtimeConfig":{"portMappings":null},"snat":3}"#
+        ));
+        for text in [
+            "{}",
+            r#"{"runtimeConfig":null}"#,
+            r#"{"runtimeConfig":3}"#,
+            r#"{"runtimeConfig":{"portMappings":3}}"#,
+            r#"{"runtimeConfig":{"portMappings":[{"hostPort":80}]},"snat":3}"#,
+        ] {
+            assert!(!excludes(text), "{text}");
+        }
     }
 }

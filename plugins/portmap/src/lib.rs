@@ -66,7 +66,7 @@ impl Plugin for Portmap {
     }
 
     fn del(&self, call: &Call) -> Result<(), Error> {
-        if conf::excludes_mappings(&call.config) {
+        if conf::excludes_mappings(call.document()) {
             return Ok(());
         }
         Ok(unmap(&call.attachment())?)
@@ -100,7 +100,7 @@ impl Plugin for Portmap {
 }
 
 fn read_conf(call: &Call) -> Result<Conf, Failure> {
-    Ok(Conf::parse(&call.config)?)
+    Ok(Conf::read(call.document())?)
 }
 
 fn prev_result(call: &Call) -> Result<&AddResult, Failure> {

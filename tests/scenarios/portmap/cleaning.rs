@@ -325,6 +325,7 @@ fn bare_del() {
         json!({}),
         json!({"backend": "no such", "markMasqBit": 77}),
         json!({"backend": "nftables", "snat": "maybe", "runtimeConfig": 3}),
+        json!({"snat": "maybe", "runtimeConfig": {"portMappings": [{"hostPort": 8080}]}}),
         json!({"runtimeConfig": {"portMappings": [{"hostPort": -1}]}}),
         json!({"prevResult": {"cniVersion": "9.9.9"}}),
         json!({"name": "renamed"}),

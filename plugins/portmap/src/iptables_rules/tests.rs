@@ -1,4 +1,5 @@
 use super::*;
+use go_compat::json::Document;
 use std::net::IpAddr;
 
 fn owner(id: &str) -> Attachment {
@@ -18,7 +19,7 @@ fn saved(lines: &[String]) -> Saved {
 }
 
 fn conf(keys: &str) -> Conf {
-    Conf::parse(keys.as_bytes()).unwrap()
+    Conf::read(&Document::parse(keys.as_bytes()).unwrap()).unwrap()
 }
 
 const TWO: &str = r#"{"runtimeConfig":{"portMappings":[
