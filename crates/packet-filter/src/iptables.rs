@@ -104,11 +104,7 @@ impl Iptables {
     /// Restores the lines that `plan` makes of the saved table, and plans again if another program
     /// changed the table meanwhile (the lines are then refused as a whole). Returns the table from
     /// before the change.
-    pub fn change(
-        self,
-        table: &str,
-        plan: impl Fn(&Saved) -> Vec<String>,
-    ) -> Result<Saved, Error> {
+    pub fn change(self, table: &str, plan: impl Fn(&Saved) -> Vec<String>) -> Result<Saved, Error> {
         let (mut saved, mut attempts) = (self.save(table)?, 1);
         loop {
             let Err(error) = self.restore(table, &plan(&saved)) else {
