@@ -4,6 +4,8 @@
 mod addresses;
 mod direct_routes;
 mod error;
+#[cfg(test)]
+pub(crate) mod fixtures;
 mod select;
 mod tracker;
 

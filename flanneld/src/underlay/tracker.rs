@@ -102,9 +102,9 @@ impl Tracker {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::select::tests::{PERMANENT, address, default_route, host, iface, link, v4_only},
-        *,
+    use super::*;
+    use crate::underlay::fixtures::{
+        PERMANENT, address, default_route, host, iface, link, v4_only,
     };
 
     fn tracker() -> (Tracker, Selector) {

@@ -1,28 +1,13 @@
 use super::{ownership::NotOurs, *};
-use linux_net::{
-    address::Address,
-    link::{Kind, Link, Vxlan},
-};
+use crate::underlay::fixtures::{self, PERMANENT, address};
+use linux_net::link::{Kind, Link, Vxlan};
 use std::net::IpAddr;
 
 fn link(index: u32, name: &str, kind: Kind, master: Option<u32>) -> Link {
     Link {
-        index,
-        name: name.to_owned(),
-        mtu: 1500,
-        mac: None,
-        up: true,
-        oper_up: true,
-        loopback: false,
-        promisc: false,
-        allmulti: false,
-        master,
-        lower: None,
-        peer_netnsid: None,
-        txqlen: 0,
-        alias: None,
         kind,
-        port: None,
+        master,
+        ..fixtures::link(index, name)
     }
 }
 
@@ -87,23 +72,16 @@ fn bridge_is_ours_by_its_gateway_address() {
         None,
     );
     let pod = link(6, "veth1", Kind::Veth, Some(5));
-    let address = |net: &str| Address {
-        index: 5,
-        net: net.parse().unwrap(),
-        scope: 0,
-        flags: 0x80,
-        label: None,
-    };
     let host = |address, links: &[&Link]| HostNetwork {
         links: links.iter().copied().cloned().collect(),
         addresses: vec![address],
         ..HostNetwork::default()
     };
-    let ours = host(address("10.244.1.1/24"), &[&bridge]);
+    let ours = host(address(5, "10.244.1.1/24", PERMANENT), &[&bridge]);
     assert_eq!(attached_interfaces(&bridge, &ours, &env()), Ok(0));
-    let with_pod = host(address("10.244.1.1/24"), &[&bridge, &pod]);
+    let with_pod = host(address(5, "10.244.1.1/24", PERMANENT), &[&bridge, &pod]);
     assert_eq!(attached_interfaces(&bridge, &with_pod, &env()), Ok(1));
-    let foreign = host(address("10.9.1.1/24"), &[&bridge]);
+    let foreign = host(address(5, "10.9.1.1/24", PERMANENT), &[&bridge]);
     let error = attached_interfaces(&bridge, &foreign, &env()).unwrap_err();
     assert!(error.to_string().contains("somebody else's"));
     assert_eq!(

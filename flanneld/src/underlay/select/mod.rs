@@ -186,4 +186,4 @@ fn complete(
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;

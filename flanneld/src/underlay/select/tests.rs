@@ -1,87 +1,13 @@
 use super::*;
-use linux_net::{address::Address, link::Kind};
-use netlink_packet_route::address::AddressFlags;
-
-pub(crate) const PERMANENT: u32 = AddressFlags::Permanent.bits();
-const TEMPORARY: u32 = AddressFlags::Secondary.bits();
-const DEPRECATED: u32 = AddressFlags::Deprecated.bits();
-
-pub(crate) fn link(index: u32, name: &str) -> Link {
-    Link {
-        index,
-        name: name.to_owned(),
-        mtu: 1500,
-        mac: None,
-        up: true,
-        oper_up: true,
-        loopback: index == 1,
-        promisc: false,
-        allmulti: false,
-        master: None,
-        lower: None,
-        peer_netnsid: None,
-        txqlen: 0,
-        alias: None,
-        kind: Kind::None,
-        port: None,
-    }
-}
-
-pub(crate) fn address(index: u32, net: &str, flags: u32) -> Address {
-    Address {
-        index,
-        net: net.parse().unwrap(),
-        scope: 0,
-        flags,
-        label: None,
-    }
-}
-
-pub(crate) fn default_route(ipv6: bool, oif: Option<u32>) -> Route {
-    let mut route = Route::new(if ipv6 { "::/0" } else { "0.0.0.0/0" }.parse().unwrap());
-    route.oif = oif;
-    route
-}
-
-/// lo, eth0 (default route) and eth1.
-pub(crate) fn host() -> HostNetwork {
-    HostNetwork {
-        links: vec![link(1, "lo"), link(2, "eth0"), link(3, "eth1")],
-        addresses: vec![
-            address(1, "127.0.0.1/8", PERMANENT),
-            address(2, "169.254.7.7/16", PERMANENT),
-            address(2, "172.31.0.1/24", PERMANENT),
-            address(2, "172.31.0.101/24", PERMANENT | TEMPORARY),
-            address(3, "192.168.5.1/24", PERMANENT),
-            address(2, "fe80::1/64", PERMANENT),
-            address(2, "fd31::abcd/64", TEMPORARY),
-            address(2, "fd31::1/64", PERMANENT),
-            address(3, "fd55::1/64", PERMANENT),
-        ],
-        routes: vec![default_route(false, Some(2)), default_route(true, Some(2))],
-        route_to_target: None,
-    }
-}
+use crate::underlay::fixtures::{
+    DEPRECATED, PERMANENT, TEMPORARY, address, default_route, host, iface, v4_only,
+};
 
 fn both() -> Selector {
     Selector {
         ipv4: true,
         ipv6: true,
         ..Selector::default()
-    }
-}
-
-pub(crate) fn v4_only() -> Selector {
-    Selector {
-        ipv4: true,
-        ..Selector::default()
-    }
-}
-
-pub(crate) fn iface(selector: Selector, names: &[&str]) -> Selector {
-    Selector {
-        interfaces: names.iter().map(|name| name.to_string()).collect(),
-        ..selector
     }
 }
 
