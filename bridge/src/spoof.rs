@@ -44,25 +44,24 @@ fn setup(owner: &Attachment, host_veth: &str, mac: Mac, declare_base: bool) -> T
 
 /// The rules of one attachment, each with its chain.
 fn rules(owner: &Attachment, host_veth: &str, mac: Mac) -> [(String, Rule); 4] {
-    let rule = |statements: Vec<Statement>| Rule {
-        statements,
-        comment: Some(names::spoof_comment(owner)),
+    let rule = |statements: &[Statement]| {
+        Rule::new(Family::Bridge, statements).with_comment(names::spoof_comment(owner))
     };
     let (chain, mac_chain) = (names::spoof_chain(owner), names::spoof_mac_chain(owner));
     [
         (
             BASE.to_owned(),
-            rule(vec![
+            rule(&[
                 Statement::Iifname(host_veth.to_owned()),
                 Statement::Jump(chain.clone()),
             ]),
         ),
-        (chain, rule(vec![Statement::Jump(mac_chain.clone())])),
+        (chain, rule(&[Statement::Jump(mac_chain.clone())])),
         (
             mac_chain.clone(),
-            rule(vec![Statement::EtherSaddr(mac.0), Statement::Return]),
+            rule(&[Statement::EtherSaddr(mac.0), Statement::Return]),
         ),
-        (mac_chain, rule(vec![Statement::Drop])),
+        (mac_chain, rule(&[Statement::Drop])),
     ]
 }
 
@@ -114,9 +113,8 @@ pub(crate) fn is_complete(owner: &Attachment, host_veth: &str, mac: Mac) -> Resu
 /// Removes the rules of one attachment, if there are any.
 pub(crate) fn remove(nft: &mut Nft, owner: &Attachment) -> Result<(), Error> {
     let chain = names::spoof_chain(owner);
-    let jump = Statement::Jump(chain.clone());
     let mut jumps = chain_rules(nft, Family::Bridge, TABLE, BASE)?;
-    jumps.retain(|installed| installed.rule.statements.contains(&jump));
+    jumps.retain(|installed| installed.rule.jump() == Some(&chain));
     if jumps.is_empty() && chain_rules(nft, Family::Bridge, TABLE, &chain)?.is_empty() {
         return Ok(());
     }
@@ -127,13 +125,12 @@ pub(crate) fn remove(nft: &mut Nft, owner: &Attachment) -> Result<(), Error> {
 pub(crate) fn remove_orphans(nft: &mut Nft, exists: impl Fn(&str) -> bool) -> Result<(), Error> {
     for jump in chain_rules(nft, Family::Bridge, TABLE, BASE)? {
         let comment = jump.rule.comment.as_deref().unwrap_or_default();
-        if let [Statement::Iifname(interface), Statement::Jump(chain)] =
-            jump.rule.statements.as_slice()
+        if let (Some(interface), Some(chain)) = (jump.rule.iifname(), jump.rule.jump())
             && comment.starts_with(COMMENT)
             && chain.starts_with(names::SPOOF_CHAIN)
             && !exists(interface)
         {
-            let chains = [chain, &format!("{chain}-mac")];
+            let chains = [&chain.to_owned(), &format!("{chain}-mac")];
             remove_chains(nft, std::slice::from_ref(&jump), chains)?;
         }
     }

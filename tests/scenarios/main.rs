@@ -33,8 +33,6 @@ fn main() {
     cases.extend(firewall::cases());
     cases.extend(frame::cases());
     cases.extend(lease_store::cases());
-    cases.extend(linux_net::cases());
-    cases.extend(packet_filter::cases());
     cases.extend(loopback::cases());
     cases.extend(portmap::cases());
     cases.extend(replay::cases());

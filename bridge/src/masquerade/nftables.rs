@@ -116,36 +116,31 @@ fn base_rules() -> Vec<Rule> {
         IpNetwork::new(IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
         IpNetwork::new(IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
     ];
-    let rule = |statements| Rule {
-        statements,
-        comment: None,
-    };
+    let rule = |statements: &[Statement]| Rule::new(Family::Inet, statements);
     let returns = multicast.into_iter().flatten().map(|net| {
         let negated = false;
-        rule(vec![Statement::Daddr { net, negated }, Statement::Return])
+        rule(&[Statement::Daddr { net, negated }, Statement::Return])
     });
-    let goto = rule(vec![Statement::Goto(CHECKS.to_owned())]);
+    let goto = rule(&[Statement::Goto(CHECKS.to_owned())]);
     returns.chain([goto]).collect()
 }
 
 /// `ip saddr ADDRESS ip daddr != SUBNET masquerade comment "..."`
 fn masquerade(owner: &Attachment, address: IpNetwork) -> Rule {
-    Rule {
-        statements: vec![
-            Statement::Saddr {
-                net: cidr::host(address.ip()),
-                negated: false,
-            },
-            Statement::Daddr {
-                net: cidr::masked(address),
-                negated: true,
-            },
-            Statement::Masquerade {
-                fully_random: false,
-            },
-        ],
-        comment: Some(names::nft_comment(owner)),
-    }
+    let statements = [
+        Statement::Saddr {
+            net: cidr::host(address.ip()),
+            negated: false,
+        },
+        Statement::Daddr {
+            net: cidr::masked(address),
+            negated: true,
+        },
+        Statement::Masquerade {
+            fully_random: false,
+        },
+    ];
+    Rule::new(Family::Inet, &statements).with_comment(names::nft_comment(owner))
 }
 
 fn rules(nft: &mut Nft, chain: &str) -> Result<Vec<Installed>, Error> {

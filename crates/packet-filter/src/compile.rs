@@ -1,53 +1,248 @@
-//! Statements to expressions, instruction for instruction what `nft` makes of the same words.
+//! Statements to instructions, one for one what `nft` makes of the same words.
 use crate::{
-    Family, Rule, Statement,
-    expression::{ACCEPT, DROP, Expression, GOTO, JUMP, RETURN},
+    Family, Statement,
+    expression::{
+        ACCEPT, CT_STATE, CT_STATUS, DROP, FIB_ADDRTYPE, FIB_DADDR, LINK_HEADER, NETWORK_HEADER,
+        PROTO_RANDOM_FULLY, TRANSPORT_HEADER, bitwise, compare, ct, dnat, fib, immediate, lookup,
+        masquerade, meta, payload, set_meta, verdict,
+    },
     rule::Field,
 };
 use ipnetwork::IpNetwork;
+use netlink_packet_netfilter::{
+    NetfilterProtoFamily,
+    nftables::{Expressions, MetaKey, Operator, Register, Verdict},
+};
+use nix::libc::{ETH_P_IP, ETH_P_IPV6, IFNAMSIZ, RTN_LOCAL};
 use std::net::IpAddr;
 
-/// NFT_META_*
-pub(crate) const META_PROTOCOL: u32 = 1;
-pub(crate) const META_MARK: u32 = 3;
-pub(crate) const META_IIFNAME: u32 = 6;
-pub(crate) const META_OIFNAME: u32 = 7;
-pub(crate) const META_NFPROTO: u32 = 15;
-pub(crate) const META_L4PROTO: u32 = 16;
-/// NFT_CT_STATE, NFT_CT_STATUS
-pub(crate) const CT_STATE: u32 = 0;
-pub(crate) const CT_STATUS: u32 = 2;
-/// NF_CT_STATE_BIT(ESTABLISHED) | NF_CT_STATE_BIT(RELATED)
-pub(crate) const ESTABLISHED_RELATED: u32 = 6;
-/// IPS_DST_NAT
-pub(crate) const STATUS_DNAT: u32 = 1 << 5;
-/// NFTA_FIB_F_DADDR, NFT_FIB_RESULT_ADDRTYPE, RTN_LOCAL
-pub(crate) const FIB_DADDR: u32 = 2;
-pub(crate) const FIB_ADDRTYPE: u32 = 3;
-pub(crate) const RTN_LOCAL: u32 = 2;
-/// NFT_PAYLOAD_*_HEADER
-pub(crate) const LINK: u32 = 0;
-pub(crate) const NETWORK: u32 = 1;
-pub(crate) const TRANSPORT: u32 = 2;
-/// NF_NAT_RANGE_PROTO_SPECIFIED, NF_NAT_RANGE_PROTO_RANDOM_FULLY
-pub(crate) const PROTO_SPECIFIED: u32 = 2;
-pub(crate) const RANDOM_FULLY: u32 = 16;
-/// NFPROTO_IPV4, NFPROTO_IPV6
-pub(crate) const IPV4: u8 = 2;
-pub(crate) const IPV6: u8 = 10;
-/// ETH_P_IP, ETH_P_IPV6
-pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
-pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
-/// IFNAMSIZ
-pub(crate) const NAME_LEN: usize = 16;
-/// Byte offsets in the headers.
-pub(crate) const ETHER_SADDR: u32 = 6;
-pub(crate) const DPORT: u32 = 2;
+/// NF_CT_STATE_BIT(IP_CT_ESTABLISHED) | NF_CT_STATE_BIT(IP_CT_RELATED) (linux/netfilter/nf_conntrack_common.h)
+const ESTABLISHED_RELATED: u32 = 6;
+/// IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h)
+const STATUS_DNAT: u32 = 1 << 5;
+/// Bytes of a hardware address, and the offset of the source's in the Ethernet header.
+const ETHER_SADDR: (u32, u32) = (6, 6);
+/// Offset of the destination port in the headers of TCP, UDP and SCTP.
+const DPORT_OFFSET: u32 = 2;
+/// What is compared is loaded here.
+const R1: Register = Register::Reg1;
+/// The port beside an address in `R1`.
+const R2: Register = Register::Reg2;
 
-/// NFT_REG_1
-pub(crate) const R1: u32 = 1;
-/// NFT_REG_2
-pub(crate) const R2: u32 = 2;
+/// Compiles the statements of one rule.
+pub(crate) fn compile(family: Family, statements: &[Statement]) -> Vec<Expressions> {
+    let mut compiler = Compiler {
+        family,
+        ipv6: None,
+        protocol: None,
+        out: Vec::new(),
+    };
+    for statement in statements {
+        compiler.statement(statement);
+    }
+    compiler.out
+}
+
+struct Compiler {
+    family: Family,
+    /// network protocol that the rule has asked for so far
+    ipv6: Option<bool>,
+    /// transport protocol that the rule has asked for so far
+    protocol: Option<u8>,
+    out: Vec<Expressions>,
+}
+
+impl Compiler {
+    fn statement(&mut self, statement: &Statement) {
+        match statement {
+            Statement::Saddr { net, negated } => self.address(*net, true, *negated),
+            Statement::Daddr { net, negated } => self.address(*net, false, *negated),
+            Statement::Mark { value, mask } => self.mark(*value, *mask),
+            Statement::SetMark { bits } => self.set_mark(*bits),
+            Statement::Iifname(name) => self.name(MetaKey::Iifname, name),
+            Statement::Oifname(name) => self.name(MetaKey::Oifname, name),
+            Statement::Dport { protocol, port } => self.port(*protocol, *port),
+            Statement::FibDaddrLocal => self.local_destination(),
+            Statement::EtherSaddr(mac) => self.hardware_source(mac),
+            Statement::CtEstablished => self.connection(CT_STATE, ESTABLISHED_RELATED),
+            Statement::CtDnat => self.connection(CT_STATUS, STATUS_DNAT),
+            Statement::InSet { key, set } => self.lookup(key, set, None),
+            Statement::VerdictMap { key, map } => self.lookup(key, map, Some(Register::Verdict)),
+            Statement::Masquerade { fully_random } => self.masquerade(*fully_random),
+            Statement::Dnat { ip, port } => self.dnat(*ip, *port),
+            Statement::DnatMap { key, map, ipv6 } => self.dnat_map(key, map, *ipv6),
+            Statement::Return => self.out.push(verdict(Verdict::Return, None)),
+            Statement::Accept => self.out.push(verdict(ACCEPT, None)),
+            Statement::Drop => self.out.push(verdict(DROP, None)),
+            Statement::Jump(chain) => self.out.push(verdict(Verdict::Jump, Some(chain))),
+            Statement::Goto(chain) => self.out.push(verdict(Verdict::Goto, Some(chain))),
+        }
+    }
+
+    /// The address or, for a prefix of whole bytes, these bytes alone; any other prefix is masked.
+    fn address(&mut self, net: IpNetwork, source: bool, negated: bool) {
+        self.network_protocol(net.is_ipv6());
+        let mut data = octets(net.network());
+        let masked = !net.prefix().is_multiple_of(8) || net.prefix() == 0;
+        if !masked {
+            data.truncate(usize::from(net.prefix() / 8));
+        }
+        let offset = address_offset(net.is_ipv6(), source);
+        self.out
+            .push(payload(NETWORK_HEADER, offset, data.len() as u32, R1));
+        if masked {
+            let nothing = vec![0; data.len()];
+            self.out.push(bitwise(R1, &octets(net.mask()), &nothing));
+        }
+        let operator = match negated {
+            true => Operator::NotEqual,
+            false => Operator::Equal,
+        };
+        self.out.push(compare(R1, operator, &data));
+    }
+
+    /// Asks for the network protocol, once, in a table that sees more than one.
+    fn network_protocol(&mut self, ipv6: bool) {
+        if self.ipv6.replace(ipv6) == Some(ipv6) {
+            return;
+        }
+        match self.family {
+            Family::Ip | Family::Ip6 => {}
+            Family::Inet => self.equal(meta(MetaKey::Nfproto, R1), &[nfproto(ipv6)]),
+            Family::Bridge => {
+                let ethertype = if ipv6 { ETH_P_IPV6 } else { ETH_P_IP } as u16;
+                let load = meta(MetaKey::EtherTypeProtocol, R1);
+                self.equal(load, &ethertype.to_be_bytes());
+            }
+        }
+    }
+
+    fn equal(&mut self, load: Expressions, data: &[u8]) {
+        self.out.extend([load, compare(R1, Operator::Equal, data)]);
+    }
+
+    fn mark(&mut self, value: u32, mask: u32) {
+        self.out.push(meta(MetaKey::Mark, R1));
+        if mask != u32::MAX {
+            self.out.push(and_xor(mask, 0));
+        }
+        self.out
+            .push(compare(R1, Operator::Equal, &value.to_ne_bytes()));
+    }
+
+    fn set_mark(&mut self, bits: u32) {
+        self.out.extend([
+            meta(MetaKey::Mark, R1),
+            and_xor(!bits, bits),
+            set_meta(MetaKey::Mark, R1),
+        ]);
+    }
+
+    /// Compares the whole name, padded, or the bytes before a `*`.
+    fn name(&mut self, key: MetaKey, name: &str) {
+        let data = match name.strip_suffix('*') {
+            Some(start) => start.as_bytes().to_vec(),
+            None => padded_name(name),
+        };
+        self.equal(meta(key, R1), &data);
+    }
+
+    fn port(&mut self, protocol: u8, port: u16) {
+        if self.protocol.replace(protocol) != Some(protocol) {
+            self.equal(Field::L4Proto.load(R1), &[protocol]);
+        }
+        self.equal(Field::Dport.load(R1), &port.to_be_bytes());
+    }
+
+    fn local_destination(&mut self) {
+        let address_type = u32::from(RTN_LOCAL);
+        let load = fib(FIB_DADDR, FIB_ADDRTYPE, R1);
+        self.equal(load, &address_type.to_ne_bytes());
+    }
+
+    fn hardware_source(&mut self, mac: &[u8]) {
+        let (offset, len) = ETHER_SADDR;
+        self.equal(payload(LINK_HEADER, offset, len, R1), mac);
+    }
+
+    fn connection(&mut self, key: u32, bits: u32) {
+        self.out.extend([
+            ct(key, R1),
+            and_xor(bits, 0),
+            compare(R1, Operator::NotEqual, &[0; 4]),
+        ]);
+    }
+
+    /// Puts the key together field by field, each from a register of its own on.
+    fn lookup(&mut self, key: &[Field], set: &str, result: Option<Register>) {
+        let mut words = 0;
+        for field in key {
+            self.out.push(field.load(register(words)));
+            self.out.extend(field.mask(register(words)));
+            words += field.len().div_ceil(4);
+        }
+        self.out.push(lookup(set, R1, result));
+    }
+
+    fn masquerade(&mut self, fully_random: bool) {
+        let flags = if fully_random { PROTO_RANDOM_FULLY } else { 0 };
+        self.out.push(masquerade(flags));
+    }
+
+    fn dnat(&mut self, ip: IpAddr, port: Option<u16>) {
+        self.out.push(immediate(R1, &octets(ip)));
+        self.out
+            .extend(port.map(|port| immediate(R2, &port.to_be_bytes())));
+        let family = nfproto(ip.is_ipv6()).into();
+        self.out.push(dnat(family, R1, port.map(|_| R2)));
+    }
+
+    /// The element's address comes first, its port in the words behind.
+    fn dnat_map(&mut self, key: &[Field], map: &str, ipv6: bool) {
+        self.lookup(key, map, Some(R1));
+        let port = register(if ipv6 { 4 } else { 1 });
+        self.out.push(dnat(nfproto(ipv6).into(), R1, Some(port)));
+    }
+}
+
+impl Field {
+    /// Bytes in a key, without padding.
+    fn len(self) -> usize {
+        match self {
+            Field::Saddr4 | Field::Daddr4 | Field::SaddrNet4(_) => 4,
+            Field::Saddr6 | Field::Daddr6 | Field::SaddrNet6(_) => 16,
+            Field::L4Proto => 1,
+            Field::Dport => 2,
+            Field::Iifname => IFNAMSIZ,
+        }
+    }
+
+    fn load(self, register: Register) -> Expressions {
+        let len = self.len() as u32;
+        let address = |ipv6, source| {
+            let offset = address_offset(ipv6, source);
+            payload(NETWORK_HEADER, offset, len, register)
+        };
+        match self {
+            Field::Saddr4 | Field::SaddrNet4(_) => address(false, true),
+            Field::Daddr4 => address(false, false),
+            Field::Saddr6 | Field::SaddrNet6(_) => address(true, true),
+            Field::Daddr6 => address(true, false),
+            Field::L4Proto => meta(MetaKey::L4Proto, register),
+            Field::Dport => payload(TRANSPORT_HEADER, DPORT_OFFSET, len, register),
+            Field::Iifname => meta(MetaKey::Iifname, register),
+        }
+    }
+
+    /// The mask of a field that is a network.
+    fn mask(self, register: Register) -> Option<Expressions> {
+        let (Field::SaddrNet4(prefix) | Field::SaddrNet6(prefix)) = self else {
+            return None;
+        };
+        let mask = prefix_mask(prefix, self.len());
+        Some(bitwise(register, &mask, &vec![0; self.len()]))
+    }
+}
 
 /// Offset of an address in its header.
 pub(crate) fn address_offset(ipv6: bool, source: bool) -> u32 {
@@ -60,77 +255,16 @@ pub(crate) fn address_offset(ipv6: bool, source: bool) -> u32 {
 }
 
 /// The register that starts `words` 4-byte words after the first, named as the kernel names it.
-pub(crate) fn register(words: usize) -> u32 {
+fn register(words: usize) -> Register {
     let words = words as u32;
-    if words.is_multiple_of(4) {
-        R1 + words / 4
-    } else {
-        8 + words
-    }
-}
-
-impl Field {
-    /// Bytes in a key, without padding.
-    pub(crate) fn len(self) -> usize {
-        match self {
-            Field::Saddr4 | Field::Daddr4 | Field::SaddrNet4(_) => 4,
-            Field::Saddr6 | Field::Daddr6 | Field::SaddrNet6(_) => 16,
-            Field::L4Proto => 1,
-            Field::Dport => 2,
-            Field::Iifname => NAME_LEN,
-        }
-    }
-
-    pub(crate) fn load(self, reg: u32) -> Expression {
-        let payload = |base, offset| Expression::Payload {
-            base,
-            offset,
-            len: self.len() as u32,
-            reg,
-        };
-        match self {
-            Field::Saddr4 | Field::SaddrNet4(_) => payload(NETWORK, address_offset(false, true)),
-            Field::Daddr4 => payload(NETWORK, address_offset(false, false)),
-            Field::Saddr6 | Field::SaddrNet6(_) => payload(NETWORK, address_offset(true, true)),
-            Field::Daddr6 => payload(NETWORK, address_offset(true, false)),
-            Field::L4Proto => Expression::Meta {
-                key: META_L4PROTO,
-                reg,
-            },
-            Field::Dport => payload(TRANSPORT, DPORT),
-            Field::Iifname => Expression::Meta {
-                key: META_IIFNAME,
-                reg,
-            },
-        }
-    }
-
-    /// What is done with it before it is looked up.
-    pub(crate) fn mask(self, reg: u32) -> Option<Expression> {
-        let (Field::SaddrNet4(prefix) | Field::SaddrNet6(prefix)) = self else {
-            return None;
-        };
-        Some(Expression::Bitwise {
-            reg,
-            mask: prefix_mask(prefix, self.len()),
-            xor: vec![0; self.len()],
-        })
-    }
-
-    /// Those that are loaded as they are.
-    pub(crate) const PLAIN: [Field; 7] = [
-        Field::Saddr4,
-        Field::Daddr4,
-        Field::Saddr6,
-        Field::Daddr6,
-        Field::L4Proto,
-        Field::Dport,
-        Field::Iifname,
-    ];
+    Register::from(match words % 4 {
+        0 => u32::from(Register::Reg1) + words / 4,
+        _ => u32::from(Register::Reg32_00) + words,
+    })
 }
 
 /// `len` bytes of which `prefix` bits are set.
-pub(crate) fn prefix_mask(prefix: u8, len: usize) -> Vec<u8> {
+fn prefix_mask(prefix: u8, len: usize) -> Vec<u8> {
     (0..len)
         .map(|byte| match usize::from(prefix).saturating_sub(byte * 8) {
             0 => 0,
@@ -140,232 +274,28 @@ pub(crate) fn prefix_mask(prefix: u8, len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// What has been established about the packet so far in a rule, so that nothing is asked twice.
-#[derive(Default)]
-struct Known {
-    ipv6: Option<bool>,
-    protocol: Option<u8>,
+fn padded_name(name: &str) -> Vec<u8> {
+    let mut bytes = name.as_bytes().to_vec();
+    bytes.resize(IFNAMSIZ, 0);
+    bytes
 }
 
-/// The whole rule.
-pub(crate) fn compile(family: Family, rule: &Rule) -> Vec<Expression> {
-    let mut known = Known::default();
-    let mut out = Vec::new();
-    for statement in &rule.statements {
-        compile_statement(family, statement, &mut known, &mut out);
-    }
-    out
+/// Marks are in the host's byte order.
+fn and_xor(mask: u32, xor: u32) -> Expressions {
+    bitwise(R1, &mask.to_ne_bytes(), &xor.to_ne_bytes())
 }
 
-fn equal(data: impl Into<Vec<u8>>) -> Expression {
-    Expression::Cmp {
-        reg: R1,
-        equal: true,
-        data: data.into(),
-    }
-}
-
-fn meta(key: u32) -> Expression {
-    Expression::Meta { key, reg: R1 }
-}
-
-fn and_xor(mask: u32, xor: u32) -> Expression {
-    Expression::Bitwise {
-        reg: R1,
-        mask: mask.to_ne_bytes().to_vec(),
-        xor: xor.to_ne_bytes().to_vec(),
-    }
-}
-
-fn compile_statement(
-    family: Family,
-    statement: &Statement,
-    known: &mut Known,
-    out: &mut Vec<Expression>,
-) {
-    let verdict = |code, chain: Option<&String>| Expression::Verdict {
-        code,
-        chain: chain.cloned(),
-    };
-    match statement {
-        Statement::Saddr { net, negated } => address(family, *net, true, *negated, known, out),
-        Statement::Daddr { net, negated } => address(family, *net, false, *negated, known, out),
-        Statement::Mark { value, mask } => {
-            out.push(meta(META_MARK));
-            if *mask != u32::MAX {
-                out.push(and_xor(*mask, 0));
-            }
-            out.push(equal(value.to_ne_bytes()));
-        }
-        Statement::SetMark { bits } => out.extend([
-            meta(META_MARK),
-            and_xor(!bits, *bits),
-            Expression::SetMeta {
-                key: META_MARK,
-                reg: R1,
-            },
-        ]),
-        Statement::Iifname(name) => out.extend([meta(META_IIFNAME), equal(name_bytes(name))]),
-        Statement::Oifname(name) => out.extend([meta(META_OIFNAME), equal(name_bytes(name))]),
-        Statement::Dport { protocol, port } => {
-            if known.protocol != Some(*protocol) {
-                out.extend([meta(META_L4PROTO), equal([*protocol])]);
-                known.protocol = Some(*protocol);
-            }
-            out.extend([Field::Dport.load(R1), equal(port.to_be_bytes())]);
-        }
-        Statement::FibDaddrLocal => out.extend([
-            Expression::Fib {
-                flags: FIB_DADDR,
-                result: FIB_ADDRTYPE,
-                reg: R1,
-            },
-            equal(RTN_LOCAL.to_ne_bytes()),
-        ]),
-        Statement::EtherSaddr(mac) => out.extend([
-            Expression::Payload {
-                base: LINK,
-                offset: ETHER_SADDR,
-                len: 6,
-                reg: R1,
-            },
-            equal(*mac),
-        ]),
-        Statement::CtEstablished => out.extend(connection(CT_STATE, ESTABLISHED_RELATED)),
-        Statement::CtDnat => out.extend(connection(CT_STATUS, STATUS_DNAT)),
-        Statement::InSet { key, set } => lookup(key, set, None, out),
-        Statement::VerdictMap { key, map } => lookup(key, map, Some(0), out),
-        Statement::Masquerade { fully_random } => out.push(Expression::Masq {
-            flags: if *fully_random { RANDOM_FULLY } else { 0 },
-        }),
-        Statement::Dnat { ip, port } => dnat(*ip, *port, out),
-        Statement::DnatMap { key, map, ipv6 } => {
-            lookup(key, map, Some(R1), out);
-            out.push(Expression::Dnat {
-                family: u32::from(if *ipv6 { IPV6 } else { IPV4 }),
-                addr: R1,
-                port: Some(register(if *ipv6 { 4 } else { 1 })),
-                flags: 0,
-            });
-        }
-        Statement::Return => out.push(verdict(RETURN, None)),
-        Statement::Accept => out.push(verdict(ACCEPT, None)),
-        Statement::Drop => out.push(verdict(DROP, None)),
-        Statement::Jump(chain) => out.push(verdict(JUMP, Some(chain))),
-        Statement::Goto(chain) => out.push(verdict(GOTO, Some(chain))),
-        // the kernel refuses it by name: what could not be read cannot be written either
-        Statement::Unknown(name) => out.push(Expression::Other(name.clone())),
-    }
-}
-
-/// The whole field, or the bytes before a `*`.
-fn name_bytes(name: &str) -> Vec<u8> {
-    match name.strip_suffix('*') {
-        Some(start) => start.as_bytes().to_vec(),
-        None => {
-            let mut bytes = name.as_bytes().to_vec();
-            bytes.resize(NAME_LEN, 0);
-            bytes
-        }
-    }
-}
-
-fn connection(key: u32, bits: u32) -> [Expression; 3] {
-    [
-        Expression::Ct { key, reg: R1 },
-        and_xor(bits, 0),
-        Expression::Cmp {
-            reg: R1,
-            equal: false,
-            data: vec![0; 4],
-        },
-    ]
-}
-
-fn lookup(key: &[Field], set: &str, dreg: Option<u32>, out: &mut Vec<Expression>) {
-    let mut words = 0;
-    for field in key {
-        out.push(field.load(register(words)));
-        out.extend(field.mask(register(words)));
-        words += field.len().div_ceil(4);
-    }
-    out.push(Expression::Lookup {
-        set: set.to_owned(),
-        reg: R1,
-        dreg,
-        inverted: false,
-    });
-}
-
-fn dnat(ip: IpAddr, port: Option<u16>, out: &mut Vec<Expression>) {
-    let (family, data) = match ip {
-        IpAddr::V4(ip) => (IPV4, ip.octets().to_vec()),
-        IpAddr::V6(ip) => (IPV6, ip.octets().to_vec()),
-    };
-    out.push(Expression::Immediate { reg: R1, data });
-    out.extend(port.map(|port| Expression::Immediate {
-        reg: R2,
-        data: port.to_be_bytes().to_vec(),
-    }));
-    out.push(Expression::Dnat {
-        family: u32::from(family),
-        addr: R1,
-        port: port.map(|_| R2),
-        flags: if port.is_some() { PROTO_SPECIFIED } else { 0 },
-    });
-}
-
-/// The address or, for a prefix of whole bytes, just these bytes; any other prefix is masked.
-fn address(
-    family: Family,
-    net: IpNetwork,
-    source: bool,
-    negated: bool,
-    known: &mut Known,
-    out: &mut Vec<Expression>,
-) {
-    let ipv6 = net.is_ipv6();
-    if known.ipv6 != Some(ipv6) {
-        out.extend(layer3(family, ipv6).into_iter().flatten());
-        known.ipv6 = Some(ipv6);
-    }
-    let octets = |ip: IpAddr| match ip {
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    let mut data = octets(net.network());
-    let whole = !net.prefix().is_multiple_of(8) || net.prefix() == 0;
-    if !whole {
-        data.truncate(usize::from(net.prefix() / 8));
     }
-    out.push(Expression::Payload {
-        base: NETWORK,
-        offset: address_offset(ipv6, source),
-        len: data.len() as u32,
-        reg: R1,
-    });
-    if whole {
-        out.push(Expression::Bitwise {
-            reg: R1,
-            mask: octets(net.mask()),
-            xor: vec![0; data.len()],
-        });
-    }
-    out.push(Expression::Cmp {
-        reg: R1,
-        equal: !negated,
-        data,
-    });
 }
 
-/// What a table that sees more than one protocol must ask first.
-pub(crate) fn layer3(family: Family, ipv6: bool) -> Option<[Expression; 2]> {
-    match family {
-        Family::Ip | Family::Ip6 => None,
-        Family::Inet => Some([meta(META_NFPROTO), equal([if ipv6 { IPV6 } else { IPV4 }])]),
-        Family::Bridge => {
-            let ethertype = if ipv6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
-            Some([meta(META_PROTOCOL), equal(ethertype.to_be_bytes())])
-        }
+fn nfproto(ipv6: bool) -> u8 {
+    match ipv6 {
+        true => NetfilterProtoFamily::IPv6,
+        false => NetfilterProtoFamily::IPv4,
     }
+    .into()
 }

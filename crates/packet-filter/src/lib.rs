@@ -3,7 +3,6 @@
 mod compile;
 pub mod conntrack;
 mod decode;
-mod decompile;
 pub mod error;
 mod expression;
 pub mod iptables;

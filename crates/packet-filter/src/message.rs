@@ -1,8 +1,6 @@
 //! The messages of NFNL_SUBSYS_NFTABLES, built from tables, chains, rules and sets.
 use crate::{
     Chain, ChainType, Family, Hook, Rule,
-    compile::compile,
-    expression::Expression,
     set::{Element, Set, ValueType, type_len, type_number},
     user_data,
 };
@@ -11,9 +9,9 @@ use netlink_packet_core::{DefaultNla, NetlinkSerializable};
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
-        self, ChainAttribute, ChainMessage, HookNumber, InetHookNumber, RuleAttribute, RuleMessage,
-        SetAttribute, SetElementList, SetElementMessage, SetFlags, SetMessage, TableAttribute,
-        TableFlags, TableMessage,
+        self, ChainAttribute, ChainMessage, HookNumber, InetHookNumber, ListAttribute,
+        RuleAttribute, RuleMessage, SetAttribute, SetElementList, SetElementMessage, SetFlags,
+        SetMessage, TableAttribute, TableFlags, TableMessage,
     },
     none::ControlMessage,
 };
@@ -161,11 +159,11 @@ pub(crate) fn rules(table: &str, chain: Option<&str>, handle: Option<u64>) -> Ru
     RuleMessage { attributes }
 }
 
-pub(crate) fn new_rule(family: Family, table: &str, chain: &str, rule: &Rule) -> RuleMessage {
+pub(crate) fn new_rule(table: &str, chain: &str, rule: &Rule) -> RuleMessage {
     let mut message = rules(table, Some(chain), None);
-    let expressions = compile(family, rule);
+    let expressions = rule.expressions.iter().cloned();
     message.attributes.push(RuleAttribute::Expressions(
-        expressions.iter().map(Expression::encode).collect(),
+        expressions.map(ListAttribute::from).collect(),
     ));
     if let Some(text) = &rule.comment {
         message

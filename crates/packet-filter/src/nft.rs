@@ -22,14 +22,14 @@ pub struct Nft {
     client: Client,
 }
 
-/// A rule of the kernel's, with its handle.
+/// A rule of the kernel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Installed {
-    /// handle
+    /// number by which it is deleted, unique in its table
     pub handle: u64,
-    /// chain
+    /// name of its chain
     pub chain: String,
-    /// the rule, `Statement::Unknown` where it is not of ours
+    /// the rule itself
     pub rule: Rule,
 }
 
@@ -145,7 +145,7 @@ impl Nft {
                 chain.unwrap_or_default()
             ),
             NEW_RULE,
-            |_, rule| Ok(reply::rule(family, rule, table)),
+            |_, rule| Ok(reply::rule(rule, table)),
         )
     }
 

@@ -1,8 +1,6 @@
 //! Objects of the kernel's, read back into tables, chains, rules and elements.
 use crate::{
-    BaseChain, Chain, ChainType, Family, Hook, Installed, Rule,
-    decompile::decompile,
-    expression::Expression,
+    BaseChain, Chain, ChainType, Family, Hook, Installed, Rule, decode,
     message::{hook_number, type_name},
     user_data,
 };
@@ -127,19 +125,16 @@ fn base(attributes: Attributes<'_>) -> Option<BaseChain> {
 }
 
 /// A rule of that table.
-pub(crate) fn rule(family: Family, attributes: Attributes<'_>, table: &str) -> Option<Installed> {
+pub(crate) fn rule(attributes: Attributes<'_>, table: &str) -> Option<Installed> {
     if attributes.text(NFTA_RULE_TABLE)? != table {
         return None;
     }
-    let expressions: Vec<_> = list(attributes, NFTA_RULE_EXPRESSIONS)
-        .map(Expression::decode)
-        .collect();
     let comment = attributes.get(NFTA_RULE_USERDATA);
     Some(Installed {
         handle: attributes.u64_be(NFTA_RULE_HANDLE)?,
         chain: attributes.text(NFTA_RULE_CHAIN)?.to_owned(),
         rule: Rule {
-            statements: decompile(family, &expressions),
+            expressions: decode::rule(list(attributes, NFTA_RULE_EXPRESSIONS)),
             comment: comment.and_then(user_data::read_comment),
         },
     })

@@ -1,15 +1,79 @@
-//! Rules as data: statements that compile to the same expressions `nft` makes (so that `nft list` shows them as people know them).
+//! Rules: statements are compiled to the same instructions that `nft` makes of them, so that `nft list` shows them as people
+//! know them; rules of the kernel are read to instructions. Rules are compared as instructions.
+use crate::{
+    Family,
+    compile::{address_offset, compile},
+    expression::{NETWORK_HEADER, equal_to, is_dnat, jump_target, loads, meta},
+};
 use ipnetwork::IpNetwork;
+use netlink_packet_netfilter::nftables::{Expressions, MetaKey, Register};
+use nix::libc::IFNAMSIZ;
 use std::net::IpAddr;
-/// One rule.
-#[derive(Debug, Clone, PartialEq, Default)]
+
+/// One rule, compiled or as the kernel has it. Equal to another that does the same and has the same comment.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// in order
-    pub statements: Vec<Statement>,
+    pub(crate) expressions: Vec<Expressions>,
     /// comment "...", at most [`crate::COMMENT_MAX`] bytes
     pub comment: Option<String>,
 }
-/// One match or action. In ip/ip6 tables nothing is put before an address match; in inet/bridge the `meta nfproto`/`meta protocol` dependency is.
+
+impl Rule {
+    /// Compiles a rule of a table of that family. In inet and bridge tables an address match is preceded by the question for the
+    /// network protocol, a port match by that for the transport protocol.
+    pub fn new(family: Family, statements: &[Statement]) -> Self {
+        Rule {
+            expressions: compile(family, statements),
+            comment: None,
+        }
+    }
+
+    /// The rule with this comment.
+    pub fn with_comment(self, comment: impl Into<String>) -> Self {
+        Rule {
+            comment: Some(comment.into()),
+            ..self
+        }
+    }
+
+    /// The statement is one of the rule's.
+    pub fn contains(&self, statement: &Statement) -> bool {
+        let wanted = compile(Family::Ip, std::slice::from_ref(statement));
+        let mut parts = self.expressions.windows(wanted.len());
+        parts.any(|part| part == wanted)
+    }
+
+    /// It matches the packet's destination address.
+    pub fn matches_destination(&self) -> bool {
+        let is_load = |expression: &Expressions| {
+            let of = |ipv6| loads(expression, NETWORK_HEADER, address_offset(ipv6, false));
+            of(false) || of(true)
+        };
+        self.expressions.iter().any(is_load)
+    }
+
+    /// It translates the packet's destination.
+    pub fn is_dnat(&self) -> bool {
+        self.expressions.iter().any(is_dnat)
+    }
+
+    /// The name of the incoming interface that it matches, if it matches a whole name.
+    pub fn iifname(&self) -> Option<&str> {
+        let load = meta(MetaKey::Iifname, Register::Reg1);
+        self.expressions.windows(2).find_map(|pair| {
+            let [first, second] = pair else { return None };
+            let name = equal_to(second).filter(|name| *first == load && name.len() == IFNAMSIZ)?;
+            std::str::from_utf8(name.split(|byte| *byte == 0).next()?).ok()
+        })
+    }
+
+    /// The chain that it jumps to.
+    pub fn jump(&self) -> Option<&str> {
+        self.expressions.iter().find_map(jump_target)
+    }
+}
+
+/// One match or action.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
     /// ip[6] saddr NET (negated: !=)
@@ -102,9 +166,8 @@ pub enum Statement {
     Jump(String),
     /// goto CHAIN
     Goto(String),
-    /// read back from the kernel and not known to us: never equal to anything we want
-    Unknown(String),
 }
+
 /// A part of a set's key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field {

@@ -2,11 +2,13 @@
 //! there are.
 use crate::{
     decode::{self, Data},
-    expression::{ACCEPT, DROP, GOTO, JUMP, RETURN, verdict},
+    expression::{ACCEPT, DROP, verdict_data},
     user_data::{self, Order},
 };
 use linux_net::netlink::{Attributes, Malformed, Read};
-use netlink_packet_netfilter::nftables::{DataAttribute, ListAttribute, SetElementAttribute};
+use netlink_packet_netfilter::nftables::{
+    DataAttribute, ListAttribute, SetElementAttribute, Verdict,
+};
 use std::net::IpAddr;
 
 const NFTA_SET_ELEM_KEY: u16 = 1;
@@ -217,21 +219,21 @@ impl Set {
     fn try_read(&self, element: Attributes<'_>) -> Option<Element> {
         let value = |kind| decode::data(element.nested(kind));
         let key = match value(NFTA_SET_ELEM_KEY)? {
-            Data::Value(bytes) => unpack(&self.key, &bytes)?,
-            Data::Verdict { .. } => return None,
+            Data::Value(bytes) => unpack(&self.key, bytes)?,
+            Data::Verdict(..) => return None,
         };
         let value = match (&self.value, value(NFTA_SET_ELEM_DATA)) {
             (None, None) => None,
             (Some(ValueType::Data(types)), Some(Data::Value(bytes))) => {
-                Some(Value::Data(unpack(types, &bytes)?))
+                Some(Value::Data(unpack(types, bytes)?))
             }
-            (Some(ValueType::Verdict), Some(Data::Verdict { code, chain })) => {
+            (Some(ValueType::Verdict), Some(Data::Verdict(code, chain))) => {
                 Some(match (code, chain) {
                     (ACCEPT, None) => Value::Accept,
                     (DROP, None) => Value::Drop,
-                    (RETURN, None) => Value::Return,
-                    (JUMP, Some(chain)) => Value::Jump(chain),
-                    (GOTO, Some(chain)) => Value::Goto(chain),
+                    (Verdict::Return, None) => Value::Return,
+                    (Verdict::Jump, Some(chain)) => Value::Jump(chain.to_owned()),
+                    (Verdict::Goto, Some(chain)) => Value::Goto(chain.to_owned()),
                     _ => return None,
                 })
             }
@@ -254,11 +256,11 @@ impl Element {
         )))];
         if let (true, Some(value)) = (whole, &self.value) {
             attributes.push(SetElementAttribute::Data(match value {
-                Value::Accept => verdict(ACCEPT, None),
-                Value::Drop => verdict(DROP, None),
-                Value::Return => verdict(RETURN, None),
-                Value::Jump(chain) => verdict(JUMP, Some(chain)),
-                Value::Goto(chain) => verdict(GOTO, Some(chain)),
+                Value::Accept => verdict_data(ACCEPT, None),
+                Value::Drop => verdict_data(DROP, None),
+                Value::Return => verdict_data(Verdict::Return, None),
+                Value::Jump(chain) => verdict_data(Verdict::Jump, Some(chain)),
+                Value::Goto(chain) => verdict_data(Verdict::Goto, Some(chain)),
                 Value::Data(parts) => DataAttribute::Value(pack(parts)),
             }));
         }

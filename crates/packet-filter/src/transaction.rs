@@ -88,7 +88,7 @@ impl Transaction {
     pub fn append(&mut self, family: Family, table: &str, chain: &str, rule: &Rule) -> &mut Self {
         self.push(
             family,
-            NfTablesMessage::NewRule(message::new_rule(family, table, chain, rule)),
+            NfTablesMessage::NewRule(message::new_rule(table, chain, rule)),
             Mode::Append,
             format!("add rule {} {table} {chain}", family.as_str()),
         )
@@ -98,7 +98,7 @@ impl Transaction {
     pub fn insert(&mut self, family: Family, table: &str, chain: &str, rule: &Rule) -> &mut Self {
         self.push(
             family,
-            NfTablesMessage::NewRule(message::new_rule(family, table, chain, rule)),
+            NfTablesMessage::NewRule(message::new_rule(table, chain, rule)),
             Mode::Ensure,
             format!("insert rule {} {table} {chain}", family.as_str()),
         )

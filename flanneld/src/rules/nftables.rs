@@ -29,7 +29,7 @@ pub(crate) fn tables(config: &NetworkConfig, own: &Lease, settings: RuleSettings
         family,
         name: name.to_owned(),
         comment: Some(format!("rules for {name}")),
-        chains: nets.map_or(Vec::new(), |nets| chains(nets, settings)),
+        chains: nets.map_or(Vec::new(), |nets| chains(family, nets, settings)),
     };
     TABLES.into_iter().zip(nets).map(table).collect()
 }
@@ -57,20 +57,21 @@ fn nets<N: Into<IpNetwork>>(
     })
 }
 
-fn chains(nets: Nets, settings: RuleSettings) -> Vec<Chain> {
+fn chains(family: Family, nets: Nets, settings: RuleSettings) -> Vec<Chain> {
+    let rule = |statements: &[Statement]| Rule::new(family, statements);
     let masquerade = settings.masquerade.then(|| Chain {
         name: "postrtg".to_owned(),
         comment: Some("chain to manage traffic masquerading by flannel".to_owned()),
         base: Some(base(ChainType::Nat, Hook::Postrouting, 100)),
-        rules: masquerade_rules(nets, settings.fully_random),
+        rules: masquerade_rules(family, nets, settings.fully_random),
     });
     let forward = settings.forward.then(|| Chain {
         name: "forward".to_owned(),
         comment: Some("chain to accept flannel traffic".to_owned()),
         base: Some(base(ChainType::Filter, Hook::Forward, 0)),
         rules: vec![
-            rule([from(nets.network), Statement::Accept]),
-            rule([to(nets.network), Statement::Accept]),
+            rule(&[from(nets.network), Statement::Accept]),
+            rule(&[to(nets.network), Statement::Accept]),
         ],
     });
     masquerade.into_iter().chain(forward).collect()
@@ -88,7 +89,8 @@ fn base(chain_type: ChainType, hook: Hook, priority: i32) -> BaseChain {
 /// The fourth rule has `!=` the subnet where upstream's iptables rule has `!` the network, so the
 /// last one never matches. Upstream ships and checks this text and other tools look for it: it
 /// stays.
-fn masquerade_rules(nets: Nets, fully_random: bool) -> Vec<Rule> {
+fn masquerade_rules(family: Family, nets: Nets, fully_random: bool) -> Vec<Rule> {
+    let rule = |statements: &[Statement]| Rule::new(family, statements);
     let Nets {
         network,
         subnet,
@@ -100,20 +102,13 @@ fn masquerade_rules(nets: Nets, fully_random: bool) -> Vec<Rule> {
         mask: u32::MAX,
     };
     vec![
-        rule([mark, Statement::Return]),
-        rule([from(subnet), to(network), Statement::Return]),
-        rule([from(network), to(subnet), Statement::Return]),
-        rule([not_from(subnet), to(network), Statement::Return]),
-        rule([from(network), not_to(multicast), masquerade()]),
-        rule([not_from(network), to(network), masquerade()]),
+        rule(&[mark, Statement::Return]),
+        rule(&[from(subnet), to(network), Statement::Return]),
+        rule(&[from(network), to(subnet), Statement::Return]),
+        rule(&[not_from(subnet), to(network), Statement::Return]),
+        rule(&[from(network), not_to(multicast), masquerade()]),
+        rule(&[not_from(network), to(network), masquerade()]),
     ]
-}
-
-fn rule<const N: usize>(statements: [Statement; N]) -> Rule {
-    Rule {
-        statements: statements.into(),
-        comment: None,
-    }
 }
 
 fn from(net: IpNetwork) -> Statement {

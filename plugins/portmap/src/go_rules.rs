@@ -15,9 +15,8 @@ pub(crate) fn is_of_container(rule: &Installed, container_id: &str) -> bool {
 
 /// True if the rule translates packets of this mapping before our maps are looked up.
 pub(crate) fn shadows(rule: &Installed, forward: &Forward) -> bool {
-    let is_dnat = |statement: &Statement| matches!(statement, Statement::Dnat { .. });
     MAPPINGS.contains(&rule.chain.as_str())
-        && rule.rule.statements.iter().any(is_dnat)
+        && rule.rule.is_dnat()
         && matches_host_side(rule, forward)
 }
 
@@ -28,7 +27,7 @@ pub(crate) fn serves(rule: &Installed, forward: &Forward) -> bool {
         port: Some(forward.container_port),
     };
     MAPPINGS.contains(&rule.chain.as_str())
-        && rule.rule.statements.contains(&dnat)
+        && rule.rule.contains(&dnat)
         && matches_host_side(rule, forward)
 }
 
@@ -38,19 +37,14 @@ fn matches_host_side(rule: &Installed, forward: &Forward) -> bool {
         protocol: forward.protocol as u8,
         port: forward.host_port,
     };
-    let statements = &rule.rule.statements;
-    let address = statements.iter().find_map(|statement| match statement {
-        Statement::Daddr {
-            net,
-            negated: false,
-        } => Some(net),
-        _ => None,
-    });
     // a rule for one host address does not conflict with a mapping for all of them
-    let same_address = match (address, forward.host_ip) {
-        (Some(net), Some(ip)) => net.contains(ip),
-        (Some(_), None) => false,
-        (None, _) => true,
+    let same_address = match forward.host_ip {
+        _ if !rule.rule.matches_destination() => true,
+        Some(ip) => rule.rule.contains(&Statement::Daddr {
+            net: ip.into(),
+            negated: false,
+        }),
+        None => false,
     };
-    statements.contains(&port) && same_address
+    rule.rule.contains(&port) && same_address
 }

@@ -73,12 +73,8 @@ impl Layout {
 
     /// The chains whose rules never change.
     fn table(&self) -> Table {
-        let lookup_local = || {
-            vec![rule(vec![
-                Statement::FibDaddrLocal,
-                Statement::Jump(LOOKUP.into()),
-            ])]
-        };
+        let lookup_local =
+            || vec![self.rule(&[Statement::FibDaddrLocal, Statement::Jump(LOOKUP.into())])];
         let base = |hook, priority| {
             Some(BaseChain {
                 chain_type: ChainType::Nat,
@@ -114,14 +110,14 @@ impl Layout {
 
     fn lookup_rules(&self) -> Vec<Rule> {
         let dnat = |key: &[Field], map: &Set| {
-            rule(vec![Statement::DnatMap {
+            self.rule(&[Statement::DnatMap {
                 key: key.to_vec(),
                 map: map.name.clone(),
                 ipv6: self.ipv6,
             }])
         };
         vec![
-            rule(vec![Statement::Jump(CONDITIONAL.into())]),
+            self.rule(&[Statement::Jump(CONDITIONAL.into())]),
             dnat(&[self.daddr(), Field::L4Proto, Field::Dport], &self.host_ip),
             dnat(&[Field::L4Proto, Field::Dport], &self.any_ip),
         ]
@@ -136,10 +132,14 @@ impl Layout {
         let in_pairs = in_set(vec![saddr, self.daddr()], &self.pairs);
         let in_all = in_set(vec![self.daddr()], &self.all);
         vec![
-            rule(vec![in_pairs, MASQUERADE]),
-            rule(vec![Statement::Jump(SUBNETS.into())]),
-            rule(vec![Statement::CtDnat, in_all, MASQUERADE]),
+            self.rule(&[in_pairs, MASQUERADE]),
+            self.rule(&[Statement::Jump(SUBNETS.into())]),
+            self.rule(&[Statement::CtDnat, in_all, MASQUERADE]),
         ]
+    }
+
+    fn rule(&self, statements: &[Statement]) -> Rule {
+        Rule::new(self.family(), statements)
     }
 
     fn daddr(&self) -> Field {
@@ -159,7 +159,7 @@ impl Layout {
             Field::SaddrNet4(prefix)
         };
         let in_pairs = in_set(vec![subnet, self.daddr()], &self.pairs);
-        rule(vec![Statement::CtDnat, in_pairs, MASQUERADE])
+        self.rule(&[Statement::CtDnat, in_pairs, MASQUERADE])
     }
 
     /// `installed` are all rules of the table.
@@ -200,13 +200,6 @@ fn chain(name: &str, base: Option<BaseChain>, rules: Vec<Rule>) -> Chain {
         comment: None,
         base,
         rules,
-    }
-}
-
-fn rule(statements: Vec<Statement>) -> Rule {
-    Rule {
-        statements,
-        comment: None,
     }
 }
 

@@ -13,17 +13,9 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
     time::Instant,
 };
-use tests::{Case, case};
+use tests::scenario;
 
 const MANY: u32 = 10_000;
-
-pub(super) fn cases() -> Vec<Case> {
-    vec![
-        case("linux_net/batch_with_refusals", batch_with_refusals),
-        case("linux_net/ten_thousand_routes", ten_thousand_routes),
-        case("linux_net/interrupted_dump", interrupted_dump),
-    ]
-}
 
 fn address(number: u32) -> IpAddr {
     Ipv4Addr::from(0x0a00_0000 + number * 256).into()
@@ -46,7 +38,8 @@ fn neighbours(index: u32, count: u32) -> Vec<Neighbour> {
     (0..count).map(entry).collect()
 }
 
-fn batch_with_refusals() {
+#[scenario]
+fn refused_requests_do_not_stop_a_batch() {
     let (_host, mut netlink, bridge) = with_bridge();
     let mut requests: Vec<Request> = (0..1_000)
         .map(|number| route::add(&route(bridge, number)))
@@ -89,7 +82,8 @@ fn batch_with_refusals() {
     );
 }
 
-fn ten_thousand_routes() {
+#[scenario]
+fn ten_thousand_routes_are_added_listed_and_deleted() {
     let (_host, mut netlink, bridge) = with_bridge();
     let entries = neighbours(bridge, MANY);
     let start = Instant::now();
@@ -122,7 +116,8 @@ fn ten_thousand_routes() {
 }
 
 /// Links come and go while all are listed: what is listed is whole, whatever the kernel had to say about interruptions.
-fn interrupted_dump() {
+#[scenario]
+fn interrupted_dump_is_never_short() {
     let (host, mut netlink, _) = with_bridge();
     let stay: Vec<String> = (0..60).map(|number| format!("stay{number}")).collect();
     let requests: Vec<_> = stay

@@ -1,5 +1,4 @@
-//! The netlink layer against the kernel, with `ip` and `bridge` as judges.
-
+//! The netlink layer against the kernel; `ip`, `bridge` and `tc` show what it did.
 mod batches;
 mod monitor;
 mod objects;
@@ -8,16 +7,7 @@ mod shaping;
 use linux_net::{Netlink, link};
 use serde_json::Value;
 use std::net::IpAddr;
-use tests::{Case, Host};
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    let mut cases = objects::cases();
-    cases.extend(batches::cases());
-    cases.extend(monitor::cases());
-    cases.extend(shaping::cases());
-    cases
-}
+use tests::Host;
 
 /// The first object of what a command prints as JSON.
 #[track_caller]

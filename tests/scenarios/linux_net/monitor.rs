@@ -9,14 +9,7 @@ use std::{
     os::fd::AsFd,
     time::{Duration, Instant},
 };
-use tests::{Case, Host, case};
-
-pub(super) fn cases() -> Vec<Case> {
-    vec![
-        case("linux_net/monitor_sees_each_kind", sees_each_kind),
-        case("linux_net/monitor_overrun", overrun),
-    ]
-}
+use tests::{Host, scenario};
 
 /// Events until one is as wanted.
 #[track_caller]
@@ -35,7 +28,8 @@ fn until(monitor: &mut Monitor, what: &str, wanted: impl Fn(&Event) -> bool) {
     panic!("no event: {what}; but {seen:#?}");
 }
 
-fn sees_each_kind() {
+#[scenario]
+fn monitor_sees_each_kind_of_change() {
     let host = Host::new("a");
     let mut monitor = host.run(|| Monitor::open().expect("monitor"));
     assert_eq!(
@@ -117,7 +111,8 @@ fn sees_each_kind() {
     );
 }
 
-fn overrun() {
+#[scenario]
+fn monitor_reports_lost_notifications() {
     let host = Host::new("a");
     let (mut monitor, mut netlink) = host.run(|| {
         (

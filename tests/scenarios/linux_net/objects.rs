@@ -10,27 +10,14 @@ use linux_net::{
     route::{self, Filter, Route},
     sysctl,
 };
-use tests::{Case, Host, case};
-
-pub(super) fn cases() -> Vec<Case> {
-    vec![
-        case("linux_net/bridge_and_veth", bridge_and_veth),
-        case("linux_net/changes", changes),
-        case("linux_net/vxlan", vxlan),
-        case("linux_net/addresses", addresses),
-        case("linux_net/routes", routes),
-        case("linux_net/neighbours_and_fdb", neighbours_and_fdb),
-        case("linux_net/refusals", refusals),
-        case("linux_net/namespaces", namespaces),
-        case("linux_net/sysctls", sysctls),
-    ]
-}
+use tests::{Host, scenario};
 
 fn net(text: &str) -> IpNetwork {
     text.parse().expect("network")
 }
 
-fn bridge_and_veth() {
+#[scenario]
+fn bridge_and_veth_are_created_and_deleted() {
     let (host, mut netlink, bridge) = with_bridge();
     let shown = first(&host, "ip -j -d link show br");
     assert_eq!(shown["linkinfo"]["info_kind"], "bridge");
@@ -98,7 +85,8 @@ fn bridge_and_veth() {
     assert_eq!(netlink.link_by_index(bridge).expect("link"), None);
 }
 
-fn changes() {
+#[scenario]
+fn links_are_changed_and_renamed() {
     let host = Host::new("a");
     let mut netlink = host.run(|| Netlink::open().expect("netlink"));
     netlink
@@ -163,7 +151,8 @@ fn changes() {
     assert_eq!(ifb.alias.as_deref(), Some("a b"));
 }
 
-fn vxlan() {
+#[scenario]
+fn vxlan_devices_are_created_as_upstream_creates_them() {
     let host = Host::new("a");
     let mut netlink = host.run(|| Netlink::open().expect("netlink"));
     host.sh("ip link add eth0 type veth peer name other && ip addr add 192.0.2.1/24 dev eth0");
@@ -234,7 +223,8 @@ fn vxlan() {
     assert_eq!(seen.kind, Kind::Vxlan(wanted));
 }
 
-fn addresses() {
+#[scenario]
+fn addresses_are_added_listed_and_deleted() {
     let (host, mut netlink, bridge) = with_bridge();
     let (v4, v6, single) = (net("10.1.0.1/24"), net("fd10::1/64"), net("10.1.0.9/32"));
     for (address, nodad) in [(v4, false), (v6, true), (single, false)] {
@@ -286,7 +276,8 @@ fn addresses() {
     assert!(!host.sh("ip addr show br").contains("scope global"));
 }
 
-fn routes() {
+#[scenario]
+fn routes_are_added_listed_and_deleted() {
     let (host, mut netlink, bridge) = with_bridge();
     for address in ["10.1.0.1/24", "fd10::1/64"] {
         netlink
@@ -403,7 +394,8 @@ fn routes() {
     );
 }
 
-fn neighbours_and_fdb() {
+#[scenario]
+fn neighbours_and_fdb_entries_are_replaced_and_deleted() {
     let host = Host::new("a");
     let mut netlink = host.run(|| Netlink::open().expect("netlink"));
     let vxlan = Vxlan {
@@ -480,7 +472,8 @@ fn neighbours_and_fdb() {
     assert!(seen.iter().all(|entry| entry.mac.0[5] != 5), "{seen:?}");
 }
 
-fn refusals() {
+#[scenario]
+fn refusals_carry_the_text_of_the_kernel() {
     let (_host, mut netlink, bridge) = with_bridge();
     let again = netlink
         .request(&link::create_bridge("br", None, false, None))
@@ -526,7 +519,8 @@ fn refusals() {
     assert_eq!(absent.to_string(), "delete link nothing: no such device");
 }
 
-fn namespaces() {
+#[scenario]
+fn a_thread_returns_from_another_namespace() {
     let host = Host::new("a");
     let pod = host.pod("p");
     host.run(|| {
@@ -558,7 +552,8 @@ fn namespaces() {
     assert!(!host.try_sh("ip link show in-pod").status.success());
 }
 
-fn sysctls() {
+#[scenario]
+fn sysctls_are_written_only_if_they_differ() {
     let host = Host::new("a");
     host.sh("ip link add eth0.5 type bridge");
     host.run(|| {

@@ -7,18 +7,10 @@ use linux_net::{
     tc::{self, Tbf},
 };
 use std::time::Duration;
-use tests::{Case, Host, case};
+use tests::{Host, scenario};
 
-pub(super) fn cases() -> Vec<Case> {
-    vec![
-        case("linux_net/token_bucket", token_bucket),
-        case("linux_net/redirect", redirect),
-        case("linux_net/bridge_vlans", bridge_vlans).unless(without_vlan_filtering()),
-        case("linux_net/bridge_vlans_refused", bridge_vlans_refused).unless(with_vlan_filtering()),
-    ]
-}
-
-fn token_bucket() {
+#[scenario]
+fn token_bucket_is_read_back() {
     let (host, mut netlink, bridge) = with_bridge();
     let tbf = Tbf::new(1_000_000, 100_000, Duration::from_millis(25));
     netlink.request(&tc::add_tbf(bridge, &tbf)).expect("tbf");
@@ -44,7 +36,8 @@ fn token_bucket() {
     assert!(host.sh("tc qdisc show dev br").contains("rate 40Gbit"));
 }
 
-fn redirect() {
+#[scenario]
+fn received_traffic_is_redirected() {
     let (host, mut netlink, _) = with_bridge();
     let pod = host.pod("p");
     host.sh(
@@ -113,7 +106,8 @@ fn with_vlan_filtering() -> Option<String> {
         .then(|| "this kernel has VLAN filtering on bridges".to_owned())
 }
 
-fn bridge_vlans() {
+#[scenario(unless = without_vlan_filtering)]
+fn bridge_vlans_are_read_back() {
     let host = filtering_bridge().expect("bridge");
     let mut netlink = host.run(|| linux_net::Netlink::open().expect("netlink"));
     let port = index(&mut netlink, "port");
@@ -144,7 +138,8 @@ fn bridge_vlans() {
     );
 }
 
-fn bridge_vlans_refused() {
+#[scenario(unless = with_vlan_filtering)]
+fn bridge_vlans_without_kernel_support_are_refused() {
     let (_host, mut netlink, bridge) = with_bridge();
     netlink
         .request(&link::create_veth_here("port", "other", None))

@@ -35,11 +35,8 @@ pub fn not(statement: Statement) -> Statement {
     }
 }
 
-pub fn rule(statements: impl IntoIterator<Item = Statement>) -> Rule {
-    Rule {
-        statements: statements.into_iter().collect(),
-        comment: None,
-    }
+pub fn rule<const N: usize>(family: Family, statements: [Statement; N]) -> Rule {
+    Rule::new(family, &statements)
 }
 
 pub fn base(chain_type: ChainType, hook: Hook, priority: i32) -> Option<BaseChain> {
@@ -78,22 +75,31 @@ pub fn flannel(family: Family) -> Table {
     };
     let masquerade = || Statement::Masquerade { fully_random: true };
     let postrtg = vec![
-        rule([
-            Statement::Mark {
-                value: 0x4000,
-                mask: u32::MAX,
-            },
-            Statement::Return,
-        ]),
-        rule([saddr(mine), daddr(cluster), Statement::Return]),
-        rule([saddr(cluster), daddr(mine), Statement::Return]),
-        rule([not(saddr(mine)), daddr(cluster), Statement::Return]),
-        rule([saddr(cluster), not(daddr(multicast)), masquerade()]),
-        rule([not(saddr(cluster)), daddr(cluster), masquerade()]),
+        rule(
+            family,
+            [
+                Statement::Mark {
+                    value: 0x4000,
+                    mask: u32::MAX,
+                },
+                Statement::Return,
+            ],
+        ),
+        rule(family, [saddr(mine), daddr(cluster), Statement::Return]),
+        rule(family, [saddr(cluster), daddr(mine), Statement::Return]),
+        rule(
+            family,
+            [not(saddr(mine)), daddr(cluster), Statement::Return],
+        ),
+        rule(
+            family,
+            [saddr(cluster), not(daddr(multicast)), masquerade()],
+        ),
+        rule(family, [not(saddr(cluster)), daddr(cluster), masquerade()]),
     ];
     let forward = vec![
-        rule([saddr(cluster), Statement::Accept]),
-        rule([daddr(cluster), Statement::Accept]),
+        rule(family, [saddr(cluster), Statement::Accept]),
+        rule(family, [daddr(cluster), Statement::Accept]),
     ];
     let mut postrtg = chain(
         "postrtg",

@@ -6,7 +6,7 @@ use packet_filter::{
     Value, ValueType,
 };
 use std::net::IpAddr;
-use tests::Host;
+use tests::{Host, scenario};
 
 fn ports_map() -> Set {
     Set {
@@ -29,7 +29,8 @@ fn port(number: u16, comment: &str) -> Element {
     }
 }
 
-pub fn sets() {
+#[scenario]
+fn elements_of_sets_and_maps_are_read_back() {
     let host = Host::new("node");
     host.run(|| {
         let mut nft = Nft::open().expect("open");
@@ -66,29 +67,41 @@ pub fn sets() {
             transaction.add_set(Family::Ip, "t", set);
         }
         let rules = [
-            rule([Statement::DnatMap {
-                key: vec![Field::L4Proto, Field::Dport],
-                map: "ports".into(),
-                ipv6: false,
-            }]),
-            rule([
-                Statement::InSet {
-                    key: vec![Field::Saddr4, Field::Daddr4],
-                    set: "hairpin".into(),
-                },
-                Statement::Accept,
-            ]),
-            rule([Statement::VerdictMap {
-                key: vec![Field::Saddr4],
-                map: "pods".into(),
-            }]),
-            rule([
-                Statement::InSet {
-                    key: vec![Field::SaddrNet4(23), Field::Daddr4],
-                    set: "hairpin".into(),
-                },
-                Statement::Drop,
-            ]),
+            rule(
+                Family::Ip,
+                [Statement::DnatMap {
+                    key: vec![Field::L4Proto, Field::Dport],
+                    map: "ports".into(),
+                    ipv6: false,
+                }],
+            ),
+            rule(
+                Family::Ip,
+                [
+                    Statement::InSet {
+                        key: vec![Field::Saddr4, Field::Daddr4],
+                        set: "hairpin".into(),
+                    },
+                    Statement::Accept,
+                ],
+            ),
+            rule(
+                Family::Ip,
+                [Statement::VerdictMap {
+                    key: vec![Field::Saddr4],
+                    map: "pods".into(),
+                }],
+            ),
+            rule(
+                Family::Ip,
+                [
+                    Statement::InSet {
+                        key: vec![Field::SaddrNet4(23), Field::Daddr4],
+                        set: "hairpin".into(),
+                    },
+                    Statement::Drop,
+                ],
+            ),
         ];
         for rule in &rules {
             transaction.append(Family::Ip, "t", "every", rule);
@@ -131,7 +144,7 @@ pub fn sets() {
     }
     host.run(|| {
         let mut nft = Nft::open().expect("open");
-        // the same key again, even with the same value: nobody's element is taken over unseen
+        // an element with the same key is never replaced, even by one with the same value
         let error = nft
             .commit(Transaction::new().create_elements(
                 Family::Ip,
@@ -158,8 +171,9 @@ pub fn sets() {
     });
 }
 
-/// More than fits the socket's usual buffer, or one attribute.
-pub fn large() {
+/// More than the socket's default buffer or one attribute holds.
+#[scenario]
+fn large_transaction_is_one_packet() {
     let host = Host::new("node");
     host.run(|| {
         let mut nft = Nft::open().expect("open");

@@ -1,10 +1,10 @@
-//! Rules one by one: `nft` lists ours in its own words, and we read its.
+//! Rules: `nft` lists ours in its own words, and compiles them to the same instructions.
 
 use super::fixtures::*;
 use packet_filter::{ChainType, Family, Hook, Nft, Rule, Statement, Table, Transaction};
-use tests::Host;
+use tests::{Host, scenario};
 
-/// Each statement beside the words that `nft` has for it.
+/// Each rule with the words that `nft` has for it.
 fn every_statement() -> Vec<(&'static str, Rule)> {
     let dport = |protocol| Statement::Dport {
         protocol,
@@ -17,66 +17,85 @@ fn every_statement() -> Vec<(&'static str, Rule)> {
     vec![
         (
             "ip saddr 10.1.2.3 accept",
-            rule([saddr("10.1.2.3/32"), Statement::Accept]),
+            rule(Family::Ip, [saddr("10.1.2.3/32"), Statement::Accept]),
         ),
         (
             "ip saddr 10.128.0.0/9 drop",
-            rule([saddr("10.128.0.0/9"), Statement::Drop]),
+            rule(Family::Ip, [saddr("10.128.0.0/9"), Statement::Drop]),
         ),
         (
             "ip daddr 0.0.0.0/0 accept",
-            rule([daddr("0.0.0.0/0"), Statement::Accept]),
+            rule(Family::Ip, [daddr("0.0.0.0/0"), Statement::Accept]),
         ),
         (
             "meta mark & 0x00002000 == 0x00002000 accept",
-            rule([
-                Statement::Mark {
-                    value: 0x2000,
-                    mask: 0x2000,
-                },
-                Statement::Accept,
-            ]),
+            rule(
+                Family::Ip,
+                [
+                    Statement::Mark {
+                        value: 0x2000,
+                        mask: 0x2000,
+                    },
+                    Statement::Accept,
+                ],
+            ),
         ),
         (
             "meta mark set meta mark | 0x00002000",
-            rule([Statement::SetMark { bits: 0x2000 }]),
+            rule(Family::Ip, [Statement::SetMark { bits: 0x2000 }]),
         ),
         (
             "iifname \"eth0\" accept",
-            rule([Statement::Iifname("eth0".into()), Statement::Accept]),
+            rule(
+                Family::Ip,
+                [Statement::Iifname("eth0".into()), Statement::Accept],
+            ),
         ),
         (
             "oifname \"cali*\" accept",
-            rule([Statement::Oifname("cali*".into()), Statement::Accept]),
+            rule(
+                Family::Ip,
+                [Statement::Oifname("cali*".into()), Statement::Accept],
+            ),
         ),
         (
             "fib daddr type local jump other",
-            rule([Statement::FibDaddrLocal, Statement::Jump("other".into())]),
+            rule(
+                Family::Ip,
+                [Statement::FibDaddrLocal, Statement::Jump("other".into())],
+            ),
         ),
         (
             "ct state established,related accept",
-            rule([Statement::CtEstablished, Statement::Accept]),
+            rule(Family::Ip, [Statement::CtEstablished, Statement::Accept]),
         ),
         (
             "ct status dnat goto other",
-            rule([Statement::CtDnat, Statement::Goto("other".into())]),
+            rule(
+                Family::Ip,
+                [Statement::CtDnat, Statement::Goto("other".into())],
+            ),
         ),
         (
             "tcp dport 8080 dnat to 10.1.2.3:80",
-            rule([dport(6), dnat("10.1.2.3", Some(80))]),
+            rule(Family::Ip, [dport(6), dnat("10.1.2.3", Some(80))]),
         ),
         (
             "ip daddr 192.0.2.1 udp dport 8080 dnat to 10.1.2.3:80",
-            rule([daddr("192.0.2.1/32"), dport(17), dnat("10.1.2.3", Some(80))]),
+            rule(
+                Family::Ip,
+                [daddr("192.0.2.1/32"), dport(17), dnat("10.1.2.3", Some(80))],
+            ),
         ),
         (
             "sctp dport 8080 dnat to 10.1.2.3",
-            rule([dport(132), dnat("10.1.2.3", None)]),
+            rule(Family::Ip, [dport(132), dnat("10.1.2.3", None)]),
         ),
     ]
 }
 
-pub fn shapes() {
+#[scenario]
+fn rules_are_compiled_as_nft_compiles_them() {
     let host = Host::new("node");
     host.run(|| {
         let mut rules: Vec<_> = every_statement()
@@ -106,13 +125,13 @@ pub fn shapes() {
         let line = format!("{words} comment \"number {number}\"");
         assert!(lines.contains(&line.as_str()), "{line}\nis not in\n{list}");
     }
-    // what nft makes of its own words is the same, instruction for instruction
+    // nft compiles its own words to the same instructions
     let mut script = String::from(
-        "add table ip theirs\nadd chain ip theirs other\n\
-        add chain ip theirs every { type nat hook prerouting priority -100; policy accept; }\n",
+        "add table ip by_nft\nadd chain ip by_nft other\n\
+        add chain ip by_nft every { type nat hook prerouting priority -100; policy accept; }\n",
     );
     for (number, (words, _)) in every_statement().iter().enumerate() {
-        script += &format!("add rule ip theirs every {words} comment \"number {number}\"\n");
+        script += &format!("add rule ip by_nft every {words} comment \"number {number}\"\n");
     }
     host.sh(&format!("nft -f - <<'END'\n{script}\nEND"));
     let instructions = |table: &str| {
@@ -120,11 +139,12 @@ pub fn shapes() {
         let lines = text.lines().filter(|line| line.starts_with("  "));
         lines.collect::<Vec<_>>().join("\n")
     };
-    assert_eq!(instructions("shapes"), instructions("theirs"));
+    assert_eq!(instructions("shapes"), instructions("by_nft"));
 }
 
 /// Other families, and tables that only `nft` wrote.
-pub fn reads_nft() {
+#[scenario]
+fn rules_written_by_nft_equal_ours() {
     let host = Host::new("node");
     host.sh("nft -f - <<'END'
 table inet cni_plugins_masquerade {
@@ -154,65 +174,20 @@ table bridge nat {
 END");
     host.run(|| {
         let mut nft = Nft::open().expect("open");
-        let masquerade = nft
-            .table(Family::Inet, "cni_plugins_masquerade")
-            .expect("read")
-            .expect("table");
-        let plain = Statement::Masquerade {
-            fully_random: false,
-        };
-        assert_eq!(
-            masquerade.chains[0].rules,
-            [
-                Rule {
-                    statements: vec![
-                        saddr("10.1.2.3/32"),
-                        not(daddr("10.1.2.0/24")),
-                        plain.clone()
-                    ],
-                    comment: Some(
-                        "0123456789abcdef-fedcba9876543210, net: a, if: eth0, id: b".into()
-                    ),
-                },
-                rule([saddr("fd00::3/128"), not(daddr("fd00::/64")), plain]),
-            ]
-        );
-        assert_eq!(
-            masquerade.chains[1],
-            chain(
-                "postrouting",
-                base(ChainType::Nat, Hook::Postrouting, 100),
-                vec![
-                    rule([daddr("224.0.0.0/4"), Statement::Return]),
-                    rule([daddr("ff00::/8"), Statement::Return]),
-                    rule([Statement::Goto("masq_checks".into())]),
-                ]
-            )
-        );
-        let spoof = nft
-            .table(Family::Bridge, "nat")
-            .expect("read")
-            .expect("table");
-        assert_eq!(
-            spoof.chains[0].rules[0].statements,
-            [
-                Statement::EtherSaddr([2, 0x11, 0x22, 0x33, 0x44, 0x55]),
-                Statement::Return
-            ]
-        );
-        assert_eq!(
-            spoof.chains[1].rules[1],
-            rule([saddr("10.1.2.3/32"), Statement::Accept])
-        );
+        let tables = [masquerade_table(), spoof_table()];
+        for table in &tables {
+            let read = nft.table(table.family, &table.name).expect("read");
+            assert_eq!(read.as_ref(), Some(table));
+        }
 
         // written again by us, they are listed the same
         let mut transaction = Transaction::new();
-        for table in [&masquerade, &spoof] {
+        for table in &tables {
             transaction.delete_table(table.family, &table.name);
             transaction.set_table(table);
         }
         nft.commit(&transaction).expect("commit");
-        for table in [masquerade, spoof] {
+        for table in tables {
             let again = nft.table(table.family, &table.name).expect("read");
             assert_eq!(again, Some(table));
         }
@@ -227,5 +202,68 @@ END");
         "type filter hook prerouting priority dstnat; policy accept;",
     ] {
         assert!(list.contains(words), "{words}\nis not in\n{list}");
+    }
+}
+
+fn masquerade_table() -> Table {
+    let rule = |statements: &[Statement]| Rule::new(Family::Inet, statements);
+    let masquerade = || Statement::Masquerade {
+        fully_random: false,
+    };
+    let checks = vec![
+        rule(&[
+            saddr("10.1.2.3/32"),
+            not(daddr("10.1.2.0/24")),
+            masquerade(),
+        ])
+        .with_comment("0123456789abcdef-fedcba9876543210, net: a, if: eth0, id: b"),
+        rule(&[saddr("fd00::3/128"), not(daddr("fd00::/64")), masquerade()]),
+    ];
+    let postrouting = vec![
+        rule(&[daddr("224.0.0.0/4"), Statement::Return]),
+        rule(&[daddr("ff00::/8"), Statement::Return]),
+        rule(&[Statement::Goto("masq_checks".into())]),
+    ];
+    let hook = base(ChainType::Nat, Hook::Postrouting, 100);
+    Table {
+        family: Family::Inet,
+        name: "cni_plugins_masquerade".into(),
+        comment: Some(
+            "Masquerading for plugins from github.com/containernetworking/plugins".into(),
+        ),
+        chains: vec![
+            chain("masq_checks", None, checks),
+            chain("postrouting", hook, postrouting),
+        ],
+    }
+}
+
+fn spoof_table() -> Table {
+    let rule = |statements: &[Statement]| Rule::new(Family::Bridge, statements);
+    let (comment, mac_chain) = ("macspoofchk-x", "cni-br-iface-x-mac");
+    let mac = [2, 0x11, 0x22, 0x33, 0x44, 0x55];
+    let mac_rules = vec![
+        rule(&[Statement::EtherSaddr(mac), Statement::Return]).with_comment(comment),
+        rule(&[Statement::Drop]),
+    ];
+    let jump = [
+        Statement::Iifname("veth0".into()),
+        Statement::Jump(mac_chain.into()),
+    ];
+    let jump = rule(&jump).with_comment(comment);
+    assert_eq!(
+        (jump.iifname(), jump.jump()),
+        (Some("veth0"), Some(mac_chain))
+    );
+    let prerouting = vec![jump, rule(&[saddr("10.1.2.3/32"), Statement::Accept])];
+    let hook = base(ChainType::Filter, Hook::Prerouting, -300);
+    Table {
+        family: Family::Bridge,
+        name: "nat".into(),
+        comment: None,
+        chains: vec![
+            chain(mac_chain, None, mac_rules),
+            chain("PREROUTING", hook, prerouting),
+        ],
     }
 }
