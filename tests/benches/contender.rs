@@ -13,13 +13,13 @@ use tests::{
 };
 
 /// Our plugins: always the first contender.
-pub const OURS: &str = "ours";
+pub(crate) const OURS: &str = "ours";
 /// The Go plugins that `tests/peers/plugins/go.mod` pins.
 const PINNED_GO: &str = "go-1.9.1";
 
 /// A set of plugins.
 #[derive(Clone)]
-pub struct Contender {
+pub(crate) struct Contender {
     /// Name in the table.
     pub name: String,
     /// CNI_PATH
@@ -31,7 +31,7 @@ pub struct Contender {
 impl Contender {
     /// Ours (linked below `folder`), Debian's Go plugins, the Go plugins of `tests/peers/plugins`
     /// where they are built, and the folder that `$PEERS` names.
-    pub fn all(folder: &Path) -> Vec<Contender> {
+    pub(crate) fn all(folder: &Path) -> Vec<Contender> {
         let ours = folder.join("plugins");
         if ours.exists() {
             fs::remove_dir_all(&ours).expect("links of an earlier run");
@@ -62,13 +62,13 @@ impl Contender {
     }
 
     /// The path of a plugin.
-    pub fn program(&self, plugin: &str) -> PathBuf {
+    pub(crate) fn program(&self, plugin: &str) -> PathBuf {
         self.path.join(plugin)
     }
 
     /// Whether a plugin contains `word`: the name of a key or table that older versions do not
     /// have.
-    pub fn supports(&self, plugin: &str, word: &str) -> bool {
+    pub(crate) fn supports(&self, plugin: &str, word: &str) -> bool {
         let program = fs::read(self.program(plugin)).expect("read plugin");
         self.name == OURS
             || program
@@ -77,7 +77,14 @@ impl Contender {
     }
 
     /// A call of a plugin.
-    pub fn call(&self, verb: &str, plugin: &str, id: &str, netns: &str, config: &str) -> Call {
+    pub(crate) fn call(
+        &self,
+        verb: &str,
+        plugin: &str,
+        id: &str,
+        netns: &str,
+        config: &str,
+    ) -> Call {
         let mut command = Command::new(self.program(plugin));
         command
             .env_clear()
@@ -112,7 +119,7 @@ fn about(path: &Path) -> String {
 }
 
 /// A program with its input.
-pub struct Call {
+pub(crate) struct Call {
     /// The program with its environment.
     pub command: Command,
     /// stdin.
@@ -123,13 +130,13 @@ impl Call {
     /// Runs the program in the calling thread's namespaces; the time from start to end. Panics with
     /// its output if it fails.
     #[track_caller]
-    pub fn timed(self) -> Duration {
+    pub(crate) fn timed(self) -> Duration {
         self.output().0
     }
 
     /// The same with the program's stdout.
     #[track_caller]
-    pub fn output(mut self) -> (Duration, String) {
+    pub(crate) fn output(mut self) -> (Duration, String) {
         self.command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -160,12 +167,12 @@ impl Call {
 
 /// The numbers below `count`, from another one on in each round: the first contender of a round has
 /// the coldest caches.
-pub fn rotation(round: usize, count: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn rotation(round: usize, count: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |step| (round + step) % count)
 }
 
 /// A host for each contender.
-pub fn hosts(contenders: &[Contender]) -> Vec<(&Contender, Host)> {
+pub(crate) fn hosts(contenders: &[Contender]) -> Vec<(&Contender, Host)> {
     contenders
         .iter()
         .map(|contender| (contender, Host::new(&contender.name)))
@@ -173,7 +180,7 @@ pub fn hosts(contenders: &[Contender]) -> Vec<(&Contender, Host)> {
 }
 
 /// Makes `count` pod namespaces on a host; their paths.
-pub fn pods(host: &Host, count: usize) -> Vec<String> {
+pub(crate) fn pods(host: &Host, count: usize) -> Vec<String> {
     host.sh(&format!(
         "for i in $(seq {count}); do ip netns add pod$i; done"
     ));

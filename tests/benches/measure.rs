@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// The unit of a measure. Smaller is better, except for rates.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unit {
+pub(crate) enum Unit {
     /// Milliseconds.
     Ms,
     /// Operations per second.
@@ -18,7 +18,7 @@ pub enum Unit {
 
 impl Unit {
     /// The unit as the table prints it.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Unit::Ms => "ms",
             Unit::PerSecond => "/s",
@@ -29,7 +29,7 @@ impl Unit {
 }
 
 /// The samples of each contender for one thing.
-pub struct Measure {
+pub(crate) struct Measure {
     /// For example "ADD flannel -> bridge -> host-local".
     pub title: String,
     /// Unit of the samples.
@@ -40,7 +40,7 @@ pub struct Measure {
 
 impl Measure {
     /// A measure without samples.
-    pub fn new(title: impl Into<String>, unit: Unit) -> Measure {
+    pub(crate) fn new(title: impl Into<String>, unit: Unit) -> Measure {
         Measure {
             title: title.into(),
             unit,
@@ -49,7 +49,7 @@ impl Measure {
     }
 
     /// Adds a sample of a contender.
-    pub fn add(&mut self, name: &str, value: f64) {
+    pub(crate) fn add(&mut self, name: &str, value: f64) {
         match self.series.iter_mut().find(|(other, _)| other == name) {
             Some((_, samples)) => samples.0.push(value),
             None => self.series.push((name.to_owned(), Samples(vec![value]))),
@@ -57,12 +57,12 @@ impl Measure {
     }
 
     /// Adds a time, as milliseconds.
-    pub fn add_time(&mut self, name: &str, time: Duration) {
+    pub(crate) fn add_time(&mut self, name: &str, time: Duration) {
         self.add(name, time.as_secs_f64() * 1e3);
     }
 
     /// By which factor our median is better than that of each other contender.
-    pub fn ratios(&self) -> Vec<(String, f64)> {
+    pub(crate) fn ratios(&self) -> Vec<(String, f64)> {
         let Some((_, ours)) = self.series.iter().find(|(name, _)| name == OURS) else {
             return Vec::new();
         };
@@ -83,16 +83,16 @@ impl Measure {
 }
 
 /// Samples in the order of measuring.
-pub struct Samples(pub Vec<f64>);
+pub(crate) struct Samples(pub Vec<f64>);
 
 impl Samples {
     /// The 0.5 quantile.
-    pub fn median(&self) -> f64 {
+    pub(crate) fn median(&self) -> f64 {
         self.quantile(0.5)
     }
 
     /// The value that `fraction` of the samples do not exceed (nearest rank).
-    pub fn quantile(&self, fraction: f64) -> f64 {
+    pub(crate) fn quantile(&self, fraction: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let rank = (fraction * sorted.len() as f64).ceil() as usize;

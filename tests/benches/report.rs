@@ -6,13 +6,13 @@ use std::{fmt::Write, fs, io, path::Path};
 
 /// Every measure of a run.
 #[derive(Default)]
-pub struct Report {
+pub(crate) struct Report {
     /// In the order of measuring.
     pub measures: Vec<Measure>,
 }
 
 /// The lines of the table for a measure.
-pub fn rows(measure: &Measure) -> String {
+pub(crate) fn rows(measure: &Measure) -> String {
     let mut text = format!("\n{}\n", measure.title);
     let ratios = measure.ratios();
     for (name, samples) in &measure.series {
@@ -35,7 +35,7 @@ pub fn rows(measure: &Measure) -> String {
 
 impl Report {
     /// Writes `bench.txt`, `bench.json` and the plots.
-    pub fn write(&self, out: &Path) -> io::Result<()> {
+    pub(crate) fn write(&self, out: &Path) -> io::Result<()> {
         fs::write(
             out.join("bench.txt"),
             self.measures.iter().map(rows).collect::<String>(),

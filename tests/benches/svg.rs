@@ -10,7 +10,7 @@ const ROW: f64 = 30.0;
 const COLOURS: [&str; 5] = ["#0072b2", "#d55e00", "#009e73", "#999999", "#cc79a7"];
 
 /// The SVG file.
-pub fn bars(measure: &Measure) -> String {
+pub(crate) fn bars(measure: &Measure) -> String {
     let largest = measure
         .series
         .iter()

@@ -55,7 +55,7 @@ const APPLETS: &[&str] = &[
 
 /// Builds an initramfs that runs `command`; the path of the file. The output of the command and
 /// `EXIT:` with its exit code go to the console.
-pub fn build(folder: &Path, kernel: &Kernel, command: &str) -> PathBuf {
+pub(crate) fn build(folder: &Path, kernel: &Kernel, command: &str) -> PathBuf {
     let root = folder.join("root");
     lay_out(&root);
     add_tools(folder, &root);

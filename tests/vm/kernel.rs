@@ -7,7 +7,7 @@ use std::{
 };
 
 /// A kernel and its modules.
-pub struct Kernel {
+pub(crate) struct Kernel {
     /// The path of vmlinuz.
     pub image: PathBuf,
     /// The folder lib/modules/VERSION.
@@ -49,7 +49,7 @@ const MODULES: &[&str] = &[
 
 impl Kernel {
     /// Downloads and unpacks the kernel unless `folder` has it. The error is the reason to skip.
-    pub fn fetch(folder: &Path) -> Result<Kernel, String> {
+    pub(crate) fn fetch(folder: &Path) -> Result<Kernel, String> {
         if !folder.join("boot").exists() {
             let new = folder.with_extension("new");
             let failed = |error: std::io::Error| format!("{}: {error}", new.display());
@@ -75,7 +75,7 @@ impl Kernel {
     }
 
     /// The module files, each after its dependencies.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let root = self.modules.ancestors().nth(3).expect("root");
         let mut files = Vec::new();
         for module in MODULES {
@@ -99,7 +99,7 @@ impl Kernel {
 
 /// Runs a command in a folder; its stdout. Panics if it fails.
 #[track_caller]
-pub fn shell(folder: &Path, command: &str) -> String {
+pub(crate) fn shell(folder: &Path, command: &str) -> String {
     try_shell(folder, command).unwrap_or_else(|error| panic!("{error}"))
 }
 

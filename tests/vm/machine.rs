@@ -7,7 +7,7 @@ use std::{
 };
 
 /// The reason to skip where no virtual machine can run.
-pub fn missing() -> Option<String> {
+pub(crate) fn missing() -> Option<String> {
     if std::env::consts::ARCH != "x86_64" {
         return Some("the virtual machine is built for x86_64 only".into());
     }
@@ -33,7 +33,7 @@ fn kernel() -> Result<Kernel, String> {
 }
 
 /// Runs a command in a new virtual machine; the console's output. Panics unless it succeeded.
-pub fn run(command: &str) -> String {
+pub(crate) fn run(command: &str) -> String {
     let kernel = kernel().unwrap_or_else(|error| panic!("{error}"));
     let folder = tempfile::tempdir().expect("folder");
     let initrd = initramfs::build(folder.path(), &kernel, command);

@@ -8,7 +8,7 @@ use std::{
 };
 
 /// Creates the bridge `cni0` with an address; its index.
-pub fn bridge() -> u32 {
+pub(super) fn bridge() -> u32 {
     let mut netlink = Netlink::open().expect("netlink");
     netlink
         .request(&link::create_bridge("cni0", None, false, None))
@@ -38,7 +38,7 @@ pub fn bridge() -> u32 {
 }
 
 /// The requests that an ADD cannot do without.
-pub fn attach(bridge: u32, netns: &str, number: usize) -> Duration {
+pub(super) fn attach(bridge: u32, netns: &str, number: usize) -> Duration {
     let start = Instant::now();
     let ns = NetNs::open(Path::new(netns)).expect("namespace");
     let mut host = Netlink::open().expect("netlink");
@@ -85,7 +85,7 @@ pub fn attach(bridge: u32, netns: &str, number: usize) -> Duration {
 }
 
 /// The requests that a DEL cannot do without.
-pub fn detach(netns: &str) -> Duration {
+pub(super) fn detach(netns: &str) -> Duration {
     let start = Instant::now();
     let ns = NetNs::open(Path::new(netns)).expect("namespace");
     let mut inside = Netlink::open_in(&ns).expect("netlink");

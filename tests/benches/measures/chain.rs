@@ -8,7 +8,7 @@ use crate::{
 use tests::Host;
 
 /// The configuration of every contender.
-pub const BRIDGE: &str = r#"{"cniVersion":"1.0.0","name":"bench","type":"bridge","bridge":"cni0","isDefaultGateway":true,"hairpinMode":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.88.0.0/16"}]],"routes":[{"dst":"10.244.0.0/16"}]}}"#;
+pub(super) const BRIDGE: &str = r#"{"cniVersion":"1.0.0","name":"bench","type":"bridge","bridge":"cni0","isDefaultGateway":true,"hairpinMode":true,"ipam":{"type":"host-local","ranges":[[{"subnet":"10.88.0.0/16"}]],"routes":[{"dst":"10.244.0.0/16"}]}}"#;
 const FLANNEL: &str = r#"{"cniVersion":"1.0.0","name":"cbr0","type":"flannel","delegate":{"hairpinMode":true,"isDefaultGateway":true}}"#;
 const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 
@@ -27,7 +27,7 @@ fn warm_up(contender: &Contender, host: &Host, plugin: &str, config: &str) {
 }
 
 /// Without masquerade.
-pub fn plain(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
+pub(super) fn plain(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     let mut add = Measure::new("ADD bridge -> host-local, one pod", Unit::Ms);
     let mut del = Measure::new("DEL bridge -> host-local, one pod", Unit::Ms);
     let with_flannel = format!("{OURS}, with flannel");
@@ -76,7 +76,7 @@ pub fn plain(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
 }
 
 /// With masquerade, for each back end.
-pub fn masquerade(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
+pub(super) fn masquerade(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     ["iptables", "nftables"]
         .into_iter()
         .flat_map(|backend| masquerade_by(backend, contenders, rounds / 2))

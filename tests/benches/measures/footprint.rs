@@ -9,7 +9,7 @@ use std::{fs, process::Command};
 use tests::Host;
 
 /// One ADD each, and the size on disk.
-pub fn run(contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
+pub(super) fn run(contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
     let mut memory = Measure::new("peak memory of bridge, one ADD", Unit::Kb);
     let mut processes = Measure::new("processes of one ADD (bridge -> host-local)", Unit::Count);
     let mut calls = Measure::new(

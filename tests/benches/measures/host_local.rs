@@ -11,7 +11,7 @@ const SIZES: &[usize] = &[0, 250, 10_000, 60_000];
 const CONFIG: &str = r#"{"cniVersion":"1.0.0","name":"bench","type":"bridge","ipam":{"type":"host-local","ranges":[[{"subnet":"10.0.0.0/8"}]]}}"#;
 
 /// ADD and DEL for each size of the store.
-pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
+pub(super) fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     SIZES
         .iter()
         .flat_map(|size| with_reservations(*size, contenders, rounds))

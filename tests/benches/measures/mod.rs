@@ -13,7 +13,7 @@ use crate::{contender::Contender, measure::Measure};
 type Run = fn(&[Contender], usize) -> Vec<Measure>;
 
 /// The name (for `ONLY=NAME`) and the function of each group of measures.
-pub const ALL: &[(&str, Run)] = &[
+pub(crate) const ALL: &[(&str, Run)] = &[
     ("startup", startup::run),
     ("chain", chain::plain),
     ("masquerade", chain::masquerade),

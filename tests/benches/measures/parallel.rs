@@ -16,7 +16,7 @@ const AT_ONCE: usize = 16;
 const PODS: usize = 96;
 
 /// Pods per second, three times each, interleaved.
-pub fn run(contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
+pub(super) fn run(contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
     let mut add = Measure::new(format!("ADD, {AT_ONCE} at a time"), Unit::PerSecond);
     let mut del = Measure::new(format!("DEL, {AT_ONCE} at a time"), Unit::PerSecond);
     let hosts = hosts(contenders);

@@ -7,7 +7,7 @@ use crate::{
 use tests::Host;
 
 /// ADD and DEL with iptables, and with nftables for contenders that support it.
-pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
+pub(super) fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     let mut measures = Vec::new();
     for backend in ["iptables", "nftables"] {
         let capable: Vec<_> = contenders

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// VERSION of bridge, and the start of a small static program for comparison.
-pub fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
+pub(super) fn run(contenders: &[Contender], rounds: usize) -> Vec<Measure> {
     let mut measure = Measure::new("start-up: VERSION of bridge", Unit::Ms);
     let hosts = hosts(contenders);
     for round in 0..rounds * 5 {

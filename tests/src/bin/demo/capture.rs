@@ -9,11 +9,11 @@ use std::{
 };
 
 /// A packet socket that receives every frame of a network namespace.
-pub struct Capture(OwnedFd);
+pub(crate) struct Capture(OwnedFd);
 
 impl Capture {
     /// Starts capturing in the calling thread's network namespace.
-    pub fn open() -> Capture {
+    pub(crate) fn open() -> Capture {
         let socket = socket(
             AddressFamily::Packet,
             SockType::Raw,
@@ -24,7 +24,7 @@ impl Capture {
     }
 
     /// The first captured frame that `wanted` accepts.
-    pub fn first(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    pub(crate) fn first(&self, wanted: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let mut frame = vec![0; 65536];
         while let Ok(length) = recv(self.0.as_raw_fd(), &mut frame, MsgFlags::empty()) {
             if wanted(&frame[..length]) {
@@ -37,7 +37,7 @@ impl Capture {
 }
 
 /// An Ethernet frame with vxlan inside, as tcpdump prints it.
-pub fn described(frame: &[u8]) -> String {
+pub(crate) fn described(frame: &[u8]) -> String {
     let length = (frame.len() as u32).to_le_bytes();
     let mut file = Vec::new();
     // libpcap's file header (magic, version 2.4, snap length, Ethernet) and the packet's time

@@ -31,11 +31,12 @@ const CONF_LIST: &str = include_str!("../../../../cni-conf/net.d/10-flannel.conf
 /// The port of the lease server.
 const LEASE_PORT: u16 = 8888;
 /// `cnitool` with its environment on a host.
-pub const CNITOOL: &str = "CNI_PATH=/opt/cni/bin NETCONFPATH=/opt/cni/net.d /opt/bin/cnitool";
+pub(crate) const CNITOOL: &str =
+    "CNI_PATH=/opt/cni/bin NETCONFPATH=/opt/cni/net.d /opt/bin/cnitool";
 
 /// A pod that is attached to the network.
 #[derive(Clone)]
-pub struct Attached {
+pub(crate) struct Attached {
     /// Index of the host.
     pub host: usize,
     /// Name of the namespace.
@@ -49,7 +50,7 @@ pub struct Attached {
 }
 
 /// Hosts with daemons and pods.
-pub struct Cluster {
+pub(crate) struct Cluster {
     /// The network between the hosts.
     pub underlay: Underlay,
     /// The flanneld of each host, in the same order.
@@ -60,7 +61,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Hosts with the suite installed and flanneld ready.
-    pub fn build() -> Cluster {
+    pub(crate) fn build() -> Cluster {
         let underlay = Underlay::new(HOSTS);
         for (number, host) in (1..).zip(&underlay.hosts) {
             install(host);
@@ -120,7 +121,7 @@ impl Cluster {
     }
 
     /// Makes the pods' namespaces and attaches them.
-    pub fn attach_pods(&mut self) {
+    pub(crate) fn attach_pods(&mut self) {
         let mut pods = Vec::new();
         for (index, host) in self.underlay.hosts.iter().enumerate() {
             for number in 1..=PODS_PER_HOST {
@@ -131,7 +132,7 @@ impl Cluster {
     }
 
     /// The pod's namespace.
-    pub fn pod(&self, pod: &Attached) -> Pod<'_> {
+    pub(crate) fn pod(&self, pod: &Attached) -> Pod<'_> {
         Pod {
             name: pod.name.clone(),
             host: &self.underlay.hosts[pod.host],

@@ -19,13 +19,13 @@ const READY: &str = "POD_NETWORK_DEMO_READY";
 const UP: &str = "-- up --";
 
 /// True if `$KEEP` asks for the cluster to stay up.
-pub fn requested() -> bool {
+pub(crate) fn requested() -> bool {
     env::var("KEEP").is_ok_and(|keep| !keep.is_empty() && keep != "0")
 }
 
 /// With `$KEEP`, starts the demo in the background, prints its output until the cluster is up, then
 /// how to enter and stop it, and exits.
-pub fn detach_if_requested() {
+pub(crate) fn detach_if_requested() {
     if !requested() || env::var_os(READY).is_some() {
         return;
     }
@@ -84,7 +84,7 @@ fn script_path() -> PathBuf {
 }
 
 /// Mounts the namespaces of the hosts for the script, prints [`UP`], and waits until it is killed.
-pub fn stay(cluster: &Cluster) -> ! {
+pub(crate) fn stay(cluster: &Cluster) -> ! {
     fs::create_dir_all("/run/hosts").expect("/run/hosts");
     for host in &cluster.underlay.hosts {
         for (kind, fd) in [

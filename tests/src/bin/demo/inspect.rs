@@ -19,7 +19,7 @@ const COMMANDS: &[&str] = &[
 ];
 
 /// Prints the state of each host, and the packet filter of one.
-pub fn hosts(cluster: &Cluster) {
+pub(crate) fn hosts(cluster: &Cluster) {
     for host in &cluster.underlay.hosts {
         section(&format!("{}, as its operator sees it", host.name));
         for command in COMMANDS {

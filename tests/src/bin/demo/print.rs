@@ -12,18 +12,18 @@ fn bold(text: &str) -> String {
 }
 
 /// Prints a heading.
-pub fn section(text: &str) {
+pub(crate) fn section(text: &str) {
     println!("\n{}", bold(&format!("== {text}")));
 }
 
 /// Prints a finished step.
-pub fn step(text: &str) {
+pub(crate) fn step(text: &str) {
     println!("{} {text}", bold("*"));
 }
 
 /// Runs a command on a host; prints the command and its output, and returns the output.
 #[track_caller]
-pub fn show(host: &Host, command: &str) -> String {
+pub(crate) fn show(host: &Host, command: &str) -> String {
     let output = host.sh(command);
     println!("{}", bold(&format!("{}# {command}", host.name)));
     for line in output.lines() {

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use std::time::Duration;
 
 /// Deletes every pod; asserts that no reservation, veth or port rule is left.
-pub fn pods(cluster: &mut Cluster) {
+pub(crate) fn pods(cluster: &mut Cluster) {
     for pod in std::mem::take(&mut cluster.pods) {
         let host = &cluster.underlay.hosts[pod.host];
         let ports = format!(
@@ -40,7 +40,7 @@ pub fn pods(cluster: &mut Cluster) {
 }
 
 /// Stops the daemons by SIGTERM.
-pub fn daemons(cluster: &mut Cluster) {
+pub(crate) fn daemons(cluster: &mut Cluster) {
     for daemon in &cluster.daemons {
         daemon.signal(Signal::SIGTERM);
     }
@@ -57,7 +57,7 @@ pub fn daemons(cluster: &mut Cluster) {
 }
 
 /// Runs `flanneld cleanup`; asserts that no link, rule, route or file is left.
-pub fn cleanup(cluster: &Cluster) {
+pub(crate) fn cleanup(cluster: &Cluster) {
     show(&cluster.underlay.hosts[0], "/opt/bin/flanneld cleanup 2>&1");
     for host in &cluster.underlay.hosts {
         host.sh("/opt/bin/flanneld cleanup");

@@ -26,7 +26,7 @@ fn pairs(cluster: &Cluster) -> impl Iterator<Item = (&Attached, &Attached)> {
 
 /// Pings between every pair of pods in both families: ttl 64 on the same host, 62 across hosts,
 /// because each of them routes.
-pub fn pings(cluster: &Cluster) {
+pub(crate) fn pings(cluster: &Cluster) {
     let (mut near, mut far) = (0, 0);
     for (from, to) in pairs(cluster) {
         let ttl = if from.host == to.host { 64 } else { 62 };
@@ -46,7 +46,7 @@ pub fn pings(cluster: &Cluster) {
 }
 
 /// TCP between every pair of pods; each serves its name on port 80.
-pub fn tcp(cluster: &Cluster) {
+pub(crate) fn tcp(cluster: &Cluster) {
     for pod in &cluster.pods {
         let name = pod.name.clone();
         let listener = cluster
@@ -70,7 +70,7 @@ pub fn tcp(cluster: &Cluster) {
 }
 
 /// TCP from every pod to the host port of every pod on another host.
-pub fn host_port(cluster: &Cluster) {
+pub(crate) fn host_port(cluster: &Cluster) {
     let mut count = 0;
     for (from, to) in pairs(cluster).filter(|(from, to)| from.host != to.host) {
         let node = to.host + 1;
@@ -108,7 +108,7 @@ fn fetch(cluster: &Cluster, from: &Attached, address: &str) -> String {
 }
 
 /// Prints a packet between two pods of different hosts as it is on the underlay.
-pub fn encapsulated(cluster: &Cluster) {
+pub(crate) fn encapsulated(cluster: &Cluster) {
     let (from, to) = pairs(cluster)
         .find(|(from, to)| from.host != to.host)
         .expect("two hosts");
