@@ -69,7 +69,7 @@ impl Containerd {
         self.process.output()
     }
 
-    /// Imports the image.
+    /// Imports [`image::ARCHIVE`].
     pub fn import(&self) {
         sh(&format!(
             "ctr --address {SOCKET} -n k8s.io images import {}",
@@ -122,90 +122,38 @@ impl Cri {
             .any(|condition| condition.r#type == "NetworkReady" && condition.status))
     }
 
-    /// RunPodSandbox, CreateContainer, StartContainer.
+    /// RunPodSandbox, CreateContainer, StartContainer. `ports`: host and container ports.
     pub fn run_pod(&mut self, name: &str, ports: &[(i32, i32)]) -> Result<Pod, String> {
-        let port_mappings = ports
-            .iter()
-            .map(|(host_port, container_port)| PortMapping {
-                host_port: *host_port,
-                container_port: *container_port,
-                ..Default::default()
-            })
-            .collect();
-        let metadata = PodSandboxMetadata {
-            name: name.into(),
-            uid: format!("uid-{name}"),
-            namespace: "default".into(),
-            attempt: 0,
-        };
-        let config = PodSandboxConfig {
-            metadata: Some(metadata),
-            hostname: name.into(),
-            log_directory: "/run/logs".into(),
-            port_mappings,
-            linux: Some(LinuxPodSandboxConfig::default()),
-            ..Default::default()
-        };
+        let config = sandbox_config(name, ports);
         let mut client = self.client.clone();
         let run = async {
             let request = RunPodSandboxRequest {
                 config: Some(config.clone()),
                 ..Default::default()
             };
-            let sandbox = client
-                .run_pod_sandbox(request)
-                .await?
-                .into_inner()
-                .pod_sandbox_id;
-            let container = ContainerConfig {
-                metadata: Some(ContainerMetadata {
-                    name: "main".into(),
-                    attempt: 0,
-                }),
-                image: Some(ImageSpec {
-                    image: image::NAME.into(),
-                    ..Default::default()
-                }),
-                command: vec![
-                    "/bin/sh".into(),
-                    "-c".into(),
-                    "hostname > /www/index.html; httpd -f -p 80 -h /www".into(),
-                ],
-                linux: Some(Default::default()),
-                ..Default::default()
-            };
+            let answer = client.run_pod_sandbox(request).await?.into_inner();
+            let sandbox = answer.pod_sandbox_id;
             let request = CreateContainerRequest {
                 pod_sandbox_id: sandbox.clone(),
-                config: Some(container),
-                sandbox_config: Some(config.clone()),
+                config: Some(container_config()),
+                sandbox_config: Some(config),
             };
-            let container = client
-                .create_container(request)
-                .await?
-                .into_inner()
-                .container_id;
-            client
-                .start_container(StartContainerRequest {
-                    container_id: container.clone(),
-                })
-                .await?;
+            let answer = client.create_container(request).await?.into_inner();
+            let container = answer.container_id;
+            let request = StartContainerRequest {
+                container_id: container.clone(),
+            };
+            client.start_container(request).await?;
             let request = PodSandboxStatusRequest {
                 pod_sandbox_id: sandbox.clone(),
                 verbose: false,
             };
-            let status = client
-                .pod_sandbox_status(request)
-                .await?
-                .into_inner()
-                .status;
-            let ip = status
-                .and_then(|status| status.network)
-                .map(|network| network.ip)
-                .unwrap_or_default();
+            let answer = client.pod_sandbox_status(request).await?.into_inner();
+            let network = answer.status.and_then(|status| status.network);
             Ok(Pod {
                 sandbox,
                 container,
-                ip,
+                ip: network.map(|network| network.ip).unwrap_or_default(),
             })
         };
         self.runtime
@@ -252,5 +200,47 @@ impl Cri {
             .block_on(remove)
             .map(|_| ())
             .map_err(|error| error.message().to_owned())
+    }
+}
+
+fn sandbox_config(name: &str, ports: &[(i32, i32)]) -> PodSandboxConfig {
+    let port_mappings = ports
+        .iter()
+        .map(|(host_port, container_port)| PortMapping {
+            host_port: *host_port,
+            container_port: *container_port,
+            ..Default::default()
+        })
+        .collect();
+    PodSandboxConfig {
+        metadata: Some(PodSandboxMetadata {
+            name: name.into(),
+            uid: format!("uid-{name}"),
+            namespace: "default".into(),
+            attempt: 0,
+        }),
+        hostname: name.into(),
+        log_directory: "/run/logs".into(),
+        port_mappings,
+        linux: Some(LinuxPodSandboxConfig::default()),
+        ..Default::default()
+    }
+}
+
+/// A container that serves its host name on port 80.
+fn container_config() -> ContainerConfig {
+    let script = "hostname > /www/index.html; httpd -f -p 80 -h /www";
+    ContainerConfig {
+        metadata: Some(ContainerMetadata {
+            name: "main".into(),
+            attempt: 0,
+        }),
+        image: Some(ImageSpec {
+            image: image::NAME.into(),
+            ..Default::default()
+        }),
+        command: vec!["/bin/sh".into(), "-c".into(), script.into()],
+        linux: Some(Default::default()),
+        ..Default::default()
     }
 }
