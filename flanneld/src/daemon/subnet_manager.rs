@@ -3,8 +3,11 @@ use crate::{
     cli::options::Options,
     model::network_config::{self, NetworkConfig},
     subnet::{
-        self, SubnetManager,
-        embedded::{Client, ClientOptions, Local, Server, ServerOptions, Store, TlsFiles},
+        SubnetManager, TlsError, TlsFiles,
+        embedded::{
+            Client, ClientOptions, Local, RemoteError, Server, ServerError, ServerOptions, Store,
+            StoreError,
+        },
     },
 };
 use std::{
@@ -42,8 +45,8 @@ pub(super) enum Error {
     #[error("-listen and -remote are both given, choose one: {}", CHOICES)]
     Both,
     /// The flags of the certificates do not fit each other.
-    #[error("{0}")]
-    Tls(String),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The file of -net-config-path cannot be read.
     #[error(
         "cannot read the network configuration {}: {source}; name another with -net-config-path",
@@ -56,9 +59,15 @@ pub(super) enum Error {
         path: PathBuf,
         source: network_config::Error,
     },
-    /// The manager refuses its options, its store or its address.
+    /// The store cannot be opened.
     #[error(transparent)]
-    Manager(#[from] subnet::Error),
+    Store(#[from] StoreError),
+    /// The store cannot be served.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// -remote cannot be used.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
 }
 
 /// Opens the manager that the options name.
@@ -67,12 +76,11 @@ pub(super) async fn choose(options: &Options) -> Result<Chosen, Error> {
     if options.compatibility.kube_subnet_mgr {
         return Err(Error::Kubernetes);
     }
-    let tls = TlsFiles::from_flags(
+    let tls = TlsFiles::from_options(
         &leases.remote_keyfile,
         &leases.remote_certfile,
         &leases.remote_cafile,
-    )
-    .map_err(Error::Tls)?;
+    )?;
     match (leases.listen.is_empty(), leases.remote.is_empty()) {
         (true, true) => Err(Error::Etcd {
             endpoints: options.compatibility.etcd_endpoints.clone(),

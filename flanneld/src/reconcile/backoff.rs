@@ -1,7 +1,7 @@
 //! When failed changes are tried again: each has its own exponential backoff, so that one that keeps
 //! failing does not delay the others.
 use super::diff::Change;
-use crate::subnet::retry::ExponentialBackoff;
+use crate::retry::ExponentialBackoff;
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, Instant},

@@ -1,7 +1,11 @@
-//! Subnet managers: where leases come from. Each publishes the whole current picture; the newest replaces the one not yet handled.
-pub mod alloc;
-pub mod embedded;
-pub(crate) mod retry;
+//! Subnet managers: where leases come from. Each publishes snapshots of all leases; a newer one
+//! replaces one that is not yet handled.
+mod alloc;
+pub(crate) mod embedded;
+mod renewal;
+mod tls;
+
+pub(crate) use tls::{TlsError, TlsFiles};
 
 use crate::{
     model::Subnets,
@@ -11,30 +15,31 @@ use crate::{
 use std::{future::Future, pin::Pin};
 use tokio::sync::watch;
 
-/// A boxed future.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a subnet manager and the daemon tell each other while this node holds a lease.
+/// What a subnet manager and the daemon share while this node holds a lease.
 #[derive(Debug, Clone)]
-pub struct Session {
+pub(crate) struct Session {
     /// This node's lease. A manager replaces it when another party decides about it: a controller
     /// that assigns the subnet, an operator who overwrites the public IP.
-    pub own: watch::Sender<Lease>,
+    pub(crate) own: watch::Sender<Lease>,
     /// Every lease of the network; None until the manager knows the first whole snapshot.
-    pub leases: watch::Sender<Option<Leases>>,
+    pub(crate) leases: watch::Sender<Option<Leases>>,
     /// True while devices, addresses, rules and subnet.env of this node are in place, for managers
     /// that publish it (Kubernetes: the condition NetworkUnavailable).
     #[allow(dead_code, reason = "the embedded managers publish no node condition")]
-    pub node_ready: watch::Receiver<bool>,
+    pub(crate) node_ready: watch::Receiver<bool>,
 }
 
 /// A source of leases.
-pub trait SubnetManager: Send + Sync {
+pub(crate) trait SubnetManager: Send + Sync {
     /// For logs and status: "embedded store at /var/lib/...", "lease server http://10.0.0.1:8888".
     fn describe(&self) -> String;
-    /// The network configuration. Waits and retries (with a log line that says what it waits for) until there is one.
+    /// The network configuration. Retries until there is one, and logs what it waits for.
     fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>>;
-    /// Acquires a lease: the one this node has, else one for `previous` (from subnet.env) if free, else any.
+    /// Acquires a lease: the one this node has, else one for `previous` (from subnet.env) if free,
+    /// else any.
     fn acquire<'a>(
         &'a self,
         attrs: &'a LeaseAttrs,
@@ -46,33 +51,34 @@ pub trait SubnetManager: Send + Sync {
     fn run(&self, session: Session) -> BoxFuture<'_, Result<(), Error>>;
 }
 
-/// What can go wrong.
+/// Why a store does not grant or renew a lease.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Our own lease was taken away.
+pub(crate) enum Error {
+    /// An operator took the lease away.
     #[error("lease for {0} has been revoked")]
-    Revoked(String),
-    /// Our subnet is another node's now.
+    Revoked(Subnets),
+    /// The subnet is another node's now.
     #[error(
-        "subnet {subnet} now belongs to {by}: this node must take another one; start it again, then re-create its pods"
+        "subnet {subnets} now belongs to {by}: this node must take another one; start it again, then re-create its pods"
     )]
-    Taken {
-        /// which
-        subnet: String,
-        /// whose
-        by: String,
-    },
-    /// No subnet is free.
-    #[error(
-        "out of subnets: every subnet between {min} and {max} is leased or reserved; enlarge Network, lower SubnetLen's size, or release leases of nodes that are gone"
-    )]
-    OutOfSubnets {
-        /// first
-        min: String,
-        /// last
-        max: String,
-    },
-    /// Anything else, with what to do.
-    #[error("{0}")]
-    Other(String),
+    Taken { subnets: Subnets, by: String },
+    /// The store does not know the lease: it ended, or the store was lost.
+    #[error("{0} is not leased or reserved here")]
+    Unknown(Subnets),
+    /// No subnet can be chosen.
+    #[error(transparent)]
+    Alloc(#[from] alloc::Error),
+    /// The store refuses, and will refuse again.
+    #[error(transparent)]
+    Permanent(BoxError),
+    /// The store cannot answer now; a later attempt may succeed.
+    #[error(transparent)]
+    Transient(BoxError),
+}
+
+impl Error {
+    /// True if the same request may succeed later.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Error::Transient(_))
+    }
 }

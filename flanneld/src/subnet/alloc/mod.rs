@@ -1,8 +1,9 @@
-//! Which subnet a node gets: the one it has, else its reservation, else the one it had before, else a free one.
+//! Chooses the subnets of a node: those that it holds, else its reservation, else its previous ones,
+//! else free ones.
 //!
-//! Pure and the same for every store. Upstream's rules (local_manager.go), with the two families apart: a node keeps what
-//! fits of its old lease when the other half has to change, and a node without IPv4 is known by its public IPv6 address.
-use super::Error;
+//! Pure, and the same for every store. The rules are upstream's (local_manager.go), applied to each
+//! family by itself: a node keeps what fits of its old lease when the other half has to change, and
+//! a node without IPv4 is identified by its public IPv6 address.
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs},
@@ -11,144 +12,142 @@ use crate::{
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// A new subnet is picked among that many free ones, so that two nodes that ask two stores at once seldom collide.
+/// A new subnet is picked at random among this many free ones, so that two nodes that ask two
+/// stores at the same time rarely get the same.
 const CANDIDATES: usize = 100;
 
-/// A subnet that is kept for one node.
+/// Subnets that are kept for one node.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Reservation {
-    /// The subnets.
-    pub subnets: Subnets,
-    /// Whose they are: only the public addresses count.
-    pub attrs: LeaseAttrs,
+pub(crate) struct Reservation {
+    pub(crate) subnets: Subnets,
+    /// The node, identified by its public addresses; the other attributes are not used.
+    pub(crate) attrs: LeaseAttrs,
 }
 
-/// What is known when a node asks.
-pub struct Taken<'a> {
-    /// All leases.
-    pub leases: &'a [&'a Lease],
-    /// All reservations.
-    pub reservations: &'a [&'a Reservation],
+/// The leases and reservations of the network.
+pub(crate) struct Taken<'a> {
+    pub(crate) leases: &'a [&'a Lease],
+    pub(crate) reservations: &'a [&'a Reservation],
 }
 
-/// What a node gets.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Choice {
-    /// Its subnets.
-    pub subnets: Subnets,
-    /// Its lease until now, to be taken back in the same step unless its subnets are the same.
-    pub held: Option<Subnets>,
+/// Why no subnet can be chosen or reserved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Error {
+    /// Every subnet of the range is taken.
+    #[error(
+        "out of subnets: every subnet between {min} and {max} is leased or reserved; enlarge Network, lower SubnetLen's \
+         size, or release leases of nodes that are gone"
+    )]
+    OutOfSubnets {
+        /// First address of the first subnet.
+        min: String,
+        /// First address of the last subnet.
+        max: String,
+    },
+    /// The configuration has not passed `check_subnets`.
+    #[error("the network configuration has no {0} subnets")]
+    NoRange(&'static str),
+    /// A reservation in a family that the network does not have.
+    #[error("{subnets}: {family} is not enabled in this network")]
+    FamilyDisabled {
+        subnets: Subnets,
+        family: &'static str,
+    },
+    /// A reservation of the wrong length or outside of the range.
+    #[error(
+        "{subnets} is not a subnet of this network: subnets are /{len} between {min} and {max}"
+    )]
+    OutsideRange {
+        subnets: Subnets,
+        len: u8,
+        min: String,
+        max: String,
+    },
 }
 
-/// Chooses for the node with these attributes. `config` has passed `check_subnets`; `random(n)` gives a number below n.
-pub fn choose(
+/// Chooses for the node with these attributes. `config` has passed `check_subnets`; `random(n)`
+/// returns a number below n.
+pub(crate) fn choose(
     config: &NetworkConfig,
     attrs: &LeaseAttrs,
     previous: Subnets,
-    taken: &Taken,
+    taken: &Taken<'_>,
     mut random: impl FnMut(usize) -> usize,
-) -> Result<Choice, Error> {
-    let held = taken
-        .leases
-        .iter()
-        .find(|lease| lease.attrs.same_node(attrs))
-        .map(|lease| lease.subnets);
-    let reserved = taken
-        .reservations
-        .iter()
-        .find(|reservation| reservation.attrs.same_node(attrs))
-        .map(|reservation| reservation.subnets);
-    let others = Others::of(attrs, taken);
+) -> Result<Subnets, Error> {
+    let leases = || {
+        taken
+            .leases
+            .iter()
+            .map(|lease| (lease.subnets, &lease.attrs))
+    };
+    let reservations = || {
+        let reservations = taken.reservations.iter();
+        reservations.map(|reservation| (reservation.subnets, &reservation.attrs))
+    };
+    let held = leases().find(|(_, owner)| owner.same_node(attrs));
+    let reserved = reservations().find(|(_, owner)| owner.same_node(attrs));
+    let preferred: Vec<Subnets> = [held, reserved]
+        .into_iter()
+        .flatten()
+        .map(|(subnets, _)| subnets)
+        .chain([previous])
+        .collect();
+    let others: Vec<Subnets> = leases()
+        .chain(reservations())
+        .filter(|(_, owner)| !owner.same_node(attrs))
+        .map(|(subnets, _)| subnets)
+        .collect();
 
-    let mut key = Subnets::default();
+    let mut chosen = Subnets::default();
     if config.enable_ipv4 {
-        let wishes = [
-            held.and_then(|key| key.v4),
-            reserved.and_then(|key| key.v4),
-            previous.v4,
-        ];
-        let wishes = wishes.map(|net| net.map(|net| Block::v4(net.ip(), net.prefix())));
-        let pool = Pool::v4(config)?;
-        let block = pool.choose(&wishes, others.v4, &mut random)?;
-        key.v4 = Ipv4Network::new(block.ip4(), config.subnet_len).ok();
+        let block = Range::v4(config)?.choose(
+            preferred.iter().filter_map(Block::v4),
+            others.iter().filter_map(Block::v4).collect(),
+            &mut random,
+        )?;
+        chosen.v4 = Ipv4Network::new(ipv4(block.first), config.subnet_len).ok();
     }
     if config.enable_ipv6 {
-        let wishes = [
-            held.and_then(|key| key.v6),
-            reserved.and_then(|key| key.v6),
-            previous.v6,
-        ];
-        let wishes = wishes.map(|net| net.map(|net| Block::v6(net.ip(), net.prefix())));
-        let pool = Pool::v6(config)?;
-        let block = pool.choose(&wishes, others.v6, &mut random)?;
-        key.v6 = Ipv6Network::new(block.ip6(), config.ipv6_subnet_len).ok();
+        let block = Range::v6(config)?.choose(
+            preferred.iter().filter_map(Block::v6),
+            others.iter().filter_map(Block::v6).collect(),
+            &mut random,
+        )?;
+        chosen.v6 = Ipv6Network::new(block.first.into(), config.ipv6_subnet_len).ok();
     }
-    Ok(Choice { subnets: key, held })
+    Ok(chosen)
 }
 
-/// Why a subnet cannot be reserved under this configuration, if so.
-pub fn fits(config: &NetworkConfig, key: &Subnets) -> Result<(), String> {
-    let check = |block: Block, pool: Pool| {
-        if pool.compatible(&block) {
-            Ok(())
-        } else {
-            Err(format!(
-                "{key} is not a subnet of this network: subnets are /{} between {} and {}",
-                pool.len,
-                pool.show(pool.min),
-                pool.show(pool.max)
-            ))
+/// Checks that subnets can be reserved under this configuration.
+pub(crate) fn check_reservable(config: &NetworkConfig, subnets: &Subnets) -> Result<(), Error> {
+    let check = |family, enabled: bool, block: Block, range: Result<Range, Error>| {
+        if !enabled {
+            return Err(Error::FamilyDisabled {
+                subnets: *subnets,
+                family,
+            });
         }
+        let range = range?;
+        if range.fits(&block) {
+            return Ok(());
+        }
+        Err(Error::OutsideRange {
+            subnets: *subnets,
+            len: range.len,
+            min: range.show(range.min),
+            max: range.show(range.max),
+        })
     };
-    let off = |family: &str| format!("{key}: {family} is not enabled in this network");
-    if let Some(net) = key.v4 {
-        let pool = Pool::v4(config).map_err(|error| error.to_string())?;
-        config.enable_ipv4.then_some(()).ok_or(off("IPv4"))?;
-        check(Block::v4(net.ip(), net.prefix()), pool)?;
+    if let Some(block) = Block::v4(subnets) {
+        check("IPv4", config.enable_ipv4, block, Range::v4(config))?;
     }
-    if let Some(net) = key.v6 {
-        config.enable_ipv6.then_some(()).ok_or(off("IPv6"))?;
-        let pool = Pool::v6(config).map_err(|error| error.to_string())?;
-        check(Block::v6(net.ip(), net.prefix()), pool)?;
+    if let Some(block) = Block::v6(subnets) {
+        check("IPv6", config.enable_ipv6, block, Range::v6(config))?;
     }
     Ok(())
 }
 
-/// What other nodes hold or have reserved.
-struct Others {
-    v4: Vec<Block>,
-    v6: Vec<Block>,
-}
-
-impl Others {
-    fn of(attrs: &LeaseAttrs, taken: &Taken) -> Others {
-        let leases = taken
-            .leases
-            .iter()
-            .filter(|lease| !lease.attrs.same_node(attrs))
-            .map(|lease| lease.subnets);
-        let reservations = taken
-            .reservations
-            .iter()
-            .filter(|reservation| !reservation.attrs.same_node(attrs))
-            .map(|reservation| reservation.subnets);
-        let mut others = Others {
-            v4: Vec::new(),
-            v6: Vec::new(),
-        };
-        for key in leases.chain(reservations) {
-            others
-                .v4
-                .extend(key.v4.map(|net| Block::v4(net.ip(), net.prefix())));
-            others
-                .v6
-                .extend(key.v6.map(|net| Block::v6(net.ip(), net.prefix())));
-        }
-        others
-    }
-}
-
-/// A subnet as numbers, first and last address.
+/// A subnet as numbers: its first and its last address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Block {
     first: u128,
@@ -156,98 +155,89 @@ struct Block {
 }
 
 impl Block {
-    fn v4(ip: Ipv4Addr, len: u8) -> Block {
-        Block::new(u32::from(ip).into(), 32u8.saturating_sub(len))
+    fn v4(subnets: &Subnets) -> Option<Block> {
+        subnets.v4.map(|net| Block {
+            first: net.network().to_bits().into(),
+            last: net.broadcast().to_bits().into(),
+        })
     }
-    fn v6(ip: Ipv6Addr, len: u8) -> Block {
-        Block::new(ip.into(), 128u8.saturating_sub(len))
+
+    fn v6(subnets: &Subnets) -> Option<Block> {
+        subnets.v6.map(|net| Block {
+            first: net.network().to_bits(),
+            last: net.broadcast().to_bits(),
+        })
     }
-    fn new(ip: u128, host_bits: u8) -> Block {
-        let host = 1u128
-            .checked_shl(host_bits.into())
-            .map_or(u128::MAX, |size| size - 1);
-        Block {
-            first: ip & !host,
-            last: ip | host,
-        }
-    }
-    fn ip4(&self) -> Ipv4Addr {
-        Ipv4Addr::from((self.first & u128::from(u32::MAX)) as u32)
-    }
-    fn ip6(&self) -> Ipv6Addr {
-        Ipv6Addr::from(self.first)
+
+    fn overlaps(&self, other: &Block) -> bool {
+        self.first <= other.last && other.first <= self.last
     }
 }
 
-/// The subnets that a network has, of one family.
-struct Pool {
+/// The subnets of a network in one family: those of length `len` from `min` to `max`.
+struct Range {
     min: u128,
     max: u128,
     len: u8,
     bits: u8,
 }
 
-impl Pool {
-    fn v4(config: &NetworkConfig) -> Result<Pool, Error> {
-        match (config.subnet_min, config.subnet_max) {
-            (Some(min), Some(max)) => Ok(Pool {
-                min: u32::from(min).into(),
-                max: u32::from(max).into(),
-                len: config.subnet_len,
-                bits: 32,
-            }),
-            _ => Err(Error::Other(
-                "the network configuration has no IPv4 subnets".into(),
-            )),
-        }
+impl Range {
+    fn v4(config: &NetworkConfig) -> Result<Range, Error> {
+        let ends = config.subnet_min.zip(config.subnet_max);
+        let (min, max) = ends.ok_or(Error::NoRange("IPv4"))?;
+        Ok(Range {
+            min: min.to_bits().into(),
+            max: max.to_bits().into(),
+            len: config.subnet_len,
+            bits: 32,
+        })
     }
 
-    fn v6(config: &NetworkConfig) -> Result<Pool, Error> {
-        match (config.ipv6_subnet_min, config.ipv6_subnet_max) {
-            (Some(min), Some(max)) => Ok(Pool {
-                min: min.into(),
-                max: max.into(),
-                len: config.ipv6_subnet_len,
-                bits: 128,
-            }),
-            _ => Err(Error::Other(
-                "the network configuration has no IPv6 subnets".into(),
-            )),
-        }
+    fn v6(config: &NetworkConfig) -> Result<Range, Error> {
+        let ends = config.ipv6_subnet_min.zip(config.ipv6_subnet_max);
+        let (min, max) = ends.ok_or(Error::NoRange("IPv6"))?;
+        Ok(Range {
+            min: min.to_bits(),
+            max: max.to_bits(),
+            len: config.ipv6_subnet_len,
+            bits: 128,
+        })
     }
 
+    /// Addresses in a subnet.
     fn size(&self) -> u128 {
         1u128
             .checked_shl(u32::from(self.bits.saturating_sub(self.len)))
             .unwrap_or(u128::MAX)
     }
 
-    fn show(&self, number: u128) -> String {
+    fn show(&self, address: u128) -> String {
         if self.bits == 32 {
-            Ipv4Addr::from((number & u128::from(u32::MAX)) as u32).to_string()
+            ipv4(address).to_string()
         } else {
-            Ipv6Addr::from(number).to_string()
+            Ipv6Addr::from_bits(address).to_string()
         }
     }
 
-    /// Of the right length and inside the range.
-    fn compatible(&self, block: &Block) -> bool {
+    /// True for a block of the right length inside of the range.
+    fn fits(&self, block: &Block) -> bool {
         (self.min..=self.max).contains(&block.first) && block.last - block.first == self.size() - 1
     }
 
-    /// The first wish that fits and is free, else one of the first free subnets by chance.
+    /// The first preferred block that fits and is free, else a random one of the first free blocks.
     fn choose(
         &self,
-        wishes: &[Option<Block>],
+        mut preferred: impl Iterator<Item = Block>,
         mut others: Vec<Block>,
         random: &mut impl FnMut(usize) -> usize,
     ) -> Result<Block, Error> {
-        others.sort_unstable();
-        for wish in wishes.iter().flatten() {
-            if self.compatible(wish) && free(wish, &others) {
-                return Ok(*wish);
-            }
+        // blocks of other nodes may overlap each other after SubnetLen was changed
+        let free = |block: &Block| !others.iter().any(|other| other.overlaps(block));
+        if let Some(block) = preferred.find(|block| self.fits(block) && free(block)) {
+            return Ok(block);
         }
+        others.sort_unstable();
         let candidates = self.first_free(&others);
         if candidates.is_empty() {
             return Err(Error::OutOfSubnets {
@@ -256,11 +246,14 @@ impl Pool {
             });
         }
         let index = random(candidates.len()).min(candidates.len() - 1);
-        Ok(Block::new(candidates[index], self.bits - self.len))
+        Ok(Block {
+            first: candidates[index],
+            last: candidates[index] + (self.size() - 1),
+        })
     }
 
-    /// Up to [`CANDIDATES`] free subnets from the low end. Walks over what is taken, never over the whole range: a range
-    /// of 2^64 subnets costs no more than one of 2^8.
+    /// First addresses of up to [`CANDIDATES`] free subnets from the low end. It walks over what is
+    /// taken, never over the range: a range of 2^64 subnets costs no more than one of 2^8.
     fn first_free(&self, taken: &[Block]) -> Vec<u128> {
         let size = self.size();
         let mut free = Vec::new();
@@ -270,7 +263,7 @@ impl Pool {
             while taken.next_if(|block| block.last < first).is_some() {}
             match taken.peek() {
                 Some(block) if block.first <= first + (size - 1) => {
-                    // on to the first subnet after what is taken
+                    // on to the first subnet after the taken block
                     let steps = (block.last - first) / size + 1;
                     next = steps
                         .checked_mul(size)
@@ -286,11 +279,9 @@ impl Pool {
     }
 }
 
-/// `others` may overlap each other, if SubnetLen was changed: so all are looked at.
-fn free(wish: &Block, others: &[Block]) -> bool {
-    others
-        .iter()
-        .all(|other| other.last < wish.first || wish.last < other.first)
+/// The address whose number came from an IPv4 address.
+fn ipv4(number: u128) -> Ipv4Addr {
+    Ipv4Addr::from_bits((number & u128::from(u32::MAX)) as u32)
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn ask(
     previous: &str,
     leases: &[Lease],
     reservations: &[Reservation],
-) -> Result<Choice, Error> {
+) -> Result<Subnets, Error> {
     let previous = previous.parse().unwrap_or_default();
     let leases: Vec<&Lease> = leases.iter().collect();
     let reservations: Vec<&Reservation> = reservations.iter().collect();
@@ -68,30 +68,28 @@ fn ask(
 }
 
 #[test]
-fn the_first_free_one() {
+fn new_node_gets_the_first_free_subnet() {
     let choice = ask(&small(), &node(1), "", &[], &[]).unwrap();
-    assert_eq!((choice.subnets, choice.held), (key("10.3.1.0-24"), None));
+    assert_eq!(choice, key("10.3.1.0-24"));
 }
 
 #[test]
-fn the_same_again_for_the_same_public_ip() {
+fn same_public_ip_gets_the_same_subnet_again() {
     let leases = [lease("10.3.1.0-24", node(2)), lease("10.3.3.0-24", node(1))];
     let choice = ask(&small(), &node(1), "10.3.2.0-24", &leases, &[]).unwrap();
-    assert_eq!(choice.subnets, key("10.3.3.0-24"));
-    assert_eq!(choice.held, Some(choice.subnets));
+    assert_eq!(choice, key("10.3.3.0-24"));
 }
 
 #[test]
-fn a_lease_that_no_longer_fits_is_replaced() {
+fn lease_that_no_longer_fits_is_replaced() {
     for old in ["10.4.1.0-24", "10.3.2.0-25", "10.3.0.0-24"] {
         let choice = ask(&small(), &node(1), "", &[lease(old, node(1))], &[]).unwrap();
-        assert_eq!(choice.subnets, key("10.3.1.0-24"));
-        assert_eq!(choice.held, Some(key(old)));
+        assert_eq!(choice, key("10.3.1.0-24"));
     }
 }
 
 #[test]
-fn the_previous_one_if_it_is_free_and_fits() {
+fn previous_subnet_is_granted_if_free_and_fitting() {
     let taken = [lease("10.3.2.0-24", node(2))];
     for (previous, got) in [
         ("10.3.3.0-24", "10.3.3.0-24"),
@@ -100,25 +98,25 @@ fn the_previous_one_if_it_is_free_and_fits() {
         ("10.9.9.0-24", "10.3.1.0-24"),
     ] {
         let choice = ask(&small(), &node(1), previous, &taken, &[]).unwrap();
-        assert_eq!(choice.subnets, key(got), "{previous}");
+        assert_eq!(choice, key(got), "{previous}");
     }
 }
 
 #[test]
-fn reservations_are_for_their_node_alone() {
+fn reserved_subnet_goes_to_its_node_only() {
     let reserved = [
         reservation("10.3.1.0-24", node(7)),
         reservation("10.3.2.0-24", node(8)),
     ];
     let small = small();
-    let got = |id, previous| ask(&small, &node(id), previous, &[], &reserved).map(|c| c.subnets);
+    let got = |id, previous| ask(&small, &node(id), previous, &[], &reserved);
     assert_eq!(got(7, "10.3.3.0-24").unwrap(), key("10.3.1.0-24"));
     assert_eq!(got(8, "").unwrap(), key("10.3.2.0-24"));
     assert_eq!(got(1, "10.3.1.0-24").unwrap(), key("10.3.3.0-24"));
     // a node keeps the lease it has: its pods live there
     let has = [lease("10.3.3.0-24", node(7))];
     let choice = ask(&small, &node(7), "", &has, &reserved).unwrap();
-    assert_eq!(choice.subnets, key("10.3.3.0-24"));
+    assert_eq!(choice, key("10.3.3.0-24"));
 }
 
 #[test]
@@ -132,13 +130,13 @@ fn out_of_subnets_names_the_range() {
         "{error}"
     );
     assert_eq!(
-        ask(&small(), &node(2), "", &all, &[]).unwrap().subnets,
+        ask(&small(), &node(2), "", &all, &[]).unwrap(),
         key("10.3.2.0-24")
     );
 }
 
 #[test]
-fn each_family_by_itself() {
+fn families_are_chosen_independently() {
     let taken = [lease("10.3.1.0-24&fd00:0:0:1::-64", node(2))];
     let choice = ask(
         &dual(),
@@ -148,28 +146,27 @@ fn each_family_by_itself() {
         &[],
     )
     .unwrap();
-    assert_eq!(choice.subnets, key("10.3.2.0-24&fd00:0:0:9::-64"));
+    assert_eq!(choice, key("10.3.2.0-24&fd00:0:0:9::-64"));
     // a lease from before IPv6 was enabled keeps its IPv4 half
     let old = [lease("10.3.77.0-24", node(1))];
     let choice = ask(&dual(), &node(1), "", &old, &[]).unwrap();
-    assert_eq!(choice.subnets, key("10.3.77.0-24&fd00:0:0:1::-64"));
-    assert_eq!(choice.held, Some(key("10.3.77.0-24")));
+    assert_eq!(choice, key("10.3.77.0-24&fd00:0:0:1::-64"));
 }
 
 #[test]
-fn a_node_without_ipv4() {
+fn node_without_ipv4_is_identified_by_its_ipv6_address() {
     let config = config(r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/16"}"#);
     let first = ask(&config, &node6("2001:db8::1"), "", &[], &[]).unwrap();
-    assert_eq!(first.subnets, key("0.0.0.0-0&fd00:0:0:1::-64"));
+    assert_eq!(first, key("0.0.0.0-0&fd00:0:0:1::-64"));
     let leases = [lease("0.0.0.0-0&fd00:0:0:1::-64", node6("2001:db8::1"))];
     let again = ask(&config, &node6("2001:db8::1"), "", &leases, &[]).unwrap();
-    assert_eq!(again.subnets, first.subnets);
+    assert_eq!(again, first);
     let other = ask(&config, &node6("2001:db8::2"), "", &leases, &[]).unwrap();
-    assert_eq!(other.subnets, key("0.0.0.0-0&fd00:0:0:2::-64"));
+    assert_eq!(other, key("0.0.0.0-0&fd00:0:0:2::-64"));
 }
 
 #[test]
-fn a_huge_range_is_not_walked() {
+fn huge_range_costs_no_more_than_what_is_taken() {
     // 2^112 subnets, the first 10,000 of them taken
     let config = config(
         r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00::/8","IPv6SubnetLen":120}"#,
@@ -184,11 +181,11 @@ fn a_huge_range_is_not_walked() {
         })
         .collect();
     let choice = ask(&config, &node6("2001:db9::1"), "", &taken, &[]).unwrap();
-    assert_eq!(choice.subnets, key("0.0.0.0-0&fd00::27:1100-120"));
+    assert_eq!(choice, key("0.0.0.0-0&fd00::27:1100-120"));
 }
 
 #[test]
-fn the_end_of_the_address_space() {
+fn last_subnet_of_the_address_space_can_be_chosen() {
     let config = config(
         r#"{"Network":"255.255.255.0/24","SubnetLen":26,"EnableIPv6":true,
             "IPv6Network":"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/124"}"#,
@@ -196,7 +193,7 @@ fn the_end_of_the_address_space() {
     let mut leases = Vec::new();
     for n in 1..=3 {
         let choice = ask(&config, &node(n), "", &leases, &[]).unwrap();
-        leases.push(lease(&choice.subnets.to_string(), node(n)));
+        leases.push(lease(&choice.to_string(), node(n)));
     }
     assert!(matches!(
         ask(&config, &node(4), "", &leases, &[]),
@@ -205,16 +202,16 @@ fn the_end_of_the_address_space() {
 }
 
 #[test]
-fn what_can_be_reserved() {
+fn only_subnets_of_the_range_can_be_reserved() {
     let small = small();
-    assert_eq!(fits(&small, &key("10.3.1.0-24")), Ok(()));
+    assert_eq!(check_reservable(&small, &key("10.3.1.0-24")), Ok(()));
     for bad in [
         "10.3.0.0-24",
         "10.3.1.0-25",
         "10.4.1.0-24",
         "10.3.1.0-24&fd00::-64",
     ] {
-        let error = fits(&small, &key(bad)).unwrap_err();
+        let error = check_reservable(&small, &key(bad)).unwrap_err().to_string();
         assert!(error.contains(bad), "{error}");
     }
 }
@@ -222,7 +219,7 @@ fn what_can_be_reserved() {
 proptest! {
     /// Nodes come, return and leave in any order: no two ever share an address, and all are inside the range.
     #[test]
-    fn never_twice(steps in proptest::collection::vec((0u8..20, any::<bool>(), any::<usize>()), 1..80), len in 24u8..28) {
+    fn no_address_is_leased_twice(steps in proptest::collection::vec((0u8..20, any::<bool>(), any::<usize>()), 1..80), len in 24u8..28) {
         let config = config(&format!(
             r#"{{"Network":"10.3.0.0/20","SubnetLen":{len},"EnableIPv6":true,"IPv6Network":"fd00::/60"}}"#
         ));
@@ -240,13 +237,12 @@ proptest! {
                 Err(Error::OutOfSubnets { .. }) => continue,
                 Err(error) => panic!("{error}"),
             };
-            prop_assert_eq!(choice.held, before);
             if let Some(before) = before {
-                prop_assert_eq!(choice.subnets, before);
+                prop_assert_eq!(choice, before);
             }
-            prop_assert!(fits(&config, &choice.subnets).is_ok());
-            leases.retain(|lease| Some(lease.subnets) != choice.held);
-            leases.push(lease(&choice.subnets.to_string(), node(id)));
+            prop_assert!(check_reservable(&config, &choice).is_ok());
+            leases.retain(|lease| !lease.attrs.same_node(&node(id)));
+            leases.push(lease(&choice.to_string(), node(id)));
         }
         for (i, a) in leases.iter().enumerate() {
             for b in &leases[i + 1..] {

@@ -1,118 +1,98 @@
-//! The node that keeps the store, using it.
-use super::{
-    Store,
-    keep::{Memory, NotKept, Refused, Source, keep},
-    renew_after,
-    store::StoreError,
-};
+//! The subnet manager of the machine that has the store.
+use super::{Store, store::StoreError};
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs},
     model::network_config::NetworkConfig,
-    subnet::{BoxFuture, Error, Session, SubnetManager},
+    retry::{ExponentialBackoff, Retry},
+    subnet::{
+        BoxFuture, Error, Session, SubnetManager,
+        renewal::{self, LastRenewal, LeaseStore},
+    },
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
-/// After a change could not be written.
-const RETRY: Duration = Duration::from_secs(10);
+/// After a renewal that could not be written: a full disk does not get better within milliseconds.
+const RENEWAL_BACKOFF: ExponentialBackoff = ExponentialBackoff {
+    first: Duration::from_millis(100),
+    longest: Duration::from_secs(10),
+};
 
 /// The store of this machine, without HTTP in between.
-pub struct Local {
+pub(crate) struct Local {
     store: Arc<Store>,
     renew_margin: Duration,
-    memory: Memory,
+    renewed: LastRenewal,
 }
 
 impl Local {
     /// `renew_margin`: how long before its end a lease is renewed.
-    pub fn new(store: Arc<Store>, renew_margin: Duration) -> Local {
+    pub(crate) fn new(store: Arc<Store>, renew_margin: Duration) -> Local {
         Local {
             store,
             renew_margin,
-            memory: Memory::default(),
+            renewed: LastRenewal::default(),
         }
     }
 
     /// Changes wait for the disk: not on the thread that does everything else.
-    async fn change<T: Send + 'static>(
+    async fn change(
         &self,
-        work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, Refused> {
+        work: impl FnOnce(&Store) -> Result<Lease, StoreError> + Send + 'static,
+    ) -> Result<Lease, Error> {
         let store = self.store.clone();
-        match tokio::task::spawn_blocking(move || work(&store)).await {
-            Ok(result) => Ok(result?),
-            Err(error) => Err(Refused::NotNow(error.to_string())),
-        }
+        let done = tokio::task::spawn_blocking(move || work(&store)).await;
+        let lease = done.map_err(|error| Error::Transient(error.into()))??;
+        self.renewed.record(&lease);
+        Ok(lease)
     }
 
-    async fn follow(&self, session: Session) -> Result<(), Error> {
-        let mut changes = self.store.changes();
+    async fn watch_until_lost(&self, session: Session) -> Error {
+        let mut revisions = self.store.revisions();
         let mut own = session.own.borrow().clone();
-        let mut renew_at = Instant::now() + renew_after(self.store.ttl(), self.renew_margin);
+        let what = format!("the renewal of the lease for {}", own.subnets);
+        let mut retry = Retry::new(what, RENEWAL_BACKOFF);
         loop {
-            changes.borrow_and_update();
-            let all = self.store.leases();
-            let known = all
+            revisions.borrow_and_update();
+            let leases = self.store.leases();
+            let known = leases
                 .iter()
                 .any(|lease| lease.subnets == own.subnets && lease.attrs.same_node(&own.attrs));
-            session.leases.send_replace(Some(Arc::new(all)));
-            if !known || (own.expiration.is_some() && renew_at <= Instant::now()) {
-                match keep(self, &own).await {
-                    Ok(lease) => {
-                        own = lease;
-                        renew_at =
-                            Instant::now() + renew_after(self.store.ttl(), self.renew_margin);
-                    }
-                    Err(NotKept::Lost(error)) => return Err(error),
-                    Err(NotKept::NotNow(reason)) => {
-                        tracing::error!("the lease for {} is not renewed: {reason}", own.subnets);
-                        renew_at = Instant::now() + RETRY;
-                        if !known {
-                            tokio::time::sleep(RETRY).await;
-                        }
-                    }
+            session.leases.send_replace(Some(Arc::new(leases)));
+            let ttl = self.store.ttl();
+            let renew_at = self.renewed.next(&own.subnets, ttl, self.renew_margin);
+            if known && (own.expiration.is_none() || renew_at > Instant::now()) {
+                tokio::select! {
+                    // the store, which holds the sender, lives as long as this
+                    _ = revisions.changed() => {}
+                    () = sleep_until(renew_at), if own.expiration.is_some() => {}
                 }
                 continue;
             }
-            tokio::select! {
-                // the sender lives in the store, which we hold
-                _ = changes.changed() => {}
-                () = sleep_until(renew_at), if own.expiration.is_some() => {}
+            match renewal::renew(self, &own).await {
+                Ok(lease) => {
+                    own = lease;
+                    retry.succeeded();
+                }
+                Err(error) if error.is_transient() => retry.failed(&error.to_string()).await,
+                Err(error) => return error,
             }
         }
     }
 }
 
-impl From<StoreError> for Refused {
-    fn from(error: StoreError) -> Refused {
-        match error {
-            StoreError::Revoked(_) => Refused::Revoked,
-            StoreError::Unknown(_) => Refused::Unknown,
-            StoreError::HeldBy(_, node) => Refused::HeldBy(node),
-            StoreError::File { .. } => Refused::NotNow(error.to_string()),
-            other => Refused::Never(other.into()),
-        }
-    }
-}
-
-impl Source for Local {
-    async fn renew(&self, lease: &Lease) -> Result<Lease, Refused> {
-        let (key, attrs) = (lease.subnets, lease.attrs.clone());
-        let lease = self
-            .change(move |store| store.renew(key, Some(attrs)))
-            .await?;
-        self.memory.note(&lease);
-        Ok(lease)
+impl LeaseStore for Local {
+    async fn renew(&self, lease: &Lease) -> Result<Lease, Error> {
+        let (subnets, attrs) = (lease.subnets, lease.attrs.clone());
+        self.change(move |store| store.renew(subnets, Some(attrs)))
+            .await
     }
 
-    async fn acquire(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Refused> {
-        let (attrs, formerly) = (attrs.clone(), self.memory.formerly(attrs));
-        let lease = self
-            .change(move |store| store.acquire(attrs, previous, formerly))
-            .await?;
-        self.memory.note(&lease);
-        Ok(lease)
+    async fn grant(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Error> {
+        let (attrs, former) = (attrs.clone(), self.renewed.former(attrs));
+        self.change(move |store| store.acquire(attrs, previous, former))
+            .await
     }
 }
 
@@ -130,21 +110,10 @@ impl SubnetManager for Local {
         attrs: &'a LeaseAttrs,
         previous: Subnets,
     ) -> BoxFuture<'a, Result<Lease, Error>> {
-        Box::pin(async move {
-            let attrs = attrs.clone();
-            let refused = match Source::acquire(self, &attrs, previous).await {
-                Ok(lease) => return Ok(lease),
-                Err(refused) => refused,
-            };
-            Err(match refused {
-                Refused::Never(error) => error,
-                Refused::NotNow(reason) => Error::Other(reason),
-                other => Error::Other(format!("{other:?}")),
-            })
-        })
+        Box::pin(self.grant(attrs, previous))
     }
 
     fn run(&self, session: Session) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(self.follow(session))
+        Box::pin(async { Err(self.watch_until_lost(session).await) })
     }
 }

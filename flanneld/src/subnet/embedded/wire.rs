@@ -1,118 +1,111 @@
-//! What goes over the wire besides leases themselves.
+//! The JSON of the lease API, besides leases themselves.
 //!
-//! `GET /v1/_/leases` answers `{"events":null,"snapshot":[LEASE, ...],"cursor":"17"}` as flannel up to v0.7 did; with
-//! `?next=CURSOR` it waits until there is something newer. With `?watch=true` (ours) it answers with lines, each a [`Line`], for as long as both sides live:
+//! `GET /v1/_/leases` answers `{"events":null,"snapshot":[LEASE, ...],"cursor":"17"}` as flannel up to
+//! v0.7 did; with `?next=CURSOR` it waits until something has changed. With `?watch=true` (new) it
+//! answers with lines, each a [`Line`], until one side ends the connection:
 //!
 //! ```text
-//! {"store":"6f1c...","ttl":86400,"snapshot":[LEASE, ...],"more":true}    the whole picture, in pieces of about 64 KiB
-//! {"store":"6f1c...","ttl":86400,"snapshot":[LEASE, ...],"cursor":"17"}  its last piece
+//! {"store":"6f1c...","ttl":86400,"snapshot":[LEASE, ...],"more":true}    all leases, about 64 KiB a line
+//! {"store":"6f1c...","ttl":86400,"snapshot":[LEASE, ...],"cursor":"17"}  the last line of the snapshot
 //! {"events":[{"type":"removed","reason":"revoked","lease":LEASE}],"cursor":"18"}
 //! {"cursor":"18"}                                                        a heartbeat, every 10 s
 //! ```
 //!
-//! Each watch begins with `{"store":"6f1c...","ttl":86400}`. `?watch=true&store=ID&next=CURSOR` resumes: the server leaves the
-//! picture out if it still knows what came since.
+//! Each watch begins with `{"store":"6f1c...","ttl":86400}`. `?watch=true&store=ID&next=CURSOR` resumes:
+//! the server sends no snapshot if it still knows what changed since.
 use crate::model::{Subnets, lease::LeaseAttrs};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::time::Duration;
 
 /// The name of the only network, as in flannel up to v0.7.
-pub const NETWORK: &str = "_";
-/// How long a lease lives without renewal, as upstream: 24 h.
-pub const TTL: std::time::Duration = std::time::Duration::from_secs(86_400);
-/// How often the server says that it is there.
-pub const HEARTBEAT: std::time::Duration =
-    std::time::Duration::from_millis(if cfg!(test) { 300 } else { 10_000 });
-/// The largest body of a request, bytes.
-pub const BODY_LIMIT: usize = 16 << 10;
-/// Lines are closed when they reach this size, bytes.
-pub const LINE_TARGET: usize = 64 << 10;
-/// The longest line (or answer) that a client takes, bytes.
-pub const LINE_LIMIT: usize = 1 << 20;
+pub(super) const NETWORK: &str = "_";
+/// Life of a lease that is not renewed, as upstream.
+pub(super) const TTL: Duration = Duration::from_secs(86_400);
+pub(super) const HEARTBEAT_INTERVAL: Duration =
+    Duration::from_millis(if cfg!(test) { 300 } else { 10_000 });
+/// Longest body of a request, bytes.
+pub(super) const BODY_LIMIT: usize = 16 << 10;
+/// A line that has reached this length ends, bytes.
+pub(super) const LINE_TARGET: usize = 64 << 10;
+/// Longest line, or answer, that a client accepts, bytes.
+pub(super) const LINE_LIMIT: usize = 1 << 20;
 
 /// One line of a watch, as a client reads it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Line {
-    /// The identity of the store's file; another one means that the store was lost and begun anew.
-    pub store: Option<String>,
-    /// How long the store's leases live, seconds.
-    pub ttl: Option<u64>,
-    /// A piece of the picture.
-    pub snapshot: Option<Vec<Value>>,
-    /// More pieces follow.
-    pub more: bool,
-    /// What changed.
-    pub events: Vec<Event>,
-    /// The state that is now known.
-    pub cursor: Option<String>,
+pub(super) struct Line {
+    /// The id of the store's file. Another one means that the store was lost.
+    pub(super) store: Option<String>,
+    /// Life of a lease that is not renewed, seconds.
+    pub(super) ttl: Option<u64>,
+    /// Some leases of the snapshot.
+    pub(super) snapshot: Option<Vec<Value>>,
+    pub(super) events: Vec<Event>,
+    /// The revision that is now known. A line of a snapshot has it only if it is the last one.
+    pub(super) cursor: Option<String>,
 }
 
-/// A change.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Event {
-    /// "added" (or changed) or "removed"
+pub(super) struct Event {
+    /// "added" (or changed) or "removed".
     #[serde(rename = "type")]
-    pub kind: String,
-    /// Why it was removed: "revoked", "expired" or "replaced".
-    pub reason: String,
-    /// The lease.
-    pub lease: Value,
+    pub(super) kind: String,
+    /// Of a removal: "revoked", "expired" or "replaced".
+    pub(super) reason: String,
+    pub(super) lease: Value,
 }
 
-/// What POST leases takes beside the attributes (ours).
+/// The body of POST leases, besides the attributes.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Acquire {
+pub(super) struct Acquire {
     /// The subnets that the node had before: `10.1.2.0-24&fd00::-64`.
     #[serde(rename = "Previous")]
-    pub previous: Option<String>,
-    /// The public addresses under which the node holds a lease, if they are others now.
+    pub(super) previous: Option<String>,
+    /// The public addresses by which the node holds a lease, if they have changed.
     #[serde(rename = "Formerly")]
-    pub formerly: Option<LeaseAttrs>,
+    pub(super) former: Option<LeaseAttrs>,
 }
 
 /// The body of POST leases.
-pub fn acquire_body(
+pub(super) fn acquire_body(
     attrs: &LeaseAttrs,
     previous: &Subnets,
-    formerly: Option<&LeaseAttrs>,
+    former: Option<&LeaseAttrs>,
 ) -> String {
-    let mut body = serde_json::to_value(attrs).unwrap_or_default();
+    let mut body = serde_json::json!(attrs);
     if !previous.is_empty() {
         body["Previous"] = previous.to_string().into();
     }
-    if let Some(LeaseAttrs {
-        public_ip,
-        public_ipv6,
-        ..
-    }) = formerly
-    {
-        body["Formerly"] = serde_json::json!({"PublicIP": public_ip, "PublicIPv6": public_ipv6});
+    if let Some(former) = former {
+        body["Formerly"] =
+            serde_json::json!({"PublicIP": former.public_ip, "PublicIPv6": former.public_ipv6});
     }
-    json(&body)
+    body.to_string()
 }
 
-/// The body of POST reservations: the old API's shape, with IPv6 added.
+/// The body of POST reservations: the old API's, with IPv6 added.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct ReservationJson {
+pub(super) struct ReservationJson {
     /// `10.1.2.0/24`
     #[serde(rename = "Subnet")]
-    pub subnet: Option<String>,
+    pub(super) subnet: Option<String>,
     /// `fd00:1::/64`
     #[serde(rename = "IPv6Subnet", skip_serializing_if = "Option::is_none")]
-    pub ipv6_subnet: Option<String>,
-    /// Whose it is.
+    pub(super) ipv6_subnet: Option<String>,
+    /// The node's address.
     #[serde(rename = "PublicIP")]
-    pub public_ip: Option<String>,
-    /// The same of a node without IPv4.
+    pub(super) public_ip: Option<String>,
+    /// The address of a node without IPv4.
     #[serde(rename = "PublicIPv6", skip_serializing_if = "Option::is_none")]
-    pub public_ipv6: Option<String>,
+    pub(super) public_ipv6: Option<String>,
 }
 
-/// JSON of our own types: strings, numbers and maps with string keys, for which writing into memory cannot fail.
-pub fn json(value: &impl Serialize) -> String {
+/// The JSON of our own types. Writing strings, numbers and maps with string keys into memory cannot
+/// fail.
+pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }

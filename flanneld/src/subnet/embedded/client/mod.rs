@@ -1,276 +1,194 @@
 //! The node that uses another machine's lease store.
 //!
-//! It keeps one streaming watch open and its lease renewed. Whatever happens to the server, the last picture stays, and
-//! with it the data path; when the server is back, the watch resumes where it broke or starts from a whole picture.
+//! It keeps one streaming watch open and its lease renewed. Whatever happens to the server, the last
+//! snapshot stays, and with it the data path. When the server is back, the watch resumes where it
+//! broke or starts with a new snapshot.
+mod cache;
 mod http;
-mod lines;
-mod picture;
 
-use super::{
-    TlsFiles,
-    keep::{Memory, NotKept, Refused, Source, keep},
-    renew_after,
-    wire::HEARTBEAT,
-};
+pub(crate) use http::RemoteError;
+
+use super::wire::{self, HEARTBEAT_INTERVAL};
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
-    model::network_config::NetworkConfig,
+    model::network_config::{self, NetworkConfig},
+    retry::{ExponentialBackoff, Retry},
     subnet::{
-        BoxFuture, Error, Session, SubnetManager,
-        retry::{ExponentialBackoff, Retry},
+        BoxFuture, Error, Session, SubnetManager, TlsFiles,
+        renewal::{self, LastRenewal, LeaseStore},
     },
 };
-use http::Http;
+use cache::{LeaseCache, normalise};
+use futures_util::StreamExt;
+use http::{Failure, Http};
 use hyper::Method;
-use lines::Lines;
-use picture::{Picture, normalise};
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
+    convert::Infallible,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until, timeout},
+    time::{sleep_until, timeout},
 };
 
 /// Three heartbeats missed: the server, or the way there, is gone.
-const SILENCE: Duration = HEARTBEAT.saturating_mul(3);
+const SILENCE_TIMEOUT: Duration = HEARTBEAT_INTERVAL.saturating_mul(3);
 
 /// How to reach the server.
 #[derive(Debug, Clone)]
-pub struct ClientOptions {
-    /// `--remote`: HOST:PORT, or http:// or https:// before it.
-    pub remote: String,
+pub(crate) struct ClientOptions {
+    /// `-remote`: HOST:PORT, or http:// or https:// before it.
+    pub(crate) remote: String,
     /// Mutual TLS.
-    pub tls: Option<TlsFiles>,
-    /// `--insecure`: no TLS off loopback.
-    pub insecure: bool,
-    /// `--subnet-lease-renew-margin`: how long before its end a lease is renewed.
-    pub renew_margin: Duration,
+    pub(crate) tls: Option<TlsFiles>,
+    /// `-insecure`: no TLS off loopback.
+    pub(crate) insecure: bool,
+    /// `-subnet-lease-renew-margin`: how long before its end a lease is renewed.
+    pub(crate) renew_margin: Duration,
 }
 
 /// A lease server, used over HTTP.
-pub struct Client {
+pub(crate) struct Client {
     http: Http,
     renew_margin: Duration,
-    memory: Memory,
-    skipped: AtomicU64,
-}
-
-/// Why a session with the server ended.
-enum End {
-    /// For a reason that time may mend.
-    Broken(String),
-    /// We have to stop.
-    Lost(Error),
+    renewed: LastRenewal,
 }
 
 impl Client {
     /// Checks the options; connects later.
-    pub fn new(options: ClientOptions) -> Result<Client, Error> {
-        let http = Http::new(&options)
-            .map_err(|reason| Error::Other(format!("-remote {}: {reason}", options.remote)))?;
+    pub(crate) fn new(options: ClientOptions) -> Result<Client, RemoteError> {
         Ok(Client {
-            http,
+            http: Http::new(&options)?,
             renew_margin: options.renew_margin,
-            memory: Memory::default(),
-            skipped: AtomicU64::new(0),
+            renewed: LastRenewal::default(),
         })
     }
 
-    /// Leases skipped because a field of theirs was not understood, since the start.
-    pub fn skipped_leases(&self) -> u64 {
-        self.skipped.load(Ordering::Relaxed)
+    fn retry(&self, what: String) -> Retry {
+        Retry::new(what, ExponentialBackoff::NETWORK)
     }
 
-    async fn fetch_config(&self) -> Result<NetworkConfig, Error> {
-        let mut retry = Retry::new(
-            format!("network configuration of {}", self.http.url()),
-            ExponentialBackoff::NETWORK,
+    async fn config(&self) -> Result<NetworkConfig, Error> {
+        let call = self.http.call(
+            Method::GET,
+            "/v1/_/config",
+            String::new(),
+            Subnets::default(),
         );
-        loop {
-            let reason = match self
-                .http
-                .call(Method::GET, "/v1/_/config", String::new())
-                .await
-            {
-                Ok(body) => match read_config(&body) {
-                    Ok(config) => return Ok(config),
-                    Err(reason) => reason,
-                },
-                Err(refused) => explain(refused),
-            };
-            retry.failed(&reason).await;
-        }
+        let body = call.await?;
+        let text = String::from_utf8_lossy(&body);
+        parse_config(&text).map_err(|error| self.http.failed(error))
     }
 
-    async fn acquire_with_retries(
-        &self,
-        attrs: &LeaseAttrs,
-        previous: Subnets,
-    ) -> Result<Lease, Error> {
-        let mut retry = Retry::new(
-            format!("a lease from {}", self.http.url()),
-            ExponentialBackoff::NETWORK,
-        );
-        loop {
-            match Source::acquire(self, attrs, previous).await {
-                Ok(lease) => return Ok(lease),
-                Err(Refused::Never(error)) => return Err(error),
-                Err(refused) => retry.failed(&explain(refused)).await,
-            }
-        }
-    }
-
-    async fn follow(&self, session: Session) -> Result<(), Error> {
+    async fn watch_until_lost(&self, session: Session) -> Error {
         let mut own = session.own.borrow().clone();
         normalise(&mut own.attrs);
-        let mut picture = Picture::default();
-        let mut retry = Retry::new(
-            format!("{} (peers stay as they are meanwhile)", self.http.url()),
-            ExponentialBackoff::NETWORK,
-        );
+        let mut cache = LeaseCache::default();
+        let mut retry = self.retry(format!(
+            "{} (peers stay as they are meanwhile)",
+            self.http.url()
+        ));
         loop {
-            let end = self
-                .session(&mut own, &mut picture, &session.leases, &mut retry)
-                .await;
-            match end {
-                End::Lost(error) => return Err(error),
-                End::Broken(reason) => retry.failed(&reason).await,
+            let watch = self.watch(&mut own, &mut cache, &session.leases, &mut retry);
+            let Err(error) = watch.await;
+            if !error.is_transient() {
+                return error;
             }
+            retry.failed(&error.to_string()).await;
         }
     }
 
-    /// One watch, until it breaks.
-    async fn session(
+    /// One watch, until it breaks or the lease is lost.
+    async fn watch(
         &self,
         own: &mut Lease,
-        picture: &mut Picture,
+        cache: &mut LeaseCache,
         leases: &watch::Sender<Option<Leases>>,
         retry: &mut Retry,
-    ) -> End {
-        let path = match picture.resume() {
+    ) -> Result<Infallible, Error> {
+        let path = match cache.resume() {
             Some((store, cursor)) => {
                 format!("/v1/_/leases?watch=true&store={store}&next={cursor}")
             }
             None => "/v1/_/leases?watch=true".to_owned(),
         };
-        let stream = match self.http.stream(&path).await {
-            Ok(stream) => stream,
-            Err(refused) => return End::Broken(explain(refused)),
-        };
-        let mut lines = Lines::new(stream);
+        let failed = |failure| self.http.failed(failure);
+        let mut lines = self.http.watch(&path).await?;
         loop {
-            let renew_at = self.renew_at(own, picture.ttl());
+            let renew_at = self
+                .renewed
+                .next(&own.subnets, cache.ttl(), self.renew_margin);
             tokio::select! {
-                line = timeout(SILENCE, lines.next()) => {
-                    let line = match line {
-                        Ok(Ok(line)) => line,
-                        Ok(Err(reason)) => return End::Broken(format!("{}: {reason}", self.http.url())),
-                        Err(_) => return End::Broken(format!("{}: silent for {SILENCE:?}", self.http.url())),
-                    };
-                    let effect = match picture.apply(line, std::time::Instant::now()) {
-                        Ok(effect) => effect,
-                        Err(reason) => return End::Broken(format!("{}: {reason}", self.http.url())),
-                    };
-                    self.skipped.store(picture.skipped(), Ordering::Relaxed);
+                line = timeout(SILENCE_TIMEOUT, lines.next()) => {
+                    let line = line.map_err(|_| failed(Failure::Silent(SILENCE_TIMEOUT)))?;
+                    let line = line.unwrap_or(Err(Failure::Ended)).map_err(failed)?;
+                    let effect = cache
+                        .apply(line, Instant::now())
+                        .map_err(|error| failed(error.into()))?;
                     retry.succeeded();
                     if effect.changed {
-                        leases.send_replace(Some(picture.leases()));
+                        leases.send_replace(Some(cache.leases()));
                     }
                     if effect.revoked.contains(&own.subnets) {
-                        return End::Lost(Error::Revoked(own.subnets.to_string()));
+                        return Err(Error::Revoked(own.subnets));
                     }
-                    if !self.is_ours(own, picture, effect.whole)
-                        && let Err(end) = self.keep_own(own).await
-                    {
-                        return end;
+                    if is_current(own, cache, effect.snapshot) {
+                        continue;
                     }
                 }
-                () = sleep_until(renew_at), if own.expiration.is_some() => {
-                    if let Err(end) = self.keep_own(own).await {
-                        return end;
-                    }
-                }
+                () = sleep_until(renew_at), if own.expiration.is_some() => {}
             }
+            own.expiration = renewal::renew(self, own).await?.expiration;
         }
     }
 
-    /// True if there is nothing to do for our lease; in a whole picture its attributes must be the ones we gave.
-    fn is_ours(&self, own: &Lease, picture: &Picture, whole: bool) -> bool {
-        match picture.get(&own.subnets) {
-            Some(lease) => {
-                lease.attrs.same_node(&own.attrs) && (!whole || lease.attrs == own.attrs)
-            }
-            // no picture of this store yet
-            None => !picture.is_known(),
-        }
-    }
-
-    async fn keep_own(&self, own: &mut Lease) -> Result<(), End> {
-        match keep(self, own).await {
-            Ok(lease) => {
-                own.expiration = lease.expiration;
-                Ok(())
-            }
-            Err(NotKept::Lost(error)) => Err(End::Lost(error)),
-            Err(NotKept::NotNow(reason)) => Err(End::Broken(reason)),
-        }
-    }
-
-    fn renew_at(&self, own: &Lease, ttl: Duration) -> Instant {
-        match self.memory.renewed(&own.subnets) {
-            Some(at) => at + renew_after(ttl, self.renew_margin),
-            None => Instant::now(),
-        }
-    }
-
-    fn read_lease(&self, body: &[u8], attrs: &LeaseAttrs) -> Result<Lease, Refused> {
-        let not_now = |reason: String| Refused::NotNow(format!("{}: {reason}", self.http.url()));
+    fn read_lease(&self, body: &[u8], attrs: &LeaseAttrs) -> Result<Lease, Error> {
         let lease: Lease = go_compat::json::from_slice(body)
-            .map_err(|error| not_now(format!("not a lease: {error}")))?;
+            .map_err(|error| self.http.failed(Failure::Lease(error)))?;
         if !lease.attrs.same_node(attrs) {
-            return Err(not_now(format!(
-                "asked for a lease for {}, got one for {}",
-                attrs.node(),
-                lease.attrs.node()
-            )));
+            return Err(self.http.failed(Failure::OtherNode {
+                asked: attrs.node(),
+                got: lease.attrs.node(),
+            }));
         }
-        self.memory.note(&lease);
+        self.renewed.record(&lease);
         Ok(lease)
     }
 }
 
-fn read_config(body: &[u8]) -> Result<NetworkConfig, String> {
-    let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
-    let mut config = NetworkConfig::parse(text).map_err(|error| error.to_string())?;
-    config.check_subnets().map_err(|error| error.to_string())?;
+/// True if the store knows our lease. After a snapshot its attributes must be ours, too.
+fn is_current(own: &Lease, cache: &LeaseCache, snapshot: bool) -> bool {
+    match cache.get(&own.subnets) {
+        Some(lease) => lease.attrs.same_node(&own.attrs) && (!snapshot || lease.attrs == own.attrs),
+        None => !cache.is_complete(),
+    }
+}
+
+fn parse_config(text: &str) -> Result<NetworkConfig, network_config::Error> {
+    let mut config = NetworkConfig::parse(text)?;
+    config.check_subnets()?;
     Ok(config)
 }
 
-fn explain(refused: Refused) -> String {
-    match refused {
-        Refused::NotNow(reason) => reason,
-        Refused::Never(error) => error.to_string(),
-        Refused::HeldBy(reason) => reason,
-        Refused::Revoked => "revoked".to_owned(),
-        Refused::Unknown => "not found there".to_owned(),
-    }
-}
-
-impl Source for Client {
-    async fn renew(&self, lease: &Lease) -> Result<Lease, Refused> {
+impl LeaseStore for Client {
+    async fn renew(&self, lease: &Lease) -> Result<Lease, Error> {
         let path = format!("/v1/_/leases/{}", lease.subnets);
-        let body = super::wire::json(lease);
-        let body = self.http.call(Method::PUT, &path, body).await?;
+        let body = wire::json(lease);
+        let body = self
+            .http
+            .call(Method::PUT, &path, body, lease.subnets)
+            .await?;
         self.read_lease(&body, &lease.attrs)
     }
 
-    async fn acquire(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Refused> {
-        let body =
-            super::wire::acquire_body(attrs, &previous, self.memory.formerly(attrs).as_ref());
-        let body = self.http.call(Method::POST, "/v1/_/leases", body).await?;
+    async fn grant(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Error> {
+        let former = self.renewed.former(attrs);
+        let body = wire::acquire_body(attrs, &previous, former.as_ref());
+        let body = self
+            .http
+            .call(Method::POST, "/v1/_/leases", body, previous)
+            .await?;
         self.read_lease(&body, attrs)
     }
 }
@@ -281,7 +199,15 @@ impl SubnetManager for Client {
     }
 
     fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>> {
-        Box::pin(self.fetch_config())
+        Box::pin(async {
+            let mut retry = self.retry(format!("network configuration of {}", self.http.url()));
+            loop {
+                match self.config().await {
+                    Err(error) => retry.failed(&error.to_string()).await,
+                    config => return config,
+                }
+            }
+        })
     }
 
     fn acquire<'a>(
@@ -289,10 +215,18 @@ impl SubnetManager for Client {
         attrs: &'a LeaseAttrs,
         previous: Subnets,
     ) -> BoxFuture<'a, Result<Lease, Error>> {
-        Box::pin(self.acquire_with_retries(attrs, previous))
+        Box::pin(async move {
+            let mut retry = self.retry(format!("a lease from {}", self.http.url()));
+            loop {
+                match self.grant(attrs, previous).await {
+                    Err(error) if error.is_transient() => retry.failed(&error.to_string()).await,
+                    answer => return answer,
+                }
+            }
+        })
     }
 
     fn run(&self, session: Session) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(self.follow(session))
+        Box::pin(async { Err(self.watch_until_lost(session).await) })
     }
 }

@@ -1,82 +1,114 @@
-//! The lease API over HTTP/1.1. Everything a client can do is bounded: connections, times, sizes, memory.
+//! The server of the lease API.
 mod api;
-mod body;
+mod extract;
 mod watch;
 
-use super::{Store, TlsFiles, tls};
-use crate::subnet::Error;
-use hyper::{server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::sys::socket::{setsockopt, sockopt};
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
-    sync::Notify,
-    task::{JoinHandle, JoinSet},
-    time::{sleep, timeout},
+use super::{Store, wire::TTL};
+use crate::{
+    http_server::{self, Acceptors, Limits},
+    subnet::tls::{self, ServerTls, TlsError, TlsFiles},
 };
-use tokio_rustls::TlsAcceptor;
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, lookup_host},
+    task::JoinHandle,
+    time::sleep,
+};
+use tracing::{error, info};
 
-/// Connections at once; each node holds one, and opens a second for moments.
-const CONNECTIONS: usize = 4096;
-/// For the TLS handshake, for the head of a request, for its body.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
-/// A peer that acknowledges nothing, or takes nothing, for that long is gone.
-const STALL: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
-/// What the kernel keeps for a slow client, bytes.
-const SEND_BUFFER: usize = 256 << 10;
-/// The largest head of a request, bytes.
-const HEAD_LIMIT: usize = 16 << 10;
+const LIMITS: Limits = Limits {
+    // each node holds one, and opens a second one for moments
+    connections: 4096,
+    head_timeout: Duration::from_secs(if cfg!(test) { 1 } else { 10 }),
+    stall_timeout: Duration::from_secs(if cfg!(test) { 1 } else { 30 }),
+};
+/// For the body of a request.
+const BODY_TIMEOUT: Duration = LIMITS.head_timeout;
+/// What the kernel buffers for a slow client, bytes.
+const SEND_BUFFER: u32 = 256 << 10;
+const BACKLOG: u32 = 1024;
+/// Delay after leases that have ended could not be removed.
+const EXPIRE_RETRY_DELAY: Duration = Duration::from_secs(60);
+/// Changes that follow each other within this time lead to one pass.
+const EXPIRE_DEBOUNCE_DELAY: Duration = Duration::from_millis(100);
 
-/// How to serve.
+/// The options of the server.
 #[derive(Debug, Clone)]
-pub struct ServerOptions {
-    /// `--listen`: HOST:PORT, `:PORT` is every address.
-    pub listen: String,
+pub(crate) struct ServerOptions {
+    /// `-listen`: HOST:PORT; `:PORT` is every address.
+    pub(crate) listen: String,
     /// Mutual TLS.
-    pub tls: Option<TlsFiles>,
-    /// `--insecure`: serve without TLS off loopback.
-    pub insecure: bool,
+    pub(crate) tls: Option<TlsFiles>,
+    /// `-insecure`: serve without TLS off loopback.
+    pub(crate) insecure: bool,
+}
+
+/// The server cannot start.
+#[derive(Debug, thiserror::Error)]
+#[error("-listen {listen}: {source}")]
+pub(crate) struct ServerError {
+    listen: String,
+    source: ListenError,
+}
+
+/// Why the server cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    /// The certificates cannot be used, or are missing.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address cannot be understood or resolved.
+    #[error("it must be HOST:PORT: {0}")]
+    Address(#[source] io::Error),
+    /// The name of the host has no address.
+    #[error("it must be HOST:PORT: the host has no address")]
+    NoAddress,
+    /// The address cannot be bound.
+    #[error(transparent)]
+    Bind(io::Error),
 }
 
 /// A running server; it stops when dropped.
-pub struct Server {
-    address: SocketAddr,
+pub(crate) struct Server {
+    #[cfg(test)]
+    pub(super) address: SocketAddr,
     tasks: [JoinHandle<()>; 2],
 }
 
 impl Server {
-    /// Binds and serves in the background, and lets leases expire. Call inside a tokio runtime.
-    pub async fn start(options: ServerOptions, store: Arc<Store>) -> Result<Server, Error> {
-        let fail = |reason: String| Error::Other(format!("-listen {}: {reason}", options.listen));
-        let acceptor = match &options.tls {
-            Some(files) => Some(Arc::new(tls::Acceptors::new(files).map_err(&fail)?)),
-            None => None,
+    /// Binds and serves in the background, and removes leases when they end. Call inside of a tokio
+    /// runtime.
+    pub(crate) async fn start(
+        options: ServerOptions,
+        store: Arc<Store>,
+    ) -> Result<Server, ServerError> {
+        let failed = |source| ServerError {
+            listen: options.listen.clone(),
+            source,
         };
-        let listener = bind(&options, acceptor.is_some()).await.map_err(&fail)?;
+        let (listener, tls) = open(&options).await.map_err(failed)?;
         let address = listener
             .local_addr()
-            .map_err(|error| fail(error.to_string()))?;
-        tracing::info!(
-            "serving leases of {} at {address}{}",
-            store.path().display(),
-            if acceptor.is_some() {
-                " with mutual TLS"
-            } else {
-                ""
-            }
+            .map_err(|error| failed(ListenError::Bind(error)))?;
+        let with_tls = tls.as_ref().map_or("", |_| " with mutual TLS");
+        info!(
+            "serving leases of {} at {address}{with_tls}",
+            store.path().display()
         );
-        let tasks = [
-            tokio::spawn(accept(listener, acceptor, store.clone())),
-            tokio::spawn(expire(store)),
-        ];
-        Ok(Server { address, tasks })
-    }
-
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+        let router = api::router(store.clone());
+        Ok(Server {
+            #[cfg(test)]
+            address,
+            tasks: [
+                tokio::spawn(http_server::serve(listener, tls, LIMITS, router)),
+                tokio::spawn(expire(store)),
+            ],
+        })
     }
 }
 
@@ -88,28 +120,37 @@ impl Drop for Server {
     }
 }
 
-async fn bind(options: &ServerOptions, tls: bool) -> Result<TcpListener, String> {
-    let every = ["[::]", "0.0.0.0"].map(|any| format!("{any}{}", options.listen));
-    let names: &[String] = if options.listen.starts_with(':') {
-        &every
-    } else {
-        std::slice::from_ref(&options.listen)
+async fn open(options: &ServerOptions) -> Result<(TcpListener, Option<Acceptors>), ListenError> {
+    let tls = options.tls.clone().map(ServerTls::new).transpose()?;
+    let listener = bind(options).await?;
+    let acceptors = tls.map(|tls| Arc::new(move || tls.acceptor()) as Acceptors);
+    Ok((listener, acceptors))
+}
+
+/// Binds the first address that can be bound.
+async fn bind(options: &ServerOptions) -> Result<TcpListener, ListenError> {
+    let names = match options.listen.starts_with(':') {
+        true => vec![
+            format!("[::]{}", options.listen),
+            format!("0.0.0.0{}", options.listen),
+        ],
+        false => vec![options.listen.clone()],
     };
-    let mut last = "it must be HOST:PORT".to_owned();
+    let mut last = ListenError::NoAddress;
     for name in names {
-        let addresses = match tokio::net::lookup_host(name.as_str()).await {
+        let addresses = match lookup_host(name).await {
             Ok(addresses) => addresses,
             Err(error) => {
-                last = format!("it must be HOST:PORT: {error}");
+                last = ListenError::Address(error);
                 continue;
             }
         };
         for address in addresses {
             let loopback = address.ip().is_loopback();
-            tls::permitted(&address.to_string(), loopback, tls, options.insecure)?;
+            tls::require(address, loopback, options.tls.is_some(), options.insecure)?;
             match listen(address) {
                 Ok(listener) => return Ok(listener),
-                Err(error) => last = error.to_string(),
+                Err(error) => last = ListenError::Bind(error),
             }
         }
     }
@@ -117,104 +158,37 @@ async fn bind(options: &ServerOptions, tls: bool) -> Result<TcpListener, String>
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        tokio::net::TcpSocket::new_v4()?
-    } else {
-        tokio::net::TcpSocket::new_v6()?
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_reuseaddr(true)?;
-    socket.set_send_buffer_size(SEND_BUFFER as u32)?;
+    socket.set_send_buffer_size(SEND_BUFFER)?;
     socket.bind(address)?;
-    socket.listen(1024)
+    socket.listen(BACKLOG)
 }
 
-async fn accept(listener: TcpListener, acceptors: Option<Arc<tls::Acceptors>>, store: Arc<Store>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) if connections.len() < CONNECTIONS => {
-                    let acceptor = acceptors.as_ref().map(|acceptors| acceptors.get());
-                    connections.spawn(connection(stream, peer, acceptor, store.clone()));
-                }
-                Ok((_, peer)) => {
-                    tracing::warn!("{peer} refused: {CONNECTIONS} connections are open");
-                }
-                Err(error) => {
-                    // out of file descriptors, most likely: they come back as connections end
-                    tracing::warn!("accepting a connection: {error}");
-                    sleep(Duration::from_millis(100)).await;
-                }
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    acceptor: Option<TlsAcceptor>,
-    store: Arc<Store>,
-) {
-    let stall = u32::try_from(STALL.as_millis()).unwrap_or(u32::MAX);
-    if let Err(error) = setsockopt(&stream, sockopt::TcpUserTimeout, &stall) {
-        tracing::debug!("{peer}: TCP_USER_TIMEOUT: {error}");
-    }
-    let Some(acceptor) = acceptor else {
-        return serve(stream, peer, store).await;
-    };
-    match timeout(PATIENCE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => serve(stream, peer, store).await,
-        Ok(Err(error)) => tracing::warn!("{peer} refused: TLS: {error}"),
-        Err(_) => tracing::debug!("{peer}: no TLS handshake within {PATIENCE:?}"),
-    }
-}
-
-async fn serve<S>(stream: S, peer: SocketAddr, store: Arc<Store>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let stalled = Arc::new(Notify::new());
-    let service = service_fn(|request| api::answer(request, store.clone(), stalled.clone()));
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .max_buf_size(HEAD_LIMIT)
-        .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::select! {
-        result = connection => if let Err(error) = result {
-            tracing::debug!("{peer}: {error}");
-        },
-        () = stalled.notified() => {
-            tracing::info!("{peer} dropped: it took nothing for {STALL:?}");
-        }
-    }
-}
-
-/// Takes away leases as they end.
+/// Removes leases when they end.
 async fn expire(store: Arc<Store>) {
-    let mut changes = store.changes();
+    let mut revisions = store.revisions();
     loop {
-        changes.borrow_and_update();
+        revisions.borrow_and_update();
         let pass = store.clone();
-        let now = std::time::Instant::now();
-        let next = tokio::task::spawn_blocking(move || pass.expire(now)).await;
-        let wait = match next {
-            Ok(Ok(Some(end))) => end.saturating_duration_since(std::time::Instant::now()),
-            Ok(Ok(None)) => super::wire::TTL,
+        let next = tokio::task::spawn_blocking(move || pass.expire(Instant::now())).await;
+        let delay = match next {
+            Ok(Ok(Some(end))) => end.saturating_duration_since(Instant::now()),
+            Ok(Ok(None)) => TTL,
             Ok(Err(error)) => {
-                tracing::error!("leases that have ended cannot be taken away: {error}");
-                Duration::from_secs(60)
+                error!("leases that have ended cannot be removed: {error}");
+                EXPIRE_RETRY_DELAY
             }
+            // the runtime shuts down
             Err(_) => return,
         };
         tokio::select! {
-            () = sleep(wait) => {}
-            changed = changes.changed() => if changed.is_err() { return },
+            () = sleep(delay) => {}
+            changed = revisions.changed() => if changed.is_err() { return },
         }
-        // many changes at once are one pass
-        sleep(Duration::from_millis(100)).await;
+        sleep(EXPIRE_DEBOUNCE_DELAY).await;
     }
 }

@@ -1,108 +1,167 @@
-//! The streaming watch, and the old way of waiting for something newer. A watcher is a number, the revision it has seen:
-//! one that falls behind costs nothing and gets the whole picture again.
-use super::body::{Gone, Writer};
+//! The streaming watch, and the old API's ways of reading leases. A watcher is a number, the revision
+//! that it has seen: one that falls behind costs nothing and gets a snapshot again. Lines are made when
+//! the connection takes them, one at a time.
 use crate::subnet::embedded::{
     Store,
-    store::News,
-    wire::{HEARTBEAT, LINE_TARGET, json},
+    store::Update,
+    wire::{HEARTBEAT_INTERVAL, LINE_TARGET, json},
 };
-use std::{sync::Arc, time::Duration};
-use tokio::time::{sleep, timeout};
+use axum::body::Body;
+use futures_util::stream;
+use std::{convert::Infallible, sync::Arc, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
-/// Changes that come within this are one line.
-const BATCH: Duration = Duration::from_millis(10);
+/// Changes within this time become one line.
+const BATCH_DELAY: Duration = Duration::from_millis(10);
 /// How long the old API's `?next=` waits.
-const LONG_POLL: Duration = Duration::from_secs(55);
+const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(55);
 
-/// Writes the picture, then what changes, until the reader is gone.
-pub async fn stream(store: Arc<Store>, cursor: Option<u64>, writer: Writer) -> Result<(), Gone> {
-    let mut changes = store.changes();
-    let store_and_ttl = format!(
+/// A watch from a revision on: first what changed since, then changes as they come.
+pub(super) fn stream(store: Arc<Store>, cursor: Option<u64>) -> Body {
+    let header = format!(
         r#""store":{},"ttl":{}"#,
         json(&store.id()),
         store.ttl().as_secs()
     );
-    writer.send(format!("{{{store_and_ttl}}}\n")).await?;
-    let mut seen = cursor;
-    loop {
-        changes.borrow_and_update();
-        let (news, revision) = store.since(seen);
-        match news {
-            News::Snapshot(leases) => {
-                let head = format!(r#"{store_and_ttl},"snapshot":["#);
-                lines(&writer, &head, &leases, revision).await?;
-            }
-            News::Events(events) if events.is_empty() => heartbeat(&writer, revision).await?,
-            News::Events(events) => lines(&writer, r#""events":["#, &events, revision).await?,
+    let watcher = Watcher {
+        revisions: store.revisions(),
+        lines: Lines::default(),
+        begun: false,
+        cursor,
+        header,
+        store,
+    };
+    Body::from_stream(stream::unfold(watcher, |mut watcher| async move {
+        let line = watcher.next().await?;
+        Some((Ok::<_, Infallible>(line), watcher))
+    }))
+}
+
+struct Watcher {
+    store: Arc<Store>,
+    revisions: watch::Receiver<u64>,
+    /// `"store":"6f1c...","ttl":86400`
+    header: String,
+    begun: bool,
+    cursor: Option<u64>,
+    lines: Lines,
+}
+
+impl Watcher {
+    /// The next line; None when the store closes.
+    async fn next(&mut self) -> Option<String> {
+        if !self.begun {
+            self.begun = true;
+            self.update();
+            return Some(format!("{{{}}}\n", self.header));
         }
-        seen = Some(revision);
         loop {
-            tokio::select! {
-                () = writer.closed() => return Err(Gone),
-                () = sleep(HEARTBEAT) => heartbeat(&writer, revision).await?,
-                changed = changes.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => return Ok(()),
-                },
+            if let Some(line) = self.lines.next() {
+                return Some(line);
+            }
+            match timeout(HEARTBEAT_INTERVAL, self.revisions.changed()).await {
+                Err(_) => return self.cursor.map(heartbeat),
+                Ok(Err(_)) => return None,
+                Ok(Ok(())) => {
+                    sleep(BATCH_DELAY).await;
+                    self.update();
+                }
             }
         }
-        sleep(BATCH).await;
+    }
+
+    fn update(&mut self) {
+        self.revisions.borrow_and_update();
+        let (update, revision) = self.store.since(self.cursor);
+        self.cursor = Some(revision);
+        self.lines = match update {
+            Update::Snapshot(leases) => Lines {
+                head: format!(r#"{{{},"snapshot":["#, self.header),
+                separator: "],\"more\":true}\n",
+                end: format!("],\"cursor\":\"{revision}\"}}\n"),
+                repeat_head: true,
+                items: leases,
+                ..Lines::default()
+            },
+            Update::Events(events) if events.is_empty() => Lines {
+                end: heartbeat(revision),
+                ..Lines::default()
+            },
+            Update::Events(events) => Lines {
+                head: r#"{"events":["#.to_owned(),
+                separator: "],\"more\":true}\n",
+                end: format!("],\"cursor\":\"{revision}\"}}\n"),
+                repeat_head: true,
+                items: events,
+                ..Lines::default()
+            },
+        };
     }
 }
 
-async fn heartbeat(writer: &Writer, revision: u64) -> Result<(), Gone> {
-    writer
-        .send(format!("{{\"cursor\":\"{revision}\"}}\n"))
-        .await
-}
-
-/// Items as lines of about [`LINE_TARGET`]; only the last has the cursor, so a reader never takes a part for the whole.
-async fn lines(writer: &Writer, head: &str, items: &[Arc<str>], revision: u64) -> Result<(), Gone> {
-    let mut rest = items.iter().peekable();
-    loop {
-        let mut line = format!("{{{head}");
-        fill(&mut line, &mut rest);
-        if rest.peek().is_some() {
-            line.push_str("],\"more\":true}\n");
-            writer.send(line).await?;
-        } else {
-            line.push_str(&format!("],\"cursor\":\"{revision}\"}}\n"));
-            return writer.send(line).await;
-        }
-    }
-}
-
-/// Appends items, with commas between them, until the text is long enough.
-fn fill<'a>(text: &mut String, items: &mut impl Iterator<Item = &'a Arc<str>>) {
-    let mut comma = "";
-    while text.len() < LINE_TARGET {
-        let Some(item) = items.next() else { return };
-        text.push_str(comma);
-        text.push_str(item);
-        comma = ",";
-    }
+fn heartbeat(revision: u64) -> String {
+    format!("{{\"cursor\":\"{revision}\"}}\n")
 }
 
 /// The old API's answer with all leases.
-pub async fn list(store: &Store, writer: Writer) -> Result<(), Gone> {
+pub(super) fn list(store: &Store) -> Body {
     let (leases, revision) = store.snapshot();
-    writer.send(r#"{"events":null,"snapshot":["#.into()).await?;
-    let mut rest = leases.iter().peekable();
-    while rest.peek().is_some() {
-        let mut piece = String::new();
-        fill(&mut piece, &mut rest);
-        if rest.peek().is_some() {
-            piece.push(',');
-        }
-        writer.send(piece).await?;
-    }
-    writer.send(format!(r#"],"cursor":"{revision}"}}"#)).await
+    let pieces = Lines {
+        head: r#"{"events":null,"snapshot":["#.to_owned(),
+        separator: ",",
+        end: format!(r#"],"cursor":"{revision}"}}"#),
+        items: leases,
+        ..Lines::default()
+    };
+    Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>)))
 }
 
-/// Returns when there is something newer than what the client has seen, or after [`LONG_POLL`].
-pub async fn newer(store: &Store, seen: u64) {
-    let mut changes = store.changes();
-    let news = changes.wait_for(|revision| *revision != seen);
-    // both a change and the end of the patience are answered with the picture
-    drop(timeout(LONG_POLL, news).await);
+/// JSON items in pieces of about [`LINE_TARGET`] bytes. Only the last piece has the cursor, so that a
+/// reader never takes a part for the whole.
+#[derive(Default)]
+struct Lines {
+    head: String,
+    repeat_head: bool,
+    separator: &'static str,
+    end: String,
+    items: Arc<[Arc<str>]>,
+    sent: usize,
+    done: bool,
+}
+
+impl Iterator for Lines {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        if self.done || self.end.is_empty() {
+            return None;
+        }
+        let mut line = match self.repeat_head {
+            true => self.head.clone(),
+            false => std::mem::take(&mut self.head),
+        };
+        let mut comma = "";
+        while line.len() < LINE_TARGET
+            && let Some(item) = self.items.get(self.sent)
+        {
+            line.push_str(comma);
+            line.push_str(item);
+            comma = ",";
+            self.sent += 1;
+        }
+        self.done = self.sent == self.items.len();
+        line.push_str(if self.done { &self.end } else { self.separator });
+        Some(line)
+    }
+}
+
+/// Waits until something has changed since a revision, or the time-out.
+pub(super) async fn changed_since(store: &Store, seen: u64) {
+    let mut revisions = store.revisions();
+    let changed = revisions.wait_for(|revision| *revision != seen);
+    // a change and the time-out have the same answer: the snapshot
+    drop(timeout(LONG_POLL_TIMEOUT, changed).await);
 }

@@ -1,4 +1,4 @@
-//! What the store holds, in memory: plain data and the rules of each change. Nothing here waits or writes.
+//! The content of the store in memory: plain data, and how each change alters it.
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs},
@@ -10,17 +10,17 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-/// Changes that a watcher may miss without needing the whole picture again.
+/// Changes that a watcher may miss without needing a whole snapshot.
 const HISTORY: usize = 1024;
 
-/// Why a lease went.
+/// Why a lease was removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub(super) enum Reason {
     /// It was not renewed.
     Expired,
-    /// It was taken away.
+    /// An operator took it away.
     Revoked,
-    /// Its node got another one.
+    /// Its node was granted another one.
     Replaced,
 }
 
@@ -36,31 +36,31 @@ impl Reason {
 
 /// One step; a transaction is a list of them.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Change {
+pub(super) enum Change {
     /// A lease is new or has changed.
     Put(Lease),
-    /// A lease goes.
+    /// A lease ends.
     Remove(Subnets, Reason),
-    /// Remembers that a lease was revoked, so that its node can be told.
+    /// Remembers that a lease was revoked, so that its node learns it.
     Revoked(Subnets, LeaseAttrs),
-    /// Forgets that.
+    /// Forgets it.
     Forget(Subnets),
-    /// A subnet is kept for a node.
+    /// Subnets are kept for a node.
     Reserve(Reservation),
-    /// No longer.
+    /// The reservation ends.
     Unreserve(Subnets),
 }
 
-/// A lease and its JSON, made once for all watchers.
+/// A lease, and its JSON as every watcher gets it.
 pub(super) struct Held {
     pub(super) lease: Arc<Lease>,
     json: Arc<str>,
-    /// None: it does not end. Monotonic: a clock that is set changes no lease.
+    /// None: it does not end. Monotonic, so that setting the clock changes no lease.
     deadline: Option<Instant>,
 }
 
-/// Everything.
-pub struct State {
+/// The content of the store.
+pub(super) struct State {
     pub(super) leases: BTreeMap<Subnets, Held>,
     pub(super) reservations: BTreeMap<Subnets, Reservation>,
     pub(super) revoked: BTreeMap<Subnets, LeaseAttrs>,
@@ -70,17 +70,16 @@ pub struct State {
     pub(super) ttl: Duration,
 }
 
-/// What a watcher needs to be up to date.
-pub enum News {
-    /// Everything, as JSON leases.
+/// What brings a watcher up to date.
+pub(in super::super) enum Update {
+    /// All leases as JSON.
     Snapshot(Arc<[Arc<str>]>),
-    /// What changed, as JSON events; perhaps nothing.
-    Events(Vec<Arc<str>>),
+    /// What changed, as JSON events; may be empty.
+    Events(Arc<[Arc<str>]>),
 }
 
 impl State {
-    /// Empty, at a revision.
-    pub fn new(revision: u64, ttl: Duration) -> State {
+    pub(super) fn new(revision: u64, ttl: Duration) -> State {
         State {
             leases: BTreeMap::new(),
             reservations: BTreeMap::new(),
@@ -92,24 +91,18 @@ impl State {
         }
     }
 
-    /// How long a lease lives without renewal.
-    pub fn ttl(&self) -> Duration {
-        self.ttl
-    }
-
-    /// The number of the last change.
-    pub fn revision(&self) -> u64 {
+    pub(super) fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Takes in what was in the file. A lease that ended while the store was away gets `grace`: its node may be well and
-    /// was unable to renew it.
-    pub fn load(&mut self, changes: Vec<Change>, grace: Duration) {
+    /// Takes in the content of the file. A lease that ended while the store was away gets `grace`: its
+    /// node may run, and could not renew it.
+    pub(super) fn load(&mut self, changes: Vec<Change>, grace: Duration) {
         let (now, revision) = (SystemTime::now(), self.revision);
         self.apply(changes);
         for held in self.leases.values_mut() {
             held.deadline = held.lease.expiration.map(|end| {
-                let left = end.duration_since(now).unwrap_or_default();
+                let left = end.duration_since(now).unwrap_or(Duration::ZERO);
                 Instant::now() + left.clamp(grace.min(self.ttl), self.ttl)
             });
         }
@@ -117,8 +110,8 @@ impl State {
         self.history.clear();
     }
 
-    /// Everything, as the changes that lead here.
-    pub fn dump(&self) -> Vec<Change> {
+    /// The content as the changes that lead to it.
+    pub(super) fn dump(&self) -> Vec<Change> {
         let leases = self
             .leases
             .values()
@@ -129,8 +122,8 @@ impl State {
         leases.chain(reservations).chain(revoked).collect()
     }
 
-    /// Writes to the log what an operator wants to know.
-    pub fn tell(&self, changes: &[Change]) {
+    /// Logs what an operator wants to know.
+    pub(super) fn log(&self, changes: &[Change]) {
         for change in changes {
             match change {
                 Change::Put(lease) if self.lease(&lease.subnets).is_none() => {
@@ -151,8 +144,7 @@ impl State {
         }
     }
 
-    /// Does them, in order.
-    pub fn apply(&mut self, changes: Vec<Change>) {
+    pub(super) fn apply(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
                 Change::Put(lease) => self.put(lease),
@@ -185,12 +177,12 @@ impl State {
     fn put(&mut self, lease: Lease) {
         let key = lease.subnets;
         let json: Arc<str> = json(&lease).into();
-        // a renewal alone is no news: peers have no use for another node's expiration
-        let news = match self.leases.get(&key) {
+        // peers have no use for the new expiration of a lease that is only renewed
+        let visible = match self.leases.get(&key) {
             Some(held) => held.lease.attrs != lease.attrs,
             None => true,
         };
-        if news {
+        if visible {
             self.record(format!(r#"{{"type":"added","lease":{json}}}"#));
         }
         let deadline = lease.expiration.map(|_| Instant::now() + self.ttl);
@@ -210,47 +202,45 @@ impl State {
         }
     }
 
-    /// What is new since a revision (of this store; None: from the start), and the revision that makes.
-    pub fn since(&mut self, cursor: Option<u64>) -> (News, u64) {
+    /// What changed since a revision, and the revision that this leads to. None, or a revision that
+    /// the history does not reach: a snapshot.
+    pub(super) fn since(&mut self, cursor: Option<u64>) -> (Update, u64) {
         let oldest = self.history.front().map_or(self.revision + 1, |(n, _)| *n);
-        let news = match cursor {
+        let update = match cursor {
             Some(cursor) if cursor <= self.revision && cursor + 1 >= oldest => {
                 let events = self.history.iter().filter(|(n, _)| *n > cursor);
-                News::Events(events.map(|(_, event)| event.clone()).collect())
+                Update::Events(events.map(|(_, event)| event.clone()).collect())
             }
-            _ => News::Snapshot(self.snapshot()),
+            _ => Update::Snapshot(self.snapshot()),
         };
-        (news, self.revision)
+        (update, self.revision)
     }
 
     /// All leases as JSON; shared until the next change.
-    pub fn snapshot(&mut self) -> Arc<[Arc<str>]> {
+    pub(super) fn snapshot(&mut self) -> Arc<[Arc<str>]> {
         let leases = &self.leases;
         self.snapshot
             .get_or_insert_with(|| leases.values().map(|held| held.json.clone()).collect())
             .clone()
     }
 
-    /// All leases.
-    pub fn leases(&self) -> Vec<Arc<Lease>> {
+    pub(super) fn leases(&self) -> Vec<Arc<Lease>> {
         self.leases
             .values()
             .map(|held| held.lease.clone())
             .collect()
     }
 
-    /// One lease.
-    pub fn lease(&self, key: &Subnets) -> Option<&Lease> {
+    pub(super) fn lease(&self, key: &Subnets) -> Option<&Lease> {
         self.leases.get(key).map(|held| held.lease.as_ref())
     }
 
-    /// All reservations.
-    pub fn reservations(&self) -> impl Iterator<Item = &Reservation> {
+    pub(super) fn reservations(&self) -> impl Iterator<Item = &Reservation> {
         self.reservations.values()
     }
 
-    /// What has ended by `now`.
-    pub fn expire(&self, now: Instant) -> Vec<Change> {
+    /// The removal of the leases that have ended by `now`.
+    pub(super) fn expire(&self, now: Instant) -> Vec<Change> {
         self.leases
             .iter()
             .filter(|(_, held)| held.deadline.is_some_and(|end| end <= now))
@@ -259,7 +249,7 @@ impl State {
     }
 
     /// When the next lease ends.
-    pub fn next_deadline(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.leases.values().filter_map(|held| held.deadline).min()
     }
 }

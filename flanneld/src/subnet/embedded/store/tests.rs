@@ -260,7 +260,7 @@ fn news_since_a_revision() {
     let (_, seen) = store.snapshot();
     let lease = store.acquire(node(2), Subnets::default(), None).unwrap();
     store.revoke(lease.subnets).unwrap();
-    let (News::Events(events), _) = store.since(Some(seen)) else {
+    let (Update::Events(events), _) = store.since(Some(seen)) else {
         panic!("too little history")
     };
     assert_eq!(events.len(), 2);
@@ -268,12 +268,12 @@ fn news_since_a_revision() {
     // the future, and a past that is forgotten, are answered with everything
     assert!(matches!(
         store.since(Some(u64::MAX)),
-        (News::Snapshot(_), _)
+        (Update::Snapshot(_), _)
     ));
-    assert!(matches!(store.since(None), (News::Snapshot(_), _)));
+    assert!(matches!(store.since(None), (Update::Snapshot(_), _)));
     drop(store);
     let store = place.open();
-    assert!(matches!(store.since(Some(0)), (News::Snapshot(_), _)));
+    assert!(matches!(store.since(Some(0)), (Update::Snapshot(_), _)));
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! Server and client over loopback.
-mod hostile;
+mod api;
+mod bad_requests;
+mod mutual_tls;
 mod nodes;
-mod raw;
-mod watching;
-mod with_tls;
+mod watch;
 
-use super::{store::StoreError, *};
+use super::*;
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
     model::network_config::NetworkConfig,
-    subnet::{Error, Session, SubnetManager},
+    subnet::{Error, Session, SubnetManager, TlsFiles, alloc},
 };
 use std::{
     net::SocketAddr,
@@ -21,13 +21,13 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::watch,
+    sync::watch as channel,
     task::JoinHandle,
     time::{sleep, timeout},
 };
 
-/// Long enough for anything that should happen.
-const SOON: Duration = Duration::from_secs(20);
+/// Longer than anything that must happen takes.
+const TIMEOUT: Duration = Duration::from_secs(20);
 const MARGIN: Duration = Duration::from_secs(3600);
 
 fn config(json: &str) -> NetworkConfig {
@@ -47,8 +47,8 @@ fn node(n: u8) -> LeaseAttrs {
     }
 }
 
-/// A machine with a store that it serves.
-struct Site {
+/// A machine with a store, which it serves.
+struct TestServer {
     folder: tempfile::TempDir,
     config: NetworkConfig,
     ttl: Duration,
@@ -57,13 +57,13 @@ struct Site {
     server: Option<Server>,
 }
 
-impl Site {
-    async fn new() -> Site {
-        Site::with(r#"{"Network":"10.3.0.0/16"}"#, wire::TTL).await
+impl TestServer {
+    async fn new() -> TestServer {
+        TestServer::with(r#"{"Network":"10.3.0.0/16"}"#, wire::TTL).await
     }
 
-    async fn with(json: &str, ttl: Duration) -> Site {
-        let mut site = Site {
+    async fn with(json: &str, ttl: Duration) -> TestServer {
+        let mut site = TestServer {
             folder: tempfile::tempdir_in("/dev/shm")
                 .or_else(|_| tempfile::tempdir())
                 .unwrap(),
@@ -91,7 +91,7 @@ impl Site {
             insecure: false,
         };
         let server = Server::start(options, store.clone()).await.unwrap();
-        self.address = server.address();
+        self.address = server.address;
         self.store = Some(store);
         self.server = Some(server);
     }
@@ -125,7 +125,7 @@ impl Site {
 /// A node that runs: its manager and what it sees.
 struct Node {
     own: Lease,
-    leases: watch::Receiver<Option<Leases>>,
+    leases: channel::Receiver<Option<Leases>>,
     task: JoinHandle<Result<(), Error>>,
 }
 
@@ -140,13 +140,13 @@ impl Node {
         previous: Subnets,
     ) -> Node {
         let own = manager.acquire(&attrs, previous).await.unwrap();
-        let (sender, leases) = watch::channel(None);
+        let (sender, leases) = channel::channel(None);
         let lease = own.clone();
         let task = tokio::spawn(async move { manager.run(session(&lease, sender)).await });
         Node { own, leases, task }
     }
 
-    /// The nodes that it sees, by the last byte of their address; empty before the first picture.
+    /// The nodes that it sees, by the last byte of their address; empty before the first snapshot.
     fn sees(&self) -> Vec<u8> {
         let leases = self.leases.borrow().clone().unwrap_or_default();
         let mut nodes: Vec<u8> = leases
@@ -164,7 +164,7 @@ impl Node {
 
     /// How it ended.
     async fn end(mut self) -> Error {
-        timeout(SOON, &mut self.task)
+        timeout(TIMEOUT, &mut self.task)
             .await
             .expect("it goes on")
             .unwrap()
@@ -179,31 +179,31 @@ impl Drop for Node {
 }
 
 async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + SOON;
+    let end = Instant::now() + TIMEOUT;
     while !is_so() {
-        assert!(Instant::now() < end, "not within {SOON:?}: {what}");
+        assert!(Instant::now() < end, "not within {TIMEOUT:?}: {what}");
         sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// What a server says to bytes, until it closes the connection.
-async fn say(address: SocketAddr, bytes: &[u8]) -> String {
+/// What a server answers to bytes, until it closes the connection.
+async fn send(address: SocketAddr, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     // a server may refuse before it has read everything
     drop(stream.write_all(bytes).await);
     let mut answer = Vec::new();
-    let read = timeout(SOON, stream.read_to_end(&mut answer)).await;
+    let read = timeout(TIMEOUT, stream.read_to_end(&mut answer)).await;
     drop(read.expect("the server neither answers nor closes"));
     String::from_utf8_lossy(&answer).into_owned()
 }
 
 /// A request; status and body.
-async fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+async fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     );
-    let answer = say(address, request.as_bytes()).await;
+    let answer = send(address, request.as_bytes()).await;
     let status = answer
         .split(' ')
         .nth(1)
@@ -228,10 +228,10 @@ fn unchunk(mut body: &str) -> String {
 }
 
 /// What a daemon gives a manager that holds `own`.
-fn session(own: &Lease, leases: watch::Sender<Option<Leases>>) -> Session {
+fn session(own: &Lease, leases: channel::Sender<Option<Leases>>) -> Session {
     Session {
-        own: watch::Sender::new(own.clone()),
+        own: channel::Sender::new(own.clone()),
         leases,
-        node_ready: watch::channel(false).1,
+        node_ready: channel::channel(false).1,
     }
 }

@@ -2,8 +2,8 @@
 use super::*;
 
 #[tokio::test]
-async fn nodes_see_each_other_come_and_go() {
-    let site = Site::new().await;
+async fn nodes_see_each_other_join_and_leave() {
+    let site = TestServer::new().await;
     let local = Arc::new(Local::new(site.store.clone().unwrap(), MARGIN));
     assert_eq!(site.client().network_config().await.unwrap(), site.config);
     let first = Node::join(local, node(1)).await;
@@ -14,8 +14,8 @@ async fn nodes_see_each_other_come_and_go() {
     }
     // a node that goes for good is revoked, and told
     site.store().revoke(third.own.subnets).unwrap();
-    let name = third.own.subnets.to_string();
-    assert!(matches!(third.end().await, Error::Revoked(key) if key == name));
+    let name = third.own.subnets;
+    assert!(matches!(third.end().await, Error::Revoked(subnets) if subnets == name));
     first.will_see(&[1, 2]).await;
     second.will_see(&[1, 2]).await;
     // one that comes back with another MAC is seen with it
@@ -37,8 +37,8 @@ async fn nodes_see_each_other_come_and_go() {
 }
 
 #[tokio::test]
-async fn a_changed_address_keeps_the_subnet() {
-    let site = Site::new().await;
+async fn changed_address_keeps_the_subnet() {
+    let site = TestServer::new().await;
     let client = site.client();
     let watcher = Node::join(site.client(), node(9)).await;
     let node1 = Node::join(client.clone(), node(1)).await;
@@ -55,8 +55,8 @@ async fn a_changed_address_keeps_the_subnet() {
 }
 
 #[tokio::test]
-async fn an_outage_changes_nothing_and_is_caught_up_with() {
-    let mut site = Site::new().await;
+async fn outage_keeps_leases_and_is_caught_up_with() {
+    let mut site = TestServer::new().await;
     let (a, b) = (
         Node::join(site.client(), node(1)).await,
         Node::join(site.client(), node(2)).await,
@@ -77,8 +77,8 @@ async fn an_outage_changes_nothing_and_is_caught_up_with() {
 }
 
 #[tokio::test]
-async fn a_lost_store_takes_no_node_down() {
-    let mut site = Site::new().await;
+async fn lost_store_stops_no_node() {
+    let mut site = TestServer::new().await;
     let nodes = [
         Node::join(site.client(), node(1)).await,
         Node::join(site.client(), node(2)).await,
@@ -104,28 +104,28 @@ async fn a_lost_store_takes_no_node_down() {
 }
 
 #[tokio::test]
-async fn a_subnet_that_is_anothers_now_is_given_up() {
-    let mut site = Site::new().await;
+async fn subnet_of_another_node_is_given_up() {
+    let mut site = TestServer::new().await;
     let first = Node::join(site.client(), node(1)).await;
     first.will_see(&[1]).await;
     site.stop().await;
     std::fs::remove_file(site.path()).unwrap();
     let store = Store::open_with(&site.path(), site.config.clone(), site.ttl, site.ttl).unwrap();
     let previous = first.own.subnets;
-    let stranger = store.acquire(node(9), previous, None).unwrap();
-    assert_eq!(stranger.subnets, first.own.subnets);
+    let other = store.acquire(node(9), previous, None).unwrap();
+    assert_eq!(other.subnets, first.own.subnets);
     drop(store);
     site.start().await;
     let error = first.end().await;
     assert!(
-        matches!(&error, Error::Taken { subnet, by } if *subnet == stranger.subnets.to_string() && by.contains("192.0.2.9")),
+        matches!(&error, Error::Taken { subnets, by } if *subnets == other.subnets && by.contains("192.0.2.9")),
         "{error}"
     );
 }
 
 #[tokio::test]
-async fn leases_are_renewed_in_time_or_end() {
-    let site = Site::with(r#"{"Network":"10.3.0.0/16"}"#, Duration::from_secs(2)).await;
+async fn leases_end_unless_renewed() {
+    let site = TestServer::with(r#"{"Network":"10.3.0.0/16"}"#, Duration::from_secs(2)).await;
     let local = Arc::new(Local::new(
         site.store.clone().unwrap(),
         Duration::from_millis(1500),
@@ -148,9 +148,9 @@ async fn leases_are_renewed_in_time_or_end() {
 }
 
 #[tokio::test]
-async fn a_lease_that_ended_during_an_outage_is_taken_again() {
+async fn lease_that_ended_during_an_outage_is_acquired_again() {
     let ttl = Duration::from_secs(1);
-    let mut site = Site::with(r#"{"Network":"10.3.0.0/16"}"#, ttl).await;
+    let mut site = TestServer::with(r#"{"Network":"10.3.0.0/16"}"#, ttl).await;
     let own = Node::join(site.client_with(Duration::from_millis(500)), node(1)).await;
     own.will_see(&[1]).await;
     site.stop().await;
@@ -166,8 +166,8 @@ async fn a_lease_that_ended_during_an_outage_is_taken_again() {
 }
 
 #[tokio::test]
-async fn an_expired_own_lease_of_the_local_node_is_taken_again() {
-    let site = Site::new().await;
+async fn expired_lease_of_the_local_node_is_acquired_again() {
+    let site = TestServer::new().await;
     let local = Arc::new(Local::new(site.store.clone().unwrap(), MARGIN));
     let own = Node::join(local, node(1)).await;
     own.will_see(&[1]).await;
@@ -179,8 +179,8 @@ async fn an_expired_own_lease_of_the_local_node_is_taken_again() {
 }
 
 #[tokio::test]
-async fn many_nodes_at_once_get_subnets_of_their_own() {
-    let site = Site::with(r#"{"Network":"10.3.0.0/20","SubnetLen":26}"#, wire::TTL).await;
+async fn concurrent_nodes_get_different_subnets() {
+    let site = TestServer::with(r#"{"Network":"10.3.0.0/20","SubnetLen":26}"#, wire::TTL).await;
     let mut joining = tokio::task::JoinSet::new();
     for n in 1..=60 {
         let client = site.client();

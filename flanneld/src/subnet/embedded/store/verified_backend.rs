@@ -1,8 +1,9 @@
-//! A file as redb sees it, so that a damaged one is an error and never a panic.
+//! A redb backend that makes redb verify every file, so that a damaged one is an error, not a panic.
 //!
-//! redb trusts a file that was closed properly and verifies one that was not: page by page, each checksum before what it
-//! protects is read. This backend shows every file as one that was not closed properly, until redb has verified it and
-//! writes its head. The sizes in the head, which no checksum covers, must be those that redb gives a new file.
+//! redb trusts a file that was closed properly, and verifies one that was not: page by page, each
+//! checksum before what it protects is read. This backend presents every file as not closed
+//! properly, until redb has verified it and writes its header. No checksum covers the sizes in the
+//! header: they must be those that redb gives a new file.
 use redb::{BackendError, DatabaseError, StorageBackend, backends::FileBackend};
 use std::{
     fs::File,
@@ -11,59 +12,59 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// Where the flags are (redb's docs/design.md, "God byte"): the one for "not closed properly", and the one that says that
-/// the list of free pages can be taken as it stands.
+/// The flags (redb's docs/design.md, "God byte"): "not closed properly", and "the list of free pages
+/// can be used as it is".
 const FLAGS_OFFSET: usize = 9;
 const RECOVERY_REQUIRED: u8 = 2;
 const TWO_PHASE_COMMIT: u8 = 4;
 
-/// Page size, header pages and data pages of a region, each 4 bytes little-endian: made with the file, never changed.
+/// Page size, header pages and data pages of a region, each 4 bytes little-endian: fixed when the
+/// file is made.
 const SIZES_OFFSET: usize = 12;
 const SIZES: [u32; 3] = [4096, 0, 1 << 20];
 
-/// The file, under suspicion until its head is written.
+/// The file, presented as not closed properly until its header is written.
 #[derive(Debug)]
-pub struct Careful {
+pub(super) struct VerifiedBackend {
     file: FileBackend,
-    trusted: AtomicBool,
+    verified: AtomicBool,
 }
 
-impl Careful {
-    /// An open file.
-    pub fn new(file: File) -> Result<Careful, DatabaseError> {
-        Ok(Careful {
+impl VerifiedBackend {
+    pub(super) fn new(file: File) -> Result<VerifiedBackend, DatabaseError> {
+        Ok(VerifiedBackend {
             file: FileBackend::new(file)?,
-            trusted: AtomicBool::new(false),
+            verified: AtomicBool::new(false),
         })
     }
 }
 
-/// Makes the head one of a file that was not closed properly. A read may be of its first bytes alone.
-fn suspect(head: &mut [u8]) -> io::Result<()> {
+/// Marks the header as not closed properly. `head` may be its first bytes only.
+fn require_recovery(head: &mut [u8]) -> io::Result<()> {
     if let Some(flags) = head.get_mut(FLAGS_OFFSET) {
         *flags = (*flags | RECOVERY_REQUIRED) & !TWO_PHASE_COMMIT;
     }
-    let sizes = head.get(SIZES_OFFSET..).unwrap_or_default().chunks_exact(4);
+    let sizes = head.get(SIZES_OFFSET..).unwrap_or(&[]).chunks_exact(4);
     for (found, expected) in sizes.zip(SIZES) {
         if found != expected.to_le_bytes() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("its head is damaged or another program's: {found:?}"),
+                format!("its header is damaged or another program's: {found:?}"),
             ));
         }
     }
     Ok(())
 }
 
-impl StorageBackend for Careful {
+impl StorageBackend for VerifiedBackend {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         self.file.read(offset, out)?;
-        if offset == 0 && !self.trusted.load(Ordering::Relaxed) {
-            suspect(out)
+        if offset == 0 && !self.verified.load(Ordering::Relaxed) {
+            require_recovery(out)
         } else {
             Ok(())
         }
@@ -79,7 +80,7 @@ impl StorageBackend for Careful {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         if offset == 0 {
-            self.trusted.store(true, Ordering::Relaxed);
+            self.verified.store(true, Ordering::Relaxed);
         }
         self.file.write(offset, data)
     }

@@ -35,7 +35,11 @@ impl Authority {
     }
 }
 
-async fn server(site: &Site, tls: Option<TlsFiles>, listen: &str) -> Result<Server, Error> {
+async fn server(
+    site: &TestServer,
+    tls: Option<TlsFiles>,
+    listen: &str,
+) -> Result<Server, ServerError> {
     let options = ServerOptions {
         listen: listen.into(),
         tls,
@@ -55,8 +59,8 @@ fn client(remote: String, tls: Option<TlsFiles>) -> Arc<Client> {
 }
 
 #[tokio::test]
-async fn both_sides_must_prove_themselves() {
-    let site = Site::new().await;
+async fn both_sides_need_a_certificate_of_the_authority() {
+    let site = TestServer::new().await;
     let folder = site.folder.path();
     let (ours, theirs) = (Authority::new(), Authority::new());
     let server = server(
@@ -66,7 +70,7 @@ async fn both_sides_must_prove_themselves() {
     )
     .await
     .unwrap();
-    let remote = format!("127.0.0.1:{}", server.address().port());
+    let remote = format!("127.0.0.1:{}", server.address.port());
     let good = client(
         format!("https://{remote}"),
         Some(ours.files(folder, "good", &ours)),
@@ -75,8 +79,8 @@ async fn both_sides_must_prove_themselves() {
     node1.will_see(&[1]).await;
     for (name, tls) in [
         (
-            "a stranger's certificate",
-            Some(theirs.files(folder, "stranger", &ours)),
+            "another authority's certificate",
+            Some(theirs.files(folder, "other", &ours)),
         ),
         (
             "a client that trusts others",
@@ -95,13 +99,13 @@ async fn both_sides_must_prove_themselves() {
     }
     assert_eq!(site.store().leases().len(), 1);
     // a client without a certificate gets nothing either: the files come as three or not at all
-    assert!(TlsFiles::from_flags("", "", "ca.pem").is_err());
-    assert_eq!(TlsFiles::from_flags("", "", ""), Ok(None));
+    assert!(TlsFiles::from_options("", "", "ca.pem").is_err());
+    assert_eq!(TlsFiles::from_options("", "", "").unwrap(), None);
 }
 
 #[tokio::test]
 async fn rotated_certificates_need_no_restart() {
-    let site = Site::new().await;
+    let site = TestServer::new().await;
     let folder = site.folder.path();
     let (old, new) = (Authority::new(), Authority::new());
     let server = server(
@@ -111,7 +115,7 @@ async fn rotated_certificates_need_no_restart() {
     )
     .await
     .unwrap();
-    let remote = server.address().to_string();
+    let remote = server.address.to_string();
     let files = old.files(folder, "client", &old);
     let client = client(remote, Some(files.clone()));
     client.acquire(&node(1), Subnets::default()).await.unwrap();
@@ -128,8 +132,8 @@ async fn rotated_certificates_need_no_restart() {
 }
 
 #[tokio::test]
-async fn off_loopback_without_tls_needs_the_word() {
-    let site = Site::new().await;
+async fn plain_http_off_loopback_needs_insecure() {
+    let site = TestServer::new().await;
     for listen in ["0.0.0.0:0", ":0"] {
         let error = server(&site, None, listen).await.err().unwrap().to_string();
         assert!(error.contains("-insecure"), "{error}");
@@ -141,14 +145,14 @@ async fn off_loopback_without_tls_needs_the_word() {
         let server = Server::start(options, site.store.clone().unwrap())
             .await
             .unwrap();
-        let address = ([127, 0, 0, 1], server.address().port()).into();
-        assert_eq!(ask(address, "GET", "/v1/", "").await.0, 200);
+        let address = ([127, 0, 0, 1], server.address.port()).into();
+        assert_eq!(request(address, "GET", "/v1/", "").await.0, 200);
     }
 }
 
 #[tokio::test]
-async fn options_that_cannot_work_are_named() {
-    let site = Site::new().await;
+async fn unusable_options_are_named() {
+    let site = TestServer::new().await;
     for listen in ["", "8888", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999"] {
         let error = server(&site, None, listen).await.err().unwrap().to_string();
         assert!(

@@ -2,13 +2,13 @@
 use super::*;
 use serde_json::{Value, json};
 
-async fn ok(site: &Site, method: &str, path: &str, body: Value) -> Value {
+async fn ok(site: &TestServer, method: &str, path: &str, body: Value) -> Value {
     let body = if body.is_null() {
         String::new()
     } else {
         body.to_string()
     };
-    let (status, text) = ask(site.address, method, path, &body).await;
+    let (status, text) = request(site.address, method, path, &body).await;
     assert_eq!(status, 200, "{method} {path}: {text}");
     if text.is_empty() {
         Value::Null
@@ -18,8 +18,8 @@ async fn ok(site: &Site, method: &str, path: &str, body: Value) -> Value {
 }
 
 #[tokio::test]
-async fn the_life_of_a_lease() {
-    let site = Site::with(
+async fn lease_is_granted_renewed_and_revoked() {
+    let site = TestServer::with(
         r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan"}}"#,
         wire::TTL,
     )
@@ -57,14 +57,14 @@ async fn the_life_of_a_lease() {
         lease["Attrs"]
     );
     ok(&site, "DELETE", &path, Value::Null).await;
-    assert_eq!(ask(site.address, "GET", &path, "").await.0, 404);
-    assert_eq!(ask(site.address, "PUT", &path, "").await.0, 410);
-    assert_eq!(ask(site.address, "DELETE", &path, "").await.0, 404);
+    assert_eq!(request(site.address, "GET", &path, "").await.0, 404);
+    assert_eq!(request(site.address, "PUT", &path, "").await.0, 410);
+    assert_eq!(request(site.address, "DELETE", &path, "").await.0, 404);
 }
 
 #[tokio::test]
-async fn reservations() {
-    let site = Site::new().await;
+async fn reservations_are_made_listed_and_ended() {
+    let site = TestServer::new().await;
     let wanted = json!({"Subnet": "10.3.77.0/24", "PublicIP": "192.0.2.7"});
     ok(&site, "POST", "/v1/_/reservations", wanted.clone()).await;
     assert_eq!(
@@ -81,7 +81,7 @@ async fn reservations() {
     assert_eq!(lease["Subnet"], "10.3.77.0/24");
     assert_eq!(lease["Expiration"], "0001-01-01T00:00:00Z");
     let other = json!({"Subnet": "10.3.77.0/24", "PublicIP": "192.0.2.8"});
-    let (status, text) = ask(
+    let (status, text) = request(
         site.address,
         "POST",
         "/v1/_/reservations",
@@ -100,7 +100,7 @@ async fn reservations() {
     )
     .await;
     assert_eq!(
-        ask(
+        request(
             site.address,
             "DELETE",
             "/v1/_/reservations/10.3.77.0-24",
@@ -117,8 +117,8 @@ async fn reservations() {
 }
 
 #[tokio::test]
-async fn both_families() {
-    let site = Site::with(
+async fn lease_has_both_families() {
+    let site = TestServer::with(
         r#"{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fd00::/48"}"#,
         wire::TTL,
     )
@@ -138,8 +138,8 @@ async fn both_families() {
 }
 
 #[tokio::test]
-async fn out_of_subnets_is_said_with_the_range() {
-    let site = Site::with(r#"{"Network":"10.3.0.0/26"}"#, wire::TTL).await;
+async fn out_of_subnets_names_the_range() {
+    let site = TestServer::with(r#"{"Network":"10.3.0.0/26"}"#, wire::TTL).await;
     for n in 1..=3 {
         ok(
             &site,
@@ -149,7 +149,7 @@ async fn out_of_subnets_is_said_with_the_range() {
         )
         .await;
     }
-    let (status, text) = ask(
+    let (status, text) = request(
         site.address,
         "POST",
         "/v1/_/leases",
@@ -166,16 +166,16 @@ async fn out_of_subnets_is_said_with_the_range() {
         .await
         .unwrap_err();
     assert!(
-        matches!(error, Error::OutOfSubnets { min, max } if min == "10.3.0.16" && max == "10.3.0.48")
+        matches!(error, Error::Alloc(alloc::Error::OutOfSubnets { min, max }) if min == "10.3.0.16" && max == "10.3.0.48")
     );
 }
 
 #[tokio::test]
-async fn the_old_way_to_wait() {
-    let site = Site::new().await;
+async fn long_poll_returns_at_a_change() {
+    let site = TestServer::new().await;
     let all = ok(&site, "GET", "/v1/_/leases", Value::Null).await;
     let path = format!("/v1/_/leases?next={}", all["cursor"].as_str().unwrap());
-    let waiting = ask(site.address, "GET", &path, "");
+    let waiting = request(site.address, "GET", &path, "");
     let joining = async {
         sleep(Duration::from_millis(100)).await;
         site.store()
@@ -192,8 +192,8 @@ async fn the_old_way_to_wait() {
 }
 
 #[tokio::test]
-async fn a_large_picture_is_one_json_text() {
-    let site = Site::with(r#"{"Network":"10.0.0.0/8"}"#, wire::TTL).await;
+async fn large_snapshot_is_one_json_text() {
+    let site = TestServer::with(r#"{"Network":"10.0.0.0/8"}"#, wire::TTL).await;
     for n in 0..700u16 {
         let attrs = LeaseAttrs {
             public_ip: Some([198, 18, n.to_be_bytes()[0], n.to_be_bytes()[1]].into()),

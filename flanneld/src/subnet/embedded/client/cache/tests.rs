@@ -1,5 +1,5 @@
 use super::*;
-use crate::subnet::embedded::store::{News, Store};
+use crate::subnet::embedded::store::{Store, Update};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -21,8 +21,8 @@ fn event(kind: &str, reason: &str, lease: Value, cursor: u64) -> Line {
     .unwrap()
 }
 
-fn known(picture: &Picture) -> Vec<String> {
-    let mut keys: Vec<String> = picture
+fn known(cache: &LeaseCache) -> Vec<String> {
+    let mut keys: Vec<String> = cache
         .leases()
         .iter()
         .map(|lease| lease.subnets.to_string())
@@ -31,56 +31,56 @@ fn known(picture: &Picture) -> Vec<String> {
     keys
 }
 
-fn started(leases: &[Value]) -> (Picture, Instant) {
-    let (mut picture, now) = (Picture::default(), Instant::now());
-    let effect = picture.apply(snapshot("a", 5, leases), now).unwrap();
-    assert!(effect.changed && effect.whole);
-    (picture, now)
+fn started(leases: &[Value]) -> (LeaseCache, Instant) {
+    let (mut cache, now) = (LeaseCache::default(), Instant::now());
+    let effect = cache.apply(snapshot("a", 5, leases), now).unwrap();
+    assert!(effect.changed && effect.snapshot);
+    (cache, now)
 }
 
 #[test]
 fn snapshot_then_events() {
-    let (mut picture, now) = started(&[lease(1), lease(2)]);
+    let (mut cache, now) = started(&[lease(1), lease(2)]);
     assert!(
-        picture
+        cache
             .apply(event("added", "", lease(3), 6), now)
             .unwrap()
             .changed
     );
-    let effect = picture
+    let effect = cache
         .apply(event("removed", "revoked", lease(1), 7), now)
         .unwrap();
     assert_eq!(effect.revoked, ["10.3.1.0-24".parse().unwrap()]);
-    assert_eq!(known(&picture), ["10.3.2.0-24", "10.3.3.0-24"]);
-    assert_eq!(picture.resume(), Some(("a", 7)));
-    // the same picture again changes nothing
+    assert_eq!(known(&cache), ["10.3.2.0-24", "10.3.3.0-24"]);
+    assert_eq!(cache.resume(), Some(("a", 7)));
+    // the same cache again changes nothing
     let again = snapshot("a", 9, &[lease(2), lease(3)]);
-    assert!(!picture.apply(again, now).unwrap().changed);
+    assert!(!cache.apply(again, now).unwrap().changed);
 }
 
 #[test]
-fn an_empty_first_picture_is_one() {
-    let (picture, _) = started(&[]);
-    assert_eq!(known(&picture), [] as [&str; 0]);
+fn an_empty_first_cache_is_one() {
+    let (cache, _) = started(&[]);
+    assert_eq!(known(&cache), [] as [&str; 0]);
 }
 
 #[test]
 fn pieces_count_only_when_all_are_there() {
-    let (mut picture, now) = started(&[lease(1)]);
+    let (mut cache, now) = started(&[lease(1)]);
     let piece = |more: bool, leases: Value| -> Line {
         let mut line = json!({"store": "a", "snapshot": leases});
         line[if more { "more" } else { "cursor" }] = if more { json!(true) } else { json!("8") };
         serde_json::from_value(line).unwrap()
     };
-    let effect = picture.apply(piece(true, json!([lease(4)])), now).unwrap();
+    let effect = cache.apply(piece(true, json!([lease(4)])), now).unwrap();
     assert_eq!(effect, Effect::default());
-    assert_eq!(known(&picture), ["10.3.1.0-24"]);
+    assert_eq!(known(&cache), ["10.3.1.0-24"]);
     // the connection breaks: pieces are forgotten
-    picture.resume();
-    picture.apply(piece(true, json!([lease(5)])), now).unwrap();
-    let effect = picture.apply(piece(false, json!([lease(6)])), now).unwrap();
-    assert!(effect.changed && effect.whole);
-    assert_eq!(known(&picture), ["10.3.5.0-24", "10.3.6.0-24"]);
+    cache.resume();
+    cache.apply(piece(true, json!([lease(5)])), now).unwrap();
+    let effect = cache.apply(piece(false, json!([lease(6)])), now).unwrap();
+    assert!(effect.changed && effect.snapshot);
+    assert_eq!(known(&cache), ["10.3.5.0-24", "10.3.6.0-24"]);
 }
 
 #[test]
@@ -97,75 +97,74 @@ fn garbage_in_one_lease_hides_no_other() {
     let mut all = vec![lease(1)];
     all.extend(bad.iter().cloned());
     all.push(lease(2));
-    let (mut picture, now) = started(&all);
-    assert_eq!(known(&picture), ["10.3.1.0-24", "10.3.2.0-24"]);
-    assert_eq!(picture.skipped(), bad.len() as u64);
+    let (mut cache, now) = started(&all);
+    assert_eq!(known(&cache), ["10.3.1.0-24", "10.3.2.0-24"]);
     // a peer that turns bad keeps what is known of it
     let broken = json!({"Subnet": "10.3.1.0/24", "Attrs": {"PublicIP": "x"}});
     assert!(
-        !picture
+        !cache
             .apply(event("added", "", broken, 6), now)
             .unwrap()
             .changed
     );
-    assert_eq!(known(&picture), ["10.3.1.0-24", "10.3.2.0-24"]);
+    assert_eq!(known(&cache), ["10.3.1.0-24", "10.3.2.0-24"]);
 }
 
 #[test]
 fn a_store_begun_anew_takes_nobody_down() {
-    let (mut picture, now) = started(&[lease(1), lease(2), lease(3), lease(4)]);
-    assert!(!picture.apply(snapshot("b", 0, &[]), now).unwrap().changed);
-    assert_eq!(known(&picture).len(), 4);
-    assert_eq!(picture.get(&"10.3.1.0-24".parse().unwrap()), None);
+    let (mut cache, now) = started(&[lease(1), lease(2), lease(3), lease(4)]);
+    assert!(!cache.apply(snapshot("b", 0, &[]), now).unwrap().changed);
+    assert_eq!(known(&cache).len(), 4);
+    assert_eq!(cache.get(&"10.3.1.0-24".parse().unwrap()), None);
     // nodes register anew: one the same, one elsewhere, one subnet goes to a stranger
-    picture.apply(event("added", "", lease(1), 1), now).unwrap();
+    cache.apply(event("added", "", lease(1), 1), now).unwrap();
     let moved = json!({"Subnet": "10.3.20.0/24", "Attrs": {"PublicIP": "192.0.2.2"}});
-    picture.apply(event("added", "", moved, 2), now).unwrap();
+    cache.apply(event("added", "", moved, 2), now).unwrap();
     let stranger = json!({"Subnet": "10.3.3.0/24", "Attrs": {"PublicIP": "192.0.2.99"}});
-    picture.apply(event("added", "", stranger, 3), now).unwrap();
+    cache.apply(event("added", "", stranger, 3), now).unwrap();
     assert_eq!(
-        known(&picture),
+        known(&cache),
         ["10.3.1.0-24", "10.3.20.0-24", "10.3.3.0-24", "10.3.4.0-24"]
     );
     // the one that never came back ends when its lease would have
     let later = now + Duration::from_secs(101);
     let heartbeat = serde_json::from_value(json!({"cursor": "3"})).unwrap();
-    assert!(picture.apply(heartbeat, later).unwrap().changed);
-    assert_eq!(known(&picture).len(), 3);
+    assert!(cache.apply(heartbeat, later).unwrap().changed);
+    assert_eq!(known(&cache).len(), 3);
 }
 
 #[test]
 fn an_old_backup_is_a_lost_store() {
-    let (mut picture, now) = started(&[lease(1), lease(2)]);
+    let (mut cache, now) = started(&[lease(1), lease(2)]);
     let backup = snapshot("a", 3, &[lease(1)]);
-    assert!(!picture.apply(backup, now).unwrap().changed);
-    assert_eq!(known(&picture).len(), 2);
+    assert!(!cache.apply(backup, now).unwrap().changed);
+    assert_eq!(known(&cache).len(), 2);
     // while a normal one takes away what is gone
-    let (mut picture, now) = started(&[lease(1), lease(2)]);
+    let (mut cache, now) = started(&[lease(1), lease(2)]);
     assert!(
-        picture
+        cache
             .apply(snapshot("a", 6, &[lease(1)]), now)
             .unwrap()
             .changed
     );
-    assert_eq!(known(&picture).len(), 1);
+    assert_eq!(known(&cache).len(), 1);
 }
 
 #[test]
 fn a_bad_cursor_changes_nothing() {
-    let (mut picture, now) = started(&[lease(1)]);
+    let (mut cache, now) = started(&[lease(1)]);
     let mut line = snapshot("a", 6, &[]);
     line.cursor = Some("-1".into());
-    assert!(picture.apply(line, now).is_err());
-    assert_eq!(known(&picture), ["10.3.1.0-24"]);
+    assert!(cache.apply(line, now).is_err());
+    assert_eq!(known(&cache), ["10.3.1.0-24"]);
 }
 
 /// What a server would send to somebody at that revision.
 fn line_of(store: &Store, cursor: Option<u64>) -> Line {
     let (news, revision) = store.since(cursor);
     let (name, items) = match &news {
-        News::Snapshot(leases) => ("snapshot", leases.join(",")),
-        News::Events(events) => ("events", events.join(",")),
+        Update::Snapshot(leases) => ("snapshot", leases.join(",")),
+        Update::Events(events) => ("events", events.join(",")),
     };
     let id = store.id();
     let text = format!(r#"{{"store":"{id}","{name}":[{items}],"cursor":"{revision}"}}"#);
@@ -182,7 +181,7 @@ proptest! {
         let mut config = crate::model::network_config::NetworkConfig::parse(r#"{"Network":"10.3.0.0/18"}"#).unwrap();
         config.check_subnets().unwrap();
         let store = Store::open(&folder.path().join("s"), config).unwrap();
-        let (mut picture, now) = (Picture::default(), Instant::now());
+        let (mut cache, now) = (LeaseCache::default(), Instant::now());
         for (what, n) in steps {
             let attrs = LeaseAttrs {
                 public_ip: Some([192, 0, 2, n].into()),
@@ -196,9 +195,9 @@ proptest! {
                     held.map(|lease| store.revoke(lease.subnets).unwrap()).unwrap_or_default();
                 }
                 _ => {
-                    let cursor = (what == 4).then(|| picture.resume().map(|(_, cursor)| cursor)).flatten();
-                    picture.apply(line_of(&store, cursor), now).unwrap();
-                    let seen: Map = picture.leases().iter().map(|lease| (lease.subnets, lease.clone())).collect();
+                    let cursor = (what == 4).then(|| cache.resume().map(|(_, cursor)| cursor)).flatten();
+                    cache.apply(line_of(&store, cursor), now).unwrap();
+                    let seen: Map = cache.leases().iter().map(|lease| (lease.subnets, lease.clone())).collect();
                     prop_assert_eq!(seen.len(), store.leases().len());
                     for lease in store.leases() {
                         prop_assert_eq!(&seen[&lease.subnets].attrs, &lease.attrs);
@@ -211,7 +210,7 @@ proptest! {
     #[test]
     fn no_line_panics(text in r#"\{("(store|snapshot|events|cursor|more|ttl)":("[0-9a-z]{0,2}"|[0-9]|\[\{"(type|lease|Subnet)":("[a-z]{0,9}"|\{\})\}\]|true),?){0,5}\}"#) {
         if let Ok(line) = go_compat::json::from_slice::<Line>(text.as_bytes()) {
-            drop(Picture::default().apply(line, Instant::now()));
+            drop(LeaseCache::default().apply(line, Instant::now()));
         }
     }
 }

@@ -2,8 +2,8 @@
 use super::*;
 
 #[tokio::test]
-async fn every_endpoint_refuses_what_it_cannot_use() {
-    let site = Site::new().await;
+async fn every_endpoint_refuses_malformed_requests() {
+    let site = TestServer::new().await;
     let large = format!(
         r#"{{"PublicIP":"192.0.2.1","x":"{}"}}"#,
         "y".repeat(wire::BODY_LIMIT)
@@ -117,7 +117,7 @@ async fn every_endpoint_refuses_what_it_cannot_use() {
             "10.3.1.0-24",
         ),
     ] {
-        let (got, text) = ask(site.address, method, path, body).await;
+        let (got, text) = request(site.address, method, path, body).await;
         let case = format!("{method} {path} {body:.60}: {got} {text:.300}");
         assert_eq!(got, status, "{case}");
         let json: serde_json::Value = serde_json::from_str(&text).expect(&case);
@@ -136,8 +136,8 @@ async fn every_endpoint_refuses_what_it_cannot_use() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_closed() {
-    let site = Site::new().await;
+async fn malformed_http_is_closed() {
+    let site = TestServer::new().await;
     let long_head = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(100_000));
     let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(5_000));
     let chunks = "POST /v1/_/leases HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nffffffffffffffff\r\n".to_owned();
@@ -157,7 +157,7 @@ async fn what_is_no_http_is_closed() {
         chunks,
         bomb,
     ] {
-        let answer = say(site.address, bytes.as_bytes()).await;
+        let answer = send(site.address, bytes.as_bytes()).await;
         assert!(!answer.starts_with("HTTP/1.1 2"), "{bytes:.40}: {answer}");
     }
     assert_eq!(site.store().leases(), []);
@@ -170,15 +170,15 @@ async fn what_is_no_http_is_closed() {
 }
 
 #[tokio::test]
-async fn who_dawdles_is_closed() {
-    let site = Site::new().await;
+async fn slow_requests_are_closed() {
+    let site = TestServer::new().await;
     for bytes in [
         "",
         "GET /v1/_/lea",
         "POST /v1/_/leases HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{",
     ] {
         let start = Instant::now();
-        say(site.address, bytes.as_bytes()).await;
+        send(site.address, bytes.as_bytes()).await;
         assert!(start.elapsed() < Duration::from_secs(4), "{bytes}");
     }
 }

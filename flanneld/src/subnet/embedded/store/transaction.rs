@@ -1,4 +1,4 @@
-//! What a request does to the store, if anything: the changes, or why not. Nothing is changed here.
+//! The changes that a request makes, or why it is refused. Pure: nothing is changed here.
 use super::{
     StoreError,
     state::{Change, Reason, State},
@@ -9,12 +9,12 @@ use crate::{
     model::network_config::NetworkConfig,
     subnet::alloc::{self, Reservation, Taken},
 };
-use std::time::SystemTime;
+use std::{net::IpAddr, time::SystemTime};
 
-/// More leases than any network of this kind has; a bound for what a client can make the store hold.
-const LEASES: usize = 100_000;
+/// Leases, and reservations, that clients can make the store hold: more than any such network has.
+const MAX_ENTRIES: usize = 100_000;
 /// Revoked leases that are remembered.
-const REVOKED: usize = 10_000;
+const MAX_REVOKED: usize = 10_000;
 
 impl State {
     fn expiration(&self, key: &Subnets, attrs: &LeaseAttrs) -> Option<SystemTime> {
@@ -25,21 +25,21 @@ impl State {
         (!reserved).then(|| SystemTime::now() + self.ttl)
     }
 
-    /// A lease for the node: see [`alloc::choose`].
-    pub fn acquire(
+    /// Grants a lease to the node: see [`alloc::choose`].
+    pub(super) fn acquire(
         &self,
         config: &NetworkConfig,
         attrs: LeaseAttrs,
         previous: Subnets,
-        formerly: Option<&LeaseAttrs>,
+        former: Option<&LeaseAttrs>,
         random: impl FnMut(usize) -> usize,
     ) -> Result<(Vec<Change>, Lease), StoreError> {
         check_attrs(config, &attrs)?;
         let is_mine = |lease: &Lease| {
             lease.attrs.same_node(&attrs)
-                || formerly.is_some_and(|formerly| lease.attrs.same_node(formerly))
+                || former.is_some_and(|former| lease.attrs.same_node(former))
         };
-        // what the node holds under a former address counts as held under this one
+        // what the node holds by a former address counts as held by this one
         let mine: Vec<Lease> = self
             .leases
             .values()
@@ -59,15 +59,15 @@ impl State {
             leases: &leases,
             reservations: &reservations,
         };
-        let key = alloc::choose(config, &attrs, previous, &taken, random)?.subnets;
+        let key = alloc::choose(config, &attrs, previous, &taken, random)?;
         // one node, one lease
         let mut changes: Vec<Change> = mine
             .iter()
             .filter(|lease| lease.subnets != key)
             .map(|lease| Change::Remove(lease.subnets, Reason::Replaced))
             .collect();
-        if leases.len() - changes.len() >= LEASES && self.lease(&key).is_none() {
-            return Err(StoreError::Full(LEASES));
+        if leases.len() - changes.len() >= MAX_ENTRIES && self.lease(&key).is_none() {
+            return Err(StoreError::Full(MAX_ENTRIES));
         }
         let lease = Lease {
             subnets: key,
@@ -80,8 +80,8 @@ impl State {
         Ok((changes, lease))
     }
 
-    /// The lease anew, for its node, with these attributes or else as it was.
-    pub fn renew(
+    /// Renews a lease for its node, with these attributes or else its own.
+    pub(super) fn renew(
         &self,
         config: &NetworkConfig,
         key: Subnets,
@@ -108,27 +108,26 @@ impl State {
         Ok((vec![Change::Put(lease.clone())], lease))
     }
 
-    /// Takes a lease away.
-    pub fn revoke(&self, key: Subnets) -> Result<Vec<Change>, StoreError> {
+    pub(super) fn revoke(&self, key: Subnets) -> Result<Vec<Change>, StoreError> {
         let held = self.lease(&key).ok_or(StoreError::Unknown(key))?;
         let mut changes = vec![Change::Remove(key, Reason::Revoked)];
-        if self.revoked.len() < REVOKED {
+        if self.revoked.len() < MAX_REVOKED {
             changes.push(Change::Revoked(key, held.attrs.clone()));
         }
         Ok(changes)
     }
 
-    /// Keeps a subnet for a node.
-    pub fn reserve(
+    /// Keeps subnets for a node.
+    pub(super) fn reserve(
         &self,
         config: &NetworkConfig,
         reservation: Reservation,
     ) -> Result<Vec<Change>, StoreError> {
         let (key, attrs) = (reservation.subnets, &reservation.attrs);
         check_attrs(config, attrs)?;
-        alloc::fits(config, &key).map_err(StoreError::Invalid)?;
-        if self.reservations.len() >= LEASES {
-            return Err(StoreError::Full(LEASES));
+        alloc::check_reservable(config, &key)?;
+        if self.reservations.len() >= MAX_ENTRIES {
+            return Err(StoreError::Full(MAX_ENTRIES));
         }
         let reserved = self
             .reservations
@@ -149,14 +148,13 @@ impl State {
             .values()
             .find(|old| old.attrs.same_node(attrs));
         if let Some(old) = mine.filter(|old| old.subnets != key) {
-            return Err(StoreError::Invalid(format!(
-                "{} has the reservation {} already: delete that first",
-                attrs.node(),
-                old.subnets
-            )));
+            return Err(StoreError::AlreadyReserved {
+                node: attrs.node(),
+                subnets: old.subnets,
+            });
         }
         let mut changes = Vec::new();
-        // the lease that the node has there no longer ends
+        // the lease that the node holds there no longer ends
         changes.extend(self.lease(&key).map(|lease| {
             Change::Put(Lease {
                 expiration: None,
@@ -167,8 +165,8 @@ impl State {
         Ok(changes)
     }
 
-    /// Gives up a reservation; a lease on it now ends as others do.
-    pub fn unreserve(&self, key: Subnets) -> Result<Vec<Change>, StoreError> {
+    /// Ends a reservation; the lease on it ends like others from now on.
+    pub(super) fn unreserve(&self, key: Subnets) -> Result<Vec<Change>, StoreError> {
         if !self.reservations.contains_key(&key) {
             return Err(StoreError::Unknown(key));
         }
@@ -185,18 +183,12 @@ impl State {
 
 /// A node must say by which address it is reached.
 fn check_attrs(config: &NetworkConfig, attrs: &LeaseAttrs) -> Result<(), StoreError> {
-    let bad = |text: String| Err(StoreError::Invalid(text));
+    let unusable = |field, address: IpAddr| Err(StoreError::UnusableAddress { field, address });
     match (attrs.public_ip, attrs.public_ipv6) {
-        (None, _) if config.enable_ipv4 => {
-            bad("PublicIP is missing: it names the node and is where its peers send to".into())
-        }
-        (_, None) if !config.enable_ipv4 => {
-            bad("PublicIPv6 is missing: it names the node and is where its peers send to".into())
-        }
-        (Some(ip), _) if ip.is_multicast() || ip.is_broadcast() => {
-            bad(format!("PublicIP: {ip} is no node's address"))
-        }
-        (_, Some(ip)) if ip.is_multicast() => bad(format!("PublicIPv6: {ip} is no node's address")),
+        (None, _) if config.enable_ipv4 => Err(StoreError::MissingAddress("PublicIP")),
+        (_, None) if !config.enable_ipv4 => Err(StoreError::MissingAddress("PublicIPv6")),
+        (Some(ip), _) if ip.is_multicast() || ip.is_broadcast() => unusable("PublicIP", ip.into()),
+        (_, Some(ip)) if ip.is_multicast() => unusable("PublicIPv6", ip.into()),
         _ => Ok(()),
     }
 }

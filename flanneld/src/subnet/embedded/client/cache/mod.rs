@@ -1,0 +1,222 @@
+//! The leases that a client knows, and how lines of the watch change them. Pure.
+//!
+//! A store that was lost comes back empty, or as an old backup, and fills up as the nodes register
+//! again. Its first snapshots are not the truth about a network that works: leases that it does not
+//! know (yet) are retained until they would have ended, or until it gives their subnet or their node
+//! something else.
+use crate::{
+    model::Subnets,
+    model::lease::{Lease, LeaseAttrs, Leases},
+    subnet::embedded::wire::{Line, TTL},
+};
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// Leases that a server can make a client hold: more than any network of this kind has.
+const MAX_LEASES: usize = 200_000;
+
+type Map = BTreeMap<Subnets, Arc<Lease>>;
+
+#[derive(Debug)]
+pub(super) struct LeaseCache {
+    store: Option<String>,
+    cursor: u64,
+    ttl: Duration,
+    leases: Map,
+    /// Leases of a lost store, and when they would have ended.
+    retained: BTreeMap<Subnets, (Arc<Lease>, Instant)>,
+    /// The lines so far of a snapshot that is not complete.
+    partial: Option<Map>,
+}
+
+/// A line that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LineError {
+    /// The cursor is not a revision.
+    #[error("bad cursor {0:?}")]
+    Cursor(String),
+    /// The server sends more leases than a client holds.
+    #[error("more than {MAX_LEASES} leases")]
+    TooManyLeases,
+}
+
+/// What a line changed.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Effect {
+    /// The leases are not the same as before.
+    pub(super) changed: bool,
+    /// A snapshot is complete.
+    pub(super) snapshot: bool,
+    pub(super) revoked: Vec<Subnets>,
+}
+
+impl Default for LeaseCache {
+    fn default() -> LeaseCache {
+        LeaseCache {
+            store: None,
+            cursor: 0,
+            ttl: TTL,
+            leases: Map::new(),
+            retained: BTreeMap::new(),
+            partial: None,
+        }
+    }
+}
+
+impl LeaseCache {
+    /// Where the watch goes on after the connection was lost: store and cursor.
+    pub(super) fn resume(&mut self) -> Option<(&str, u64)> {
+        self.partial = None;
+        self.store.as_deref().map(|store| (store, self.cursor))
+    }
+
+    /// How long the store's leases live.
+    pub(super) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// False before the first snapshot is complete.
+    pub(super) fn is_complete(&self) -> bool {
+        self.store.is_some()
+    }
+
+    /// The store's lease for these subnets.
+    pub(super) fn get(&self, key: &Subnets) -> Option<&Lease> {
+        self.leases.get(key).map(Arc::as_ref)
+    }
+
+    /// Every known lease, in no order.
+    pub(super) fn leases(&self) -> Leases {
+        let retained = self.retained.values().map(|(lease, _)| lease);
+        Arc::new(self.leases.values().chain(retained).cloned().collect())
+    }
+
+    /// Takes in a line. After an error the watch cannot go on.
+    pub(super) fn apply(&mut self, line: Line, now: Instant) -> Result<Effect, LineError> {
+        let cursor = match line.cursor {
+            Some(text) => Some(text.parse().map_err(|_| LineError::Cursor(text))?),
+            None => None,
+        };
+        if let Some(seconds) = line.ttl.filter(|ttl| *ttl > 0) {
+            self.ttl = Duration::from_secs(seconds);
+        }
+        let mut effect = Effect {
+            changed: self.remove_ended(now),
+            ..Effect::default()
+        };
+        if let Some(leases) = line.snapshot {
+            let mut snapshot = self.partial.take().unwrap_or_default();
+            let leases = leases.into_iter().filter_map(read);
+            snapshot.extend(leases.map(|lease| (lease.subnets, lease)));
+            if snapshot.len() > MAX_LEASES {
+                return Err(LineError::TooManyLeases);
+            }
+            match (cursor, line.store) {
+                (Some(cursor), Some(store)) => {
+                    effect.changed |= self.replace(store, cursor, snapshot, now);
+                    effect.snapshot = true;
+                }
+                _ => self.partial = Some(snapshot),
+            }
+            return Ok(effect);
+        }
+        for event in line.events {
+            let Some(lease) = read(event.lease) else {
+                continue;
+            };
+            if event.kind == "removed" {
+                let key = lease.subnets;
+                effect.changed |= self.leases.remove(&key).is_some();
+                effect.changed |= self.retained.remove(&key).is_some();
+                if event.reason == "revoked" {
+                    effect.revoked.push(key);
+                }
+            } else {
+                effect.changed |= self.put(lease);
+            }
+        }
+        if self.leases.len() > MAX_LEASES {
+            return Err(LineError::TooManyLeases);
+        }
+        if let Some(cursor) = cursor.filter(|_| self.store.is_some()) {
+            self.cursor = cursor;
+        }
+        Ok(effect)
+    }
+
+    fn replace(&mut self, store: String, cursor: u64, leases: Map, now: Instant) -> bool {
+        let lost = match &self.store {
+            Some(known) => *known != store || cursor < self.cursor,
+            None => false,
+        };
+        if lost {
+            tracing::warn!(
+                "the lease server has another store than before: leases that it does not know are retained until their nodes register"
+            );
+        }
+        let before = self.leases.len() + self.retained.len();
+        let old = std::mem::take(&mut self.leases);
+        let known = |key| {
+            let retained = || self.retained.get(key).map(|(lease, _)| lease);
+            old.get(key).or_else(retained)
+        };
+        let mut changed = leases.iter().any(|(key, lease)| known(key) != Some(lease));
+        for (key, lease) in old {
+            if lost && !leases.contains_key(&key) {
+                self.retained.insert(key, (lease, now + self.ttl));
+            }
+        }
+        for (_, lease) in leases {
+            self.put(lease);
+        }
+        changed |= self.store.replace(store).is_none();
+        self.cursor = cursor;
+        changed || before != self.leases.len() + self.retained.len()
+    }
+
+    /// Adds or changes a lease of the store; what it contradicts is no longer retained.
+    fn put(&mut self, lease: Arc<Lease>) -> bool {
+        let key = lease.subnets;
+        self.retained
+            .retain(|old, (lost, _)| !old.overlaps(&key) && !lost.attrs.same_node(&lease.attrs));
+        let changed = self.leases.get(&key) != Some(&lease);
+        self.leases.insert(key, lease);
+        changed
+    }
+
+    fn remove_ended(&mut self, now: Instant) -> bool {
+        let before = self.retained.len();
+        self.retained.retain(|_, (_, end)| *end > now);
+        before != self.retained.len()
+    }
+}
+
+/// A lease; None, with a log line, if it cannot be understood: the others are not affected.
+fn read(lease: Value) -> Option<Arc<Lease>> {
+    match go_compat::json::from_value::<Lease>(lease) {
+        Ok(mut lease) => {
+            normalise(&mut lease.attrs);
+            Some(Arc::new(lease))
+        }
+        Err(error) => {
+            tracing::warn!("a lease is skipped: {error}");
+            None
+        }
+    }
+}
+
+/// `null` and an absent key mean the same to backends: they must compare as equal.
+pub(super) fn normalise(attrs: &mut LeaseAttrs) {
+    for data in [&mut attrs.backend_data, &mut attrs.backend_v6_data] {
+        if data.as_ref().is_some_and(Value::is_null) {
+            *data = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Errors of the store.
+use crate::{
+    model::Subnets,
+    subnet::{self, alloc},
+};
+use std::{net::IpAddr, path::PathBuf};
+
+/// Why a change is refused, or the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// No subnet can be chosen or reserved.
+    #[error(transparent)]
+    Alloc(#[from] alloc::Error),
+    /// There is no such lease or reservation.
+    #[error("{0} is not leased or reserved here")]
+    Unknown(Subnets),
+    /// The lease was revoked, and its node has not acquired another one since.
+    #[error("lease for {0} has been revoked")]
+    Revoked(Subnets),
+    /// Another node holds the lease or an overlapping one.
+    #[error("{0} belongs to {1}")]
+    HeldBy(Subnets, String),
+    /// The node does not say by which address it is reached.
+    #[error("{0} is missing: it names the node and is where its peers send to")]
+    MissingAddress(&'static str),
+    /// The public address cannot be a node's.
+    #[error("{field}: {address} is no node's address")]
+    UnusableAddress {
+        field: &'static str,
+        address: IpAddr,
+    },
+    /// The node has another reservation.
+    #[error("{node} has the reservation {subnets} already: delete that first")]
+    AlreadyReserved { node: String, subnets: Subnets },
+    /// The bound on leases or reservations is reached.
+    #[error("this store holds at most {0} leases and reservations")]
+    Full(usize),
+    /// Another process has the file open.
+    #[error(
+        "lease store {} is in use by another process: stop that flanneld, or give this one another store", .0.display()
+    )]
+    InUse(PathBuf),
+    /// The file is damaged, or not a store of ours.
+    #[error(
+        "lease store {} cannot be read: {source}. Put a backup in its place, or move it away and start again: nodes that \
+         are up keep their subnets and register them anew", .path.display()
+    )]
+    Corrupt { path: PathBuf, source: FormatError },
+    /// The file cannot be read or written.
+    #[error("lease store {}: {source}", .path.display())]
+    File {
+        path: PathBuf,
+        source: Box<redb::Error>,
+    },
+}
+
+/// What is wrong with the content of the file.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FormatError {
+    /// redb found damage.
+    #[error(transparent)]
+    Damaged(Box<redb::Error>),
+    /// A database without the table that each store has.
+    #[error("it is another program's database")]
+    Foreign,
+    /// An entry that each store has.
+    #[error("it has no {0}")]
+    Missing(&'static str),
+    /// Another layout than this program's.
+    #[error("its format is {0}, this flanneld knows {known}: it was written by a newer one", known = super::file::FORMAT)]
+    Version(String),
+    /// The revision is not a number.
+    #[error("its revision is {0:?}")]
+    Revision(String),
+}
+
+impl<E: Into<redb::Error>> From<E> for FormatError {
+    fn from(error: E) -> FormatError {
+        FormatError::Damaged(Box::new(error.into()))
+    }
+}
+
+/// The store answers for this node's own lease here.
+impl From<StoreError> for subnet::Error {
+    fn from(error: StoreError) -> subnet::Error {
+        match error {
+            StoreError::Alloc(error) => error.into(),
+            StoreError::Revoked(subnets) => subnet::Error::Revoked(subnets),
+            StoreError::Unknown(subnets) => subnet::Error::Unknown(subnets),
+            StoreError::HeldBy(subnets, by) => subnet::Error::Taken { subnets, by },
+            StoreError::File { .. } => subnet::Error::Transient(error.into()),
+            other => subnet::Error::Permanent(other.into()),
+        }
+    }
+}
