@@ -1,31 +1,19 @@
-//! The `bandwidth` plugin on a veth that a test made by hand.
+//! The `bandwidth` plugin on a veth that the test creates.
 
 use serde_json::{Value, json};
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    path::Path,
     thread,
     time::{Duration, Instant},
 };
-use tests::{Case, Cni, Host, Pod, binaries, case};
+use tests::{
+    Cni, Host, Pod, binaries,
+    peers::{GO_PLUGINS as GO, without_go_plugins},
+    scenario,
+};
 
 const OURS: &str = "/opt/cni/bin";
-const GO: &str = "/usr/lib/cni";
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    let no_go = (!Path::new(GO).join("bandwidth").exists())
-        .then(|| "Debian's containernetworking-plugins are not installed".to_owned());
-    vec![
-        case("bandwidth/same-as-go", same_as_go).unless(no_go),
-        case("bandwidth/slows-both-ways", slows_both_ways),
-        case("bandwidth/check", check),
-        case("bandwidth/undo", undo),
-        case("bandwidth/gc", gc),
-        case("bandwidth/refusals", refusals),
-    ]
-}
 
 fn host() -> Host {
     let host = Host::new("node");
@@ -68,7 +56,8 @@ fn ifbs(host: &Host) -> Vec<String> {
     shown.lines().filter_map(name).collect()
 }
 
-fn same_as_go() {
+#[scenario(unless = without_go_plugins)]
+fn result_and_kernel_state_equal_gos() {
     let host = host();
     for extra in [
         both_ways(),
@@ -93,7 +82,7 @@ fn same_as_go() {
             }
             cni.call(&host, "CHECK", "bandwidth", &config).ok();
             let mut shown = host.sh("tc qdisc show dev hostp");
-            // Go's netlink library puts a second action behind the one that is ever reached
+            // Go's netlink library adds a second action, which no packet reaches
             shown += &host.sh(
                 "tc filter show dev hostp parent ffff: | grep -v -e action -e 'index [0-9]* ref' -e '^$' || true",
             );
@@ -138,7 +127,8 @@ fn duration(
     begin.elapsed()
 }
 
-fn slows_both_ways() {
+#[scenario]
+fn limits_hold_in_both_directions() {
     let host = host();
     let pod = pod(&host, "p");
     let receive = |listener: TcpListener| {
@@ -150,18 +140,19 @@ fn slows_both_ways() {
     let cni = Cni::new(OURS, "c1", &pod.path());
     let config = config(&pod, "1.0.0", &both_ways());
     cni.call(&host, "ADD", "bandwidth", &config).ok();
-    // 300 kB less the burst at 1 and 2 MB/s; the lower bound alone is certain on a busy machine
+    // 300 kB less the burst at 1 and 2 MB/s; on a busy machine only the lower bound is certain
     let towards = duration(receive, "10.0.0.2", &pod, false);
     assert!(towards > Duration::from_millis(250), "{towards:?}");
     let from = duration(receive, "10.0.0.1", &pod, true);
     assert!(from > Duration::from_millis(125), "{from:?}");
 }
 
-fn check() {
+#[scenario]
+fn check_reports_each_missing_or_different_part() {
     let host = host();
     let pod = pod(&host, "p");
     let cni = Cni::new(OURS, "c1", &pod.path());
-    // nothing is asked for: what came before is handed on
+    // without limits, prevResult is passed on
     let unlimited = config(&pod, "1.1.0", &json!({}));
     let added = cni.call(&host, "ADD", "bandwidth", &unlimited).ok().json();
     assert_eq!(added["interfaces"].as_array().map(Vec::len), Some(3));
@@ -193,13 +184,13 @@ fn check() {
     );
     host.sh("tc qdisc delete dev hostp root");
     assert_eq!(call(&conf).error().1, "Failed to find qdisc");
-    // ADD again finds nothing of before in its way
+    // a second ADD replaces what is left of the first
     cni.call(&host, "ADD", "bandwidth", &conf).ok();
     call(&conf).ok();
 }
 
-/// A step that the kernel refuses leaves what was there before, and nothing else.
-fn undo() {
+#[scenario]
+fn a_refused_step_leaves_the_previous_state() {
     let host = host();
     let pod = pod(&host, "p");
     let cni = Cni::new(OURS, "c1", &pod.path());
@@ -224,7 +215,8 @@ fn undo() {
     );
 }
 
-fn gc() {
+#[scenario]
+fn gc_removes_only_ifb_devices_without_a_valid_attachment() {
     let host = host();
     let pods = ["a", "b"].map(|name| pod(&host, name));
     for (pod, id) in pods.iter().zip(["gone", "lives"]) {
@@ -233,8 +225,8 @@ fn gc() {
             .call(&host, "ADD", "bandwidth", &conf)
             .ok();
     }
-    let stranger = "bwp0123456789ab";
-    host.sh(&format!("ip link add {stranger} type ifb"));
+    let foreign = "bwp0123456789ab";
+    host.sh(&format!("ip link add {foreign} type ifb"));
     assert_eq!(ifbs(&host).len(), 3);
     let collect = |name: &str, valid: Value| {
         let conf = json!({"cniVersion": "1.1.0", "name": name, "type": "bandwidth", "cni.dev/valid-attachments": valid});
@@ -247,14 +239,15 @@ fn gc() {
     assert_eq!(collect("other", json!([])), 3);
     assert_eq!(collect("net", lives), 2);
     assert_eq!(collect("net", json!([])), 1);
-    assert_eq!(ifbs(&host), [stranger]);
-    let unsaid = json!({"cniVersion": "1.1.0", "name": "net", "type": "bandwidth"});
+    assert_eq!(ifbs(&host), [foreign]);
+    let without_list = json!({"cniVersion": "1.1.0", "name": "net", "type": "bandwidth"});
     Cni::new(OURS, "", "")
-        .call(&host, "GC", "bandwidth", &unsaid.to_string())
+        .call(&host, "GC", "bandwidth", &without_list.to_string())
         .ok();
 }
 
-fn refusals() {
+#[scenario]
+fn invalid_limits_and_results_without_a_veth_are_refused() {
     let host = host();
     let pod = pod(&host, "p");
     let cni = Cni::new(OURS, "c1", &pod.path());
@@ -268,22 +261,22 @@ fn refusals() {
         add(&unchained.to_string()).1,
         "must be called as chained plugin"
     );
-    let mut strange: Value =
+    let mut changed: Value =
         serde_json::from_str(&config(&pod, "1.0.0", &both_ways())).expect("JSON");
-    strange["prevResult"]["interfaces"][1]["name"] = "other".into();
+    changed["prevResult"]["interfaces"][1]["name"] = "other".into();
     assert_eq!(
-        add(&strange.to_string()).1,
+        add(&changed.to_string()).1,
         "no veth peer of container interface found in host ns"
     );
-    strange["prevResult"]["interfaces"] = json!([]);
-    assert_eq!(add(&strange.to_string()).1, "no interfaces provided");
+    changed["prevResult"]["interfaces"] = json!([]);
+    assert_eq!(add(&changed.to_string()).1, "no interfaces provided");
     pod.sh("ip link delete eth0");
     let (_, msg) = add(&config(&pod, "1.0.0", &both_ways()));
     assert!(
         msg.starts_with("container interface eth0 has no veth peer: "),
         "{msg}"
     );
-    // 0.3.0 is the first version with interfaces in its results
+    // results have interfaces since 0.3.0
     assert_eq!(add(&config(&pod, "0.2.0", &json!({}))).0, 1);
     let status =
         json!({"cniVersion": "1.1.0", "name": "net", "type": "bandwidth", "egressRate": 8});
@@ -292,7 +285,7 @@ fn refusals() {
         outcome.error(),
         (50, "if rate is set, burst must also be set".into())
     );
-    // DEL works with whatever the configuration has become
+    // DEL does not read the limits
     cni.call(
         &host,
         "DEL",

@@ -1,33 +1,22 @@
-//! The `firewall` plugin: iptables' filter table, and firewalld where it is installed.
+//! The `firewall` plugin with iptables' filter table, and with firewalld if it is installed.
 
 use serde_json::{Value, json};
 use std::{path::Path, process::Command, time::Duration};
-use tests::{Case, Cni, Host, Outcome, binaries, case, process::eventually};
+use tests::{
+    Cni, Host, Outcome, binaries,
+    peers::{GO_PLUGINS as GO, without_go_plugins},
+    process::eventually,
+    scenario,
+};
 
 const OURS: &str = "/opt/cni/bin";
-const GO: &str = "/usr/lib/cni";
 
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    let no_go = (!Path::new(GO).join("firewall").exists())
-        .then(|| "Debian's containernetworking-plugins are not installed".to_owned());
-    let no_firewalld = ["/usr/sbin/firewalld", "/usr/bin/dbus-daemon"]
+fn without_firewalld() -> Option<String> {
+    let programs = ["/usr/sbin/firewalld", "/usr/bin/dbus-daemon"];
+    let missing = programs
         .iter()
-        .find(|program| !Path::new(program).exists())
-        .map(|program| format!("{program} is not installed"));
-    vec![
-        case("firewall/same-as-go", same_as_go).unless(no_go.clone()),
-        case("firewall/add-check-del", add_check_del),
-        case("firewall/isolated", isolated),
-        case("firewall/traffic", traffic),
-        case("firewall/del-without-anything", del_without_anything),
-        case("firewall/reused-address", reused_address),
-        case("firewall/taken-over-from-go", taken_over_from_go).unless(no_go),
-        case("firewall/at-once", at_once),
-        case("firewall/gc", gc),
-        case("firewall/refusals", refusals),
-        case("firewall/firewalld", firewalld).unless(no_firewalld),
-    ]
+        .find(|program| !Path::new(program).exists())?;
+    Some(format!("{missing} is not installed"))
 }
 
 fn host() -> Host {
@@ -63,11 +52,12 @@ fn rules(host: &Host) -> String {
         ))
     };
     let both = save("iptables-save") + "\n" + &save("ip6tables-save");
-    // Debian's plugin is older than the second policy and does not name it where both share a rule
+    // Debian's plugin has only the first policy, so its comment does not name the second
     both.replace("same-bridge|isolated", "same-bridge")
 }
 
-fn same_as_go() {
+#[scenario(unless = without_go_plugins)]
+fn rules_equal_gos() {
     for extra in [
         json!({}),
         json!({"iptablesAdminChainName": "MINE"}),
@@ -77,7 +67,7 @@ fn same_as_go() {
         let tables = [OURS, GO].map(|path| {
             let host = host();
             host.sh("iptables -A FORWARD -s 192.0.2.1 -j DROP");
-            // two pods, since the second finds what the first one made
+            // the second pod finds the chains of the first
             for (id, ip) in [("c1", "10.0.0.2/24"), ("c2", "10.0.0.3/24")] {
                 let config = config("1.0.0", &[ip, "fd00::2/64"], &extra);
                 let added = call(&host, path, "ADD", id, &config).ok().json();
@@ -103,7 +93,8 @@ fn same_as_go() {
     }
 }
 
-fn add_check_del() {
+#[scenario]
+fn add_is_idempotent_check_reports_each_missing_rule_del_removes_all() {
     let host = host();
     let config = config("1.1.0", &["10.0.0.2/24", "fd00::2/64"], &json!({}));
     call(&host, OURS, "STATUS", "c1", &config).ok();
@@ -142,7 +133,8 @@ fn add_check_del() {
     call(&host, OURS, "DEL", "c1", &config).ok();
 }
 
-fn isolated() {
+#[scenario]
+fn isolated_policy_drops_traffic_within_the_bridge_and_stays_after_del() {
     let host = host();
     let config = config(
         "1.1.0",
@@ -176,15 +168,15 @@ fn isolated() {
         "{msg}"
     );
     call(&host, OURS, "DEL", "c1", &config).ok();
-    // others on the bridge still need them
+    // other containers on the bridge still need these rules
     assert!(
         host.sh("iptables -S")
             .contains("CNI-ISOLATION-STAGE-1 -i cni0 -o cni0")
     );
 }
 
-/// A host that forwards nothing forwards for the pod.
-fn traffic() {
+#[scenario]
+fn forwarded_traffic_passes_only_between_add_and_del() {
     let host = host();
     host.sh("iptables -P FORWARD DROP");
     let outside = host.pod("outside");
@@ -204,21 +196,22 @@ fn traffic() {
     assert!(reaches());
     assert!(
         !outside.try_sh("ping -c1 -W1 10.0.0.2").status.success(),
-        "only answers come in"
+        "only replies reach the pod"
     );
     host.sh("iptables -I CNI-ADMIN -s 10.0.0.2 -j DROP");
-    assert!(!reaches(), "the administrator has the first word");
+    assert!(!reaches(), "the administrator's chain comes first");
     host.sh("iptables -F CNI-ADMIN");
     call(&host, OURS, "DEL", "c1", &config).ok();
     assert!(!reaches());
 }
 
-fn del_without_anything() {
+#[scenario]
+fn del_needs_neither_rules_nor_prev_result() {
     let host = host();
     let bare =
         r#"{"cniVersion":"1.0.0","name":"net","type":"firewall","ingressPolicy":"nonsense"}"#;
     call(&host, OURS, "DEL", "c1", bare).ok();
-    // nothing was asked of iptables: its tables would be there now
+    // iptables did not run: it would have created its tables
     assert_eq!(host.sh("nft list tables"), "");
     let before = rules(&host);
     call(
@@ -235,8 +228,8 @@ fn del_without_anything() {
     assert_eq!(host.sh("ls /run/cni/firewall"), "");
 }
 
-/// A late DEL does not take the rules of the pod that has the address now.
-fn reused_address() {
+#[scenario]
+fn late_del_keeps_the_rules_of_the_next_owner_of_the_address() {
     let host = host();
     let config = config("1.0.0", &["10.0.0.2/24"], &json!({}));
     call(&host, OURS, "ADD", "old", &config).ok();
@@ -249,7 +242,8 @@ fn reused_address() {
     assert!(!rules(&host).contains("10.0.0.2"));
 }
 
-fn taken_over_from_go() {
+#[scenario(unless = without_go_plugins)]
+fn each_plugin_removes_the_rules_of_the_other() {
     let host = host();
     let config = config("1.0.0", &["10.0.0.2/24", "fd00::2/64"], &json!({}));
     for (adds, deletes) in [(GO, OURS), (OURS, GO)] {
@@ -264,8 +258,9 @@ fn taken_over_from_go() {
     }
 }
 
-/// Chains are made once, whoever is first, and nobody empties what another has put there.
-fn at_once() {
+/// Chains are created once, and no process flushes the rules of another.
+#[scenario]
+fn concurrent_adds_and_dels_do_not_lose_rules() {
     let host = host();
     let pods: Vec<_> = (2..14)
         .map(|n| (format!("c{n}"), format!("10.0.0.{n}/24")))
@@ -292,17 +287,18 @@ fn at_once() {
     assert!(!rules(&host).contains("-A CNI-FORWARD -s"));
 }
 
-fn gc() {
+#[scenario]
+fn gc_removes_only_rules_and_records_without_a_valid_attachment() {
     let host = host();
     for (id, name, ip) in [
-        ("gone", "net", "10.0.0.2/24"),
-        ("lives", "net", "10.0.0.3/24"),
+        ("stale", "net", "10.0.0.2/24"),
+        ("valid", "net", "10.0.0.3/24"),
         ("other", "other", "10.0.0.4/24"),
     ] {
         let config = config("1.1.0", &[ip], &json!({"name": name}));
         call(&host, OURS, "ADD", id, &config).ok();
     }
-    let valid = json!([{"containerID": "lives", "ifname": "eth0"}]);
+    let valid = json!([{"containerID": "valid", "ifname": "eth0"}]);
     let config = json!({"cniVersion": "1.1.0", "name": "net", "type": "firewall", "cni.dev/valid-attachments": valid});
     call(&host, OURS, "GC", "", &config.to_string()).ok();
     let left = rules(&host);
@@ -313,17 +309,18 @@ fn gc() {
     );
     assert_eq!(
         host.sh("ls /run/cni/firewall"),
-        "lives_eth0.json\nother_eth0.json\n"
+        "other_eth0.json\nvalid_eth0.json\n"
     );
 }
 
-fn refusals() {
+#[scenario]
+fn invalid_keys_and_missing_backends_are_refused_and_leave_nothing() {
     let host = host();
     let add = |config: &str| call(&host, OURS, "ADD", "c1", config).error();
     let with = |extra: Value| config("1.1.0", &["10.0.0.2/24"], &extra);
-    let unchained = r#"{"cniVersion":"1.0.0","name":"net","type":"firewall"}"#;
+    let without_prev_result = r#"{"cniVersion":"1.0.0","name":"net","type":"firewall"}"#;
     assert_eq!(
-        add(unchained),
+        add(without_prev_result),
         (999, "missing prevResult from earlier plugin".into())
     );
     let closed = with(json!({"ingressPolicy": "closed"}));
@@ -351,9 +348,9 @@ fn refusals() {
         .0,
         50
     );
-    // 0.4.0 is the first version with CHECK
+    // CHECK exists since 0.4.0
     assert_eq!(add(&config("0.3.1", &["10.0.0.2/24"], &json!({}))).0, 1);
-    // none of them left anything
+    // a refused ADD leaves no record and no table
     assert_eq!(host.sh("ls /run/cni/firewall 2>/dev/null || true"), "");
     assert_eq!(host.sh("nft list tables"), "");
 }
@@ -364,8 +361,9 @@ const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus C
 <policy context="default"><allow own="*"/><allow send_destination="*"/><allow receive_type="signal"/><allow receive_type="method_call"/>
 <allow receive_type="method_return"/><allow receive_type="error"/><allow user="*"/></policy></busconfig>"#;
 
-/// The real firewalld on a bus of the host's own.
-fn firewalld() {
+/// firewalld on a bus in the host's namespace.
+#[scenario(unless = without_firewalld)]
+fn firewalld_has_the_addresses_as_sources_between_add_and_del() {
     let host = host();
     host.run(|| {
         std::fs::create_dir_all("/run/dbus").expect("folder");
@@ -389,7 +387,7 @@ fn firewalld() {
         &["10.0.0.2/24", "fd00::2/64"],
         &json!({"backend": ""}),
     );
-    // nobody there yet: iptables it is
+    // firewalld does not run yet, so iptables is selected
     call(&host, OURS, "ADD", "early", &any).ok();
     assert!(rules(&host).contains("10.0.0.2"));
     let _daemon = spawn("firewalld --nofork --nopid --log-target=console");
@@ -403,7 +401,7 @@ fn firewalld() {
         quoted.collect::<Vec<_>>()
     };
     let both = ["10.0.0.2/32", "fd00::2/128"];
-    // what iptables was told before is taken back from there
+    // DEL removes the iptables rules of the earlier ADD
     call(&host, OURS, "DEL", "early", &any).ok();
     assert!(!rules(&host).contains("10.0.0.2"));
     for backend in ["", "firewalld"] {
@@ -432,12 +430,12 @@ fn firewalld() {
         );
         call(&host, OURS, "DEL", "c1", &config).ok();
     }
-    let nowhere = config(
+    let unknown_zone = config(
         "1.1.0",
         &["10.0.0.2/24"],
         &json!({"backend": "firewalld", "firewalldZone": "nowhere"}),
     );
-    let (_, msg) = call(&host, OURS, "ADD", "c1", &nowhere).error();
+    let (_, msg) = call(&host, OURS, "ADD", "c1", &unknown_zone).error();
     assert!(
         msg.starts_with("failed to add the address 10.0.0.2/32 to nowhere zone: "),
         "{msg}"

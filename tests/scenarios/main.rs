@@ -26,17 +26,13 @@ mod tuning;
 fn main() {
     tests::sandbox::enter();
     let mut cases = Vec::new();
-    cases.extend(bandwidth::cases());
     cases.extend(cnitool::cases());
     cases.extend(delegation::cases());
     cases.extend(flannel_cni::cases());
-    cases.extend(firewall::cases());
     cases.extend(frame::cases());
     cases.extend(lease_store::cases());
     cases.extend(loopback::cases());
-    cases.extend(portmap::cases());
     cases.extend(replay::cases());
     cases.extend(static_ipam::cases());
-    cases.extend(tuning::cases());
     tests::suite::main(cases)
 }

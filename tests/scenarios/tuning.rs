@@ -1,23 +1,13 @@
-//! The `tuning` plugin on an interface that a test made by hand.
+//! The `tuning` plugin on an interface that the test creates.
 
 use serde_json::{Value, json};
-use tests::{Case, Cni, Host, Pod, binaries, case};
+use tests::{
+    Cni, Host, Pod, binaries,
+    peers::{GO_PLUGINS as GO, without_go_plugins},
+    scenario,
+};
 
 const OURS: &str = "/opt/cni/bin";
-const GO: &str = "/usr/lib/cni";
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("tuning/sets-checks-restores", sets_checks_restores),
-        case("tuning/same-as-go", same_as_go),
-        case("tuning/refuses-other-sysctls", refuses_other_sysctls),
-        case("tuning/sysctl-given-twice", sysctl_given_twice),
-        case("tuning/one-store-with-go", one_store_with_go),
-        case("tuning/allowlist", allowlist),
-        case("tuning/gc", gc),
-    ]
-}
 
 fn host() -> Host {
     let host = Host::new("node");
@@ -46,7 +36,8 @@ fn everything() -> Value {
         "sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1", "net.ipv4.ip_local_port_range": "20000\t30000"}})
 }
 
-fn sets_checks_restores() {
+#[scenario]
+fn add_sets_check_compares_and_del_restores_every_setting() {
     let host = host();
     let pod = pod(&host, "p");
     let cni = Cni::new(OURS, "c", &pod.path());
@@ -96,11 +87,12 @@ fn sets_checks_restores() {
         .ok();
 }
 
-fn same_as_go() {
+#[scenario(unless = without_go_plugins)]
+fn result_and_settings_equal_gos() {
     let host = host();
-    // Debian's tuning does not know txQLen yet
-    let mut of_old = everything();
-    of_old.as_object_mut().expect("object").remove("txQLen");
+    // Debian's tuning does not support txQLen
+    let mut extra = everything();
+    extra.as_object_mut().expect("object").remove("txQLen");
     let settings = |path: &str, name: &str| {
         let pod = pod(&host, name);
         let result = Cni::new(path, name, &pod.path())
@@ -108,7 +100,7 @@ fn same_as_go() {
                 &host,
                 "ADD",
                 "tuning",
-                &config(&pod, "0.4.0", of_old.clone()),
+                &config(&pod, "0.4.0", extra.clone()),
             )
             .ok()
             .stdout;
@@ -121,7 +113,8 @@ fn same_as_go() {
     assert_eq!(settings(OURS, "ours"), settings(GO, "go"));
 }
 
-fn refuses_other_sysctls() {
+#[scenario]
+fn sysctls_outside_of_net_are_refused() {
     let host = host();
     let pod = pod(&host, "p");
     let add = |sysctl: Value| {
@@ -142,11 +135,12 @@ fn refuses_other_sysctls() {
     assert!(add(json!({"net.ipv4.no_such_thing": "1"})).contains("no_such_thing"));
     assert!(
         add(json!({"net.ipv4.ip_forward": 1})).contains("ip_forward"),
-        "a number is no text"
+        "a number is not a string"
     );
 }
 
-fn sysctl_given_twice() {
+#[scenario]
+fn a_repeated_sysctl_is_refused() {
     let host = host();
     let pod = pod(&host, "p");
     let twice = config(&pod, "1.0.0", json!({})).replacen(
@@ -161,8 +155,9 @@ fn sysctl_given_twice() {
     cni.call(&host, "DEL", "tuning", &twice).ok();
 }
 
-/// A node that changes from one to the other has backups of both.
-fn one_store_with_go() {
+/// A node that changes from one plugin to the other has backups of both.
+#[scenario(unless = without_go_plugins)]
+fn backups_are_shared_with_go() {
     let host = host();
     let file = "/run/cni/tuning/c_eth0.json";
     let exists = || host.try_sh(&format!("test -e {file}")).status.success();
@@ -185,8 +180,8 @@ fn one_store_with_go() {
         assert!(!exists(), "{deletes}");
         pod.delete();
     }
-    // whatever is left of a pod, its backup goes with it
-    for ruin in [
+    // DEL removes the backup also if namespace, interface or backup are damaged
+    for damage in [
         "true",
         "ip link delete eth0",
         "echo '{' >/run/cni/tuning/c_eth0.json",
@@ -195,16 +190,17 @@ fn one_store_with_go() {
         let conf = config(&pod, "1.0.0", json!({"mtu": 1400}));
         let cni = Cni::new(OURS, "c", &pod.path());
         cni.call(&host, "ADD", "tuning", &conf).ok();
-        pod.sh(ruin);
-        let netns = if ruin == "true" { "" } else { &pod.path() };
+        pod.sh(damage);
+        let netns = if damage == "true" { "" } else { &pod.path() };
         let late = cni.with("CNI_NETNS", netns);
         late.call(&host, "DEL", "tuning", &conf).ok();
-        assert!(!exists(), "{ruin}");
+        assert!(!exists(), "{damage}");
         pod.delete();
     }
 }
 
-fn allowlist() {
+#[scenario]
+fn sysctls_that_no_line_of_the_allowlist_matches_are_refused() {
     let host = host();
     let pod = pod(&host, "p");
     let sysctl = json!({"sysctl": {"net.ipv4.conf.IFNAME.arp_filter": "1"}});
@@ -227,7 +223,8 @@ fn allowlist() {
     assert_eq!(call("STATUS", "^net.core").error(), (50, refused.into()));
 }
 
-fn gc() {
+#[scenario]
+fn gc_removes_only_backups_without_a_valid_attachment() {
     let host = host();
     let (a, b) = (pod(&host, "a"), pod(&host, "b"));
     for (pod, id) in [(&a, "gone"), (&b, "lives")] {

@@ -1,32 +1,21 @@
-//! Everything that a pod's mappings leave goes, and nothing else does; bad input is told.
+//! DEL, GC and CHECK find exactly the pod's mappings; invalid input is refused.
 
 use super::stage::*;
 use serde_json::{Value, json};
-use tests::{Case, Cni, Host, case};
+use tests::{Cni, Host, scenario};
 
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("portmap/del-with-nothing-but-the-id", bare_del),
-        case("portmap/lost-rules-come-back", lost_rules),
-        case("portmap/go-s-rules", go_rules),
-        case("portmap/del-on-a-kernel-without-nftables", without_nftables),
-        case("portmap/check", check),
-        case("portmap/gc", gc),
-        case("portmap/bad-input", bad_input),
-    ]
-}
-
+/// A configuration without prevResult.
 fn bare(verb: &str, more: Value) -> Value {
     let mut config = json!({"name": "cbr0", "cniVersion": "1.1.0", "type": "portmap"});
     for (key, value) in more.as_object().expect("object") {
         config[key] = value.clone();
     }
-    assert_ne!(verb, "ADD", "needs more");
+    assert_ne!(verb, "ADD", "ADD needs prevResult");
     config
 }
 
-/// DEL and GC have nothing to find there, which is no error.
-fn without_nftables() {
+#[scenario]
+fn del_and_gc_succeed_on_a_kernel_without_nftables() {
     let net = stage();
     let node = &net.hosts[0];
     let conf = bare("DEL", json!({"cni.dev/valid-attachments": []}));
@@ -44,8 +33,8 @@ fn without_nftables() {
     }
 }
 
-/// Somebody flushed a chain, or everything.
-fn lost_rules() {
+#[scenario]
+fn add_restores_rules_that_others_removed() {
     let net = stage();
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
@@ -65,7 +54,7 @@ fn lost_rules() {
     assert_eq!(
         ask("172.31.0.1:8081").as_deref(),
         Some("one"),
-        "put right by the next ADD"
+        "the next ADD restores the rule"
     );
     assert_eq!(ask("172.31.0.1:8082").as_deref(), Some("two"));
     node.sh("nft flush ruleset");
@@ -74,7 +63,7 @@ fn lost_rules() {
     assert_eq!(ask("172.31.0.1:8082").as_deref(), Some("two"));
 }
 
-/// A node that ran the Go plugin (its nftables back end) until now.
+/// A node with rules of the Go plugin's nftables back end.
 fn go_table(host: &Host) {
     host.sh("nft -f - <<'END'
 table ip cni_hostport {
@@ -97,7 +86,8 @@ table ip cni_hostport {
 END");
 }
 
-fn go_rules() {
+#[scenario]
+fn rules_of_the_go_plugin_are_respected_and_removed_by_del() {
     let net = stage();
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
@@ -121,18 +111,21 @@ fn go_rules() {
         conf
     };
     call(node, "CHECK", 1, &ipv4_only(1)).ok();
-    // its stale rule for the port does not keep the new pod's packets
+    // the Go plugin's stale rule for the port does not shadow the new mapping
     call(node, "ADD", 2, &conf(2)).ok();
     assert_eq!(ask("172.31.0.1:8082").as_deref(), Some("two"));
     assert_eq!(
         ask("172.31.0.1:8081").as_deref(),
         Some("one"),
-        "its pods are reached as before"
+        "the Go plugin's pods stay reachable"
     );
     let rules = ruleset(node);
     assert!(!rules.contains("container77"), "{rules}");
-    assert!(rules.contains("container78"), "another address's: {rules}");
-    // its pod is deleted through us
+    assert!(
+        rules.contains("container78"),
+        "rule of another address: {rules}"
+    );
+    // our DEL removes the Go plugin's rules
     Cni::new(BIN, "container1", "")
         .call(node, "DEL", "portmap", &bare("DEL", json!({})).to_string())
         .ok();
@@ -146,7 +139,8 @@ fn go_rules() {
     assert_eq!(ask("172.31.0.1:8082").as_deref(), Some("two"));
 }
 
-fn check() {
+#[scenario]
+fn check_reports_each_missing_part() {
     let net = stage();
     let node = &net.hosts[0];
     let _pod = pod(node, 1);
@@ -184,7 +178,8 @@ fn check() {
     }
 }
 
-fn gc() {
+#[scenario]
+fn gc_removes_only_mappings_without_a_valid_attachment() {
     let net = stage();
     let node = &net.hosts[0];
     let pods: Vec<_> = (1..=3).map(|number| pod(node, number)).collect();
@@ -210,11 +205,7 @@ fn gc() {
     };
     let before = ruleset(node);
     collect(json!({}));
-    assert_eq!(
-        ruleset(node),
-        before,
-        "without the key nothing is to be done"
-    );
+    assert_eq!(ruleset(node), before, "GC without the list changes nothing");
     collect(json!({"cni.dev/valid-attachments": [
         {"containerID": "container1", "ifname": "eth0"}, {"containerID": "container2", "ifname": "eth0"}]}));
     assert_eq!(ruleset(node), before, "all are valid");
@@ -231,7 +222,7 @@ fn gc() {
     assert!(!rules.contains("10.9.1.2"), "{rules}");
     assert!(
         rules.contains("10.9.3.2"),
-        "another network's stays: {rules}"
+        "mapping of another network: {rules}"
     );
     status
         .call(
@@ -243,7 +234,8 @@ fn gc() {
         .ok();
 }
 
-fn bad_input() {
+#[scenario]
+fn invalid_configurations_are_refused_and_leave_nothing() {
     let net = stage();
     let node = &net.hosts[0];
     let _pod = pod(node, 1);
@@ -315,8 +307,9 @@ fn bad_input() {
     assert_eq!(ruleset(node), "");
 }
 
-/// Without runtimeConfig, prevResult, namespace; with keys that are broken by now; a second time.
-fn bare_del() {
+/// Without runtimeConfig, prevResult and namespace, with invalid keys, and a second time.
+#[scenario]
+fn del_needs_only_the_container_id_and_interface() {
     let net = stage();
     let node = &net.hosts[0];
     let made = pod(node, 1);
@@ -344,7 +337,7 @@ fn bare_del() {
         }
     }
     made.delete();
-    // on a host that never had a mapping
+    // also on a host that never had a mapping
     let fresh = &net.hosts[1];
     fresh.run(|| tests::binaries::install_suite(BIN.as_ref()));
     Cni::new(BIN, "container1", "")

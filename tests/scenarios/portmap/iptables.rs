@@ -1,26 +1,14 @@
-//! The iptables back end: rules as upstream makes them, compared with those of the Go plugin where it is installed.
+//! The iptables back end, compared with the Go plugin if it is installed.
 
 use super::stage::*;
 use serde_json::{Value, json};
-use tests::{Case, Cni, Host, case};
+use tests::{
+    Cni, Host,
+    peers::{GO_PLUGINS as GO, without_go_plugins},
+    scenario,
+};
 
-/// Debian's package containernetworking-plugins.
-const GO: &str = "/usr/lib/cni";
-
-pub fn cases() -> Vec<Case> {
-    let no_go = (!std::path::Path::new(GO).join("portmap").exists())
-        .then(|| format!("no Go plugins in {GO} (Debian package containernetworking-plugins)"));
-    vec![
-        case("portmap/iptables/rules-are-go-s", same_rules).unless(no_go.clone()),
-        case("portmap/iptables/go-and-ours-take-turns", turns).unless(no_go),
-        case("portmap/iptables/processes", processes),
-        case("portmap/iptables/check-and-gc", check_and_gc),
-        case("portmap/iptables/a-change-of-back-end", change_of_backend),
-        case("portmap/iptables/not-installed", not_installed),
-    ]
-}
-
-/// `config`, without the key `backend`, as the Go plugin of Debian 12 knows it.
+/// `config` without the key `backend`, which the Go plugin of Debian 12 does not support.
 fn conf(number: u8, mappings: Value, more: Value) -> Value {
     let mut conf = config(number, mappings, more);
     conf.as_object_mut().expect("object").remove("backend");
@@ -72,37 +60,34 @@ fn mappings() -> Value {
     ])
 }
 
-/// Line by line, but for masqAll, which Debian's does not know yet, what the Go plugin makes of the same configuration; and its DEL leaves as much as ours.
-fn same_rules() {
+/// Without masqAll, which Debian's plugin does not support.
+#[scenario(unless = without_go_plugins)]
+fn rules_after_add_and_del_equal_gos() {
     for more in variants() {
         let net = stage();
-        let [ours, theirs] = &net.hosts[..] else {
+        let [ours, go_host] = &net.hosts[..] else {
             panic!("two hosts")
         };
-        let _pods = [pod(ours, 1), pod(theirs, 1)];
-        for host in [ours, theirs] {
+        let _pods = [pod(ours, 1), pod(go_host, 1)];
+        for host in [ours, go_host] {
             host.sh("iptables -t nat -N PREPARED; ip6tables -t nat -N PREPARED");
         }
         let conf = conf(1, mappings(), more.clone());
         call(ours, "ADD", 1, &conf).ok();
-        go(theirs, "ADD", 1, &conf);
-        assert_eq!(saved(ours), saved(theirs), "{more}");
+        go(go_host, "ADD", 1, &conf);
+        assert_eq!(saved(ours), saved(go_host), "{more}");
         call(ours, "CHECK", 1, &conf).ok();
-        call(theirs_with_ours(theirs), "CHECK", 1, &conf).ok();
+        go_host.run(|| tests::binaries::install_suite(BIN.as_ref()));
+        call(go_host, "CHECK", 1, &conf).ok();
         call(ours, "DEL", 1, &conf).ok();
-        go(theirs, "DEL", 1, &conf);
-        assert_eq!(saved(ours), saved(theirs), "{more}");
+        go(go_host, "DEL", 1, &conf);
+        assert_eq!(saved(ours), saved(go_host), "{more}");
         nothing_left(ours);
     }
 }
 
-fn theirs_with_ours(host: &Host) -> &Host {
-    host.run(|| tests::binaries::install_suite(BIN.as_ref()));
-    host
-}
-
-/// Each cleans up what the other made.
-fn turns() {
+#[scenario(unless = without_go_plugins)]
+fn each_plugin_removes_the_mappings_of_the_other() {
     let net = stage();
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
@@ -129,8 +114,8 @@ fn turns() {
     nothing_left(node);
 }
 
-/// Two for each family of an ADD and of a DEL; none for a DEL that finds nothing.
-fn processes() {
+#[scenario]
+fn add_and_del_start_two_processes_a_family_and_an_empty_del_none() {
     let net = stage();
     let node = &net.hosts[0];
     let _pod = pod(node, 1);
@@ -150,7 +135,8 @@ fn processes() {
     assert_eq!(count("DEL"), 0);
 }
 
-fn check_and_gc() {
+#[scenario]
+fn check_reports_missing_rules_and_gc_removes_stale_chains() {
     let net = stage();
     let node = &net.hosts[0];
     let _pods = [pod(node, 1), pod(node, 2), pod(node, 3)];
@@ -206,7 +192,7 @@ fn check_and_gc() {
     );
     assert!(
         rules.contains("10.9.3.2"),
-        "another network's stays: {rules}"
+        "mapping of another network: {rules}"
     );
     call(node, "CHECK", 1, &first).ok();
     collect(json!([]));
@@ -217,8 +203,8 @@ fn check_and_gc() {
     );
 }
 
-/// The configuration names another back end at DEL, or at the next ADD of the same container, than at ADD.
-fn change_of_backend() {
+#[scenario]
+fn del_removes_mappings_of_the_other_backend() {
     let net = stage();
     let node = &net.hosts[0];
     let _pod = pod(node, 1);
@@ -236,8 +222,8 @@ fn change_of_backend() {
     }
 }
 
-/// Without a wish nftables is taken; with one the way out is told.
-fn not_installed() {
+#[scenario]
+fn without_iptables_the_default_is_nftables() {
     let net = stage();
     let node = &net.hosts[0];
     let _pod = pod(node, 1);

@@ -1,24 +1,17 @@
-//! What only the nftables back end does, and what neither does.
+//! The nftables back end: its table, mappings with conditions, calls without mappings.
 
 use super::stage::*;
 use serde_json::json;
-use tests::{Case, case};
+use tests::scenario;
 
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("portmap/nftables/as-listed", as_listed),
-        case("portmap/nftables/conditions-are-each-pod-s-own", conditions),
-        case("portmap/nothing-to-map", nothing_to_map),
-    ]
-}
-
-fn as_listed() {
+#[scenario]
+fn table_is_as_nft_lists_it() {
     let net = stage();
     let node = &net.hosts[0];
     let _pod = pod(node, 1);
     let conf = config(1, json!([port(8080, 80, "tcp")]), json!({}));
     call(node, "ADD", 1, &conf).ok();
-    // sets have no order
+    // nft lists the elements of a set in any order
     let pair = |source: &str| format!("{source} . 10.9.1.2 comment \"container1 eth0 cbr0\"");
     let other_order = [pair("127.0.0.1"), pair("10.9.1.0")].join(",\n\t\t\t     ");
     let one_order = [pair("10.9.1.0"), pair("127.0.0.1")].join(",\n\t\t\t     ");
@@ -92,7 +85,8 @@ fn as_listed() {
     );
 }
 
-fn conditions() {
+#[scenario]
+fn conditions_apply_to_their_own_pod_only() {
     let net = stage();
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
@@ -106,7 +100,11 @@ fn conditions() {
     call(node, "ADD", 1, &first).ok();
     call(node, "ADD", 2, &second).ok();
     let ask = |to: &str| client.run(|| ask_tcp(to));
-    assert_eq!(ask("172.31.0.1:8081"), None, "not from there");
+    assert_eq!(
+        ask("172.31.0.1:8081"),
+        None,
+        "the condition excludes the client"
+    );
     assert_eq!(
         ask("[fd31::1]:8081").as_deref(),
         Some("one"),
@@ -115,7 +113,7 @@ fn conditions() {
     assert_eq!(
         ask("172.31.0.1:8082").as_deref(),
         Some("two"),
-        "no condition of another pod's"
+        "another pod's condition does not apply"
     );
     call(node, "CHECK", 1, &first).ok();
 
@@ -131,14 +129,14 @@ fn conditions() {
     assert!(message.contains("nonsense"), "{message}");
     assert!(
         !ruleset(node).contains("8081"),
-        "nothing of a failed ADD stays"
+        "a failed ADD leaves nothing"
     );
     call(node, "DEL", 2, &second).ok();
     nothing_left(node);
 }
 
-/// No process, no socket, no table.
-fn nothing_to_map() {
+#[scenario]
+fn without_mappings_there_is_no_process_socket_or_table() {
     let net = stage();
     let node = &net.hosts[0];
     let _pod = pod(node, 1);

@@ -1,4 +1,4 @@
-//! Two hosts; on the first, pods that a hand made, and servers in them that answer with a word.
+//! Two hosts; pods on the first, connected by the test, with servers that answer a fixed word.
 
 use serde_json::{Value, json};
 use std::{
@@ -21,11 +21,11 @@ pub fn stage() -> Underlay {
 /// A pod behind a veth of its own, with 10.9.N.2 and fd09:N::2.
 pub fn pod(host: &Host, number: u8) -> Pod<'_> {
     let pod = host.pod(&format!("pod{number}"));
-    // what a host forwards waits until its own link-local address is no longer tentative
-    let no_waiting = "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad";
-    pod.sh(no_waiting);
+    // a host forwards IPv6 only after duplicate address detection of its link-local address
+    let no_dad = "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad";
+    pod.sh(no_dad);
     host.sh(&format!(
-        "{no_waiting} && ip link add veth{number} type veth peer name eth0 netns pod{number} \
+        "{no_dad} && ip link add veth{number} type veth peer name eth0 netns pod{number} \
          && ip addr add 10.9.{number}.1/24 dev veth{number} \
          && ip addr add fd09:{number}::1/64 dev veth{number} nodad && ip link set veth{number} up"
     ));
@@ -81,7 +81,7 @@ pub fn serve_tcp(pod: &Pod, port: u16, word: &'static str) {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.expect("connection");
-            // who asked may be gone
+            // the client may have closed the connection
             let _ = stream.write_all(word.as_bytes());
         }
     });
@@ -99,37 +99,40 @@ pub fn serve_udp(pod: &Pod, port: u16, word: &'static str) {
     });
 }
 
-const PATIENCE: Duration = Duration::from_secs(1);
+const REPLY_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn address(text: &str) -> SocketAddr {
     text.parse()
         .unwrap_or_else(|error| panic!("{text}: {error}"))
 }
 
-/// What a TCP server says; None if there is none. Runs where it is called.
+/// The answer of a TCP server; None without a connection. Runs in the caller's namespace.
 pub fn ask_tcp(to: &str) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&address(to), PATIENCE).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    let mut stream = TcpStream::connect_timeout(&address(to), REPLY_TIMEOUT).ok()?;
+    stream
+        .set_read_timeout(Some(REPLY_TIMEOUT))
+        .expect("timeout");
     let mut word = String::new();
     stream.read_to_string(&mut word).ok()?;
     Some(word)
 }
 
-/// What a UDP server says through a socket that stays the same.
+/// The answer of a UDP server to this socket.
 pub fn ask_udp(socket: &UdpSocket, to: &str) -> Option<String> {
-    socket.set_read_timeout(Some(PATIENCE)).expect("timeout");
+    socket
+        .set_read_timeout(Some(REPLY_TIMEOUT))
+        .expect("timeout");
     socket.send_to(b"?", address(to)).ok()?;
     let mut buffer = [0; 64];
     let (len, _) = socket.recv_from(&mut buffer).ok()?;
     Some(String::from_utf8_lossy(&buffer[..len]).into_owned())
 }
 
-/// The ruleset, for assertions about what is left.
 pub fn ruleset(host: &Host) -> String {
     host.sh("nft list ruleset")
 }
 
-/// Nothing of any pod is left in the packet filter.
+/// Asserts that the packet filter has nothing of any pod.
 #[track_caller]
 pub fn nothing_left(host: &Host) {
     let rules = ruleset(host);

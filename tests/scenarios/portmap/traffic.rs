@@ -1,34 +1,45 @@
-//! Traffic through host ports: the same with either back end.
+//! Traffic through host ports, with each back end.
 
 use super::stage::*;
 use serde_json::json;
 use std::{net::UdpSocket, thread};
-use tests::{Case, case};
+use tests::{Case, case, scenarios};
 
 type Test = fn(&'static str);
 
-pub fn cases() -> Vec<Case> {
+#[scenarios]
+fn with_each_backend() -> Vec<Case> {
     let tests: [(&str, Test); 7] = [
-        ("from-everywhere", from_everywhere),
-        ("neighbours-on-a-bridge", neighbours),
-        ("host-ip", host_ip),
-        ("snat-and-masq-all", snat),
-        ("many-at-once", many_at_once),
-        ("udp-flows-move", udp_flows),
-        ("stale-owner-is-evicted", stale_owner),
+        (
+            "ports_are_reached_from_everywhere",
+            ports_are_reached_from_everywhere,
+        ),
+        (
+            "neighbours_on_a_bridge_reach_the_port",
+            neighbours_on_a_bridge_reach_the_port,
+        ),
+        ("host_ip_limits_the_mapping", host_ip_limits_the_mapping),
+        (
+            "snat_and_masq_all_decide_the_source_address",
+            snat_and_masq_all_decide_the_source_address,
+        ),
+        (
+            "concurrent_adds_and_dels_do_not_lose_mappings",
+            concurrent_adds_and_dels_do_not_lose_mappings,
+        ),
+        ("udp_flows_follow_the_mapping", udp_flows_follow_the_mapping),
+        ("the_last_add_of_a_port_wins", the_last_add_of_a_port_wins),
     ];
     ["nftables", "iptables"]
         .into_iter()
         .flat_map(|backend| {
-            tests.map(|(name, test)| {
-                case(&format!("portmap/{backend}/{name}"), move || test(backend))
-            })
+            tests.map(|(name, test)| case(&format!("{backend}/{name}"), move || test(backend)))
         })
         .collect()
 }
 
 /// Both families and protocols, from another host, the host itself, its localhost, and the pod.
-fn from_everywhere(backend: &'static str) {
+fn ports_are_reached_from_everywhere(backend: &'static str) {
     let net = stage();
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
@@ -58,7 +69,7 @@ fn from_everywhere(backend: &'static str) {
         let answer = client.run(|| ask_udp(&UdpSocket::bind(bind).expect("bind"), to));
         assert_eq!(answer, Some("udp".to_owned()), "{to}");
     }
-    // what is not the host's own address is left alone
+    // a port without a mapping is not translated
     assert_eq!(client.run(|| ask_tcp("172.31.0.1:8081")), None);
 
     call(node, "CHECK", 1, &conf).ok();
@@ -67,8 +78,9 @@ fn from_everywhere(backend: &'static str) {
     nothing_left(node);
 }
 
-/// A pod asks for the host port of another on the same bridge, whose answer would not come back through the host by itself.
-fn neighbours(backend: &'static str) {
+/// A pod connects to the host port of a pod on the same bridge. Without masquerading, the reply
+/// does not pass through the host.
+fn neighbours_on_a_bridge_reach_the_port(backend: &'static str) {
     let net = stage();
     let node = &net.hosts[0];
     node.sh(
@@ -98,7 +110,7 @@ fn neighbours(backend: &'static str) {
     call(node, "CHECK", 1, &conf).ok();
 }
 
-fn host_ip(backend: &'static str) {
+fn host_ip_limits_the_mapping(backend: &'static str) {
     let net = stage();
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
@@ -112,7 +124,7 @@ fn host_ip(backend: &'static str) {
         mapping["hostIP"] = ip.into();
         json!([mapping])
     };
-    // the same port on two addresses; an address of IPv4 makes no mapping of IPv6
+    // the same port on two addresses; an IPv4 address makes no IPv6 mapping
     call(
         node,
         "ADD",
@@ -132,7 +144,7 @@ fn host_ip(backend: &'static str) {
     let ask = |to: &str| client.run(|| ask_tcp(to));
     assert_eq!(ask("172.31.0.101:8080").as_deref(), Some("one"));
     assert_eq!(ask("172.31.0.1:8080").as_deref(), Some("two"));
-    // an unspecified address is any of its family; an exact one still comes first
+    // an unspecified address is any of its family; a mapping for an exact address comes first
     call(
         node,
         "ADD",
@@ -155,8 +167,7 @@ fn host_ip(backend: &'static str) {
     nothing_left(node);
 }
 
-/// Who the pod sees as its caller.
-fn snat(backend: &'static str) {
+fn snat_and_masq_all_decide_the_source_address(backend: &'static str) {
     let net = stage();
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
@@ -190,7 +201,7 @@ fn snat(backend: &'static str) {
     assert_eq!(
         caller().as_deref(),
         Some("172.31.0.2"),
-        "a stranger's address is seen"
+        "the pod sees the client's address"
     );
 
     call(
@@ -205,8 +216,8 @@ fn snat(backend: &'static str) {
     )
     .ok();
     assert!(client.run(ask));
-    assert_eq!(caller().as_deref(), Some("10.9.1.1"), "masqAll hides it");
-    // but not that of one who asks the pod itself
+    assert_eq!(caller().as_deref(), Some("10.9.1.1"), "masqAll replaces it");
+    // but not for a connection to the pod's own address
     client.sh("ip route add 10.9.1.0/24 via 172.31.0.1");
     assert!(client.run(|| std::net::TcpStream::connect("10.9.1.2:80").is_ok()));
     assert_eq!(caller().as_deref(), Some("172.31.0.2"));
@@ -229,8 +240,8 @@ fn snat(backend: &'static str) {
     assert!(!listed.contains("127.0.0.1"), "{listed}");
 }
 
-/// 24 pods come and go at the same time, the first of them on a node without the table.
-fn many_at_once(backend: &'static str) {
+/// The first ADD is on a node without the table.
+fn concurrent_adds_and_dels_do_not_lose_mappings(backend: &'static str) {
     let net = stage();
     let node = &net.hosts[0];
     let all = |verb: &str| {
@@ -256,20 +267,16 @@ fn many_at_once(backend: &'static str) {
             assert!(rules.contains(&target), "{target} is not in\n{rules}");
         }
     }
-    for once_a_hook in ["jump map_hostports", "jump CNI-HOSTPORT-DNAT"] {
-        let found = rules.matches(once_a_hook).count();
-        assert!(
-            [0, 4].contains(&found),
-            "{found} times {once_a_hook} in\n{rules}"
-        );
+    for jump in ["jump map_hostports", "jump CNI-HOSTPORT-DNAT"] {
+        let found = rules.matches(jump).count();
+        assert!([0, 4].contains(&found), "{found} times {jump} in\n{rules}");
     }
     all("CHECK");
     all("DEL");
     nothing_left(node);
 }
 
-/// A sender that never pauses reaches the pod that has the port now.
-fn udp_flows(backend: &'static str) {
+fn udp_flows_follow_the_mapping(backend: &'static str) {
     let net = stage();
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
@@ -286,7 +293,7 @@ fn udp_flows(backend: &'static str) {
             json!({"backend": backend}),
         )
     };
-    // before there is a mapping, the host itself is remembered as who is meant
+    // without a mapping, conntrack has the host as the destination
     assert_eq!(ask(), None);
     call(node, "ADD", 1, &conf(1)).ok();
     assert_eq!(ask().as_deref(), Some("one"));
@@ -294,14 +301,14 @@ fn udp_flows(backend: &'static str) {
     assert_eq!(ask(), None, "the flow ends with the mapping");
     call(node, "ADD", 2, &conf(2)).ok();
     assert_eq!(ask().as_deref(), Some("two"));
-    // another pod's flow stays when a mapping goes
+    // the removal of another pod's mapping keeps the flow
     let before = node.sh("conntrack -L -p udp --orig-port-dst 5353 2>/dev/null");
     assert!(before.contains("10.9.2.2"), "{before}");
     call(node, "DEL", 1, &conf(1)).ok();
     assert_eq!(ask().as_deref(), Some("two"));
 }
 
-fn stale_owner(backend: &'static str) {
+fn the_last_add_of_a_port_wins(backend: &'static str) {
     let net = stage();
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
@@ -318,13 +325,13 @@ fn stale_owner(backend: &'static str) {
     };
     let ask = || client.run(|| ask_tcp("172.31.0.1:8080"));
     call(node, "ADD", 1, &conf(1)).ok();
-    // the same again is no error and makes nothing twice
+    // ADD is idempotent
     call(node, "ADD", 1, &conf(1)).ok();
     assert_eq!(ask().as_deref(), Some("one"));
-    // DEL of the first was lost
+    // the DEL of the first pod is missing
     call(node, "ADD", 2, &conf(2)).ok();
     assert_eq!(ask().as_deref(), Some("two"));
-    // and comes late
+    // and arrives late
     call(node, "DEL", 1, &conf(1)).ok();
     assert_eq!(ask().as_deref(), Some("two"));
     call(node, "CHECK", 2, &conf(2)).ok();
