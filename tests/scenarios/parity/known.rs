@@ -42,17 +42,17 @@ const fn named(
     }
 }
 
-const AT_ONCE: &str = "IPv6 addresses are usable at once";
-const KERNEL_REASON: &str = "An error says what was being done, and the kernel's own reason";
-const WRONG_TYPE: &str = "A value of the wrong type is told by its key";
-const DEL_ARGS: &str = "DEL depends on nothing but the container";
-const LAYER_2: &str = "CHECK of a bridge without addresses";
-const ROUTES: &str = "CHECK finds a route that was given without a next hop";
-const SHAPES: &str = "loopback has each version's shape";
-const PREV_RESULT: &str = "A prevResult that cannot be read is refused";
+const NO_DAD: &str = "IPv6 addresses skip duplicate address detection";
+const KERNEL_REASON: &str = "Errors name the failed request and the kernel's reason";
+const WRONG_TYPE: &str = "Errors about a wrong type name the key";
+const DEL_ARGS: &str = "DEL needs only the container and its interface";
+const NO_ADDRESSES: &str = "CHECK succeeds for a bridge without addresses";
+const ROUTES: &str = "CHECK accepts a route without a next hop";
+const LOOPBACK_FORMAT: &str = "loopback results have the format of the requested version";
+const PREV_RESULT: &str = "An invalid prevResult is refused";
 
-const BOTH_FAMILIES: &str = "CHECK of host ports works for pods with two families";
-const MISSING: &str = "CHECK names the rule that is missing, and the way out";
+const DUAL_STACK: &str = "CHECK of host ports works for dual-stack pods";
+const MISSING: &str = "CHECK names the missing rule and the remedy";
 
 const KNOWN: &[Known] = &[
     older(
@@ -70,14 +70,14 @@ const KNOWN: &[Known] = &[
     // CNI_PATH differs
     older("nowhere", "/usr/lib/cni", "/opt/cni/bin"),
     named(
-        AT_ONCE,
+        NO_DAD,
         "",
         ": pod's addresses",
         "/64 scope global \\",
         "/64 scope global nodad \\",
     ),
     named(
-        AT_ONCE,
+        NO_DAD,
         "",
         ": host's bridge",
         "/64 scope global \\",
@@ -126,9 +126,9 @@ const KNOWN: &[Known] = &[
         "999 could not parse prevResult: result type supports [1.0.0 1.1.0] but unmarshalled CNIVersion is \"0.2.0\"",
     ),
     named(DEL_ARGS, "bridge-args", "^DEL", "", "0 "),
-    named(LAYER_2, "bridge-layer2", "CHECK: bridge", "", "0 "),
+    named(NO_ADDRESSES, "bridge-layer2", "CHECK: bridge", "", "0 "),
     named(
-        LAYER_2,
+        NO_ADDRESSES,
         "bridge-layer2",
         "CHECK after DEL",
         "no plugin name provided",
@@ -136,27 +136,21 @@ const KNOWN: &[Known] = &[
     ),
     named(ROUTES, "bridge-static", "CHECK: bridge", "", "0 "),
     named(
-        SHAPES,
+        LOOPBACK_FORMAT,
         "loopback-0.4.0",
         "ADD",
         "\"interface\": 0,\n            \"address\": \"127",
         "\"version\": \"4\",\n            \"interface\": 0,\n            \"address\": \"127",
     ),
     named(
-        SHAPES,
+        LOOPBACK_FORMAT,
         "loopback-0.4.0",
         "ADD",
         "\"interface\": 0,\n            \"address\": \"::1",
         "\"version\": \"6\",\n            \"interface\": 0,\n            \"address\": \"::1",
     ),
-    named(BOTH_FAMILIES, "portmap-snat", "^CHECK: portmap", "", "0 "),
-    named(
-        BOTH_FAMILIES,
-        "portmap-no-snat",
-        "^CHECK: portmap",
-        "",
-        "0 ",
-    ),
+    named(DUAL_STACK, "portmap-snat", "^CHECK: portmap", "", "0 "),
+    named(DUAL_STACK, "portmap-no-snat", "^CHECK: portmap", "", "0 "),
     named(
         MISSING,
         "portmap",
