@@ -1,12 +1,12 @@
-//! `CNI_ARGS`: `K=V;K=V`, as Go's types.LoadArgs reads it.
+//! `CNI_ARGS` (`K=V;K=V`), as Go's types.LoadArgs reads it.
 use crate::Error;
 
-/// The key that lets a runtime send what a plugin does not know; Kubernetes runtimes always do.
+/// The key with which a runtime may send keys that a plugin does not know. Kubernetes runtimes
+/// always send it.
 const IGNORE_UNKNOWN: &str = "IgnoreUnknown";
 
-/// The pairs in order. `ARGS: invalid pair "x"` (code 999) for anything that is not exactly `K=V`;
-/// "" gives none.
-pub fn parse(args: &str) -> Result<Vec<(String, String)>, Error> {
+/// The pairs in order. Code 999 `ARGS: invalid pair "x"` for anything but `K=V`.
+fn parse(args: &str) -> Result<Vec<(String, String)>, Error> {
     if args.is_empty() {
         return Ok(Vec::new());
     }
@@ -18,9 +18,8 @@ pub fn parse(args: &str) -> Result<Vec<(String, String)>, Error> {
         .collect()
 }
 
-/// Picks the known keys (case-sensitive); an unknown one is `ARGS: unknown args ["FOO=1"]` unless
-/// IgnoreUnknown=1|true is there. Returns the value of each of `known`, in that order; of a
-/// repeated key the last.
+/// The values of the `known` keys (case-sensitive), in that order; the last of a repeated key wins.
+/// Code 999 `ARGS: unknown args ["FOO=1"]` for other keys unless IgnoreUnknown is 1 or true.
 pub fn load(args: &str, known: &[&str]) -> Result<Vec<Option<String>>, Error> {
     let pairs = parse(args)?;
     let mut values = vec![None; known.len()];
@@ -65,7 +64,7 @@ mod tests {
                               K8S_POD_INFRA_CONTAINER_ID=0123abcd";
 
     #[test]
-    fn what_kubernetes_sends() {
+    fn keys_of_kubernetes_are_ignored() {
         assert_eq!(
             load(KUBERNETES, &["MAC", "IP"]),
             Ok(vec![None, Some("10.244.1.9".into())])
@@ -74,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn messages() {
+    fn errors_have_upstreams_wording() {
         let message = |args| load(args, &["IP"]).unwrap_err();
         assert_eq!(message("IP").msg, r#"ARGS: invalid pair "IP""#);
         assert_eq!(message("IP=1;").msg, r#"ARGS: invalid pair """#);
@@ -91,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_a_repeated_key_wins() {
+    fn last_of_a_repeated_key_wins() {
         assert_eq!(
             load("IP=1;IgnoreUnknown=TRUE;IP=2;X=", &["IP"]),
             Ok(vec![Some("2".into())])
@@ -100,10 +99,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pairs_come_back(pairs in prop::collection::vec(("[a-zA-Z]{1,8}", "[^;=]{0,8}"), 1..5)) {
+        fn parse_reads_what_was_joined(pairs in prop::collection::vec(("[a-zA-Z]{1,8}", "[^;=]{0,8}"), 1..5)) {
             let text: Vec<_> = pairs.iter().map(|(key, value)| format!("{key}={value}")).collect();
             prop_assert_eq!(parse(&text.join(";")), Ok(pairs));
         }
+
         #[test]
         fn no_text_panics(text in any::<String>()) {
             load(&text, &["IP"]).ok();

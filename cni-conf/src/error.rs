@@ -1,56 +1,56 @@
 //! The error that a plugin prints (CNI spec section 5 "Error").
 use go_compat::json;
 
-/// Well-known error codes (CNI spec 1.1, section 5; 8 is the Go library's own; 999 is "internal").
+/// Well-known error codes (CNI spec 1.1, section 5; 8 and 999 are of the Go library).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Code {
-    /// nothing is known
+    /// The plugin printed no error of its own.
     Unknown = 0,
-    /// the plugin does not speak the configuration's version
+    /// The plugin does not support the version of the configuration.
     IncompatibleVersion = 1,
-    /// the message holds the field and its value
+    /// The message names the field and its value.
     UnsupportedField = 2,
-    /// the container is unknown: the runtime need not clean up
+    /// The container is unknown: the runtime need not call DEL.
     UnknownContainer = 3,
-    /// a variable like CNI_CONTAINERID is missing or malformed
+    /// A CNI_* variable is missing or malformed.
     InvalidEnvironment = 4,
-    /// reading or writing failed
+    /// Reading or writing failed.
     Io = 5,
-    /// something read does not parse
+    /// The configuration, or something else that was read, does not parse.
     Decode = 6,
-    /// the configuration parses and is wrong
+    /// The configuration parses and is invalid.
     InvalidNetworkConfig = 7,
-    /// CNI_NETNS is wrong
+    /// CNI_NETNS is invalid.
     InvalidNetNs = 8,
-    /// a passing condition: the runtime should try again
+    /// A transient condition: the runtime should try again.
     TryAgainLater = 11,
-    /// STATUS: no ADD can work now
+    /// STATUS: no ADD can work now.
     NotAvailable = 50,
-    /// STATUS: no ADD can work now, and existing containers may be cut off
+    /// STATUS: no ADD can work now, and existing containers may lack connectivity.
     LimitedConnectivity = 51,
-    /// any other error
+    /// Any other error.
     Internal = 999,
 }
 
-/// A CNI error: code, message, details (left out of the JSON when empty).
+/// A CNI error.
 #[derive(
     Debug, Clone, Default, PartialEq, Eq, thiserror::Error, serde::Serialize, serde::Deserialize,
 )]
 #[error("{msg}{}", if details.is_empty() { String::new() } else { format!("; {details}") })]
 #[serde(default)]
 pub struct Error {
-    /// numeric code, also plugin-specific ones
+    /// A [`Code`], or from 100 on a code of the plugin.
     pub code: u32,
-    /// what happened
+    /// One line.
     pub msg: String,
-    /// longer text
+    /// More lines; not in the JSON if empty.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub details: String,
 }
 
 impl Error {
-    /// With a code and a message.
+    /// An error without details.
     pub fn new(code: Code, msg: impl Into<String>) -> Self {
         Self {
             code: code as u32,
@@ -58,29 +58,32 @@ impl Error {
             details: String::new(),
         }
     }
-    /// Code 999, what a plain Go `error` becomes.
+
+    /// Code 999, as a plain Go `error`.
     pub fn internal(msg: impl std::fmt::Display) -> Self {
         Self::new(Code::Internal, msg.to_string())
     }
-    /// Adds details.
+
+    /// Sets the details.
     #[must_use]
     pub fn details(mut self, details: impl Into<String>) -> Self {
         self.details = details.into();
         self
     }
-    /// Puts `prefix: ` before the message, keeping the code.
+
+    /// Prepends `prefix: ` to the message and keeps the code.
     #[must_use]
     pub fn context(mut self, prefix: impl std::fmt::Display) -> Self {
         self.msg = format!("{prefix}: {}", self.msg);
         self
     }
-    /// The JSON for stdout: 4-space indentation, keys code, msg, details (omitted if empty), no
-    /// newline at the end.
+
+    /// The JSON for stdout: 4-space indentation, no newline at the end.
     pub fn to_json(&self) -> String {
         json::marshal_indent(self)
     }
-    /// Reads what a plugin printed on failure; None if it is not an error object: an object with a
-    /// code or a message.
+
+    /// Reads the stdout of a failed plugin. None unless it is an object with a code or a message.
     pub fn from_json(bytes: &[u8]) -> Option<Error> {
         let error: Error = json::from_slice(bytes).ok()?;
         (error != Error::default()).then_some(error)
@@ -93,7 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn bytes() {
+    fn json_has_upstreams_bytes() {
         let error = Error::new(
             Code::InvalidEnvironment,
             "invalid characters in containerID",
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_error_object() {
+    fn other_texts_are_not_errors() {
         for text in [
             "",
             "null",
@@ -138,7 +141,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comes_back(code in 1u32.., msg: String, details: String) {
+        fn json_is_read_back(code in 1u32.., msg: String, details: String) {
             let error = Error { code, msg, details };
             prop_assert_eq!(Error::from_json(error.to_json().as_bytes()), Some(error));
         }

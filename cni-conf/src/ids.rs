@@ -1,28 +1,25 @@
-//! Container ids, network names and interface names (CNI spec section 2, and skel's checks and
-//! messages).
+//! Checks of container ids, network names and interface names (CNI spec section 2), with skel's
+//! messages.
 use crate::{Code, Error};
 
-/// The longest name of an interface, in bytes: IFNAMSIZ of linux/if.h without its NUL.
+/// Longest interface name, in bytes: IFNAMSIZ of linux/if.h without its NUL.
 const IFNAME_MAX: usize = 15;
 
-/// `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`, else code 4 `invalid characters in containerID`, details = the
-/// id.
+/// Code 4 unless the id matches `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`; details: the id.
 pub fn check_container_id(id: &str) -> Result<(), Error> {
     if id.is_empty() {
         return Err(Error::new(Code::InvalidEnvironment, "missing containerID"));
     }
-    if !is_id(id) {
-        return Err(Error::new(
-            Code::InvalidEnvironment,
-            "invalid characters in containerID",
-        )
-        .details(id));
+    match is_id(id) {
+        true => Ok(()),
+        false => {
+            let msg = "invalid characters in containerID";
+            Err(Error::new(Code::InvalidEnvironment, msg).details(id))
+        }
     }
-    Ok(())
 }
 
-/// Same pattern; empty: code 7 `missing network name`; else code 7 `invalid characters found in
-/// network name`, details = the name.
+/// Code 7 unless the name matches the pattern of container ids; details: the name.
 pub fn check_network_name(name: &str) -> Result<(), Error> {
     if name.is_empty() {
         return Err(Error::new(
@@ -40,7 +37,8 @@ pub fn check_network_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// At most 15 bytes, not `.` or `..`, no `/`, `:` or whitespace; code 4 with skel's messages.
+/// Code 4 unless the name has at most 15 bytes, is neither `.` nor `..`, and contains no `/`, `:` or
+/// whitespace.
 pub fn check_interface_name(name: &str) -> Result<(), Error> {
     let error = |msg| Err(Error::new(Code::InvalidEnvironment, msg));
     if name.is_empty() {
@@ -77,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_and_names() {
+    fn ids_and_network_names_have_one_pattern() {
         for good in ["a", "0", "0123abcdef", "A.b_c-d", "cbr0"] {
             assert_eq!(check_container_id(good), Ok(()));
             assert_eq!(check_network_name(good), Ok(()));
@@ -111,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn interface_names() {
+    fn interface_names_fit_the_kernel() {
         for good in ["eth0", "lo", "a23456789012345", "...", "net-1.100"] {
             assert_eq!(check_interface_name(good), Ok(()));
         }

@@ -1,4 +1,5 @@
-//! One plugin's network configuration: the part that is common to all plugins (CNI spec section 1).
+//! The network configuration of one plugin: the keys that are common to all plugins (CNI spec
+//! section 1).
 use crate::{AddResult, Code, Dns, Error, Version, ids, version};
 use go_compat::json::{self, Document};
 use serde::Deserialize;
@@ -20,10 +21,10 @@ use std::collections::BTreeMap;
 )]
 #[serde(default)]
 pub struct GcAttachment {
-    /// container id
+    /// CNI_CONTAINERID
     #[serde(rename = "containerID")]
     pub container_id: String,
-    /// interface name
+    /// CNI_IFNAME
     pub ifname: String,
 }
 
@@ -66,6 +67,7 @@ struct Raw {
     #[serde(rename = "cni.dev/attachments")]
     attachments: Option<Vec<GcAttachment>>,
 }
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawIpam {
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_common_keys() {
+    fn common_keys_are_read() {
         let conf = parse(json!({
             "cniVersion": "0.4.0", "name": "cbr0", "TYPE": "bridge", "ipam": {"type": "host-local", "ranges": 5},
             "capabilities": {"portMappings": true}, "dns": {"nameservers": ["1.1.1.1"]}, "own": [],
@@ -178,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn attachments_by_both_names() {
+    fn valid_attachments_have_two_names() {
         let list = json!([{"containerID": "c", "ifname": "eth0"}]);
         let only = |key: &str| {
             let conf = parse(json!({"name": "n", key: list})).unwrap();
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_in_skels_order() {
+    fn errors_come_in_skels_order() {
         let error = |config: &[u8]| read(config, true).unwrap_err();
         let broken = error(b"{");
         assert_eq!(broken.code, 6);
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prev_result_of_another_family() {
+    fn prev_result_of_another_shape_is_refused() {
         let config =
             json!({"name": "n", "cniVersion": "1.0.0", "prevResult": {"cniVersion": "0.2.0"}});
         assert_eq!(

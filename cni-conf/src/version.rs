@@ -1,7 +1,7 @@
 //! The versions of the CNI spec.
 use crate::{Code, Error};
 
-/// A released version of the CNI spec, oldest first (so that `<` compares ages).
+/// A released version of the CNI spec; `<` means older.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// 0.1.0
@@ -12,7 +12,7 @@ pub enum Version {
     V0_3_0,
     /// 0.3.1
     V0_3_1,
-    /// 0.4.0: CHECK; DEL is given prevResult
+    /// 0.4.0: CHECK; prevResult in DEL
     V0_4_0,
     /// 1.0.0: addresses without `version`
     V1_0_0,
@@ -21,7 +21,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// Every version, oldest first: what our plugins support.
+    /// Every version, oldest first. A plugin supports them all unless it says otherwise.
     pub const ALL: &'static [Version] = &[
         Version::V0_1_0,
         Version::V0_2_0,
@@ -47,7 +47,7 @@ impl Version {
         }
     }
 
-    /// Exact membership ("" is 0.1.0); unknown -> None.
+    /// Exact text of a released version; "" is 0.1.0.
     pub fn parse(text: &str) -> Option<Version> {
         if text.is_empty() {
             return Some(Version::V0_1_0);
@@ -58,7 +58,7 @@ impl Version {
             .find(|version| version.as_str() == text)
     }
 
-    /// The versions whose results have the same shape as this one's, oldest first.
+    /// The versions whose results have the shape of this one's, oldest first.
     pub fn family(self) -> &'static [Version] {
         match self {
             Version::V0_1_0 | Version::V0_2_0 => &Version::ALL[..2],
@@ -74,8 +74,8 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// The config's version against a plugin's list: code 1 `incompatible CNI versions`, details as
-/// upstream.
+/// The version of a configuration if it is among `supported`, else code 1
+/// `incompatible CNI versions`.
 pub fn negotiate(config: &str, supported: &[Version]) -> Result<Version, Error> {
     Version::parse(config)
         .filter(|version| supported.contains(version))
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_come_back_in_order() {
+    fn versions_parse_and_are_ordered() {
         for pair in Version::ALL.windows(2) {
             assert!(pair[0] < pair[1]);
         }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn no_ranges() {
+    fn only_listed_versions_are_accepted() {
         assert_eq!(negotiate("0.3.1", Version::ALL), Ok(Version::V0_3_1));
         let error = negotiate("9.9.9", &[Version::V0_1_0, Version::V0_2_0]).unwrap_err();
         assert_eq!(

@@ -28,6 +28,7 @@ impl Plugin for FlannelPlugin {
     fn name(&self) -> &'static str {
         "flannel"
     }
+
     /// In upstream's form, from which tools read the version.
     fn about(&self) -> String {
         format!(
@@ -37,18 +38,23 @@ impl Plugin for FlannelPlugin {
             option_env!("GIT_COMMIT").unwrap_or("unknown")
         )
     }
+
     fn add(&self, call: &Call) -> Result<AddOutput, cni_conf::Error> {
         Ok(AddOutput::Raw(add::add(call)?))
     }
+
     fn check(&self, call: &Call) -> Result<(), cni_conf::Error> {
         Ok(check::check(call)?)
     }
+
     fn del(&self, call: &Call) -> Result<(), cni_conf::Error> {
         Ok(del::del(call)?)
     }
+
     fn gc(&self, call: &Call) -> Result<(), cni_conf::Error> {
         Ok(gc::gc(call)?)
     }
+
     fn status(&self, call: &Call) -> Result<(), cni_conf::Error> {
         Ok(status::status(call)?)
     }

@@ -1,5 +1,5 @@
-//! The result of ADD, in the newest shape inside and in each version's exact shape outside (CNI
-//! spec section 5 "Success").
+//! The result of ADD (CNI spec section 5 "Success"): read from any version into the newest shape,
+//! written in the exact shape of a version.
 mod read;
 mod write;
 
@@ -8,64 +8,68 @@ use go_compat::json::Document;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
-/// The success type of ADD.
+/// What ADD reports on success.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct AddResult {
-    /// created or used interfaces
+    /// Interfaces that the plugin created or used.
     pub interfaces: Vec<Interface>,
-    /// addresses
+    /// Addresses of the interfaces.
     pub ips: Vec<IpConfig>,
-    /// routes
+    /// Routes in the container.
     pub routes: Vec<Route>,
-    /// name resolution
+    /// Name resolution in the container.
     pub dns: Dns,
 }
-/// An interface. Empty text and None are left out of the JSON.
+
+/// An interface. Empty texts and None are not in the JSON.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Interface {
-    /// name
+    /// At most 15 bytes.
     pub name: String,
-    /// MAC in text form
+    /// `aa:bb:cc:dd:ee:ff`
     pub mac: String,
-    /// bytes (1.1); 0 is left out as well
+    /// Bytes, since 1.1.0; 0 is not in the JSON.
     pub mtu: Option<u32>,
-    /// path of the namespace, "" on the host
+    /// Path of the namespace, "" on the host.
     pub sandbox: String,
-    /// 1.1
+    /// Since 1.1.0.
     pub socket_path: String,
-    /// 1.1
+    /// Since 1.1.0.
     pub pci_id: String,
 }
+
 /// An address.
 #[derive(Debug, Clone, PartialEq)]
 pub struct IpConfig {
-    /// index into interfaces
+    /// Index into [`AddResult::interfaces`].
     pub interface: Option<usize>,
-    /// with host bits: 10.244.1.2/24
+    /// With host bits: 10.244.1.2/24.
     pub address: IpNetwork,
-    /// gateway of the subnet
+    /// Gateway of the subnet.
     pub gateway: Option<IpAddr>,
 }
+
 /// A route.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {
-    /// destination
+    /// Destination.
     pub dst: IpNetwork,
-    /// next hop; None: the family's gateway
+    /// Next hop; None is the gateway of the family.
     pub gw: Option<IpAddr>,
-    /// 1.1, 0 is unset
+    /// Bytes, since 1.1.0; 0 is unset.
     pub mtu: u32,
-    /// 1.1, 0 is unset
+    /// Bytes, since 1.1.0; 0 is unset.
     pub advmss: u32,
-    /// 1.1, 0 is unset
+    /// Metric, since 1.1.0; 0 is unset.
     pub priority: u32,
-    /// 1.1
+    /// Routing table, since 1.1.0.
     pub table: Option<u32>,
-    /// 1.1
+    /// As in rtnetlink, since 1.1.0.
     pub scope: Option<u8>,
 }
+
 impl Route {
-    /// A plain route.
+    /// A route with only these two keys.
     pub fn new(dst: IpNetwork, gw: Option<IpAddr>) -> Self {
         Self {
             dst,
@@ -78,25 +82,27 @@ impl Route {
         }
     }
 }
-/// Name resolution. serde: lower-case keys, empty ones left out.
+
+/// Name resolution.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Dns {
-    /// servers
+    /// Addresses, most preferred first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub nameservers: Vec<String>,
-    /// local domain
+    /// Local domain.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub domain: String,
-    /// search list
+    /// Domains for short names.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub search: Vec<String>,
-    /// resolver options
+    /// As in resolv.conf(5).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub options: Vec<String>,
 }
+
 impl Dns {
-    /// nothing set
+    /// True if no key is set.
     pub fn is_empty(&self) -> bool {
         *self == Dns::default()
     }
@@ -108,19 +114,23 @@ impl AddResult {
     pub fn parse(bytes: &[u8], assumed: Version) -> Result<AddResult, Error> {
         AddResult::read(&Document::parse(bytes).map_err(read::malformed)?, assumed)
     }
+
     /// [`parse`](Self::parse) of a parsed text.
     pub fn read(document: &Document, assumed: Version) -> Result<AddResult, Error> {
         read::read(document, assumed)
     }
+
     /// [`parse`](Self::parse) of a parsed value.
     pub fn from_value(value: &serde_json::Value, assumed: Version) -> Result<AddResult, Error> {
         AddResult::read(&Document::from(value.clone()), assumed)
     }
+
     /// Exactly what upstream prints for that version: 4-space indentation, key order, no newline at
     /// the end. Code 999 `cannot convert: no valid IP addresses` for 0.1.0/0.2.0 without addresses.
     pub fn to_json(&self, version: Version) -> Result<String, Error> {
         write::to_json(self, version)
     }
+
     /// The same as a value, for `prevResult`.
     pub fn to_value(&self, version: Version) -> Result<serde_json::Value, Error> {
         write::to_value(self, version)

@@ -18,6 +18,7 @@ struct RawResult {
     routes: Vec<RawRoute>,
     dns: Dns,
 }
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawIp {
@@ -25,6 +26,7 @@ struct RawIp {
     gateway: String,
     routes: Vec<RawRoute>,
 }
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawInterface {
@@ -37,6 +39,7 @@ struct RawInterface {
     #[serde(rename = "pciID")]
     pci_id: String,
 }
+
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawIpConfig {
@@ -44,7 +47,8 @@ struct RawIpConfig {
     address: String,
     gateway: String,
 }
-/// A route as results and `ipam.routes` spell it.
+
+/// A route in results and in `ipam.routes`.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct RawRoute {
@@ -178,7 +182,7 @@ fn address(text: &str) -> Result<Option<IpAddr>, cidr::ParseError> {
     }
 }
 
-/// A route by itself, as in `ipam.routes`.
+/// A route outside of a result, as in `ipam.routes`.
 impl<'de> Deserialize<'de> for Route {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Route, D::Error> {
         route(RawRoute::deserialize(deserializer)?).map_err(serde::de::Error::custom)

@@ -154,7 +154,7 @@ fn bytes_of_1_1_0() {
 }
 
 #[test]
-fn nothing_but_a_version() {
+fn empty_result_has_only_a_version() {
     let empty = AddResult::default();
     let error = empty.to_json(Version::V0_2_0).unwrap_err();
     assert_eq!(
@@ -171,7 +171,7 @@ fn nothing_but_a_version() {
 }
 
 #[test]
-fn only_the_first_address_of_a_family_before_0_3_0() {
+fn before_0_3_0_only_the_first_address_of_a_family_is_written() {
     let mut result = dual_stack();
     result.ips.insert(
         1,
@@ -187,7 +187,7 @@ fn only_the_first_address_of_a_family_before_0_3_0() {
 }
 
 #[test]
-fn the_version_inside_counts() {
+fn version_inside_wins() {
     let old = br#"{"cniVersion":"0.2.0","ip4":{"ip":"10.0.0.2/8"}}"#;
     assert_eq!(
         AddResult::parse(old, Version::CURRENT).unwrap().ips.len(),
@@ -249,12 +249,15 @@ fn network(v4: bool) -> impl Strategy<Value = IpNetwork> {
         .unwrap(),
     })
 }
+
 fn any_network() -> impl Strategy<Value = IpNetwork> {
     any::<bool>().prop_flat_map(network)
 }
+
 fn texts() -> impl Strategy<Value = Vec<String>> {
     prop::collection::vec(".{0,6}", 0..3)
 }
+
 fn gateway() -> impl Strategy<Value = Option<IpAddr>> {
     prop::option::of(any_network().prop_map(|net| net.ip()))
 }
@@ -265,22 +268,26 @@ prop_compose! {
         Interface { name, mac, mtu, sandbox, socket_path, pci_id }
     }
 }
+
 prop_compose! {
     fn ip_config()(interface in prop::option::of(0usize..9), address in any_network(), gateway in gateway()) -> IpConfig {
         IpConfig { interface, address, gateway }
     }
 }
+
 prop_compose! {
     fn route()(dst in any_network(), gw in gateway(), mtu: u32, advmss: u32, priority: u32,
         table: Option<u32>, scope: Option<u8>) -> Route {
         Route { dst, gw, mtu, advmss, priority, table, scope }
     }
 }
+
 prop_compose! {
     fn dns()(nameservers in texts(), domain in ".{0,6}", search in texts(), options in texts()) -> Dns {
         Dns { nameservers, domain, search, options }
     }
 }
+
 prop_compose! {
     fn result()(interfaces in prop::collection::vec(interface(), 0..3), ips in prop::collection::vec(ip_config(), 0..4),
         routes in prop::collection::vec(route(), 0..4), dns in dns()) -> AddResult {
@@ -299,10 +306,10 @@ proptest! {
             prop_assert_eq!(AddResult::from_value(&value, Version::V0_1_0), Ok(result.clone()));
         }
     }
-    /// What a version cannot say is lost once: from there on, every way to it and back gives the
-    /// same.
+
+    /// After that one loss, each conversion to a version and back gives the same.
     #[test]
-    fn conversions_between_all_versions(result in result()) {
+    fn conversions_lose_only_what_the_version_cannot_hold(result in result()) {
         for target in Version::ALL {
             let Ok(text) = result.to_json(*target) else {
                 prop_assert!(*target < Version::V0_3_0 && result.ips.is_empty());
@@ -318,6 +325,7 @@ proptest! {
             }
         }
     }
+
     #[test]
     fn no_text_panics(text in any::<String>(), address in "[0-9a-f./:]{0,12}") {
         AddResult::parse(text.as_bytes(), Version::CURRENT).ok();

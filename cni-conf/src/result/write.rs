@@ -1,8 +1,8 @@
-//! Writing a result in the shape of a version. Up to 0.4.0 keys come in the order of the structs
-//! below and an empty `dns` is there; from 1.0.0 on they are sorted and it is not.
+//! Writes a result in the shape of a version. Up to 0.4.0, keys have the order of the structs below
+//! and an empty `dns` is written; from 1.0.0 on, keys are sorted and it is not.
 use super::{AddResult, Dns, Interface, IpConfig, Route};
 use crate::{Error, Version};
-use go_compat::{cidr, json};
+use go_compat::json;
 use ipnetwork::IpNetwork;
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 use serde_json::Value;
@@ -19,18 +19,20 @@ struct Families<'a> {
     ip6: Option<Family>,
     dns: &'a Dns,
 }
+
 #[derive(Serialize)]
 struct Family {
-    #[serde(serialize_with = "cidr::as_text::serialize")]
+    #[serde(serialize_with = "as_text")]
     ip: IpNetwork,
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway: Option<IpAddr>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     routes: Vec<PlainRoute>,
 }
+
 #[derive(Serialize)]
 struct PlainRoute {
-    #[serde(serialize_with = "cidr::as_text::serialize")]
+    #[serde(serialize_with = "as_text")]
     dst: IpNetwork,
     #[serde(skip_serializing_if = "Option::is_none")]
     gw: Option<IpAddr>,
@@ -50,6 +52,7 @@ struct Lists<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dns: Option<&'a Dns>,
 }
+
 #[derive(Serialize)]
 struct ListedInterface<'a> {
     name: &'a str,
@@ -64,14 +67,15 @@ struct ListedInterface<'a> {
     #[serde(rename = "pciID", skip_serializing_if = "str::is_empty")]
     pci_id: &'a str,
 }
+
 #[derive(Serialize)]
 struct ListedIp {
-    /// "4" or "6", before 1.0.0
+    /// "4" or "6", only before 1.0.0.
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interface: Option<usize>,
-    #[serde(serialize_with = "cidr::as_text::serialize")]
+    #[serde(serialize_with = "as_text")]
     address: IpNetwork,
     #[serde(skip_serializing_if = "Option::is_none")]
     gateway: Option<IpAddr>,
@@ -81,6 +85,10 @@ fn no_routes(routes: &[Route]) -> bool {
     routes.is_empty()
 }
 
+fn as_text<S: Serializer>(net: &IpNetwork, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(net)
+}
+
 pub(super) fn to_json(result: &AddResult, version: Version) -> Result<String, Error> {
     if version < Version::V0_3_0 {
         return Ok(json::marshal_indent(&families(result, version)?));
@@ -88,7 +96,7 @@ pub(super) fn to_json(result: &AddResult, version: Version) -> Result<String, Er
     if version < Version::V1_0_0 {
         return Ok(json::marshal_indent(&lists(result, version)));
     }
-    // by way of a map, which sorts the keys
+    // a map sorts the keys
     Ok(json::marshal_indent(&to_value(result, version)?))
 }
 
@@ -113,7 +121,7 @@ fn families(result: &AddResult, version: Version) -> Result<Families<'_>, Error>
     })
 }
 
-/// The family's first address and its routes.
+/// First address of a family, with the routes of the family.
 fn family(result: &AddResult, is_of: fn(&IpNetwork) -> bool) -> Option<Family> {
     let ip = result.ips.iter().find(|ip| is_of(&ip.address))?;
     let routes = result.routes.iter().filter(|route| is_of(&route.dst));
@@ -129,7 +137,7 @@ fn family(result: &AddResult, is_of: fn(&IpNetwork) -> bool) -> Option<Family> {
     })
 }
 
-/// 1.0.0 keeps what 1.1.0 knows more of interfaces, as upstream's does.
+/// As upstream, 1.0.0 has the keys of interfaces that 1.1.0 added.
 fn lists(result: &AddResult, version: Version) -> Lists<'_> {
     let early = version < Version::V1_0_0;
     Lists {
@@ -167,7 +175,7 @@ fn listed_ip(ip: &IpConfig, early: bool) -> ListedIp {
     }
 }
 
-/// A route by itself, as in `ipam.routes`: upstream's order, what is unset left out.
+/// A route outside of a result, as in `ipam.routes`: upstream's order, only keys that are set.
 impl Serialize for Route {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut fields = serializer.serialize_struct("Route", 7)?;

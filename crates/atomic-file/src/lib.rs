@@ -251,6 +251,7 @@ mod tests {
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
     }
+
     fn files_beside(path: &Path) -> usize {
         fs::read_dir(path.parent().unwrap()).unwrap().count()
     }

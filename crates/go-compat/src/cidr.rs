@@ -55,35 +55,13 @@ pub fn host(ip: IpAddr) -> IpNetwork {
     IpNetwork::from(ip)
 }
 
-/// 0.0.0.0/0 or ::/0 of the family.
-pub fn is_default(net: &IpNetwork) -> bool {
-    net.prefix() == 0 && net.ip().is_unspecified()
-}
-
-/// `#[serde(with = "go_compat::cidr::as_text")]` for a field of type IpNetwork.
-pub mod as_text {
-    use ipnetwork::IpNetwork;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    /// Writes `10.244.1.5/24`.
-    pub fn serialize<S: Serializer>(net: &IpNetwork, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(net)
-    }
-
-    /// Reads as [`parse`](super::parse).
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<IpNetwork, D::Error> {
-        let text = String::deserialize(d)?;
-        super::parse(&text).map_err(D::Error::custom)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     #[test]
-    fn as_go_reads_them() {
+    fn texts_are_read_as_go_reads_them() {
         for (text, value) in [
             ("10.244.1.5/24", "10.244.1.5/24"),
             ("0.0.0.0/0", "0.0.0.0/0"),
@@ -98,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_go_refuses() {
+    fn texts_that_go_refuses_are_refused() {
         for text in [
             "",
             "/",
@@ -136,17 +114,15 @@ mod tests {
     }
 
     #[test]
-    fn parts_of_a_network() {
+    fn masked_clears_and_host_sets_all_bits() {
         let net = parse("10.244.1.5/24").unwrap();
         assert_eq!(masked(net).to_string(), "10.244.1.0/24");
         assert_eq!(host(net.ip()).to_string(), "10.244.1.5/32");
-        assert!(is_default(&parse("::/0").unwrap()));
-        assert!(!is_default(&parse("0.0.0.0/1").unwrap()));
     }
 
     proptest! {
         #[test]
-        fn networks_come_back(v4: bool, bits: u128, length in 0u8..=128) {
+        fn networks_are_read_back(v4: bool, bits: u128, length in 0u8..=128) {
             let net = match v4 {
                 true => IpNetwork::new(IpAddr::V4((bits as u32).into()), length % 33),
                 false => IpNetwork::new(IpAddr::V6(bits.into()), length),
@@ -155,6 +131,7 @@ mod tests {
             prop_assume!(net.ip().to_canonical() == net.ip());
             prop_assert_eq!(parse(&net.to_string()), Ok(net));
         }
+
         #[test]
         fn no_text_panics(text in "[0-9a-f:./+ %]{0,24}") {
             parse(&text).ok();

@@ -6,20 +6,20 @@ use std::{
     path::PathBuf,
 };
 
-/// What CNI_COMMAND asks for.
+/// CNI_COMMAND
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// makes an attachment
+    /// Creates an attachment.
     Add,
-    /// checks that an attachment is as ADD left it
+    /// Checks that an attachment is as ADD left it.
     Check,
-    /// takes an attachment away
+    /// Removes an attachment.
     Del,
-    /// takes away what no valid attachment owns
+    /// Removes what no valid attachment owns.
     Gc,
-    /// tells whether the next ADD can work
+    /// Reports whether the next ADD can work.
     Status,
-    /// tells which spec versions the plugin speaks
+    /// Reports the spec versions that the plugin supports.
     Version,
 }
 
@@ -36,27 +36,21 @@ impl Verb {
         }
     }
 
-    /// Exactly one of the six words; None for anything else.
-    pub fn parse(text: &str) -> Option<Verb> {
-        [
-            Verb::Add,
-            Verb::Check,
-            Verb::Del,
-            Verb::Gc,
-            Verb::Status,
-            Verb::Version,
-        ]
-        .into_iter()
-        .find(|verb| verb.as_str() == text)
+    /// None unless the text is exactly one of the six words.
+    pub(crate) fn parse(text: &str) -> Option<Verb> {
+        use Verb::{Add, Check, Del, Gc, Status, Version};
+        [Add, Check, Del, Gc, Status, Version]
+            .into_iter()
+            .find(|verb| verb.as_str() == text)
     }
 
-    /// True for the verbs that are about one container.
+    /// True for the verbs of one container.
     pub(crate) fn names_container(self) -> bool {
         matches!(self, Verb::Add | Verb::Check | Verb::Del)
     }
 }
 
-/// The variables as given; "" where one is unset, which upstream does not tell apart either.
+/// The variables as given; "" for one that is unset: as upstream, both are the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     /// CNI_COMMAND
@@ -69,16 +63,15 @@ pub struct Environment {
     pub ifname: String,
     /// CNI_ARGS
     pub args: String,
-    /// CNI_PATH, not yet split
+    /// CNI_PATH, not split.
     pub path: OsString,
     /// CNI_NETNS_OVERRIDE
     pub netns_override: String,
 }
 
 impl Environment {
-    /// Of this process. What is no UTF-8 is made so; ids and names that need it are refused by
-    /// their checks.
-    pub fn of_process() -> Self {
+    /// Of this process. Invalid UTF-8 is replaced; where it matters, the checks refuse the value.
+    pub(crate) fn of_process() -> Self {
         let raw = |name| std::env::var_os(name).unwrap_or_default();
         let text = |name| raw(name).to_string_lossy().into_owned();
         Environment {
@@ -92,15 +85,13 @@ impl Environment {
         }
     }
 
-    /// The verb; None for a word that is none.
-    pub fn verb(&self) -> Option<Verb> {
+    pub(crate) fn verb(&self) -> Option<Verb> {
         Verb::parse(&self.command)
     }
 
-    /// Checks in skel's order: each variable in turn, the first malformed one ends it, and those
-    /// that the verb needs and that are missing are told together. Nothing is required for a word
-    /// that is no verb: its config is looked at first.
-    pub fn check(&self) -> Result<(), Error> {
+    /// Checks in skel's order: the first malformed variable is the error, then all missing ones
+    /// together. An unknown verb requires nothing: its configuration is checked first.
+    pub(crate) fn check(&self) -> Result<(), Error> {
         let verb = self.verb();
         let needed = verb.is_some_and(|verb| verb != Verb::Version);
         let container = verb.is_some_and(Verb::names_container);
@@ -134,8 +125,8 @@ impl Environment {
         ))
     }
 
-    /// True if CNI_NETNS_OVERRIDE allows a plugin to work on its own namespace.
-    pub fn overrides_netns(&self) -> bool {
+    /// True if CNI_NETNS_OVERRIDE allows the plugin to work on its own namespace.
+    pub(crate) fn overrides_netns(&self) -> bool {
         self.netns_override == "1" || self.netns_override.eq_ignore_ascii_case("TRUE")
     }
 
@@ -147,8 +138,8 @@ impl Environment {
         std::env::split_paths(&self.path).collect()
     }
 
-    /// Name and value of each, for a plugin that is executed. Empty ones are given too, so that
-    /// none is inherited by mistake.
+    /// Name and value of each, for a plugin that is executed. Empty ones are included: a plugin must
+    /// not inherit them.
     pub fn variables(&self) -> [(&'static str, &OsStr); 7] {
         [
             ("CNI_COMMAND", OsStr::new(&self.command)),
@@ -178,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_each_verb_needs() {
+    fn each_verb_requires_its_variables() {
         for (verb, missing) in [
             ("ADD", "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH"),
             ("CHECK", "CNI_CONTAINERID,CNI_NETNS,CNI_IFNAME,CNI_PATH"),
@@ -208,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_id_is_told_before_what_is_missing() {
+    fn malformed_id_is_reported_before_missing_variables() {
         let mut env = good("ADD");
         env.container_id = "../c1".into();
         env.path = OsString::new();
@@ -218,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_do_not_matter_to_verbs_without_a_container() {
+    fn verbs_without_a_container_ignore_its_variables() {
         for verb in ["GC", "STATUS", "VERSION"] {
             let mut env = good(verb);
             env.container_id = "../c1".into();

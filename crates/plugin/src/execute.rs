@@ -1,5 +1,4 @@
-//! Executes a plugin as CNI spec section 4 says (upstream: pkg/invoke RawExec): environment, stdin,
-//! stdout, and what its failure means.
+//! Executes a plugin (CNI spec section 4; upstream: pkg/invoke RawExec).
 use cni_conf::{Code, Error};
 use nix::errno::Errno;
 use std::{
@@ -12,12 +11,12 @@ use std::{
     time::Duration,
 };
 
-/// How long a file that somebody still writes (ETXTBSY) is waited for, in milliseconds: about 5 s
-/// in all, as upstream does.
-const BUSY_WAITS: [u64; 9] = [5, 10, 20, 50, 100, 300, 500, 1500, 2500];
+/// Delays between attempts to execute a file that is being written (ETXTBSY), in milliseconds. As
+/// upstream, about 5 s in all.
+const BUSY_RETRY_DELAYS: [u64; 9] = [5, 10, 20, 50, 100, 300, 500, 1500, 2500];
 
-/// Runs `program` with this process's environment and `variables` over it, and `config` on stdin.
-/// Gives its stdout; its stderr is passed on. Errors: what the program printed as its error, or
+/// Runs `program` with the environment of this process plus `variables`, and `config` on stdin.
+/// Returns its stdout and forwards its stderr. Errors: what the program printed as its error, or
 /// upstream's `netplugin failed ...` with code 0.
 pub fn execute(
     program: &Path,
@@ -31,29 +30,29 @@ pub fn execute(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let output = start(&mut command)
-        .and_then(|child| feed(child, config))
+        .and_then(|child| write_and_wait(child, config))
         .map_err(|error| {
-            unexplained(&format!(
+            failed_without_error(&format!(
                 "fork/exec {}: {}",
                 program.display(),
-                plain(&error)
+                reason(&error)
             ))
         })?;
     if output.status.success() {
-        pass_on(&output.stderr);
+        forward(&output.stderr);
         return Ok(output.stdout);
     }
     if !output.stdout.is_empty() {
-        pass_on(&output.stderr);
+        forward(&output.stderr);
     }
     Err(failure(&output))
 }
 
 fn start(command: &mut Command) -> io::Result<Child> {
-    for wait in BUSY_WAITS {
+    for delay in BUSY_RETRY_DELAYS {
         match command.spawn() {
             Err(error) if error.raw_os_error() == Some(Errno::ETXTBSY as i32) => {
-                thread::sleep(Duration::from_millis(wait));
+                thread::sleep(Duration::from_millis(delay));
             }
             other => return other,
         }
@@ -61,12 +60,12 @@ fn start(command: &mut Command) -> io::Result<Child> {
     command.spawn()
 }
 
-/// Writes stdin while stdout and stderr are read, so that neither side waits for the other.
-fn feed(mut child: Child, config: &[u8]) -> io::Result<Output> {
+/// Writes stdin while stdout and stderr are read: sequentially, both sides could block.
+fn write_and_wait(mut child: Child, config: &[u8]) -> io::Result<Output> {
     let stdin = child.stdin.take();
     thread::scope(|scope| {
         let write = move || match stdin.map(|mut stdin| stdin.write_all(config)) {
-            // a plugin that refuses its environment ends without reading
+            // a plugin that refuses its environment exits without reading
             Some(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
                 crate::warn(format_args!("writing a plugin's stdin: {error}"));
             }
@@ -77,12 +76,12 @@ fn feed(mut child: Child, config: &[u8]) -> io::Result<Output> {
     })
 }
 
-fn pass_on(stderr: &[u8]) {
-    // informational only: a stderr that nobody reads fails no plugin
-    io::stderr().write_all(stderr).ok();
+fn forward(stderr: &[u8]) {
+    // best effort: a closed stderr fails no plugin
+    io::stderr().write_all(stderr).unwrap_or_default();
 }
 
-/// What a failed plugin said.
+/// The error of a failed plugin.
 fn failure(output: &Output) -> Error {
     let stdout = String::from_utf8_lossy(&output.stdout);
     if let Some(error) = Error::from_json(&output.stdout) {
@@ -97,7 +96,7 @@ fn failure(output: &Output) -> Error {
         );
     }
     if output.stderr.is_empty() {
-        return unexplained(&status(output.status));
+        return failed_without_error(&status(output.status));
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
     Error::new(
@@ -106,14 +105,14 @@ fn failure(output: &Output) -> Error {
     )
 }
 
-fn unexplained(why: &str) -> Error {
+fn failed_without_error(why: &str) -> Error {
     Error::new(
         Code::Unknown,
         format!("netplugin failed with no error message: {why}"),
     )
 }
 
-/// `exit status 1`, `signal: 9`, in Go's manner.
+/// In Go's wording: `exit status 1`, `signal: 9`.
 fn status(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit status {code}"),
@@ -122,8 +121,8 @@ fn status(status: ExitStatus) -> String {
     }
 }
 
-/// The errno's text, begun small as Go does: `permission denied`.
-fn plain(error: &io::Error) -> String {
+/// The errno in Go's wording: `permission denied`.
+fn reason(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(errno) => errno.desc().to_lowercase(),
         None => error.to_string(),
@@ -150,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn environment_stdin_and_stdout() {
+    fn environment_and_streams_are_passed() {
         assert_eq!(run("echo $CNI_COMMAND; cat", b"{}"), Ok("ADD\n{}".into()));
         let large = vec![b'x'; 1 << 20];
         assert_eq!(run("cat", &large).unwrap().len(), large.len());
@@ -158,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn failures() {
+    fn failures_have_upstreams_wording() {
         let message = |text| {
             let error = run(text, b"").unwrap_err();
             (error.code, error.msg)
@@ -193,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_executed() {
+    fn file_without_permission_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("plugin");
         fs::write(&file, "").unwrap();
@@ -206,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_waited_for() {
+    fn file_that_is_being_written_is_retried() {
         let (_dir, file) = script("echo done");
         let writer = fs::File::options().append(true).open(&file).unwrap();
         thread::scope(|scope| {

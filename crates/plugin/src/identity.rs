@@ -1,6 +1,6 @@
-//! Whether a file is this very executable: the same inode, or a copy that carries the same build id
-//! (ELF note NT_GNU_BUILD_ID, a hash that the linker takes of everything it wrote). Where it is,
-//! calling its code in process does what executing it would do.
+//! Whether a file is this executable: the same inode, or a copy with the same build id (ELF note
+//! NT_GNU_BUILD_ID, the linker's hash of its output). Calling its code in process is then the same as
+//! executing it.
 use std::{
     fs::File,
     io::{self, Read},
@@ -9,11 +9,11 @@ use std::{
 };
 
 const OWN: &str = "/proc/self/exe";
-/// A static executable has its notes in the first page or two; a file that has them later is simply
-/// executed.
+/// Bytes that are read of a file. A static executable has its notes in the first pages; a file that
+/// has them later is executed.
 const HEAD: u64 = 8192;
 
-/// True only if that is certain. A file that was replaced while this process runs is another one.
+/// False if in doubt. A file that was replaced while this process runs is another one.
 pub(crate) fn is_own(file: &Path) -> bool {
     let (Ok(file_stat), Ok(own_stat)) = (std::fs::metadata(file), std::fs::metadata(OWN)) else {
         return false;
@@ -56,7 +56,7 @@ fn build_id(elf: &[u8]) -> Option<&[u8]> {
         })
 }
 
-/// Looks through one note segment. Names and contents are padded to four bytes.
+/// Searches one note segment. Names and contents are padded to four bytes.
 fn gnu_build_id(mut notes: &[u8]) -> Option<&[u8]> {
     const NT_GNU_BUILD_ID: u32 = 3;
     loop {
@@ -76,9 +76,11 @@ fn gnu_build_id(mut notes: &[u8]) -> Option<&[u8]> {
 fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
+
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
+
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..)?.first_chunk()?))
 }
@@ -89,7 +91,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn itself_by_any_name() {
+    fn own_inode_is_recognised_by_any_name() {
         let own = std::env::current_exe().unwrap();
         assert!(is_own(&own));
         let dir = tempfile::tempdir().unwrap();
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_by_its_build_id() {
+    fn copy_is_recognised_by_its_build_id() {
         let own = std::env::current_exe().unwrap();
         let dir = tempfile::tempdir().unwrap();
         let copy = dir.path().join("copy");
@@ -120,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             build_id(&bytes);
             build_id(&[b"\x7fELF\x02\x01".as_slice(), &bytes].concat());
             gnu_build_id(&bytes);

@@ -13,10 +13,12 @@ pub trait Plugin: Sync {
     fn about(&self) -> String {
         format!("CNI {} plugin v{}", self.name(), env!("CARGO_PKG_VERSION"))
     }
+
     /// Supported spec versions, oldest first.
     fn versions(&self) -> &'static [Version] {
         Version::ALL
     }
+
     /// ADD
     fn add(&self, call: &Call) -> Result<AddOutput, Error>;
     /// CHECK
@@ -50,20 +52,17 @@ pub enum AddOutput {
 /// One call of a plugin, checked.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// CNI_COMMAND
-    pub verb: Verb,
+    pub(crate) verb: Verb,
     /// CNI_CONTAINERID, "" for verbs without a container.
     pub container_id: String,
     /// CNI_NETNS, "" if there is none.
     pub netns: String,
     /// CNI_IFNAME, "" for verbs without a container.
     pub ifname: String,
-    /// CNI_ARGS, as given.
-    pub args: String,
+    args: String,
     /// The folders of CNI_PATH.
-    pub path: Vec<PathBuf>,
-    /// CNI_NETNS_OVERRIDE is TRUE or 1.
-    pub netns_override: bool,
+    pub(crate) path: Vec<PathBuf>,
+    pub(crate) netns_override: bool,
     /// stdin, as given.
     pub config: Vec<u8>,
     /// The common keys of the configuration.

@@ -1,9 +1,9 @@
-//! Where a plugin is (upstream: pkg/invoke FindInPath).
+//! Finds the executable of a plugin (upstream: pkg/invoke FindInPath).
 use cni_conf::Error;
 use std::path::{Path, PathBuf};
 
-/// The first regular file `<dir>/<name>` in the order of `path`; whether it can be executed is not
-/// looked at here.
+/// The first regular file of that name in the folders of `path`. It may lack the permission to be
+/// executed.
 pub fn find(name: &str, path: &[PathBuf]) -> Result<PathBuf, Error> {
     if name.is_empty() {
         return Err(Error::internal("no plugin name provided"));
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn first_regular_file_wins() {
+    fn first_regular_file_is_found() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let path = [a.path().to_owned(), b.path().to_owned()];
         std::fs::create_dir(a.path().join("bridge")).unwrap();
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn messages() {
+    fn errors_have_upstreams_wording() {
         let path = ["/nowhere/a".into(), "/nowhere/b".into()];
         let message = |name, path| find(name, path).unwrap_err().msg;
         assert_eq!(message("", &path), "no plugin name provided");

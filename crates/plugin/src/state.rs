@@ -1,6 +1,5 @@
-//! What a plugin has to remember of an attachment until its DEL: one small JSON file each,
-//! `<folder>/<container>_<ifname>.json`. The folder lies in /run: what a reboot makes meaningless
-//! goes with it.
+//! State files: what a plugin keeps of an attachment for DEL, one JSON file each,
+//! `FOLDER/CONTAINER_ID_IFNAME.json`. The folder is in /run: a reboot makes its content obsolete.
 use cni_conf::{Code, Error, GcAttachment};
 use go_compat::json;
 use serde::{Serialize, de::DeserializeOwned};
@@ -10,28 +9,27 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Not synced: the folder does not outlive a power loss.
+/// Not synced: the folder does not survive a power loss.
 const FILE: atomic_file::Options = atomic_file::Options::new(0o600)
     .create_folder(0o700)
     .unnamed();
 
-/// A folder of such files. All networks of the node share it.
+/// The folder of a plugin's state files. All networks of the node share it.
 #[derive(Debug, Clone)]
 pub struct StateFolder(PathBuf);
 
 impl StateFolder {
-    /// Made by the first write.
+    /// The first write creates the folder.
     pub fn new(folder: impl Into<PathBuf>) -> StateFolder {
         StateFolder(folder.into())
     }
 
-    /// Where an attachment's file is.
+    /// Path of the file of an attachment.
     pub fn file(&self, container_id: &str, ifname: &str) -> PathBuf {
         self.0.join(format!("{container_id}_{ifname}.json"))
     }
 
-    /// Writes a file whole, whenever the process is killed. Indented by one space, as Go plugins do
-    /// it.
+    /// Writes a complete file or none. Indented by one space, as Go's plugins do.
     pub fn write(&self, file: &Path, content: &impl Serialize) -> Result<(), Error> {
         let failed = |error: &dyn Display| io_error("write", file, error);
         let mut text = Vec::new();
@@ -43,7 +41,7 @@ impl StateFolder {
         FILE.write(file, &text).map_err(|error| failed(&error))
     }
 
-    /// None where there is none. One that makes no sense is as good as none.
+    /// None if the file is missing or damaged.
     pub fn read<T: DeserializeOwned>(&self, file: &Path) -> Result<Option<T>, Error> {
         match fs::read(file) {
             Ok(bytes) => Ok(json::from_slice(&bytes).ok()),
@@ -52,8 +50,7 @@ impl StateFolder {
         }
     }
 
-    /// Forgets an attachment, and what a killed write left of it; one that is forgotten already is
-    /// no error.
+    /// Removes a file, also what a killed write left. A missing file is no error.
     pub fn remove(&self, file: &Path) -> Result<(), Error> {
         let remove = |file: &Path| match fs::remove_file(file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -65,7 +62,7 @@ impl StateFolder {
             .map_err(|error| io_error("remove", file, &error))
     }
 
-    /// Every file that can be read as a `T`.
+    /// Every file that can be decoded as `T`.
     pub fn all<T: DeserializeOwned>(&self) -> Result<Vec<(PathBuf, T)>, Error> {
         let entries = match fs::read_dir(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -81,8 +78,8 @@ impl StateFolder {
             .collect())
     }
 
-    /// For GC: those of [`all`](Self::all) that belong to no valid attachment. Whether they are of
-    /// the network that is collected, their content tells.
+    /// The files of [`all`](Self::all) that belong to no valid attachment, for GC. They may be of
+    /// other networks, which only their content tells.
     pub fn without_owner<T: DeserializeOwned>(
         &self,
         valid: &[GcAttachment],
@@ -112,7 +109,7 @@ mod tests {
     type Content = BTreeMap<String, u32>;
 
     #[test]
-    fn kept_and_forgotten() {
+    fn files_are_written_read_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let folder = StateFolder::new(dir.path().join("a/b"));
         assert!(folder.all::<Content>().unwrap().is_empty());
@@ -146,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_named() {
+    fn write_error_names_the_file() {
         let folder = StateFolder::new("/proc/nowhere");
         let error = folder.write(&folder.file("c", "eth0"), &1).unwrap_err();
         assert!(

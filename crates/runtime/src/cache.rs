@@ -1,7 +1,7 @@
-//! Results kept between ADD and DEL: `<cache>/results/<network>-<container>-<ifname>` as libcni
-//! writes and reads them (kind cniCacheV1), but each written whole: a runtime that dies, or another
-//! that reads, never sees half a file.
+//! The cache of results between ADD and DEL: `CACHE/results/NETWORK-CONTAINER_ID-IFNAME`, as libcni
+//! writes and reads it (kind cniCacheV1). Unlike libcni's, each file is replaced as a whole.
 use crate::{RuntimeConf, conf_list::ConfList};
+use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
 use cni_conf::{AddResult, Code, Error, GcAttachment, Version};
 use go_compat::json;
 use serde_json::{Map, Value, json};
@@ -14,15 +14,15 @@ const FILE: atomic_file::Options = atomic_file::Options::new(0o600)
     .create_folder(0o700)
     .concurrent();
 
-/// One file. Written without `config` in mind: only Go's libcni looks at that one.
+/// The content of a file, less `config`, which only Go's libcni reads.
 #[derive(Debug, Clone, Default, serde::Deserialize)]
 #[serde(default)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     kind: String,
     #[serde(rename = "containerId")]
-    pub(super) container_id: String,
+    pub(crate) container_id: String,
     #[serde(rename = "ifName")]
-    pub(super) ifname: String,
+    pub(crate) ifname: String,
     #[serde(rename = "networkName")]
     network: String,
     netns: String,
@@ -34,15 +34,15 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn attachment(&self) -> GcAttachment {
+    pub(crate) fn attachment(&self) -> GcAttachment {
         GcAttachment {
             container_id: self.container_id.clone(),
             ifname: self.ifname.clone(),
         }
     }
 
-    /// What ADD was told, for the DEL of a GC.
-    pub(super) fn runtime_conf(&self) -> RuntimeConf {
+    /// The parameters of ADD, for the DEL of a GC.
+    pub(crate) fn runtime_conf(&self) -> RuntimeConf {
         RuntimeConf {
             container_id: self.container_id.clone(),
             netns: self.netns.clone(),
@@ -53,14 +53,14 @@ impl Entry {
     }
 }
 
-/// The folder.
-pub(super) struct Cache {
-    pub(super) dir: PathBuf,
+/// The folder of the results.
+pub(crate) struct Cache {
+    pub(crate) dir: PathBuf,
 }
 
 impl Cache {
-    /// Keeps `result`, in the list's version.
-    pub(super) fn write(
+    /// Writes `result`, which has the shape of the list's version.
+    pub(crate) fn write(
         &self,
         list: &ConfList,
         rc: &RuntimeConf,
@@ -69,7 +69,7 @@ impl Cache {
         let mut entry = json!({
             "kind": KIND,
             "containerId": rc.container_id,
-            "config": base64(list_bytes(list).as_bytes()),
+            "config": BASE64.encode(list_text(list)),
             "ifName": rc.ifname,
             "networkName": list.name,
             "netns": rc.netns,
@@ -86,9 +86,8 @@ impl Cache {
             .map_err(|error| Error::new(Code::Io, format!("write {}: {error}", file.display())))
     }
 
-    /// The cached result in `version`; None if there is none. Err if the file is there and of no
-    /// use.
-    pub(super) fn result(
+    /// The cached result in the shape of `version`; None without a file. Err if it is damaged.
+    pub(crate) fn result(
         &self,
         list: &ConfList,
         rc: &RuntimeConf,
@@ -105,8 +104,8 @@ impl Cache {
         result.to_value(version).map(Some)
     }
 
-    /// Forgets an attachment; one that is not there is no error.
-    pub(super) fn remove(&self, list: &ConfList, rc: &RuntimeConf) -> Result<(), Error> {
+    /// A missing file is no error.
+    pub(crate) fn remove(&self, list: &ConfList, rc: &RuntimeConf) -> Result<(), Error> {
         let file = self.file(list, rc);
         match fs::remove_file(&file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::new(
@@ -117,8 +116,8 @@ impl Cache {
         }
     }
 
-    /// All of a network, by file name. What cannot be read or is something else is passed over.
-    pub(super) fn entries(&self, network: &str) -> Result<Vec<Entry>, Error> {
+    /// The entries of a network in the order of their names. Skips files that cannot be read.
+    pub(crate) fn entries(&self, network: &str) -> Result<Vec<Entry>, Error> {
         let folder = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             folder => folder.map_err(|error| {
@@ -141,8 +140,8 @@ impl Cache {
     }
 }
 
-/// The list as JSON again.
-fn list_bytes(list: &ConfList) -> String {
+/// The list as JSON.
+fn list_text(list: &ConfList) -> String {
     let mut object = json!({
         "cniVersion": list.cni_version,
         "name": list.name,
@@ -155,26 +154,6 @@ fn list_bytes(list: &ConfList) -> String {
         object["disableGC"] = true.into();
     }
     object.to_string()
-}
-
-/// RFC 4648 section 4, as Go writes a []byte into JSON.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let at = |index: usize| u32::from(chunk.get(index).copied().unwrap_or(0));
-        let bits = at(0) << 16 | at(1) << 8 | at(2);
-        for digit in 0..4 {
-            if digit <= chunk.len() {
-                text.push(char::from(
-                    ALPHABET[(bits >> (18 - 6 * digit)) as usize & 63],
-                ));
-            } else {
-                text.push('=');
-            }
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -208,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn kept_found_forgotten() {
+    fn results_are_written_found_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(&dir);
         let result = json!({"cniVersion": "1.0.0", "ips": [{"address": "10.1.2.3/24"}]});
@@ -233,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_left() {
+    fn damaged_and_legacy_files_are_recognised() {
         let dir = tempfile::tempdir().unwrap();
         let cache = cache(&dir);
         fs::create_dir_all(&cache.dir).unwrap();
@@ -251,20 +230,5 @@ mod tests {
         assert_eq!(legacy["ips"][0]["address"], "10.1.2.3/24");
         assert_eq!(legacy["cniVersion"], "1.0.0");
         assert!(cache.entries("net").unwrap().is_empty());
-    }
-
-    #[test]
-    fn base64_vectors() {
-        // RFC 4648 section 10
-        for (plain, text) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), text);
-        }
-        assert_eq!(base64(&[0xfb, 0xff]), "+/8=");
     }
 }

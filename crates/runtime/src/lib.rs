@@ -1,5 +1,5 @@
-//! The runtime's side (upstream: libcni): conf lists, chains with prevResult passed on, the result
-//! cache, attachments for GC. Plugins are always executed here, as a runtime does.
+//! The runtime's side of CNI (upstream: libcni): configuration lists, chains of plugins with
+//! prevResult, the result cache, GC. Plugins are executed, as by every runtime.
 mod cache;
 mod conf_list;
 mod load;
@@ -12,40 +12,39 @@ use std::path::{Path, PathBuf};
 
 pub use conf_list::ConfList;
 
-/// One attachment to make, check or take away.
+/// The parameters of an attachment (CNI spec section 2).
 #[derive(Debug, Clone, Default)]
 pub struct RuntimeConf {
     /// CNI_CONTAINERID
     pub container_id: String,
-    /// CNI_NETNS, "" at a second DEL
+    /// CNI_NETNS, "" for a DEL without a namespace.
     pub netns: String,
     /// CNI_IFNAME
     pub ifname: String,
-    /// CNI_ARGS
+    /// The pairs of CNI_ARGS.
     pub args: Vec<(String, String)>,
-    /// capability arguments, given to plugins that declare them
+    /// Capability arguments, for plugins that declare them.
     pub capability_args: Map<String, Value>,
 }
 
-/// A runtime: where plugins are, where results are kept (upstream: /var/lib/cni/results via cache
-/// dir /var/lib/cni).
+/// Runs the verbs of a network.
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    /// CNI_PATH
+    /// Folders of the plugins.
     pub path: Vec<PathBuf>,
-    /// folder that holds `results/`
+    /// Folder that holds `results/`; libcni's is /var/lib/cni.
     pub cache_dir: PathBuf,
 }
 
 impl Runtime {
-    /// Finds the conf list called `name` in `dir` (files in lexical order; .conflist, then .conf,
-    /// .json), as cnitool does. A file that cannot be read does not hide the others; it is told
-    /// where `name` is not found.
+    /// Finds the configuration list called `name` in `dir` as cnitool does: files in lexical order,
+    /// .conflist before .conf and .json. A file that cannot be read is skipped; the error names it
+    /// if no list is found.
     pub fn load(dir: &Path, name: &str) -> Result<ConfList, Error> {
         load::load(dir, name)
     }
 
-    /// ADD of the chain; the last result is cached; on failure nothing is rolled back (as libcni).
+    /// ADD of each plugin; caches the last result. As libcni, does not undo anything after a failure.
     pub fn add(&self, list: &ConfList, rc: &RuntimeConf) -> Result<AddResult, Error> {
         check_names(list, rc)?;
         let version = version(list)?;
@@ -70,7 +69,7 @@ impl Runtime {
         Ok(last)
     }
 
-    /// CHECK of the chain with the cached result.
+    /// CHECK of each plugin with the cached result.
     pub fn check(&self, list: &ConfList, rc: &RuntimeConf) -> Result<(), Error> {
         check_names(list, rc)?;
         let version = version(list)?;
@@ -96,8 +95,8 @@ impl Runtime {
         Ok(())
     }
 
-    /// DEL of the chain in reverse, with the cached result where the version (>= 0.4.0) has it. A
-    /// cached result that cannot be read is dropped: DEL never depends on it.
+    /// DEL of each plugin in reverse order, from version 0.4.0 on with the cached result. A damaged
+    /// cached result counts as absent: DEL never depends on it.
     pub fn del(&self, list: &ConfList, rc: &RuntimeConf) -> Result<(), Error> {
         check_names(list, rc)?;
         let version = version(list)?;
@@ -113,15 +112,34 @@ impl Runtime {
         self.cache().remove(list, rc)
     }
 
-    /// GC: DEL for each cached attachment that is not in `valid`, then GC of each plugin, where the
-    /// version (>= 1.1.0) has it. None stands for a runtime that does not tell who is valid: every
-    /// cached attachment goes, and plugins are not told either. A failure ends nothing; all are
-    /// told together.
+    /// DEL of each cached attachment that is not in `valid`, then, from version 1.1.0 on, GC of each
+    /// plugin. Without a list, every cached attachment is removed and plugins get none. Goes on after
+    /// an error and returns all of them.
     pub fn gc(&self, list: &ConfList, valid: Option<&[GcAttachment]>) -> Result<(), Error> {
         ids::check_network_name(&list.name)?;
         if list.disable_gc {
             return Ok(());
         }
+        let mut errors = self.delete_stale(list, valid)?;
+        if version(list)? >= Version::V1_1_0 {
+            for index in 0..list.plugins.len() {
+                let config = gc_config(list, index, valid);
+                let none = RuntimeConf::default();
+                if let Err(error) = self.run(list, index, Verb::Gc, &none, &config) {
+                    let plugin_type = plugin_type(list, index);
+                    errors.push(error.context(format!("failed to GC plugin {plugin_type}")));
+                }
+            }
+        }
+        joined(errors)
+    }
+
+    /// The errors of the single DELs.
+    fn delete_stale(
+        &self,
+        list: &ConfList,
+        valid: Option<&[GcAttachment]>,
+    ) -> Result<Vec<Error>, Error> {
         let mut errors = Vec::new();
         for entry in self.cache().entries(&list.name)? {
             if valid.is_some_and(|valid| valid.contains(&entry.attachment())) {
@@ -134,22 +152,10 @@ impl Runtime {
                 )));
             }
         }
-        if version(list)? >= Version::V1_1_0 {
-            for index in 0..list.plugins.len() {
-                let config = gc_config(list, index, valid);
-                if let Err(error) =
-                    self.run(list, index, Verb::Gc, &RuntimeConf::default(), &config)
-                {
-                    errors.push(
-                        error.context(format!("failed to GC plugin {}", plugin_type(list, index))),
-                    );
-                }
-            }
-        }
-        joined(errors)
+        Ok(errors)
     }
 
-    /// STATUS of each plugin, the first error ends it.
+    /// STATUS of each plugin up to the first error; nothing before version 1.1.0.
     pub fn status(&self, list: &ConfList) -> Result<(), Error> {
         ids::check_network_name(&list.name)?;
         if version(list)? < Version::V1_1_0 {
@@ -197,12 +203,12 @@ impl Runtime {
     }
 }
 
-/// The list's version; code 1 for one that no release of the spec has.
+/// Code 1 for a version that is not released.
 fn version(list: &ConfList) -> Result<Version, Error> {
     cni_conf::version::negotiate(&list.cni_version, Version::ALL)
 }
 
-/// Names become file names and variables, so they are checked before anything else.
+/// Checked first: the names become file names and environment variables.
 fn check_names(list: &ConfList, rc: &RuntimeConf) -> Result<(), Error> {
     ids::check_container_id(&rc.container_id)?;
     ids::check_network_name(&list.name)?;
@@ -220,22 +226,18 @@ fn describe(list: &ConfList, index: usize, what: &str) -> String {
     format!("plugin type={:?} failed ({what})", plugin_type(list, index))
 }
 
-/// A plugin's configuration with who is valid, under the spec's key and under the name that it had
-/// by mistake at first.
+/// The configuration of a plugin with the list, under the key of the spec and the older one.
 fn gc_config(list: &ConfList, index: usize, valid: Option<&[GcAttachment]>) -> Vec<u8> {
     let mut list = list.clone();
     if let (Some(plugin), Some(valid)) = (list.plugins.get_mut(index), valid) {
-        let valid: Vec<_> = valid
-            .iter()
-            .map(|one| serde_json::json!({"containerID": one.container_id, "ifname": one.ifname}))
-            .collect();
-        plugin.insert("cni.dev/valid-attachments".into(), valid.clone().into());
-        plugin.insert("cni.dev/attachments".into(), valid.into());
+        let valid = serde_json::json!(valid);
+        plugin.insert("cni.dev/valid-attachments".into(), valid.clone());
+        plugin.insert("cni.dev/attachments".into(), valid);
     }
     list.plugin_config(index, &Map::new(), None)
 }
 
-/// One error with the messages of all, a line each, and the code of the first.
+/// One error with the code of the first and the messages of all, one a line.
 fn joined(errors: Vec<Error>) -> Result<(), Error> {
     let messages: Vec<_> = errors.iter().map(Error::to_string).collect();
     match errors.into_iter().next() {

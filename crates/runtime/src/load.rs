@@ -1,4 +1,4 @@
-//! Finding a network's conf list by its name (upstream: libcni LoadNetworkConf).
+//! Finds the configuration list of a network by its name (upstream: libcni LoadNetworkConf).
 use crate::conf_list::ConfList;
 use cni_conf::{Code, Error};
 use std::{
@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub(super) fn load(dir: &Path, name: &str) -> Result<ConfList, Error> {
+pub(crate) fn load(dir: &Path, name: &str) -> Result<ConfList, Error> {
     let files = files(dir)?;
     let lists = files
         .iter()
@@ -44,7 +44,7 @@ fn read(file: &Path) -> Result<ConfList, Error> {
         .map_err(|error| error.context(place))
 }
 
-/// Files that can be configurations, in lexical order; none where the folder is absent.
+/// Files that may be configurations, in lexical order; none if the folder does not exist.
 fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let failed =
         |error: io::Error| Error::new(Code::Io, format!("open {}: {error}", dir.display()));
@@ -73,7 +73,7 @@ mod tests {
     use std::fs::write;
 
     #[test]
-    fn by_name_lists_first_and_past_what_is_broken() {
+    fn lists_come_first_and_broken_files_are_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let put = |name: &str, text: &str| write(dir.path().join(name), text).unwrap();
         let message = |name| load(dir.path(), name).unwrap_err();
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_folder_has_none() {
+    fn missing_folder_has_no_configurations() {
         let error = load(Path::new("/nowhere/net.d"), "a").unwrap_err();
         assert_eq!(error.msg, "no net configurations found in /nowhere/net.d");
     }

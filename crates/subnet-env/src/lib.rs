@@ -219,6 +219,7 @@ mod tests {
     fn parse(text: &str) -> Result<SubnetEnv, String> {
         SubnetEnv::parse(text, "/f").map_err(|error| error.to_string())
     }
+
     fn net(text: &str) -> IpNetwork {
         cidr::parse(text).unwrap()
     }
@@ -314,6 +315,7 @@ mod tests {
             };
             prop_assert_eq!(parse(&env.render()), Ok(env));
         }
+
         #[test]
         fn no_text_panics(lines in prop::collection::vec("(FLANNEL_(NETWORK|SUBNET|MTU|IPMASQ|IPV6_SUBNET)=?)?[0-9a-f.:/,='\" #]{0,20}", 0..6)) {
             let text = lines.join("\n");

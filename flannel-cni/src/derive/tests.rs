@@ -8,10 +8,12 @@ const V6: &str = "FLANNEL_IPV6_NETWORK=fc00::/48\nFLANNEL_IPV6_SUBNET=fc00::1/64
 fn conf(text: &str) -> Conf {
     json::from_slice(text.as_bytes()).unwrap()
 }
+
 fn derived(text: &str, env: &str) -> String {
     let env = SubnetEnv::parse(env, "subnet.env").unwrap();
     String::from_utf8(derive(&conf(text), Some(&env)).unwrap().config).unwrap()
 }
+
 fn refused(text: &str) -> String {
     derive(&conf(text), None).unwrap_err().to_string()
 }

@@ -11,18 +11,22 @@ impl Node {
     fn new() -> Node {
         Node(tempfile::tempdir().unwrap())
     }
+
     fn dir(&self) -> PathBuf {
         self.0.path().join("flannel")
     }
+
     fn state(&self, ifname: &str) -> State {
         State::new(&self.dir(), "c1", ifname)
     }
+
     fn names(&self) -> BTreeSet<String> {
         let entries = fs::read_dir(self.dir()).unwrap();
         entries
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect()
     }
+
     /// As upstream's ADD does.
     fn write(&self, name: &str, bytes: &[u8]) {
         fs::create_dir_all(self.dir()).unwrap();

@@ -1,43 +1,42 @@
-//! `cnitool`: makes, checks and takes away attachments by hand, as a runtime would (upstream:
+//! `cnitool`: makes, checks and removes attachments by hand, as a runtime does (upstream:
 //! containernetworking/cni/cnitool).
 mod options;
 
 use cni_conf::{Error, Version};
-use options::{Options, Verb};
+use options::{Command, Options, Verb};
+use plugin::warn;
 use runtime::{Runtime, RuntimeConf};
 use std::{
     env,
-    ffi::OsString,
+    fmt::Display,
     io::{self, Write},
     process::ExitCode,
 };
 
 const HELP: &str = include_str!("help.txt");
+const CACHE_DIR: &str = "/var/lib/cni";
 
 fn main() -> ExitCode {
-    let args: Vec<OsString> = env::args_os().skip(1).collect();
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        return print(HELP);
-    }
-    let done = Options::read(&args, |name| env::var_os(name)).and_then(|options| run(&options));
-    match done {
-        Ok(stdout) => print(&stdout),
-        Err(error) => {
-            plugin::warn(error);
-            ExitCode::FAILURE
-        }
+    let command = options::read(env::args_os().skip(1), |name| env::var_os(name));
+    match command {
+        Ok(Command::Help) => print(HELP),
+        Ok(Command::Run(options)) => match run(&options) {
+            Ok(stdout) => print(&stdout),
+            Err(error) => fail(error),
+        },
+        Err(error) => fail(error),
     }
 }
 
-/// What goes to stdout.
+/// Returns what goes to stdout.
 fn run(options: &Options) -> Result<String, Error> {
     let runtime = Runtime {
         path: options.path.clone(),
-        cache_dir: "/var/lib/cni".into(),
+        cache_dir: CACHE_DIR.into(),
     };
     let list = Runtime::load(&options.net_dir, &options.network)?;
     let rc = RuntimeConf {
-        container_id: options::container_id(&options.netns),
+        container_id: options.container_id(),
         netns: options.netns.clone(),
         ifname: options.ifname.clone(),
         args: options.args.clone(),
@@ -55,6 +54,11 @@ fn run(options: &Options) -> Result<String, Error> {
         Verb::Status => runtime.status(&list)?,
     }
     Ok(String::new())
+}
+
+fn fail(error: impl Display) -> ExitCode {
+    warn(error);
+    ExitCode::FAILURE
 }
 
 fn print(text: &str) -> ExitCode {

@@ -1,133 +1,164 @@
-//! The command line and the variables, by the names that people know from upstream's cnitool.
-use cni_conf::{Code, Error, GcAttachment};
+//! The command line and the environment variables, named as those of upstream's cnitool.
+use cni_conf::GcAttachment;
+use lexopt::{
+    Arg::{Long, Short, Value as Positional},
+    Parser, ValueExt,
+};
 use plugin::hash::sha512_prefix;
 use serde_json::{Map, Value};
 use std::{
     ffi::{OsStr, OsString},
+    io,
     path::{Component, PathBuf},
 };
 
 const USAGE: &str =
     "usage: cnitool add|check|del|gc|status NETWORK NETNS   (cnitool --help tells more)";
 
-/// What to do.
+/// Why the arguments or the environment are refused.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OptionsError {
+    /// An option is unknown or lacks its value.
+    #[error("{0}\n{USAGE}")]
+    Arguments(#[from] lexopt::Error),
+    /// The number of arguments is wrong.
+    #[error("{0}\n{USAGE}")]
+    Usage(&'static str),
+    /// The first argument is not a command.
+    #[error("unknown command {0:?}\n{USAGE}")]
+    UnknownCommand(String),
+    /// `--valid` is not a list of attachments.
+    #[error("--valid: {0}; it looks like [{{\"containerID\":\"c1\",\"ifname\":\"eth0\"}}]")]
+    Valid(#[source] serde_json::Error),
+    /// The namespace's path cannot be made absolute.
+    #[error("{netns:?}: {source}")]
+    Netns { netns: String, source: io::Error },
+    /// A variable or a path is not UTF-8.
+    #[error("{name} {value:?} is not UTF-8")]
+    NotUtf8 { name: String, value: OsString },
+    /// CNI_PATH is missing.
+    #[error("CNI_PATH is not set: name the folders with plugins, such as CNI_PATH=/opt/cni/bin")]
+    NoPath,
+    /// CNI_ARGS has a part that is not `K=V`.
+    #[error("invalid CNI_ARGS pair {0:?}")]
+    Args(String),
+    /// CAP_ARGS is malformed.
+    #[error("CAP_ARGS is not a JSON object: {0}")]
+    CapabilityArgs(#[source] serde_json::Error),
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Help,
+    Run(Box<Options>),
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// makes the attachment
+pub(crate) enum Verb {
     Add,
-    /// checks it
     Check,
-    /// takes it away
     Del,
-    /// takes away what nobody owns
     Gc,
-    /// tells whether ADD can work
     Status,
 }
 
-/// All that was said, made sense of.
+/// A verb with its parameters.
 #[derive(Debug)]
-pub struct Options {
-    /// first word
-    pub verb: Verb,
-    /// second word
-    pub network: String,
-    /// third word, absolute; "" where the verb needs none
-    pub netns: String,
-    /// CNI_PATH, split
-    pub path: Vec<PathBuf>,
+pub(crate) struct Options {
+    pub(crate) verb: Verb,
+    pub(crate) network: String,
+    /// Absolute; "" if the verb needs none.
+    pub(crate) netns: String,
+    /// CNI_PATH, split.
+    pub(crate) path: Vec<PathBuf>,
     /// NETCONFPATH
-    pub net_dir: PathBuf,
+    pub(crate) net_dir: PathBuf,
     /// CNI_IFNAME
-    pub ifname: String,
-    /// CNI_ARGS
-    pub args: Vec<(String, String)>,
+    pub(crate) ifname: String,
+    /// The pairs of CNI_ARGS.
+    pub(crate) args: Vec<(String, String)>,
     /// CAP_ARGS
-    pub capability_args: Map<String, Value>,
-    /// --valid
-    pub valid: Option<Vec<GcAttachment>>,
+    pub(crate) capability_args: Map<String, Value>,
+    /// `--valid`
+    pub(crate) valid: Option<Vec<GcAttachment>>,
+}
+
+/// Reads the arguments after the program's name, and environment variables by `variable`.
+pub(crate) fn read(
+    arguments: impl IntoIterator<Item = OsString>,
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Command, OptionsError> {
+    let mut parser = Parser::from_args(arguments);
+    let (mut positional, mut valid) = (Vec::new(), None);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("help") | Short('h') => return Ok(Command::Help),
+            Long("valid") => {
+                let list = parser.value()?.string()?;
+                valid = Some(serde_json::from_str(&list).map_err(OptionsError::Valid)?);
+            }
+            Positional(text) => positional.push(text.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    let [verb, network, rest @ ..] = positional.as_slice() else {
+        return Err(OptionsError::Usage("command and network are missing"));
+    };
+    let verb = verb_of(verb)?;
+    let text = |name: &str, default: &str| match variable(name) {
+        Some(value) => utf8(name, &value),
+        None => Ok(default.to_owned()),
+    };
+    Ok(Command::Run(Box::new(Options {
+        verb,
+        network: network.clone(),
+        netns: netns_of(verb, rest)?,
+        path: path(variable("CNI_PATH").as_deref())?,
+        net_dir: variable("NETCONFPATH")
+            .filter(|dir| !dir.is_empty())
+            .map_or_else(|| "/etc/cni/net.d".into(), PathBuf::from),
+        ifname: text("CNI_IFNAME", "eth0")?,
+        args: pairs(&text("CNI_ARGS", "")?)?,
+        capability_args: capability_args(&text("CAP_ARGS", "")?)?,
+        valid,
+    })))
 }
 
 impl Options {
-    /// From the words after the program's name and a look-up of variables.
-    pub fn read(
-        words: &[OsString],
-        variable: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<Options, Error> {
-        let words = texts(words)?;
-        let (words, valid) = take_valid(words)?;
-        let [verb, network, rest @ ..] = words.as_slice() else {
-            return Err(usage("a command and a network are needed"));
-        };
-        let verb = verb_of(verb)?;
-        let netns = match rest {
-            [] if matches!(verb, Verb::Gc | Verb::Status) => String::new(),
-            [netns] => absolute(netns)?,
-            [] => return Err(usage("a namespace is needed")),
-            _ => return Err(usage("too many words")),
-        };
-        let text = |name: &str| -> Result<Option<String>, Error> {
-            variable(name)
-                .map(|value| as_text(name, &value))
-                .transpose()
-        };
-        Ok(Options {
-            verb,
-            network: network.clone(),
-            netns,
-            path: path(variable("CNI_PATH").as_deref())?,
-            net_dir: variable("NETCONFPATH")
-                .filter(|dir| !dir.is_empty())
-                .map_or_else(|| "/etc/cni/net.d".into(), PathBuf::from),
-            ifname: text("CNI_IFNAME")?.unwrap_or_else(|| "eth0".into()),
-            args: pairs(&text("CNI_ARGS")?.unwrap_or_default())?,
-            capability_args: capabilities(&text("CAP_ARGS")?.unwrap_or_default())?,
-            valid,
-        })
+    /// Upstream's: `cnitool-` and 20 digits of the SHA-512 of the namespace's path. One namespace is
+    /// one container.
+    pub(crate) fn container_id(&self) -> String {
+        format!("cnitool-{}", sha512_prefix(&self.netns, 20))
     }
 }
 
-/// `cnitool-` and the first ten bytes of the SHA-512 of the namespace's path: the same namespace is
-/// the same container.
-pub fn container_id(netns: &str) -> String {
-    format!("cnitool-{}", sha512_prefix(netns, 20))
-}
-
-fn verb_of(word: &str) -> Result<Verb, Error> {
+fn verb_of(word: &str) -> Result<Verb, OptionsError> {
     match word {
         "add" => Ok(Verb::Add),
         "check" => Ok(Verb::Check),
         "del" => Ok(Verb::Del),
         "gc" => Ok(Verb::Gc),
         "status" => Ok(Verb::Status),
-        other => Err(usage(&format!("{other:?} is no command"))),
+        other => Err(OptionsError::UnknownCommand(other.to_owned())),
     }
 }
 
-/// `--valid JSON` anywhere on the line.
-fn take_valid(mut words: Vec<String>) -> Result<(Vec<String>, Option<Vec<GcAttachment>>), Error> {
-    let Some(at) = words.iter().position(|word| word == "--valid") else {
-        return match words.iter().find(|word| word.starts_with('-')) {
-            Some(word) => Err(usage(&format!("{word} is no option"))),
-            None => Ok((words, None)),
-        };
-    };
-    words.remove(at);
-    if at >= words.len() {
-        return Err(usage("--valid needs a JSON list"));
+fn netns_of(verb: Verb, arguments: &[String]) -> Result<String, OptionsError> {
+    match arguments {
+        [] if matches!(verb, Verb::Gc | Verb::Status) => Ok(String::new()),
+        [netns] => absolute(netns),
+        [] => Err(OptionsError::Usage("the namespace is missing")),
+        _ => Err(OptionsError::Usage("too many arguments")),
     }
-    let valid = serde_json::from_str(&words.remove(at)).map_err(|error| {
-        bad(format!(
-            "--valid: {error}; it looks like [{{\"containerID\":\"c1\",\"ifname\":\"eth0\"}}]"
-        ))
+}
+
+/// Absolute and without `.` and `..`, as Go's filepath.Abs: the container id is made of this text.
+fn absolute(netns: &str) -> Result<String, OptionsError> {
+    let path = std::path::absolute(netns).map_err(|source| OptionsError::Netns {
+        netns: netns.to_owned(),
+        source,
     })?;
-    Ok((words, Some(valid)))
-}
-
-/// Absolute and without `.` and `..`, word by word as Go cleans it: the container's id is made of
-/// this text.
-fn absolute(netns: &str) -> Result<String, Error> {
-    let path = std::path::absolute(netns).map_err(|error| bad(format!("{netns:?}: {error}")))?;
     let mut clean = PathBuf::new();
     for part in path.components() {
         match part {
@@ -135,20 +166,17 @@ fn absolute(netns: &str) -> Result<String, Error> {
             part => clean.push(part),
         }
     }
-    as_text("the namespace", clean.as_os_str())
+    utf8("the namespace", clean.as_os_str())
 }
 
-fn path(path: Option<&OsStr>) -> Result<Vec<PathBuf>, Error> {
+fn path(path: Option<&OsStr>) -> Result<Vec<PathBuf>, OptionsError> {
     match path {
         Some(path) if !path.is_empty() => Ok(std::env::split_paths(path).collect()),
-        _ => Err(bad(
-            "CNI_PATH is not set: name the folders with plugins, such as CNI_PATH=/opt/cni/bin"
-                .into(),
-        )),
+        _ => Err(OptionsError::NoPath),
     }
 }
 
-fn pairs(args: &str) -> Result<Vec<(String, String)>, Error> {
+fn pairs(args: &str) -> Result<Vec<(String, String)>, OptionsError> {
     if args.is_empty() {
         return Ok(Vec::new());
     }
@@ -157,32 +185,26 @@ fn pairs(args: &str) -> Result<Vec<(String, String)>, Error> {
             Some((key, value)) if !key.is_empty() && !value.is_empty() && !value.contains('=') => {
                 Ok((key.to_owned(), value.to_owned()))
             }
-            _ => Err(bad(format!("invalid CNI_ARGS pair {pair:?}"))),
+            _ => Err(OptionsError::Args(pair.to_owned())),
         })
         .collect()
 }
 
-fn capabilities(json: &str) -> Result<Map<String, Value>, Error> {
+fn capability_args(json: &str) -> Result<Map<String, Value>, OptionsError> {
     if json.is_empty() {
         return Ok(Map::new());
     }
-    serde_json::from_str(json).map_err(|error| bad(format!("CAP_ARGS is no JSON object: {error}")))
+    serde_json::from_str(json).map_err(OptionsError::CapabilityArgs)
 }
 
-fn texts(words: &[OsString]) -> Result<Vec<String>, Error> {
-    words.iter().map(|word| as_text("argument", word)).collect()
-}
-
-fn as_text(name: &str, value: &OsStr) -> Result<String, Error> {
-    (value.to_str().map(str::to_owned)).ok_or_else(|| bad(format!("{name} {value:?} is no UTF-8")))
-}
-
-fn bad(msg: String) -> Error {
-    Error::new(Code::InvalidEnvironment, msg)
-}
-
-fn usage(why: &str) -> Error {
-    bad(format!("{why}\n{USAGE}"))
+fn utf8(name: &str, value: &OsStr) -> Result<String, OptionsError> {
+    match value.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(OptionsError::NotUtf8 {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -195,11 +217,15 @@ mod tests {
             let of_name = variables.iter().find(|(key, _)| *key == name);
             of_name.map(|(_, value)| OsString::from(value))
         };
-        Options::read(&words, variable).map_err(|error| error.to_string())
+        match super::read(words, variable) {
+            Ok(Command::Run(options)) => Ok(*options),
+            Ok(Command::Help) => Err("help".to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     #[test]
-    fn as_people_know_it() {
+    fn arguments_and_variables_are_upstreams() {
         let options = read("add cbr0 /run/netns/a", &[("CNI_PATH", "/a:/b")]).unwrap();
         assert_eq!(options.verb, Verb::Add);
         assert_eq!(options.network, "cbr0");
@@ -227,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn one_namespace_is_one_container() {
+    fn paths_of_one_namespace_are_equal() {
         for path in [
             "/run/netns/a",
             "/run//netns/./a/",
@@ -239,23 +265,31 @@ mod tests {
     }
 
     #[test]
-    fn who_stays() {
-        let valid = r#"gc n --valid [{"containerID":"c","ifname":"eth0"}]"#;
-        let options = read(valid, &[("CNI_PATH", "/a")]).unwrap();
-        assert_eq!(options.valid.unwrap()[0].container_id, "c");
+    fn valid_attachments_are_read() {
+        for valid in [
+            r#"gc n --valid [{"containerID":"c","ifname":"eth0"}]"#,
+            r#"--valid=[{"containerID":"c"}] gc n"#,
+        ] {
+            let options = read(valid, &[("CNI_PATH", "/a")]).unwrap();
+            assert_eq!(options.valid.unwrap()[0].container_id, "c");
+        }
         assert!(read("gc n", &[("CNI_PATH", "/a")]).unwrap().valid.is_none());
     }
 
     #[test]
-    fn what_is_wrong_is_said() {
+    fn errors_name_the_cause() {
         let path = ("CNI_PATH", "/a");
         for (line, variables, message) in [
-            ("", &[path][..], "a command and a network are needed"),
-            ("add n", &[path], "a namespace is needed"),
-            ("add n a b", &[path], "too many words"),
-            ("ADD n a", &[path], "\"ADD\" is no command"),
-            ("add n a --fast", &[path], "--fast is no option"),
-            ("gc n --valid", &[path], "--valid needs a JSON list"),
+            ("", &[path][..], "command and network are missing"),
+            ("add n", &[path], "the namespace is missing"),
+            ("add n a b", &[path], "too many arguments"),
+            ("ADD n a", &[path], "unknown command \"ADD\""),
+            ("add n a --fast", &[path], "invalid option '--fast'"),
+            (
+                "gc n --valid",
+                &[path],
+                "missing argument for option '--valid'",
+            ),
             ("gc n --valid x", &[path], "--valid: "),
             ("add n a", &[], "CNI_PATH is not set"),
             (
@@ -271,7 +305,7 @@ mod tests {
             (
                 "add n a",
                 &[path, ("CAP_ARGS", "[]")],
-                "CAP_ARGS is no JSON object",
+                "CAP_ARGS is not a JSON object",
             ),
         ] {
             let error = read(line, variables).unwrap_err();
@@ -280,8 +314,9 @@ mod tests {
     }
 
     #[test]
-    fn the_id_is_upstreams() {
+    fn container_id_is_upstreams() {
         // printf /run/netns/a | sha512sum
-        assert_eq!(container_id("/run/netns/a"), "cnitool-a145bc1ace582bff43bd");
+        let options = read("add n /run/netns/a", &[("CNI_PATH", "/a")]).unwrap();
+        assert_eq!(options.container_id(), "cnitool-a145bc1ace582bff43bd");
     }
 }

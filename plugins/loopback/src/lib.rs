@@ -1,14 +1,14 @@
-//! The `loopback` plugin: takes `lo` of a container up. It works on `lo` whatever CNI_IFNAME says.
+//! The `loopback` plugin: sets `lo` of a container up, whatever CNI_IFNAME is.
 use cni_conf::{AddResult, Error, Interface, IpConfig};
 use linux_net::{NetNs, Netlink, address::Address, link};
 use plugin::{AddOutput, Call, Plugin};
 use std::path::Path;
 
-/// The plugin.
+/// The plugin, for the suite.
 pub static PLUGIN: Loopback = Loopback;
 
-/// Its verbs. GC and STATUS have nothing to do: the device goes with its namespace, and every
-/// namespace has one.
+/// The type of [`PLUGIN`]. GC and STATUS have nothing to do: every namespace has the device, which is
+/// removed with it.
 #[derive(Debug)]
 pub struct Loopback;
 
@@ -22,14 +22,14 @@ impl Plugin for Loopback {
 
     fn add(&self, call: &Call) -> Result<AddOutput, Error> {
         let netns = NetNs::open(Path::new(&call.netns)).map_err(Error::internal)?;
-        let addresses = take_up(&netns).map_err(Error::internal)?;
-        if let Some(stranger) = addresses.iter().find(|a| !a.net.ip().is_loopback()) {
+        let addresses = set_up(&netns).map_err(Error::internal)?;
+        if let Some(other) = addresses.iter().find(|a| !a.net.ip().is_loopback()) {
             return Err(Error::internal(format!(
                 "loopback interface found with non-loopback address \"{}\"",
-                stranger.net.ip()
+                other.net.ip()
             )));
         }
-        // as part of a chain it hands on what came before
+        // in a chain, the previous result is passed on
         let result = match &call.net.prev_result {
             Some(previous) => previous.clone(),
             None => result(&call.netns, &addresses),
@@ -52,12 +52,12 @@ impl Plugin for Loopback {
         }
         let netns = match NetNs::open(Path::new(&call.netns)) {
             Ok(netns) => netns,
-            // gone, or the empty file that is left of it after a reboot
+            // removed, or the empty file that a reboot leaves
             Err(error) if error.is_absent() => return Ok(()),
             Err(linux_net::Error::NotANamespace { .. }) => return Ok(()),
             Err(error) => return Err(Error::internal(error)),
         };
-        set(&netns, false).map(drop).map_err(Error::internal)
+        set_state(&netns, false).map(drop).map_err(Error::internal)
     }
 
     fn gc(&self, _call: &Call) -> Result<(), Error> {
@@ -69,7 +69,7 @@ impl Plugin for Loopback {
     }
 }
 
-fn set(netns: &NetNs, up: bool) -> linux_net::Result<Netlink> {
+fn set_state(netns: &NetNs, up: bool) -> linux_net::Result<Netlink> {
     let mut net = Netlink::open_in(netns)?;
     let change = link::Change {
         up: Some(up),
@@ -79,8 +79,8 @@ fn set(netns: &NetNs, up: bool) -> linux_net::Result<Netlink> {
     Ok(net)
 }
 
-fn take_up(netns: &NetNs) -> linux_net::Result<Vec<Address>> {
-    set(netns, true)?.addresses(Some(INDEX))
+fn set_up(netns: &NetNs) -> linux_net::Result<Vec<Address>> {
+    set_state(netns, true)?.addresses(Some(INDEX))
 }
 
 /// The device and its first address of each family.

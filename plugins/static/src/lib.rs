@@ -1,15 +1,13 @@
-//! The `static` IPAM plugin: gives the addresses that its configuration names, and keeps nothing.
-
+//! The `static` IPAM plugin: returns the addresses of its configuration and stores nothing.
 mod conf;
 
-use cni_conf::{AddResult, Error, IpConfig, Version};
-use conf::{Address, Ipam};
+use cni_conf::{Error, IpConfig, Version};
 use plugin::{AddOutput, Call, Plugin};
 
-/// The plugin.
+/// The plugin, for the suite.
 pub static PLUGIN: Static = Static;
 
-/// See [`PLUGIN`].
+/// The type of [`PLUGIN`]. DEL and GC have nothing to release.
 #[derive(Debug)]
 pub struct Static;
 
@@ -19,64 +17,45 @@ impl Plugin for Static {
     }
 
     fn add(&self, call: &Call) -> Result<AddOutput, Error> {
-        let ipam = Ipam::of(call)?;
-        one_of_each_family(&ipam.addresses, call.net.version)?;
-        let ips = ipam
-            .addresses
-            .iter()
-            .map(|address| IpConfig {
-                interface: None,
-                address: address.net,
-                gateway: address.gateway,
-            })
-            .collect();
-        Ok(AddOutput::Result(AddResult {
-            ips,
-            routes: ipam.routes,
-            dns: ipam.dns,
-            ..Default::default()
-        }))
+        let result = conf::read(call)?;
+        one_of_each_family(&result.ips, call.net.version)?;
+        Ok(AddOutput::Result(result))
     }
 
     fn check(&self, call: &Call) -> Result<(), Error> {
-        let ipam = Ipam::of(call)?;
-        let given = &call.prev_result()?.ips;
-        for wanted in &ipam.addresses {
-            if !given.iter().any(|ip| {
-                ip.address == wanted.net
-                    && (wanted.gateway.is_none() || ip.gateway == wanted.gateway)
-            }) {
-                return Err(Error::internal(format!(
-                    "static: Failed to match addr {} on interface {}",
-                    wanted.net, call.ifname
-                )));
-            }
+        let configured = conf::read(call)?.ips;
+        let assigned = &call.prev_result()?.ips;
+        let is_assigned = |ip: &IpConfig| {
+            assigned.iter().any(|other| {
+                other.address == ip.address && (ip.gateway.is_none() || other.gateway == ip.gateway)
+            })
+        };
+        match configured.iter().find(|ip| !is_assigned(ip)) {
+            None => Ok(()),
+            Some(ip) => Err(Error::internal(format!(
+                "static: Failed to match addr {} on interface {}",
+                ip.address, call.ifname
+            ))),
         }
-        Ok(())
     }
 
-    /// There is nothing to give back.
     fn del(&self, _call: &Call) -> Result<(), Error> {
         Ok(())
     }
 
-    /// There is nothing to collect.
     fn gc(&self, _call: &Call) -> Result<(), Error> {
         Ok(())
     }
 
     fn status(&self, call: &Call) -> Result<(), Error> {
-        Ipam::of(call).map(|_| ())
+        conf::read(call).map(drop)
     }
 }
 
 /// Results before 0.3.0 hold one address of each family.
-fn one_of_each_family(addresses: &[Address], version: Version) -> Result<(), Error> {
-    let six = addresses
-        .iter()
-        .filter(|address| address.net.is_ipv6())
-        .count();
-    if version < Version::V0_3_0 && (six > 1 || addresses.len() - six > 1) {
+fn one_of_each_family(ips: &[IpConfig], version: Version) -> Result<(), Error> {
+    let v6 = ips.iter().filter(|ip| ip.address.is_ipv6()).count();
+    if version < Version::V0_3_0 && (v6 > 1 || ips.len() - v6 > 1) {
         let version = version.as_str();
         return Err(Error::internal(format!(
             "CNI version {version} does not support more than 1 address per family"

@@ -1,8 +1,8 @@
-//! The suite: one executable that is every plugin, by the name it is executed by.
+//! The suite: one executable that contains every plugin and runs the one that it is called as.
 use plugin::{Plugin, Registry};
 use std::{env, ffi::OsStr, path::Path, process::ExitCode};
 
-/// Every plugin; `names` beside this crate lists them for those who link them.
+/// Every plugin. The file `names` lists them for the scripts that create the links.
 static PLUGINS: Registry = &[
     &bandwidth::PLUGIN,
     &bridge::PLUGIN,
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
             Some(plugin) => plugin::main(plugin, PLUGINS),
             None => unknown(&name),
         },
-        // a runtime wants a plugin, so the name it looked for is none of ours
+        // a runtime called an unknown plugin
         None if env::var_os("CNI_COMMAND").is_some_and(|verb| !verb.is_empty()) => unknown(&called),
         None => {
             plugin::warn(about());
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The plugin that a path's last part names.
+/// The plugin named by the last part of the path.
 fn by_name(path: &OsStr) -> Option<&'static dyn Plugin> {
     let name = Path::new(path).file_name()?.to_str()?;
     PLUGINS.iter().copied().find(|plugin| plugin.name() == name)
@@ -43,7 +43,7 @@ fn by_name(path: &OsStr) -> Option<&'static dyn Plugin> {
 
 fn unknown(name: &OsStr) -> ExitCode {
     plugin::warn(format_args!(
-        "{} is none of the plugins in this file: {}",
+        "{} is not a plugin of this executable: {}",
         name.to_string_lossy(),
         names().join(", ")
     ));
@@ -57,9 +57,9 @@ fn names() -> Vec<&'static str> {
 fn about() -> String {
     format!(
         "cni-suite {}: every CNI plugin of flannel's pod network in one file.\n\n  {}\n\n\
-         It is each of them by the name it is executed by. To install one beside this file:\n\n  \
+         The name that it is executed by selects the plugin. To install one beside this file:\n\n  \
          ln -s cni-suite /opt/cni/bin/bridge\n\n\
-         A runtime then finds it in CNI_PATH. `cni-suite NAME` runs one by hand; what it needs comes in the CNI_*\n\
+         A runtime then finds it in CNI_PATH. `cni-suite NAME` runs one by hand, with its parameters in the CNI_*\n\
          variables and on stdin (https://www.cni.dev/docs/spec/).",
         env!("CARGO_PKG_VERSION"),
         names().join("\n  ")
@@ -71,14 +71,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_who_link_have_the_same_list() {
+    fn names_file_lists_every_plugin() {
         let mut listed: Vec<_> = include_str!("../names").split_whitespace().collect();
         listed.sort_unstable();
         assert_eq!(names(), listed);
     }
 
     #[test]
-    fn by_the_last_part_of_the_path() {
+    fn plugin_is_chosen_by_the_last_part_of_the_path() {
         let name = |path: &str| by_name(OsStr::new(path)).map(|plugin| plugin.name());
         assert_eq!(name("/opt/cni/bin/loopback"), Some("loopback"));
         assert_eq!(name("loopback"), Some("loopback"));

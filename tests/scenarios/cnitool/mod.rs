@@ -386,9 +386,9 @@ fn failures() {
         ),
         (
             "attach net /run/netns/a",
-            "\"attach\" is no command\nusage: ",
+            "unknown command \"attach\"\nusage: ",
         ),
-        ("add net", "a namespace is needed"),
+        ("add net", "the namespace is missing"),
     ] {
         let said = runtime.error(words);
         assert!(said.starts_with(error), "{said}");

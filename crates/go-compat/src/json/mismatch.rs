@@ -1,24 +1,24 @@
-//! Why a document does not fit a struct: the key's path and what was found there, in the wording of
-//! Go's UnmarshalTypeError.
+//! A value that does not fit the struct: path of the key and both types, in the wording of Go's
+//! UnmarshalTypeError.
 use serde::de::{self, Expected, Unexpected};
 use std::fmt::{self, Display};
 
 #[derive(Debug)]
 pub(super) struct Mismatch {
-    /// keys from the outermost in, joined by dots
+    /// Keys from the outermost in, joined by dots.
     path: String,
     reason: Reason,
 }
 
 #[derive(Debug)]
 enum Reason {
-    /// what was found, what was expected
+    /// Found and expected type.
     Type(String, String),
     Other(String),
 }
 
 impl Mismatch {
-    /// The same, one level further out.
+    /// Prepends the key of the enclosing object.
     pub(super) fn under(mut self, key: &str) -> Self {
         if !self.path.is_empty() {
             self.path.insert(0, '.');
@@ -81,9 +81,11 @@ impl de::Error for Mismatch {
             reason: Reason::Other(text.to_string()),
         }
     }
+
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Mismatch::type_error(found, expected)
     }
+
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
         Mismatch::type_error(found, expected)
     }

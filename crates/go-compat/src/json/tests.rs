@@ -16,6 +16,7 @@ struct Conf {
     capabilities: BTreeMap<String, bool>,
     raw: Option<Value>,
 }
+
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 struct Ipam {
@@ -23,6 +24,7 @@ struct Ipam {
     kind: String,
     ranges: Vec<Vec<Range>>,
 }
+
 #[derive(Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 struct Range {
@@ -34,7 +36,7 @@ fn read(text: &str) -> Result<Conf, String> {
 }
 
 #[test]
-fn keys_in_any_case_at_any_depth() {
+fn keys_match_in_any_case_at_any_depth() {
     let conf = read(
         r#"{"NAME":"n","Mtu":9,"isgateway":true,"VLAN":3,"unknown":[{}],"iPam":{"TYPE":"x","Ranges":[[{"SUBNET":"s"}]]}}"#,
     )
@@ -49,7 +51,7 @@ fn keys_in_any_case_at_any_depth() {
 }
 
 #[test]
-fn letters_that_fold_into_ascii() {
+fn letters_that_fold_into_ascii_match() {
     #[derive(Debug, Default, PartialEq, Deserialize)]
     #[serde(default)]
     struct Kiss {
@@ -60,7 +62,7 @@ fn letters_that_fold_into_ascii() {
 }
 
 #[test]
-fn the_last_of_a_repeated_key_counts() {
+fn last_of_a_repeated_key_wins() {
     assert_eq!(read(r#"{"mtu":1,"MTU":2,"mtu":3}"#).unwrap().mtu, 3);
     assert_eq!(read(r#"{"mtu":1,"MTU":2}"#).unwrap().mtu, 2);
     assert_eq!(read(r#"{"MTU":2,"mtu":null}"#).unwrap().mtu, 2);
@@ -72,7 +74,7 @@ fn the_last_of_a_repeated_key_counts() {
 }
 
 #[test]
-fn null_is_the_default() {
+fn null_leaves_the_default() {
     assert_eq!(read("null"), Ok(Conf::default()));
     let nulls = r#"{"name":null,"mtu":null,"isGateway":null,"ipam":null,"vlan":null,"capabilities":null,"raw":null}"#;
     assert_eq!(read(nulls), Ok(Conf::default()));
@@ -84,7 +86,7 @@ fn null_is_the_default() {
 }
 
 #[test]
-fn a_free_value_stays_as_it_is() {
+fn untyped_value_is_unchanged() {
     let raw = json!({"A": [1, -1, 1.5, null, true, "x"], "a": {}});
     assert_eq!(
         read(&json!({"RAW": raw}).to_string()).unwrap().raw,
@@ -119,19 +121,27 @@ fn errors_name_the_key() {
 }
 
 #[test]
+fn one_document_is_decoded_into_several_structs() {
+    let document = Document::parse(br#"{"Name":"n","IPAM":{"Type":"t"}}"#).unwrap();
+    assert_eq!(document.decode::<Conf>().unwrap().ipam.kind, "t");
+    assert_eq!(document.decode::<Conf>().unwrap().name, "n");
+    assert!(document.decode::<Vec<u8>>().is_err());
+}
+
+#[test]
 fn nesting_is_bounded() {
     let deep = format!("{{\"raw\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
     assert!(read(&deep).unwrap_err().contains("recursion limit"));
 }
 
 #[test]
-fn from_a_value() {
+fn values_are_decoded_like_texts() {
     let conf: Conf = from_value(json!({"Name": "n", "IPAM": {"Type": "t"}})).unwrap();
     assert_eq!((conf.name.as_str(), conf.ipam.kind.as_str()), ("n", "t"));
 }
 
 #[test]
-fn written_as_go_writes() {
+fn texts_are_written_as_go_writes_them() {
     let map = json!({"b": "<&>\u{2028}\n\u{1}\u{8}\"é", "a": [1, 1450.0, -0.5, 1e21, 1e20, 1e-6, 1e-7, 0, 9007199254740993u64],
         "B": {}, "c": null});
     assert_eq!(
@@ -171,12 +181,14 @@ proptest! {
         from_slice::<Conf>(value.to_string().as_bytes()).ok();
         from_value::<Conf>(value).ok();
     }
+
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         from_slice::<Conf>(&bytes).ok();
     }
+
     #[test]
-    fn maps_come_back(value in value()) {
+    fn maps_are_read_back(value in value()) {
         if let Value::Object(map) = value {
             let read: Value = serde_json::from_str(&marshal(&map)).unwrap();
             prop_assert_eq!(read, Value::Object(map));

@@ -1,5 +1,4 @@
-//! A JSON document with its keys in the order they were written, repeated ones included: which of
-//! them counts depends on that.
+//! A JSON text with its keys in order, repeated ones included: the order decides which one wins.
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 
@@ -42,30 +41,38 @@ impl<'de> Visitor<'de> for TreeVisitor {
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("any JSON value")
     }
+
     fn visit_unit<E>(self) -> Result<Tree, E> {
         Ok(Tree::Null)
     }
+
     fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
         Ok(Tree::Bool(value))
     }
+
     fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
         Ok(Tree::Number(value.into()))
     }
+
     fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
         Ok(Tree::Number(value.into()))
     }
+
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Tree, E> {
-        // a text of JSON holds no NaN and no infinity
+        // JSON has no NaN and no infinity
         Number::from_f64(value)
             .map(Tree::Number)
             .ok_or_else(|| E::custom("number out of range"))
     }
+
     fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
         Ok(Tree::String(value.to_owned()))
     }
+
     fn visit_string<E>(self, value: String) -> Result<Tree, E> {
         Ok(Tree::String(value))
     }
+
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Tree, A::Error> {
         let mut values = Vec::new();
         while let Some(value) = access.next_element()? {
@@ -73,6 +80,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
         }
         Ok(Tree::Array(values))
     }
+
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Tree, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = access.next_entry()? {

@@ -1,17 +1,16 @@
-//! JSON as Go writes it.
+//! Writes JSON as Go does.
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::io::{self, Write};
 
-/// Go's `json.Marshal`, of a `map[string]any` above all: compact, keys of maps sorted, HTML
-/// characters escaped, float64 number forms. "" for what JSON cannot hold, as [`marshal_indent`].
+/// Go's `json.Marshal` of a `map[string]any`: compact, keys of maps sorted, HTML characters escaped,
+/// numbers as float64. "" for a value that JSON cannot hold, such as a map whose keys are not texts.
 pub fn marshal(value: &impl Serialize) -> String {
     write(value, Numbers)
 }
 
-/// Go's `json.MarshalIndent(value, "", "    ")`: keys of structs in their order, those of maps
-/// sorted, no newline at the end. "" for a value that JSON cannot hold, which no type of this crate
-/// is (keys that are no text).
+/// Go's `json.MarshalIndent(value, "", "    ")`: keys of structs in their order, keys of maps sorted,
+/// no newline at the end. "" as for [`marshal`].
 pub fn marshal_indent(value: &impl Serialize) -> String {
     write(value, PrettyFormatter::with_indent(b"    "))
 }
@@ -27,7 +26,7 @@ fn write(value: &impl Serialize, formatter: impl Formatter) -> String {
     escape(&String::from_utf8_lossy(&bytes))
 }
 
-/// What Go escapes and serde_json does not. None of these occurs outside of a string.
+/// Escapes what Go escapes and serde_json does not. None of these occurs outside of a string.
 fn escape(json: &str) -> String {
     let mut escaped = String::with_capacity(json.len());
     for c in json.chars() {
@@ -41,18 +40,20 @@ fn escape(json: &str) -> String {
     escaped
 }
 
-/// Every number as the float64 that Go makes of it when it reads into `any`.
+/// Writes every number as a float64, which is what Go reads into `any`.
 struct Numbers;
 
 impl Formatter for Numbers {
     fn write_u64<W: ?Sized + Write>(&mut self, writer: &mut W, value: u64) -> io::Result<()> {
         self.write_f64(writer, value as f64)
     }
+
     fn write_i64<W: ?Sized + Write>(&mut self, writer: &mut W, value: i64) -> io::Result<()> {
         self.write_f64(writer, value as f64)
     }
-    /// The shortest digits that read back as the same number; an exponent below 1e-6 and from 1e21
-    /// on.
+
+    /// The shortest digits that read back as the same number, with an exponent below 1e-6 and from
+    /// 1e21 on.
     fn write_f64<W: ?Sized + Write>(&mut self, writer: &mut W, value: f64) -> io::Result<()> {
         let size = value.abs();
         if size == 0.0 || (1e-6..1e21).contains(&size) {
