@@ -1,9 +1,9 @@
 //! ADD: computes the plan, executes it, and rolls back if a step fails.
 use crate::{
-    Error,
-    bridge::{self, Device},
+    Error, bridge,
     conf::Settings,
     container,
+    device::{self, Device},
     error::Context,
     gateway, masquerade,
     plan::Plan,
@@ -57,12 +57,11 @@ fn remove_leftover(
     host: &mut Netlink,
     sandbox: &mut Sandbox,
 ) -> Result<(), Error> {
-    let lookup = || format!("failed to lookup {:?}", call.ifname);
-    let link = sandbox.netlink.link_by_name(&call.ifname);
-    let Some(link) = link.context(lookup())? else {
+    let Some(link) = device::lookup(&mut sandbox.netlink, &call.ifname)? else {
         return Ok(());
     };
-    let host_end = veth::find_host_end(host, owner).context(lookup())?;
+    let host_end =
+        veth::find_host_end(host, owner).context(format!("failed to lookup {:?}", call.ifname))?;
     let unfinished = link.kind == Kind::Veth && !link.up;
     let leftover = host_end
         .filter(|end| unfinished && end.lower.is_none_or(|index| index == link.index))

@@ -2,6 +2,7 @@
 use crate::{
     Error,
     conf::Settings,
+    device::Device,
     error::{Context, best_effort},
 };
 use linux_net::{
@@ -10,27 +11,6 @@ use linux_net::{
     sysctl,
 };
 use nix::errno::Errno;
-
-/// What the result shows of a link, and its ifindex.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Device {
-    pub(crate) index: u32,
-    pub(crate) name: String,
-    pub(crate) mac: Option<Mac>,
-    /// In bytes.
-    pub(crate) mtu: u32,
-}
-
-impl From<Link> for Device {
-    fn from(link: Link) -> Self {
-        Device {
-            index: link.index,
-            name: link.name,
-            mac: link.mac,
-            mtu: link.mtu,
-        }
-    }
-}
 
 /// Ensures that the bridge exists and is up. MTU and VLAN filtering of an existing one stay.
 pub(crate) fn ensure(host: &mut Netlink, settings: &Settings) -> Result<Device, Error> {

@@ -1,19 +1,15 @@
 //! The container's interface: sysctls, addresses and routes.
 use crate::{
     Error,
-    bridge::Device,
     conf::Settings,
+    device::{Device, up},
     error::{Context, best_effort},
     plan::{Plan, next_hop},
     sandbox::Sandbox,
     wait,
 };
 use go_compat::cidr;
-use linux_net::{
-    Request, address,
-    link::{self, Change},
-    route, sysctl,
-};
+use linux_net::{Request, address, route, sysctl};
 use nix::libc::{RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_NOWHERE, RT_SCOPE_SITE, RT_SCOPE_UNIVERSE};
 use std::net::IpAddr;
 
@@ -23,14 +19,6 @@ pub(crate) fn bring_up(sandbox: &mut Sandbox, container: &Device) -> Result<(), 
         .netlink
         .request(&up(container.index))
         .context(format!("failed to set {:?} up", container.name))
-}
-
-fn up(index: u32) -> Request {
-    let change = Change {
-        up: Some(true),
-        ..Change::default()
-    };
-    link::change(index, &change)
 }
 
 /// Sets the sysctls that must precede the interface's coming up: `accept_dad` (duplicate address
@@ -56,12 +44,8 @@ fn write_sysctls(ifname: &str, dad: bool, ipv6: bool) -> Result<(), Error> {
     if dad {
         best_effort(set("ipv6", ifname, "enhanced_dad", "1"));
     }
-    best_effort(set(
-        "ipv6",
-        ifname,
-        "accept_dad",
-        if dad { "1" } else { "0" },
-    ));
+    let accept_dad = if dad { "1" } else { "0" };
+    best_effort(set("ipv6", ifname, "accept_dad", accept_dad));
     best_effort(set("ipv4", ifname, "arp_notify", "1"));
     if !ipv6 {
         return Ok(());

@@ -1,6 +1,6 @@
 //! DEL: removes all that it finds, also without prevResult, namespace or valid configuration.
 use crate::{
-    Error,
+    Error, device,
     error::Context,
     masquerade::{families, remove_iptables, remove_nftables},
     spoof, veth,
@@ -51,7 +51,7 @@ fn remove_device(call: &Call, owner: &Attachment) -> Result<(), Error> {
     }
     let mut host = Netlink::open().context(failed())?;
     match veth::find_host_end(&mut host, owner).context(failed())? {
-        Some(link) => veth::delete(&mut host, &link.name).context(failed()),
+        Some(link) => device::delete(&mut host, &link.name).context(failed()),
         None => Ok(()),
     }
 }

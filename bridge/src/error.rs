@@ -140,6 +140,16 @@ impl From<Error> for cni_conf::Error {
     }
 }
 
+/// Returns [`Error::Mismatch`] with the text unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $($text:tt)*) => {
+        if !$condition {
+            return Err(crate::Error::Mismatch(format!($($text)*)));
+        }
+    };
+}
+pub(crate) use ensure;
+
 /// Adds the failed step to an error: `what: cause`.
 pub(crate) trait Context<T> {
     fn context(self, what: impl Display) -> Result<T, Error>;

@@ -1,5 +1,5 @@
 //! The gateway addresses of the bridge, and forwarding.
-use crate::{Error, bridge::Device, error::Context};
+use crate::{Error, device::Device, error::Context};
 use ipnetwork::IpNetwork;
 use linux_net::{
     Netlink, address,
@@ -21,43 +21,56 @@ pub(crate) fn ensure_addresses(
 ) -> Result<(), Error> {
     let present = host.addresses(Some(device.index)).context(SET_ADDRESS)?;
     let present: Vec<IpNetwork> = present.into_iter().map(|address| address.net).collect();
-    let (mut removals, mut additions) = (Vec::new(), Vec::new());
-    for &wanted in gateways {
-        let Some(conflicting) = conflicts(wanted, gateways, &present) else {
-            continue;
-        };
-        if let Some(&present) = conflicting.first()
-            && !force
-        {
-            let ports = ports(host, bridge, own_ports)?;
-            if !ports.is_empty() {
-                return Err(Error::OtherAddress {
-                    device: device.name.clone(),
-                    wanted,
-                    present,
-                    ports,
-                });
-            }
-        }
-        let conflicting = conflicting.into_iter();
-        removals.extend(conflicting.map(|net| address::delete(device.index, net)));
-        additions.push(address::add(device.index, wanted, true));
-    }
-    if additions.is_empty() {
+    let missing: Vec<(IpNetwork, Vec<IpNetwork>)> = gateways
+        .iter()
+        .filter_map(|&wanted| Some((wanted, conflicts(wanted, gateways, &present)?)))
+        .collect();
+    if missing.is_empty() {
         return Ok(());
     }
+    let mut conflicting = missing
+        .iter()
+        .flat_map(|(wanted, present)| present.iter().map(|&present| (*wanted, present)));
+    if let Some((wanted, present)) = conflicting.next()
+        && !force
+    {
+        let ports = ports(host, bridge, own_ports)?;
+        if !ports.is_empty() {
+            return Err(Error::OtherAddress {
+                device: device.name.clone(),
+                wanted,
+                present,
+                ports,
+            });
+        }
+    }
+    replace(host, device, &missing).context(SET_ADDRESS)
+}
+
+/// Deletes the conflicting addresses and adds the missing ones. Another ADD may do the same at the
+/// same time.
+fn replace(
+    host: &mut Netlink,
+    device: &Device,
+    missing: &[(IpNetwork, Vec<IpNetwork>)],
+) -> linux_net::Result<()> {
+    let index = device.index;
+    let conflicting = missing.iter().flat_map(|(_, conflicting)| conflicting);
+    let removals: Vec<_> = conflicting
+        .map(|&net| address::delete(index, net))
+        .collect();
+    let wanted = missing.iter().map(|(wanted, _)| *wanted);
+    let mut additions: Vec<_> = wanted.map(|net| address::add(index, net, true)).collect();
     // fixes the MAC of a bridge that another program created: until it is set, it follows the ports
     additions.extend(device.mac.map(|mac| {
         let change = Change {
             mac: Some(mac),
             ..Change::default()
         };
-        link::change(device.index, &change)
+        link::change(index, &change)
     }));
-    // another ADD may do the same meanwhile
-    ignoring(host.batch(&removals), linux_net::Error::is_absent)
-        .and_then(|()| ignoring(host.batch(&additions), linux_net::Error::is_exists))
-        .context(SET_ADDRESS)
+    ignoring(host.batch(&removals), linux_net::Error::is_absent)?;
+    ignoring(host.batch(&additions), linux_net::Error::is_exists)
 }
 
 /// The present addresses that exclude `wanted`: each IPv4 address, and each IPv6 address whose

@@ -1,5 +1,5 @@
 //! GC: removes the objects of this network's attachments that are not valid any more.
-use crate::{Error, error::Context, masquerade, names, spoof, veth};
+use crate::{Error, device, error::Context, masquerade, names, spoof};
 use linux_net::{
     Netlink,
     link::{Kind, Link},
@@ -39,7 +39,8 @@ fn remove_devices(network: &str, valid: &[Attachment]) -> Result<HashSet<String>
         .into_iter()
         .partition(|link| is_stale(link, network, &valid));
     for link in stale {
-        veth::delete(&mut host, &link.name).context(format!("failed to delete {:?}", link.name))?;
+        device::delete(&mut host, &link.name)
+            .context(format!("failed to delete {:?}", link.name))?;
     }
     Ok(remaining.into_iter().map(|link| link.name).collect())
 }

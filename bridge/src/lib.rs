@@ -12,6 +12,7 @@ mod check;
 mod conf;
 mod container;
 mod del;
+mod device;
 mod error;
 mod filter;
 mod gateway;

@@ -2,17 +2,8 @@
 //! settings and the IPAM plugin's result. No I/O.
 use crate::{Error, conf::Settings};
 use cni_conf::{AddResult, IpConfig, Route};
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use ipnetwork::IpNetwork;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-const ANY_V4: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::UNSPECIFIED, 0) {
-    Some(net) => net,
-    None => unreachable!(),
-};
-const ANY_V6: Ipv6Network = match Ipv6Network::new_checked(Ipv6Addr::UNSPECIFIED, 0) {
-    Some(net) => net,
-    None => unreachable!(),
-};
 
 /// The position of the container's interface in the result, after the bridge and the host end.
 const CONTAINER: usize = 2;
@@ -63,10 +54,12 @@ impl Plan {
     /// Adds one for each family, unless IPAM gave one with a gateway.
     fn add_default_routes(&mut self) {
         for ip in &self.ips {
-            let everything: IpNetwork = match ip.address {
-                IpNetwork::V4(_) => IpNetwork::V4(ANY_V4),
-                IpNetwork::V6(_) => IpNetwork::V6(ANY_V6),
+            let everything = match ip.address {
+                IpNetwork::V4(_) => IpNetwork::new(Ipv4Addr::UNSPECIFIED.into(), 0),
+                IpNetwork::V6(_) => IpNetwork::new(Ipv6Addr::UNSPECIFIED.into(), 0),
             };
+            // a length of 0 is valid
+            let Ok(everything) = everything else { continue };
             let present = |route: &Route| route.gw.is_some() && route.dst == everything;
             if !self.routes.iter().any(present) {
                 self.routes.push(Route::new(everything, ip.gateway));

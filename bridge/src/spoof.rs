@@ -7,6 +7,7 @@ use packet_filter::{
     BaseChain, Chain, ChainType, Family, Hook, Nft, Rule, Statement, Transaction, nft::Installed,
 };
 use plugin::Attachment;
+use std::slice;
 
 const TABLE: &str = "nat";
 const BASE: &str = "PREROUTING";
@@ -130,48 +131,38 @@ pub(crate) fn remove_orphans(nft: &mut Nft, exists: impl Fn(&str) -> bool) -> Re
             && chain.starts_with(names::SPOOF_CHAIN)
             && !exists(interface)
         {
-            let chains = [&chain.to_owned(), &format!("{chain}-mac")];
-            remove_chains(nft, std::slice::from_ref(&jump), chains)?;
+            let mac_chain = format!("{chain}-mac");
+            remove_chains(nft, slice::from_ref(&jump), [chain, &mac_chain])?;
         }
     }
     Ok(())
 }
 
 /// Deletes jumps and chains in one transaction, or one by one where one of them is absent.
-fn remove_chains(nft: &mut Nft, jumps: &[Installed], chains: [&String; 2]) -> Result<(), Error> {
-    let delete_jump = |transaction: &mut Transaction, jump: &Installed| {
-        transaction.delete_rule(Family::Bridge, TABLE, &jump.chain, jump.handle);
-    };
-    let delete_chain = |transaction: &mut Transaction, chain: &str| {
-        transaction.flush_chain(Family::Bridge, TABLE, chain);
-        transaction.delete_chain(Family::Bridge, TABLE, chain);
-    };
-    let mut whole = Transaction::new();
-    let mut parts = Vec::new();
-    for jump in jumps {
-        let mut part = Transaction::new();
-        delete_jump(&mut whole, jump);
-        delete_jump(&mut part, jump);
-        parts.push(part);
-    }
-    for chain in chains {
-        let mut part = Transaction::new();
-        delete_chain(&mut whole, chain);
-        delete_chain(&mut part, chain);
-        parts.push(part);
-    }
-    if commit_removal(nft, &whole)? {
+fn remove_chains(nft: &mut Nft, jumps: &[Installed], chains: [&str; 2]) -> Result<(), Error> {
+    if commit_removal(nft, jumps, &chains)? {
         return Ok(());
     }
-    for part in &parts {
-        commit_removal(nft, part)?;
+    for jump in jumps {
+        commit_removal(nft, slice::from_ref(jump), &[])?;
+    }
+    for chain in chains {
+        commit_removal(nft, &[], &[chain])?;
     }
     Ok(())
 }
 
-/// False: an object of the transaction is absent.
-fn commit_removal(nft: &mut Nft, transaction: &Transaction) -> Result<bool, Error> {
-    match nft.commit(transaction) {
+/// False: a jump or a chain is absent, and nothing is deleted.
+fn commit_removal(nft: &mut Nft, jumps: &[Installed], chains: &[&str]) -> Result<bool, Error> {
+    let mut transaction = Transaction::new();
+    for jump in jumps {
+        transaction.delete_rule(Family::Bridge, TABLE, &jump.chain, jump.handle);
+    }
+    for chain in chains {
+        transaction.flush_chain(Family::Bridge, TABLE, chain);
+        transaction.delete_chain(Family::Bridge, TABLE, chain);
+    }
+    match nft.commit(&transaction) {
         Err(error) if error.is_absent() => Ok(false),
         other => other
             .map(|()| true)

@@ -1,5 +1,5 @@
 //! STATUS: an ADD can work.
-use crate::{Error, conf::Settings, error::Context};
+use crate::{Error, conf::Settings, device::lookup, error::Context};
 use cni_conf::Code;
 use linux_net::{Netlink, link::Kind};
 use plugin::{Call, Verb, delegate};
@@ -9,9 +9,7 @@ use plugin::{Call, Verb, delegate};
 pub(crate) fn status(call: &Call) -> Result<(), Error> {
     let name = Settings::of(call)?.bridge;
     let mut host = Netlink::open().context("failed to open a netlink socket")?;
-    let link = host
-        .link_by_name(&name)
-        .context(format!("failed to lookup {name:?}"))?;
+    let link = lookup(&mut host, &name)?;
     if link.is_some_and(|link| !matches!(link.kind, Kind::Bridge { .. })) {
         let message = format!("{name:?} already exists but is not a bridge");
         let remedy = format!(

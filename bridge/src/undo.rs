@@ -1,5 +1,5 @@
 //! Rollback of a failed ADD.
-use crate::{masquerade, spoof, veth};
+use crate::{device, masquerade, spoof};
 use linux_net::Netlink;
 use packet_filter::Nft;
 use plugin::{Attachment, Call, Verb, delegate};
@@ -19,7 +19,7 @@ impl Undo {
     pub(crate) fn run(self, call: &Call, owner: &Attachment, host: &mut Netlink) -> Vec<String> {
         let mut failures = Vec::new();
         if let Some(name) = self.veth
-            && let Err(error) = veth::delete(host, &name)
+            && let Err(error) = device::delete(host, &name)
         {
             failures.push(format!("cannot delete {name}: {error}"));
         }

@@ -1,8 +1,8 @@
 //! The veth pair: one end is a port of the bridge, the other end is the container's interface.
 use crate::{
     Error,
-    bridge::Device,
     conf::Settings,
+    device::{Device, delete, lookup},
     error::{Context, best_effort},
     names,
     sandbox::Sandbox,
@@ -121,11 +121,14 @@ fn inspect(
     ifname: &str,
     mac: Mac,
 ) -> Result<Veth, Error> {
-    let host_end = lookup(host, name)?;
+    let created = |netlink: &mut Netlink, name: &str| {
+        lookup(netlink, name)?.ok_or_else(|| Error::LinkNotFound(name.to_owned()))
+    };
+    let host_end = created(host, name)?;
     // older kernels omit the peer's index if it equals the link's own
     let index = match host_end.lower {
         Some(index) => index,
-        None => lookup(&mut sandbox.netlink, ifname)?.index,
+        None => created(&mut sandbox.netlink, ifname)?.index,
     };
     let container = Device {
         index,
@@ -137,13 +140,6 @@ fn inspect(
         host: host_end.into(),
         container,
     })
-}
-
-fn lookup(netlink: &mut Netlink, name: &str) -> Result<Link, Error> {
-    netlink
-        .link_by_name(name)
-        .context(format!("failed to lookup {name:?}"))?
-        .ok_or_else(|| Error::LinkNotFound(name.to_owned()))
 }
 
 pub(crate) fn interface_exists(owner: &Attachment) -> Error {
@@ -170,12 +166,4 @@ pub(crate) fn find_host_end(
         }
     }
     Ok(None)
-}
-
-/// Deletes a link. An absent one is no error.
-pub(crate) fn delete(netlink: &mut Netlink, name: &str) -> linux_net::Result<()> {
-    match netlink.request(&link::delete_by_name(name)) {
-        Err(error) if error.is_absent() => Ok(()),
-        other => other,
-    }
 }

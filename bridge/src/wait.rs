@@ -1,5 +1,5 @@
 //! Waits for the kernel's notifications, without polling at intervals.
-use crate::{Error, bridge::Device, error::Context, sandbox::Sandbox};
+use crate::{Error, device::Device, error::Context, sandbox::Sandbox};
 use linux_net::{Netlink, monitor::Monitor};
 use nix::{
     errno::Errno,

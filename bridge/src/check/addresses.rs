@@ -1,5 +1,11 @@
 //! CHECK of the container's addresses and routes.
-use crate::{Error, container::kernel_route, error::Context, plan::next_hop, sandbox::Sandbox};
+use crate::{
+    Error,
+    container::kernel_route,
+    error::{Context, ensure},
+    plan::next_hop,
+    sandbox::Sandbox,
+};
 use cni_conf::AddResult;
 use go_compat::cidr;
 use linux_net::{address::Address, link::Link, route};
@@ -35,19 +41,17 @@ fn check_addresses(
 ) -> Result<(), Error> {
     for ip in own_ips(result, name) {
         let net = ip.address;
-        if !addresses.iter().any(|address| address.net == net) {
-            return Err(Error::Mismatch(format!(
-                "Failed to match addr {net} on interface {name}"
-            )));
-        }
+        ensure!(
+            addresses.iter().any(|address| address.net == net),
+            "Failed to match addr {net} on interface {name}"
+        );
         let connected = cidr::masked(net);
         let single = net.prefix() == if net.is_ipv4() { 32 } else { 128 };
-        if !single && !routes.iter().any(|route| route.dst == connected) {
-            return Err(Error::Mismatch(format!(
-                "Failed to find Gateway {} for interface {name}",
-                ip.gateway.map_or("<nil>".into(), |ip| ip.to_string())
-            )));
-        }
+        ensure!(
+            single || routes.iter().any(|route| route.dst == connected),
+            "Failed to find Gateway {} for interface {name}",
+            ip.gateway.map_or("<nil>".into(), |ip| ip.to_string())
+        );
     }
     Ok(())
 }
@@ -63,13 +67,12 @@ fn check_routes(index: u32, routes: &[route::Route], result: &AddResult) -> Resu
                 && other.table == route.table
                 && (route.priority == 0 || other.priority == route.priority)
         });
-        if !present {
-            return Err(Error::Mismatch(format!(
-                "Expected Route {} via {} not found in routing table",
-                wanted.dst,
-                gateway.map_or("<nil>".into(), |ip| ip.to_string())
-            )));
-        }
+        ensure!(
+            present,
+            "Expected Route {} via {} not found in routing table",
+            wanted.dst,
+            gateway.map_or("<nil>".into(), |ip| ip.to_string())
+        );
     }
     Ok(())
 }

@@ -1,7 +1,11 @@
 //! CHECK of the host: gateway addresses, forwarding, masquerade and spoof check.
-use super::addresses::own_ips;
+use super::{addresses::own_ips, links};
 use crate::{
-    Error, conf::Settings, error::Context, gateway::forwarding_key, masquerade, spoof, vlan,
+    Error,
+    conf::Settings,
+    error::{Context, ensure},
+    gateway::forwarding_key,
+    masquerade, spoof, vlan,
 };
 use cni_conf::AddResult;
 use linux_net::{Netlink, link::Link, sysctl};
@@ -17,21 +21,18 @@ pub(super) fn check_gateway(
         None => bridge.clone(),
         Some(vlan) => {
             let name = vlan::gateway_name(&bridge.name, vlan);
-            host.link_by_name(&name)
-                .context(format!("failed to lookup {name:?}"))?
-                .ok_or_else(|| Error::Mismatch(format!("Interface name {name} not found")))?
+            links::lookup_claimed(host, &name)?
         }
     };
     let present = host
         .addresses(Some(device.index))
         .context(format!("could not list addresses of {:?}", device.name))?;
     for gateway in result.ips.iter().filter_map(|ip| ip.gateway) {
-        if !present.iter().any(|address| address.net.ip() == gateway) {
-            return Err(Error::Mismatch(format!(
-                "Bridge interface {} does not have the gateway address {gateway}",
-                device.name
-            )));
-        }
+        ensure!(
+            present.iter().any(|address| address.net.ip() == gateway),
+            "Bridge interface {} does not have the gateway address {gateway}",
+            device.name
+        );
     }
     Ok(())
 }
@@ -39,12 +40,11 @@ pub(super) fn check_gateway(
 pub(super) fn check_forwarding(result: &AddResult) -> Result<(), Error> {
     for ip in &result.ips {
         let key = forwarding_key(ip.address);
-        if sysctl::get(key).context("failed to read forwarding")? == "0" {
-            let name = key.replace('/', ".");
-            return Err(Error::Mismatch(format!(
-                "{name} is 0: the node does not forward what pods send (sysctl -w {name}=1)"
-            )));
-        }
+        let name = key.replace('/', ".");
+        ensure!(
+            sysctl::get(key).context("failed to read forwarding")? != "0",
+            "{name} is 0: the node does not forward what pods send (sysctl -w {name}=1)"
+        );
     }
     Ok(())
 }
@@ -58,13 +58,12 @@ pub(super) fn check_masquerade(
         return Ok(());
     };
     let ips: Vec<_> = own_ips(result, &call.ifname).cloned().collect();
-    if ips.is_empty() || masquerade::is_complete(backend, &call.attachment(), &ips)? {
-        return Ok(());
-    }
-    Err(Error::Mismatch(format!(
+    ensure!(
+        ips.is_empty() || masquerade::is_complete(backend, &call.attachment(), &ips)?,
         "masquerade rules of container {} are missing or changed",
         call.container_id
-    )))
+    );
+    Ok(())
 }
 
 pub(super) fn check_spoof_check(
@@ -75,12 +74,12 @@ pub(super) fn check_spoof_check(
 ) -> Result<(), Error> {
     if settings.spoof_check
         && let Some(mac) = container.mac
-        && !spoof::is_complete(&call.attachment(), &port.name, mac)?
     {
-        return Err(Error::Mismatch(format!(
+        ensure!(
+            spoof::is_complete(&call.attachment(), &port.name, mac)?,
             "spoof check rules of container {} are missing or changed",
             call.container_id
-        )));
+        );
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! CHECK of the links: bridge, host end and container's interface as prevResult claims them.
-use crate::{Error, conf::Settings, error::Context, sandbox::Sandbox};
+use crate::{Error, conf::Settings, device::lookup, error::ensure, sandbox::Sandbox};
 use cni_conf::{AddResult, Interface};
 use linux_net::{
     Mac, Netlink,
@@ -24,12 +24,11 @@ impl<'a> Claimed<'a> {
         let bridge = (named(result, &settings.bridge).find(|i| i.sandbox.is_empty()))
             .or_else(|| named(result, &settings.bridge).next())
             .ok_or_else(|| Error::Mismatch("Interface name missing ".into()))?;
-        if !bridge.sandbox.is_empty() {
-            return Err(Error::Mismatch(format!(
-                "Interface {} should not be in sandbox",
-                bridge.name
-            )));
-        }
+        ensure!(
+            bridge.sandbox.is_empty(),
+            "Interface {} should not be in sandbox",
+            bridge.name
+        );
         let container = named(result, &call.ifname).find(|i| i.sandbox == call.netns);
         let container = container.ok_or_else(|| {
             let other = named(result, &call.ifname).next();
@@ -51,13 +50,7 @@ fn named<'a>(result: &'a AddResult, name: &'a str) -> impl Iterator<Item = &'a I
     result.interfaces.iter().filter(move |i| i.name == name)
 }
 
-fn lookup(netlink: &mut Netlink, name: &str) -> Result<Option<Link>, Error> {
-    netlink
-        .link_by_name(name)
-        .context(format!("failed to lookup {name:?}"))
-}
-
-fn lookup_claimed(netlink: &mut Netlink, name: &str) -> Result<Link, Error> {
+pub(super) fn lookup_claimed(netlink: &mut Netlink, name: &str) -> Result<Link, Error> {
     lookup(netlink, name)?
         .ok_or_else(|| Error::Mismatch(format!("Interface name {name} not found")))
 }
@@ -79,44 +72,39 @@ pub(super) fn check_bridge(
             "Interface {name} does not have link type of bridge"
         )));
     };
-    if settings.vlans.any() && !vlan_filtering {
-        return Err(Error::Mismatch(format!(
-            "Bridge interface {name} does not filter VLANs (ip link set {name} type bridge vlan_filtering 1)"
-        )));
-    }
-    if !same_mac(mac, link.mac) {
-        return Err(Error::Mismatch(format!(
-            "Bridge interface {name} Mac doesn't match: {mac}"
-        )));
-    }
-    if link.promisc != settings.promisc {
-        return Err(Error::Mismatch(format!(
-            "Bridge interface {name} configured Promisc Mode {} doesn't match current state: {} ",
-            settings.promisc, link.promisc
-        )));
-    }
+    ensure!(
+        vlan_filtering || !settings.vlans.any(),
+        "Bridge interface {name} does not filter VLANs (ip link set {name} type bridge vlan_filtering 1)"
+    );
+    ensure!(
+        same_mac(mac, link.mac),
+        "Bridge interface {name} Mac doesn't match: {mac}"
+    );
+    ensure!(
+        link.promisc == settings.promisc,
+        "Bridge interface {name} configured Promisc Mode {} doesn't match current state: {} ",
+        settings.promisc,
+        link.promisc
+    );
     Ok(link)
 }
 
 pub(super) fn check_container(sandbox: &mut Sandbox, claimed: &Interface) -> Result<Link, Error> {
     let Interface { name, mac, .. } = claimed;
     let link = lookup_claimed(&mut sandbox.netlink, name)?;
-    if claimed.sandbox.is_empty() {
-        return Err(Error::Mismatch(format!(
-            "Interface {name} is expected to be in a sandbox"
-        )));
-    }
-    if link.kind != Kind::Veth {
-        return Err(Error::Mismatch(format!(
-            "Error: Container interface {name} not of type veth"
-        )));
-    }
-    if !same_mac(mac, link.mac) {
-        return Err(Error::Mismatch(format!(
-            "Interface {name} Mac {mac} doesn't match container Mac: {}",
-            link.mac.map(|mac| mac.to_string()).unwrap_or_default()
-        )));
-    }
+    ensure!(
+        !claimed.sandbox.is_empty(),
+        "Interface {name} is expected to be in a sandbox"
+    );
+    ensure!(
+        link.kind == Kind::Veth,
+        "Error: Container interface {name} not of type veth"
+    );
+    ensure!(
+        same_mac(mac, link.mac),
+        "Interface {name} Mac {mac} doesn't match container Mac: {}",
+        link.mac.map(|mac| mac.to_string()).unwrap_or_default()
+    );
     Ok(link)
 }
 
@@ -142,11 +130,10 @@ pub(super) fn find_port(
         if link.kind != Kind::Veth || link.master != Some(bridge.index) || !peers {
             continue;
         }
-        if !same_mac(mac, link.mac) {
-            return Err(Error::Mismatch(format!(
-                "Interface {name} Mac doesn't match: {mac} not found"
-            )));
-        }
+        ensure!(
+            same_mac(mac, link.mac),
+            "Interface {name} Mac doesn't match: {mac} not found"
+        );
         return Ok(link);
     }
     Err(Error::Mismatch(format!(
@@ -163,12 +150,11 @@ pub(super) fn check_port(port: &Link, settings: &Settings) -> Result<(), Error> 
         ("port isolation", settings.isolated, isolated),
     ];
     for (what, wanted, actual) in settings {
-        if wanted != actual {
-            return Err(Error::Mismatch(format!(
-                "Bridge port {} configured {what} {wanted} doesn't match current state: {actual}",
-                port.name
-            )));
-        }
+        ensure!(
+            wanted == actual,
+            "Bridge port {} configured {what} {wanted} doesn't match current state: {actual}",
+            port.name
+        );
     }
     Ok(())
 }

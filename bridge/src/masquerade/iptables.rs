@@ -67,8 +67,8 @@ pub(super) fn retain(network: &str, valid: &[Attachment]) -> Result<(), Error> {
     for iptables in installed.filter(|iptables| iptables.is_installed()) {
         let saved = iptables.save(TABLE).context(READ)?;
         let stale: HashSet<&str> = jumps(&saved)
-            .filter(|jump| jump.comment.starts_with(&prefix) && !valid.contains(jump.chain))
-            .map(|jump| jump.chain)
+            .filter(|(chain, comment)| comment.starts_with(&prefix) && !valid.contains(*chain))
+            .map(|(chain, _)| chain)
             .collect();
         remove_chains(iptables, &saved, |name| stale.contains(name))?;
     }
@@ -147,23 +147,15 @@ fn additions(owner: &Attachment, rules: &[String], saved: &Saved) -> Vec<String>
     lines
 }
 
-/// A rule of POSTROUTING that jumps to a container's chain.
-struct Jump<'a> {
-    chain: &'a str,
-    /// Unquoted.
-    comment: String,
-}
-
-fn jumps(saved: &Saved) -> impl Iterator<Item = Jump<'_>> {
+/// The containers' chains to which POSTROUTING jumps, each with the rule's unquoted comment.
+fn jumps(saved: &Saved) -> impl Iterator<Item = (&str, String)> {
     saved.rules.iter().filter_map(|line| {
         let rule = line.strip_prefix("-A ")?;
         rule.strip_prefix(POSTROUTING)?;
         let (_, chain) = rule.rsplit_once(" -j ")?;
         let comment = rule.split_once("--comment \"").map_or("", |(_, rest)| rest);
-        chain.starts_with("CNI-").then(|| Jump {
-            chain,
-            comment: comment.replace("\\\"", "\""),
-        })
+        let comment = comment.replace("\\\"", "\"");
+        chain.starts_with("CNI-").then_some((chain, comment))
     })
 }
 
@@ -247,7 +239,7 @@ mod tests {
             chains: Vec::new(),
             rules: rules(&owner(), &[&ip("fd00::5/64")]),
         };
-        let found: Vec<_> = jumps(&saved).map(|jump| jump.comment).collect();
+        let found: Vec<_> = jumps(&saved).map(|(_, comment)| comment).collect();
         assert_eq!(found.len(), 1);
         assert!(found[0].starts_with(&names::iptables_network_prefix("test")));
         assert!(!found[0].starts_with(&names::iptables_network_prefix("tes")));

@@ -1,6 +1,11 @@
 //! The interface `BRIDGE.VLAN`, which has the gateway address of a VLAN.
 use super::{Vlans, configure_port};
-use crate::{Error, bridge::Device, error::Context, names::veth_name};
+use crate::{
+    Error,
+    device::{Device, up},
+    error::Context,
+    names::veth_name,
+};
 use linux_net::{
     Netlink,
     link::{self, Change, Link},
@@ -61,17 +66,13 @@ fn connect(
     vlans: &Vlans,
 ) -> Result<(), Error> {
     let failed = || format!("failed to up {:?}", gateway.name);
-    let up = Change {
-        up: Some(true),
-        ..Change::default()
-    };
     let enslave = Change {
         master: Some(bridge.index),
-        ..up.clone()
+        up: Some(true),
+        ..Change::default()
     };
     host.request(&link::change(port.index, &enslave))
         .context(failed())?;
     configure_port(host, &port.into(), vlans)?;
-    host.request(&link::change(gateway.index, &up))
-        .context(failed())
+    host.request(&up(gateway.index)).context(failed())
 }

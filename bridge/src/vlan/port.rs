@@ -1,6 +1,10 @@
 //! The VLANs of a pod's port on the bridge.
 use super::Vlans;
-use crate::{Error, bridge::Device, error::Context};
+use crate::{
+    Error,
+    device::Device,
+    error::{Context, ensure},
+};
 use linux_net::{
     Netlink,
     bridge_vlan::{self, PortVlan},
@@ -48,13 +52,13 @@ pub(crate) fn check_port(host: &mut Netlink, port: &Link, vlans: &Vlans) -> Resu
     let present = host
         .bridge_vlans(port.index)
         .context(format!("failed to list the vlans of {:?}", port.name))?;
-    if matches(&present, vlans) {
-        return Ok(());
-    }
-    Err(Error::Mismatch(format!(
+    ensure!(
+        matches(&present, vlans),
         "Bridge port {} is not in the configured VLANs (see: bridge vlan show dev {})",
-        port.name, port.name
-    )))
+        port.name,
+        port.name
+    );
+    Ok(())
 }
 
 /// The port's VLANs in the order of addition: a later entry overrides an earlier one.

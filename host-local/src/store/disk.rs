@@ -108,7 +108,7 @@ impl Disk {
 
     /// The container's records in the index. None: the index is outdated.
     fn indexed(&self) -> Option<Vec<Record>> {
-        if !self.index.is_current() {
+        if !self.index.current {
             return None;
         }
         let records = self.index.of_container(&self.owner.container_id).ok()?;

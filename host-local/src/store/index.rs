@@ -35,7 +35,8 @@ pub(super) struct Index {
     boot: Option<String>,
     /// False: other calls may change store and index at the same time.
     locked: bool,
-    current: bool,
+    /// The index knows all reservations of the store.
+    pub(super) current: bool,
 }
 
 impl Index {
@@ -61,11 +62,6 @@ impl Index {
             locked,
             current: locked && found.is_some() && found == stamp(store, boot),
         }
-    }
-
-    /// True if the index knows all reservations of the store.
-    pub(super) fn is_current(&self) -> bool {
-        self.current
     }
 
     /// The records of a container.

@@ -70,7 +70,7 @@ impl Folder {
     }
 
     fn is_current(&self) -> bool {
-        self.disk("nobody").index.is_current()
+        self.disk("nobody").index.current
     }
 }
 
@@ -144,9 +144,9 @@ fn index_without_a_lock_is_never_current() {
     let store = File::open(folder.store()).unwrap();
     let boot = boot_id();
     let mut index = Index::open(&folder.side(), "net", &store, false, boot.as_deref());
-    assert!(!index.is_current());
+    assert!(!index.current);
     index.rebuild(&[]);
-    assert!(!index.is_current());
+    assert!(!index.current);
 }
 
 #[test]

@@ -5,27 +5,27 @@ use tests::{Cni, Host, Outcome, Pod, binaries};
 
 /// Which plugins a node has.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Plugins {
+pub(super) enum Plugins {
     /// This project's.
     Suite,
     /// Debian's package containernetworking-plugins, written in Go.
     Debian,
 }
 
-pub struct Node {
-    pub host: Host,
+pub(super) struct Node {
+    pub(super) host: Host,
     path: &'static str,
 }
 
 impl Node {
-    pub fn new(plugins: Plugins) -> Node {
+    pub(super) fn new(plugins: Plugins) -> Node {
         let host = Host::new("node");
         host.run(|| binaries::install_suite(Path::new("/opt/cni/bin")));
         Node { host, path: "" }.with_plugins(plugins)
     }
 
     /// The same node with other plugins.
-    pub fn with_plugins(self, plugins: Plugins) -> Node {
+    pub(super) fn with_plugins(self, plugins: Plugins) -> Node {
         let path = match plugins {
             Plugins::Suite => "/opt/cni/bin",
             Plugins::Debian => "/usr/lib/cni",
@@ -33,22 +33,22 @@ impl Node {
         Node { path, ..self }
     }
 
-    pub fn suite() -> Node {
+    pub(super) fn suite() -> Node {
         Node::new(Plugins::Suite)
     }
 
     /// A call for container `id`, whose namespace has the same name.
-    pub fn cni(&self, id: &str) -> Cni {
+    pub(super) fn cni(&self, id: &str) -> Cni {
         Cni::new(self.path, id, &format!("/run/netns/{id}"))
     }
 
-    pub fn call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
+    pub(super) fn call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
         self.cni(id)
             .call(&self.host, verb, "bridge", &conf.to_string())
     }
 
     /// A call under strace, which writes the system calls to /run/trace.
-    pub fn traced_call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
+    pub(super) fn traced_call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
         let script = "#!/bin/sh\nexec strace -f -o /run/trace /opt/cni/bin/bridge\n";
         self.host.run(|| {
             std::fs::create_dir_all("/run/traced").expect("folder");
@@ -67,7 +67,7 @@ impl Node {
 
     /// Creates a pod and attaches it. Returns the result of ADD too.
     #[track_caller]
-    pub fn attach(&self, id: &str, conf: &Value) -> (Pod<'_>, Value) {
+    pub(super) fn attach(&self, id: &str, conf: &Value) -> (Pod<'_>, Value) {
         let pod = self.host.pod(id);
         let result = self.call("ADD", id, conf).ok().json();
         (pod, result)
@@ -75,12 +75,12 @@ impl Node {
 
     /// `ip -j ...` on the host.
     #[track_caller]
-    pub fn ip(&self, arguments: &str) -> Value {
+    pub(super) fn ip(&self, arguments: &str) -> Value {
         json_of(&self.host.sh(&format!("ip -j {arguments}")))
     }
 
     /// The reserved addresses of the network `net`.
-    pub fn reservations(&self) -> Vec<String> {
+    pub(super) fn reservations(&self) -> Vec<String> {
         let names = self
             .host
             .sh("ls /var/lib/cni/networks/net 2>/dev/null || true");
@@ -92,7 +92,7 @@ impl Node {
     }
 
     /// The names of the pods' veths on the host.
-    pub fn veths(&self) -> Vec<String> {
+    pub(super) fn veths(&self) -> Vec<String> {
         let links = self.ip("link show type veth");
         let names = links.as_array().expect("links").iter();
         names
@@ -103,14 +103,14 @@ impl Node {
 
     /// The node has no reservation and no veth.
     #[track_caller]
-    pub fn assert_clean(&self) {
+    pub(super) fn assert_clean(&self) {
         assert_eq!(self.reservations(), [""; 0]);
         assert_eq!(self.veths(), [""; 0]);
     }
 }
 
 /// Parses the output of `ip -j`, which is empty for an empty list.
-pub fn json_of(text: &str) -> Value {
+pub(super) fn json_of(text: &str) -> Value {
     if text.trim().is_empty() {
         return json!([]);
     }
@@ -119,15 +119,15 @@ pub fn json_of(text: &str) -> Value {
 
 /// `ip -j ...` in a pod.
 #[track_caller]
-pub fn ip_in(pod: &Pod<'_>, arguments: &str) -> Value {
+pub(super) fn ip_in(pod: &Pod<'_>, arguments: &str) -> Value {
     json_of(&pod.sh(&format!("ip -j {arguments}")))
 }
 
-pub const V4: &str = "10.244.7.0/24";
-pub const V6: &str = "fd00:7::/64";
+pub(super) const V4: &str = "10.244.7.0/24";
+pub(super) const V6: &str = "fd00:7::/64";
 
 /// A bridge configuration with a range for each subnet and the keys `more`.
-pub fn conf(subnets: &[&str], more: Value) -> Value {
+pub(super) fn conf(subnets: &[&str], more: Value) -> Value {
     let ranges: Vec<Value> = subnets
         .iter()
         .map(|net| json!([{ "subnet": net }]))
@@ -143,7 +143,7 @@ pub fn conf(subnets: &[&str], more: Value) -> Value {
 }
 
 /// The address of the n-th entry of `ips`, without its prefix length.
-pub fn address(result: &Value, n: usize) -> String {
+pub(super) fn address(result: &Value, n: usize) -> String {
     let address = result["ips"][n]["address"].as_str().expect("address");
     address.split('/').next().expect("address").to_owned()
 }
