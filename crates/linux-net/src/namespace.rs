@@ -36,8 +36,10 @@ impl NetNs {
         if ![NSFS_MAGIC, PROC_SUPER_MAGIC].contains(&FsType(magic)) {
             return Err(Error::NotANamespace {
                 path: path.display().to_string(),
-                // c_long on some architectures, shorter on others
-                #[allow(clippy::unnecessary_cast)]
+                #[allow(
+                    clippy::unnecessary_cast,
+                    reason = "the type is shorter on some architectures"
+                )]
                 magic: magic as i64,
             });
         }

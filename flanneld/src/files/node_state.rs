@@ -122,7 +122,7 @@ mod tests {
             r#"{"macs":{"flannel.1":"x"}}"#,
             "\0\0\0",
         ] {
-            std::fs::write(&path, content).unwrap();
+            fs::write(&path, content).unwrap();
             let mac = NodeState::load(&path).mac("flannel.1", None).unwrap();
             assert_eq!(mac.0[0] & 0x03, 0x02, "local and unicast: {mac}");
         }

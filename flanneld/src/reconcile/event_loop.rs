@@ -11,7 +11,6 @@ use linux_net::monitor::Monitor;
 use packet_filter::NftMonitor;
 use std::{
     convert::Infallible,
-    io,
     os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -100,8 +99,7 @@ impl Notifications {
     reason = "its successor is unsafe: the caller promises that the descriptor stays open and the same, as monitors' do"
 )]
 fn register<T: AsRawFd + AsFd>(monitor: T) -> Result<AsyncFd<T>, Error> {
-    AsyncFd::with_interest(monitor, Interest::READABLE)
-        .map_err(|error| Error::Watch(io::Error::from(error)))
+    AsyncFd::with_interest(monitor, Interest::READABLE).map_err(Error::Watch)
 }
 
 /// The loop and its channels.

@@ -58,7 +58,8 @@ impl Plugin for Portmap {
         match (select_backend(&conf, &addresses), conf.backend) {
             // iptables may have been installed since ADD, or did not work at ADD
             (Backend::Iptables, None) => {
-                check(Backend::Iptables).or_else(|error| check(Backend::Nftables).or(Err(error)))?
+                check(Backend::Iptables)
+                    .or_else(|error| check(Backend::Nftables).or(Err(error)))?;
             }
             (backend, _) => check(backend)?,
         }

@@ -165,7 +165,7 @@ fn addresses_inside_the_network_are_ours() {
 
 #[test]
 fn permanent_unicast_entries_are_ours() {
-    let mac = linux_net::Mac([2, 0, 0, 0, 0, 1]);
+    let mac = Mac([2, 0, 0, 0, 0, 1]);
     let entry = |mac, state| {
         let dst = "172.31.0.2".parse().unwrap();
         fdb(&FdbEntry {
@@ -176,14 +176,8 @@ fn permanent_unicast_entries_are_ours() {
     };
     assert!(entry(mac, PERMANENT));
     assert!(!entry(mac, 0x02), "learned");
-    assert!(
-        !entry(linux_net::Mac::default(), PERMANENT),
-        "the default destination"
-    );
-    assert!(
-        !entry(linux_net::Mac([0x33, 0x33, 0, 0, 0, 1]), PERMANENT),
-        "a group"
-    );
+    assert!(!entry(Mac::default(), PERMANENT), "the default destination");
+    assert!(!entry(Mac([0x33, 0x33, 0, 0, 0, 1]), PERMANENT), "a group");
     let ip = "10.244.2.0".parse().unwrap();
     assert!(neighbour(&Neighbour::permanent(3, ip, mac)).is_some());
     assert!(
