@@ -4,6 +4,7 @@ use super::diff::Change;
 use crate::retry::ExponentialBackoff;
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -78,8 +79,17 @@ impl Backoff {
         self.failed.get(change)
     }
 
-    pub(crate) fn failing(&self) -> impl Iterator<Item = (&Change, &Failure)> {
-        self.failed.iter()
+    /// True if a failing change belongs to what every pod of the node needs.
+    pub(crate) fn affects_node_setup(&self) -> bool {
+        let mut failed = self.failed.keys();
+        failed.any(|change| change.entry().is_node_setup())
+    }
+
+    pub(crate) fn failures(&self) -> Arc<[(Change, Failure)]> {
+        let failed = self.failed.iter();
+        failed
+            .map(|(change, failure)| (change.clone(), failure.clone()))
+            .collect()
     }
 }
 

@@ -8,6 +8,7 @@ mod diff;
 mod event_filter;
 mod event_loop;
 mod kernel;
+mod log;
 mod observe;
 mod outcome;
 mod ownership;

@@ -1,20 +1,21 @@
 //! One pass: read the host, plan what it should be, change what differs. Synchronous; the loop in
 //! `event_loop` decides when.
 use super::{
-    apply::{self, Applied, IndexesByName},
+    apply::{self, IndexesByName},
     backoff::Backoff,
     diff::{Change, diff},
     event_filter::EventFilter,
     kernel::Kernel,
+    log,
     observe::Dump,
     outcome::Outcome,
     ownership::Ownership,
 };
 use crate::{
-    backend::{self, Backend, Input, PeerLeases, Plan, PlannedPeer, SkippedLease},
+    backend::{self, Backend, Input, PeerLeases, Plan},
     files::subnet_env,
     model::{
-        entry::EntryKind,
+        host_state::HostState,
         lease::{Lease, Leases},
         network_config::NetworkConfig,
     },
@@ -26,7 +27,7 @@ use crate::{
     underlay::{DirectRoutes, Observation, Selector, Tracker, Underlay},
 };
 use linux_net::route::Route;
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Instant};
+use std::{path::PathBuf, sync::Arc, time::Instant};
 use tracing::{debug, info, warn};
 
 /// What stays the same while the daemon runs.
@@ -48,18 +49,9 @@ pub(crate) struct Reconciler {
     underlay: Tracker,
     backoff: Backoff,
     leases: PeerLeases,
-    /// What earlier passes logged.
-    logged: Logged,
+    logged: log::Logged,
     /// Go flanneld's iptables chains were looked for.
     legacy_chains_checked: bool,
-}
-
-/// What was logged and is not logged again as long as it stays the same.
-#[derive(Default)]
-struct Logged {
-    skipped: Arc<[SkippedLease]>,
-    subnet_env_error: Option<String>,
-    peers: Option<usize>,
 }
 
 impl Reconciler {
@@ -71,7 +63,7 @@ impl Reconciler {
             underlay: Tracker::new(underlay),
             backoff: Backoff::default(),
             leases: PeerLeases::default(),
-            logged: Logged::default(),
+            logged: log::Logged::default(),
             legacy_chains_checked: false,
         }
     }
@@ -88,22 +80,10 @@ impl Reconciler {
         snapshot: Option<&Leases>,
     ) -> linux_net::Result<Outcome> {
         let start = Instant::now();
-        let device_names = self.settings.backend.device_names();
-        let can_reach = self.settings.selector.can_reach;
-        let dump = Dump::read(&mut self.kernel, device_names, can_reach)?;
+        let dump = self.read_host()?;
         let underlay_retry = self.track_underlay(&dump);
         let ownership = self.ownership(own);
-        if let Some(snapshot) = snapshot {
-            self.leases.update(&*self.settings.backend, snapshot);
-        }
-        let mut plan = self.plan(own, &dump, &ownership);
-        let changes = {
-            let observed = dump.interpret(&ownership);
-            if snapshot.is_none() {
-                plan.state.keep_peers_of(&observed);
-            }
-            diff(&plan.state, &observed)
-        };
+        let (plan, changes) = self.plan_changes(own, snapshot, &dump, &ownership);
         let mut indexes = self.indexes_by_name(&dump, &ownership);
         drop(dump);
         let (read_and_planned, count) = (start.elapsed(), changes.len());
@@ -112,42 +92,33 @@ impl Reconciler {
             "pass: {read_and_planned:?} to read and plan, {:?} for {count} changes",
             start.elapsed() - read_and_planned
         );
-        self.log(&applied, &plan.peers);
-        let setup_in_place = self.setup_in_place();
+        log::changes(&applied, &self.backoff, &plan.peers);
+        let setup_in_place = !self.backoff.affects_node_setup();
         if setup_in_place {
             self.remove_legacy_chains();
         }
         let subnet_env = self.keep_subnet_env(own, setup_in_place);
-        let present = self.underlay.is_present();
-        let underlay = self.underlay.current.clone();
-        let filter = EventFilter {
-            wanted: Arc::new(plan.state),
-            indexes: indexes
-                .into_iter()
-                .filter(|(name, _)| ownership.device(name).is_some())
-                .map(|(name, index)| (index, name))
-                .collect(),
-            ownership,
-            underlay: present.then(|| underlay.clone()),
-        };
-        let known = snapshot.is_some();
-        if known {
-            self.log_leases(plan.skipped, plan.peers.len());
-        }
-        let failing = self.backoff.failing();
+        let peers = snapshot.map(|_| {
+            self.logged.leases(plan.skipped, plan.peers.len());
+            plan.peers.into()
+        });
         Ok(Outcome {
-            node_ready: setup_in_place && subnet_env.is_some() && present,
-            peers: known.then(|| plan.peers.into()),
-            skipped: self.logged.skipped.clone(),
-            failing: failing
-                .map(|(change, failure)| (change.clone(), failure.clone()))
-                .collect(),
+            node_ready: setup_in_place && subnet_env.is_some() && self.underlay.is_present(),
+            peers,
+            skipped: self.logged.skipped(),
+            failing: self.backoff.failures(),
             changed: !applied.done.is_empty(),
             retry_at: self.backoff.next().into_iter().chain(underlay_retry).min(),
-            underlay,
-            filter,
+            underlay: self.underlay.current.clone(),
+            filter: self.event_filter(plan.state, ownership, indexes),
             subnet_env,
         })
+    }
+
+    fn read_host(&mut self) -> linux_net::Result<Dump> {
+        let device_names = self.settings.backend.device_names();
+        let can_reach = self.settings.selector.can_reach;
+        Dump::read(&mut self.kernel, device_names, can_reach)
     }
 
     /// Returns when to look again if the underlay is missing. Until then the data path stays.
@@ -186,6 +157,25 @@ impl Reconciler {
             families: backend::families(config, underlay, own),
             direct_routes_over: had_direct_routes.then(|| underlay.name.as_str().into()),
         }
+    }
+
+    fn plan_changes(
+        &mut self,
+        own: &Lease,
+        snapshot: Option<&Leases>,
+        dump: &Dump,
+        ownership: &Ownership,
+    ) -> (Plan, Vec<Change>) {
+        if let Some(snapshot) = snapshot {
+            self.leases.update(&*self.settings.backend, snapshot);
+        }
+        let mut plan = self.plan(own, dump, ownership);
+        let observed = dump.interpret(ownership);
+        if snapshot.is_none() {
+            plan.state.keep_peers_of(&observed);
+        }
+        let changes = diff(&plan.state, &observed);
+        (plan, changes)
     }
 
     fn plan(&self, own: &Lease, dump: &Dump, ownership: &Ownership) -> Plan {
@@ -227,12 +217,6 @@ impl Reconciler {
             .collect()
     }
 
-    /// True if no change fails that every pod of the node needs.
-    fn setup_in_place(&self) -> bool {
-        let mut failing = self.backoff.failing();
-        !failing.any(|(change, _)| change.entry().is_node_setup())
-    }
-
     /// Removes the iptables chains of Go flanneld once our nftables rules replace them: they would
     /// outlive its subnet.
     fn remove_legacy_chains(&mut self) {
@@ -266,66 +250,27 @@ impl Reconciler {
         if !setup_in_place && !subnet_env::is_current(path, &content) {
             return None;
         }
-        match subnet_env::ensure(path, &content) {
-            Ok(written) => {
-                if written {
-                    info!("wrote {}", path.display());
-                }
-                self.logged.subnet_env_error = None;
-                Some(content)
-            }
-            Err(error) => {
-                let error = format!("failed to write {}: {error}", path.display());
-                if self.logged.subnet_env_error.as_ref() != Some(&error) {
-                    warn!("{error}");
-                }
-                self.logged.subnet_env_error = Some(error);
-                None
-            }
-        }
+        let written = subnet_env::ensure(path, &content);
+        self.logged.subnet_env(path, &written);
+        written.is_ok().then_some(content)
     }
 
-    /// One line a kind of entry that changed, and one for each change that newly fails.
-    fn log(&self, applied: &Applied, peers: &[PlannedPeer]) {
-        let mut counts = BTreeMap::<EntryKind, (usize, usize)>::new();
-        for change in &applied.done {
-            let (put, deleted) = counts.entry(change.entry().kind()).or_default();
-            match change {
-                Change::Put(_) => *put += 1,
-                Change::Delete(_) => *deleted += 1,
-            }
-        }
-        for (kind, (put, deleted)) in counts {
-            info!("{kind}: {put} set, {deleted} deleted");
-        }
-        for change in &applied.new_failures {
-            let error = self
-                .backoff
-                .get(change)
-                .map_or("", |failure| &failure.error);
-            let mut peers = peers.iter();
-            match peers.find(|peer| change.entry().leads_to(peer.subnet, peer.public_ip)) {
-                Some(peer) => warn!(
-                    "cannot {change} for peer {} at {}: {error}; retrying",
-                    peer.subnet, peer.public_ip
-                ),
-                None => warn!("cannot {change}: {error}; retrying"),
-            }
-        }
-    }
-
-    /// Logs leases that are skipped for the first time, and the number of peers when it changes.
-    fn log_leases(&mut self, mut skipped: Vec<SkippedLease>, peers: usize) {
-        skipped.sort();
-        for lease in &skipped {
-            if self.logged.skipped.binary_search(lease).is_err() {
-                warn!("skipping the lease of {lease}");
-            }
-        }
-        self.logged.skipped = skipped.into();
-        if self.logged.peers != Some(peers) {
-            info!("{peers} peers");
-            self.logged.peers = Some(peers);
+    fn event_filter(
+        &self,
+        wanted: HostState,
+        ownership: Ownership,
+        indexes: IndexesByName,
+    ) -> EventFilter {
+        let underlay = &self.underlay;
+        EventFilter {
+            wanted: Arc::new(wanted),
+            indexes: indexes
+                .into_iter()
+                .filter(|(name, _)| ownership.device(name).is_some())
+                .map(|(name, index)| (index, name))
+                .collect(),
+            ownership,
+            underlay: underlay.is_present().then(|| underlay.current.clone()),
         }
     }
 }

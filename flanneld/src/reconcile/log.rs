@@ -1,0 +1,84 @@
+//! The log lines of a pass. What stays the same from pass to pass is logged once.
+use super::{apply::Applied, backoff::Backoff, diff::Change};
+use crate::{
+    backend::{PlannedPeer, SkippedLease},
+    model::entry::EntryKind,
+};
+use std::{collections::BTreeMap, io, path::Path, sync::Arc};
+use tracing::{info, warn};
+
+/// What earlier passes logged.
+#[derive(Default)]
+pub(super) struct Logged {
+    skipped: Arc<[SkippedLease]>,
+    subnet_env_error: Option<String>,
+    peers: Option<usize>,
+}
+
+impl Logged {
+    /// Logs leases that are skipped for the first time, and the number of peers when it changes.
+    pub(super) fn leases(&mut self, mut skipped: Vec<SkippedLease>, peers: usize) {
+        skipped.sort();
+        for lease in &skipped {
+            if self.skipped.binary_search(lease).is_err() {
+                warn!("skipping the lease of {lease}");
+            }
+        }
+        self.skipped = skipped.into();
+        if self.peers != Some(peers) {
+            info!("{peers} peers");
+            self.peers = Some(peers);
+        }
+    }
+
+    /// The leases that the last snapshot's plan skips.
+    pub(super) fn skipped(&self) -> Arc<[SkippedLease]> {
+        self.skipped.clone()
+    }
+
+    /// Logs that subnet.env was written, or why it cannot be.
+    pub(super) fn subnet_env(&mut self, path: &Path, written: &io::Result<bool>) {
+        let error = match written {
+            Ok(written) => {
+                if *written {
+                    info!("wrote {}", path.display());
+                }
+                None
+            }
+            Err(error) => Some(format!("failed to write {}: {error}", path.display())),
+        };
+        if let Some(error) = error
+            .as_ref()
+            .filter(|error| self.subnet_env_error.as_ref() != Some(error))
+        {
+            warn!("{error}");
+        }
+        self.subnet_env_error = error;
+    }
+}
+
+/// One line for each kind of entry that changed, and one for each change that newly fails.
+pub(super) fn changes(applied: &Applied, backoff: &Backoff, peers: &[PlannedPeer]) {
+    let mut counts = BTreeMap::<EntryKind, (usize, usize)>::new();
+    for change in &applied.done {
+        let (put, deleted) = counts.entry(change.entry().kind()).or_default();
+        match change {
+            Change::Put(_) => *put += 1,
+            Change::Delete(_) => *deleted += 1,
+        }
+    }
+    for (kind, (put, deleted)) in counts {
+        info!("{kind}: {put} set, {deleted} deleted");
+    }
+    for change in &applied.new_failures {
+        let error = backoff.get(change).map_or("", |failure| &failure.error);
+        let mut peers = peers.iter();
+        match peers.find(|peer| change.entry().leads_to(peer.subnet, peer.public_ip)) {
+            Some(peer) => warn!(
+                "cannot {change} for peer {} at {}: {error}; retrying",
+                peer.subnet, peer.public_ip
+            ),
+            None => warn!("cannot {change}: {error}; retrying"),
+        }
+    }
+}
