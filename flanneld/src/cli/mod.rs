@@ -15,7 +15,9 @@ pub(crate) fn start() -> Result<Options, ExitCode> {
     let args = std::env::args_os()
         .skip(1)
         .map(|arg| arg.to_string_lossy().into_owned());
-    let options = Options::read(args, |key| std::env::var(key).ok()).map_err(report)?;
+    // a variable that is not Unicode counts as not set
+    let variable = |key: &str| std::env::var(key).ok();
+    let options = Options::read(args, variable).map_err(report)?;
     if options.node.version {
         eprintln!("v{}", env!("CARGO_PKG_VERSION"));
         return Err(ExitCode::SUCCESS);

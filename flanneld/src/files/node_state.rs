@@ -79,7 +79,10 @@ impl NodeState {
 
 fn macs(value: &Value) -> Option<BTreeMap<String, Mac>> {
     let macs = value.get("macs")?.as_object()?;
-    let entry = |(name, mac): (&String, &Value)| Some((name.clone(), mac.as_str()?.parse().ok()?));
+    let entry = |(name, mac): (&String, &Value)| {
+        let mac = best_effort(mac.as_str()?.parse(), REPLACEABLE)?;
+        Some((name.clone(), mac))
+    };
     Some(macs.iter().filter_map(entry).collect())
 }
 

@@ -3,6 +3,7 @@
 //! public IP and cost its pods their subnet. The tracker selects again only after the interface or
 //! an address has been missing for `REPLACEMENT_DELAY`.
 use super::{HostNetwork, Selector, Underlay, select};
+use crate::best_effort::best_effort;
 use std::{
     net::IpAddr,
     time::{Duration, Instant},
@@ -11,6 +12,9 @@ use std::{
 /// How long an address may be missing (a DHCP client or the network service restarts) before
 /// another one replaces it.
 const REPLACEMENT_DELAY: Duration = Duration::from_secs(5);
+
+/// Why it does no harm that no other underlay is found.
+const AWAITED: &str = "the underlay in use may return";
 
 /// The underlay in use.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ impl Tracker {
     ) -> Observation {
         let found = match self.refreshed(host) {
             Some(underlay) => Some(underlay),
-            None => select(selector, host).ok().filter(|other| {
+            None => best_effort(select(selector, host), AWAITED).filter(|other| {
                 let same_public_ips = other.public_ip == self.current.public_ip
                     && other.public_ipv6 == self.current.public_ipv6;
                 let is_due = |since| now >= since + REPLACEMENT_DELAY;
