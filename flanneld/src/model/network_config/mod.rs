@@ -44,10 +44,10 @@ pub(crate) struct NetworkConfig {
 }
 
 /// The keys of the file.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct Keys {
-    #[serde(rename = "EnableIPv4")]
+    #[serde(rename = "EnableIPv4", default = "enabled")]
     enable_ipv4: bool,
     #[serde(rename = "EnableIPv6")]
     enable_ipv6: bool,
@@ -73,23 +73,8 @@ struct Keys {
     backend: Option<Map<String, Value>>,
 }
 
-impl Default for Keys {
-    fn default() -> Keys {
-        Keys {
-            enable_ipv4: true,
-            enable_ipv6: false,
-            enable_nftables: false,
-            network: None,
-            ipv6_network: None,
-            subnet_min: None,
-            subnet_max: None,
-            ipv6_subnet_min: None,
-            ipv6_subnet_max: None,
-            subnet_len: 0,
-            ipv6_subnet_len: 0,
-            backend: None,
-        }
-    }
+fn enabled() -> bool {
+    true
 }
 
 #[derive(Default, Deserialize)]

@@ -9,6 +9,8 @@ fn checked(text: &str) -> Result<NetworkConfig, Error> {
 
 #[test]
 fn absent_keys_have_upstreams_defaults() {
+    let config = checked(r#"{"Network":"10.3.0.0/16","EnableIPv4":null}"#).unwrap();
+    assert!(config.enable_ipv4, "null is the default");
     let config = checked(r#"{"Network":"10.3.0.0/16"}"#).unwrap();
     assert!(config.enable_ipv4 && !config.enable_ipv6 && !config.enable_nftables);
     assert_eq!(config.backend_type, "udp");
