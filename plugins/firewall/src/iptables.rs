@@ -2,8 +2,7 @@
 //! family and step.
 use crate::{
     error::Failure,
-    ingress::Policy,
-    rule::{Rule, allowing, of_addresses},
+    rule::{Rule, of_addresses},
 };
 use packet_filter::{
     Nft,
@@ -12,88 +11,57 @@ use packet_filter::{
 use shared_names::firewall::{FORWARD_CHAIN, IPTABLES_TABLE as TABLE};
 use std::{collections::BTreeSet, net::IpAddr};
 
-/// The table of one family.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Filter {
-    ipv6: bool,
+/// Calls `work` for each family that has addresses, with these addresses.
+pub(crate) fn each_family(
+    ips: &[IpAddr],
+    work: impl Fn(Iptables, &[IpAddr]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    for ipv6 in [false, true] {
+        let of_family = ips.iter().copied().filter(|ip| ip.is_ipv6() == ipv6);
+        let of_family: Vec<_> = of_family.collect();
+        if !of_family.is_empty() {
+            work(Iptables::of(ipv6), &of_family)?;
+        }
+    }
+    Ok(())
 }
 
-impl Filter {
-    /// Calls `work` for each family that has addresses, with these addresses.
-    pub(crate) fn each(
-        ips: &[IpAddr],
-        work: impl Fn(Filter, &[IpAddr]) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
-        for ipv6 in [false, true] {
-            let of_family = ips.iter().copied().filter(|ip| ip.is_ipv6() == ipv6);
-            let of_family: Vec<_> = of_family.collect();
-            if !of_family.is_empty() {
-                work(Filter { ipv6 }, &of_family)?;
-            }
-        }
-        Ok(())
-    }
+/// Adds the missing rules and their chains.
+pub(crate) fn add(iptables: Iptables, rules: &[Rule]) -> Result<(), Failure> {
+    iptables.change(TABLE, |saved| additions(saved, rules))?;
+    Ok(())
+}
 
-    fn iptables(self) -> Iptables {
-        Iptables::of(self.ipv6)
+/// Deletes every copy of the addresses' rules. Starts no process where their chain cannot exist.
+pub(crate) fn delete(iptables: Iptables, ips: &[IpAddr]) -> Result<(), Failure> {
+    // without nftables in the kernel, only the legacy iptables can have the chain
+    let mut nft = Nft::open().ok();
+    if !iptables.may_have_chain(nft.as_mut(), TABLE, FORWARD_CHAIN) {
+        return Ok(());
     }
+    let rules: BTreeSet<_> = of_addresses(ips).map(|rule| rule.saved()).collect();
+    iptables.change(TABLE, |saved| {
+        let found = saved.rules.iter().filter(|line| rules.contains(*line));
+        found.map(|line| line.replacen("-A", "-D", 1)).collect()
+    })?;
+    Ok(())
+}
 
-    /// Adds missing chains, jumps and rules of the addresses.
-    pub(crate) fn allow(self, admin_chain: &str, ips: &[IpAddr]) -> Result<(), Failure> {
-        self.add(&allowing(admin_chain, ips))
-    }
-
-    /// Adds the policy's missing rules.
-    pub(crate) fn isolate(self, bridge: &str, policy: Policy) -> Result<(), Failure> {
-        self.add(&policy.rules(bridge))
-    }
-
-    fn add(self, rules: &[Rule]) -> Result<(), Failure> {
-        (self.iptables()).change(TABLE, |saved| additions(saved, rules))?;
-        Ok(())
-    }
-
-    /// Deletes every copy of the addresses' rules. Starts no process where their chain cannot
-    /// exist.
-    pub(crate) fn disallow(self, ips: &[IpAddr]) -> Result<(), Failure> {
-        // without nftables in the kernel, only the legacy iptables can have the chain
-        let mut nft = Nft::open().ok();
-        if !(self.iptables()).may_have_chain(nft.as_mut(), TABLE, FORWARD_CHAIN) {
-            return Ok(());
-        }
-        let rules: BTreeSet<_> = of_addresses(ips).map(|rule| rule.saved()).collect();
-        self.iptables().change(TABLE, |saved| {
-            let found = saved.rules.iter().filter(|line| rules.contains(*line));
-            found.map(|line| line.replacen("-A", "-D", 1)).collect()
-        })?;
-        Ok(())
-    }
-
-    /// Checks what [`allow`](Self::allow) adds.
-    pub(crate) fn check(self, admin_chain: &str, ips: &[IpAddr]) -> Result<(), Failure> {
-        self.expect(&allowing(admin_chain, ips))
-    }
-
-    /// Checks what [`isolate`](Self::isolate) adds.
-    pub(crate) fn check_isolation(self, bridge: &str, policy: Policy) -> Result<(), Failure> {
-        self.expect(&policy.rules(bridge))
-    }
-
-    /// The error has upstream's form: it names the chain of a rule with a comment only.
-    fn expect(self, rules: &[Rule]) -> Result<(), Failure> {
-        let saved = self.iptables().save(TABLE)?;
-        let is_missing = |rule: &&Rule| !saved.rules.contains(&rule.saved());
-        let Some(missing) = rules.iter().find(is_missing) else {
-            return Ok(());
-        };
-        Err(Failure::MissingRule {
-            place: match missing.text.contains("--comment") {
-                true => format!("{} ", missing.chain),
-                false => String::new(),
-            },
-            words: missing.text.replace('"', ""),
-        })
-    }
+/// Err: the first missing rule in upstream's form, which names the chain of a rule with a comment
+/// only.
+pub(crate) fn check(iptables: Iptables, rules: &[Rule]) -> Result<(), Failure> {
+    let saved = iptables.save(TABLE)?;
+    let is_missing = |rule: &&Rule| !saved.rules.contains(&rule.saved());
+    let Some(missing) = rules.iter().find(is_missing) else {
+        return Ok(());
+    };
+    Err(Failure::MissingRule {
+        place: match missing.text.contains("--comment") {
+            true => format!("{} ", missing.chain),
+            false => String::new(),
+        },
+        words: missing.text.replace('"', ""),
+    })
 }
 
 /// Lines that add the missing rules and their chains. A chain is created with -N, which fails if
@@ -120,6 +88,7 @@ fn additions(saved: &Saved, wanted: &[Rule]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{ingress::Policy, rule::allowing};
 
     fn ip(text: &str) -> IpAddr {
         text.parse().unwrap()

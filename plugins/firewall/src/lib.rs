@@ -15,11 +15,12 @@ use cni_conf::{AddResult, Code, Error, Version};
 use conf::Conf;
 use error::Failure;
 use firewalld::Firewalld;
-use iptables::Filter;
 use packet_filter::Iptables;
+use plugin::state::StateFolder;
 use plugin::{AddOutput, Call, Plugin};
 use record::Record;
-use std::net::IpAddr;
+use rule::allowing;
+use std::{net::IpAddr, path::Path};
 
 /// The entry in the registry of plugins.
 pub static PLUGIN: Firewall = Firewall;
@@ -70,19 +71,19 @@ impl Plugin for Firewall {
         match Backend::select(&conf)? {
             Backend::Firewalld(mut firewalld) => firewalld.check(&conf.zone, &ips)?,
             Backend::Iptables => {
-                Filter::each(&ips, |filter, ips| filter.check(&conf.admin_chain, ips))?;
+                iptables::each_family(&ips, |iptables, ips| {
+                    iptables::check(iptables, &allowing(&conf.admin_chain, ips))
+                })?;
             }
         }
         if let Some(bridge) = conf.policy.bridge(result)? {
-            Filter::each(&ips, |filter, _| {
-                filter.check_isolation(bridge, conf.policy)
-            })?;
+            let rules = conf.policy.rules(bridge);
+            iptables::each_family(&ips, |iptables, _| iptables::check(iptables, &rules))?;
         }
         Ok(())
     }
 
-    /// Uses ADD's record, or prevResult where there is none (the Go plugin writes none). An address
-    /// that belongs to another attachment by now keeps its rules.
+    /// Uses ADD's record, or prevResult where there is none (the Go plugin writes none).
     fn del(&self, call: &Call) -> Result<(), Error> {
         let folder = record::folder();
         let file = folder.file(&call.container_id, &call.ifname);
@@ -92,11 +93,10 @@ impl Plugin for Firewall {
             let zone = Conf::read(call).unwrap_or_default().zone;
             Some(Record::new(&call.net.name, &zone, &addresses(result)))
         });
-        if let Some(record) = record {
-            let others = record::addresses_of_others(&folder, &file)?;
-            remove(&record, &others)?;
+        match record {
+            Some(record) => remove(&folder, &file, &record),
+            None => folder.remove(&file),
         }
-        folder.remove(&file)
     }
 
     fn gc(&self, call: &Call) -> Result<(), Error> {
@@ -105,9 +105,7 @@ impl Plugin for Firewall {
         };
         let folder = record::folder();
         for (file, record) in record::stale(&folder, &call.net.name, valid)? {
-            let others = record::addresses_of_others(&folder, &file)?;
-            remove(&record, &others)?;
-            folder.remove(&file)?;
+            remove(&folder, &file, &record)?;
         }
         Ok(())
     }
@@ -144,13 +142,16 @@ fn allow(
     match backend {
         Backend::Firewalld(mut firewalld) => firewalld.add(&conf.zone, ips)?,
         Backend::Iptables => {
-            Filter::each(ips, |filter, ips| filter.allow(&conf.admin_chain, ips))?;
+            iptables::each_family(ips, |iptables, ips| {
+                iptables::add(iptables, &allowing(&conf.admin_chain, ips))
+            })?;
         }
     }
-    match bridge {
-        Some(bridge) => Filter::each(ips, |filter, _| filter.isolate(bridge, conf.policy)),
-        None => Ok(()),
+    if let Some(bridge) = bridge {
+        let rules = conf.policy.rules(bridge);
+        iptables::each_family(ips, |iptables, _| iptables::add(iptables, &rules))?;
     }
+    Ok(())
 }
 
 fn prev_result(call: &Call) -> Result<&AddResult, Failure> {
@@ -161,16 +162,17 @@ fn addresses(result: &AddResult) -> Vec<IpAddr> {
     result.ips.iter().map(|ip| ip.address.ip()).collect()
 }
 
-/// Removes the record's addresses from both back ends, because the configuration may have changed
-/// since ADD.
-fn remove(record: &Record, addresses_of_others: &[IpAddr]) -> Result<(), Failure> {
+/// Removes the record and its addresses, except those that another attachment has by now. The
+/// addresses may be in either back end: the configuration may have changed since ADD.
+fn remove(folder: &StateFolder, file: &Path, record: &Record) -> Result<(), Error> {
+    let others = record::addresses_of_others(folder, file)?;
     let mut ips = record.addresses();
-    ips.retain(|ip| !addresses_of_others.contains(ip));
-    if ips.is_empty() {
-        return Ok(());
+    ips.retain(|ip| !others.contains(ip));
+    if !ips.is_empty() {
+        if let Some(mut firewalld) = Firewalld::running() {
+            firewalld.remove(&record.zone, &ips);
+        }
+        iptables::each_family(&ips, iptables::delete)?;
     }
-    if let Some(mut firewalld) = Firewalld::running() {
-        firewalld.remove(&record.zone, &ips);
-    }
-    Filter::each(&ips, |filter, ips| filter.disallow(ips))
+    folder.remove(file)
 }

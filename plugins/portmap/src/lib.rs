@@ -37,31 +37,17 @@ impl Plugin for Portmap {
     }
 
     fn add(&self, call: &Call) -> Result<AddOutput, Error> {
-        let conf = read_conf(call)?;
-        let result = prev_result(call)?;
-        if !conf.is_empty() {
-            let addresses = container_addresses(result, &call.ifname);
-            map(&conf, &call.attachment(), &addresses)?;
+        let desired = Desired::read(call)?;
+        if !desired.conf.is_empty() {
+            desired.add()?;
         }
-        Ok(AddOutput::Result(result.clone()))
+        Ok(AddOutput::Result(prev_result(call)?.clone()))
     }
 
     fn check(&self, call: &Call) -> Result<(), Error> {
-        let conf = read_conf(call)?;
-        let result = prev_result(call)?;
-        if conf.is_empty() {
-            return Ok(());
-        }
-        let addresses = container_addresses(result, &call.ifname);
-        let owner = call.attachment();
-        let check = |backend| check_with(backend, &conf, &owner, &addresses);
-        match (select_backend(&conf, &addresses), conf.backend) {
-            // iptables may have been installed since ADD, or did not work at ADD
-            (Backend::Iptables, None) => {
-                check(Backend::Iptables)
-                    .or_else(|error| check(Backend::Nftables).or(Err(error)))?;
-            }
-            (backend, _) => check(backend)?,
+        let desired = Desired::read(call)?;
+        if !desired.conf.is_empty() {
+            desired.check()?;
         }
         Ok(())
     }
@@ -70,7 +56,7 @@ impl Plugin for Portmap {
         if conf::excludes_mappings(call.document()) {
             return Ok(());
         }
-        Ok(unmap(&call.attachment())?)
+        Ok(delete(&call.attachment())?)
     }
 
     fn gc(&self, call: &Call) -> Result<(), Error> {
@@ -86,7 +72,7 @@ impl Plugin for Portmap {
 
     fn status(&self, call: &Call) -> Result<(), Error> {
         let not_available = |reason: String| Err(Error::new(Code::NotAvailable, reason));
-        let conf = read_conf(call)?;
+        let conf = Conf::read(call.document()).map_err(Failure::Conf)?;
         match (conf.backend, Iptables::of(false).is_installed()) {
             (Some(Backend::Iptables), false) => {
                 not_available("backend iptables: iptables-restore is not installed".to_owned())
@@ -100,12 +86,103 @@ impl Plugin for Portmap {
     }
 }
 
-fn read_conf(call: &Call) -> Result<Conf, Failure> {
-    Ok(Conf::read(call.document())?)
-}
-
 fn prev_result(call: &Call) -> Result<&AddResult, Failure> {
     call.net.prev_result.as_ref().ok_or(Failure::NotChained)
+}
+
+/// The mappings that an attachment should have.
+struct Desired {
+    conf: Conf,
+    owner: Attachment,
+    addresses: Vec<IpNetwork>,
+}
+
+impl Desired {
+    fn read(call: &Call) -> Result<Desired, Failure> {
+        let conf = Conf::read(call.document())?;
+        let result = prev_result(call)?;
+        Ok(Desired {
+            conf,
+            owner: call.attachment(),
+            addresses: container_addresses(result, &call.ifname),
+        })
+    }
+
+    /// Adds all mappings or none.
+    fn add(&self) -> Result<(), Failure> {
+        let backend = self.select_backend();
+        let Err(error) = self.add_or_undo(backend) else {
+            return Ok(());
+        };
+        if (backend, self.conf.backend) != (Backend::Iptables, None) {
+            return Err(error);
+        }
+        plugin::warn(format_args!(
+            "portmap: iptables failed, trying nftables: {error}"
+        ));
+        self.add_or_undo(Backend::Nftables).or(Err(error))
+    }
+
+    fn add_or_undo(&self, backend: Backend) -> Result<(), Failure> {
+        let added = self.add_with(backend);
+        // a runtime need not call DEL after a failed ADD; GC removes what this cannot
+        if added.is_err()
+            && let Err(error) = delete(&self.owner)
+        {
+            plugin::warn(format_args!("portmap: incomplete undo: {error}"));
+        }
+        added
+    }
+
+    fn add_with(&self, backend: Backend) -> Result<(), Failure> {
+        let mut nftables = open(backend).map_err(Failure::Map)?;
+        for address in &self.addresses {
+            let mappings = Mappings::new(&self.owner, &self.conf, *address);
+            match &mut nftables {
+                _ if mappings.forwards.is_empty() => {}
+                Some(nftables) => nftables.add(&mappings)?,
+                None => iptables::add(&mappings)?,
+            }
+            if self.conf.snat && address.is_ipv4() {
+                localnet::enable(address.ip())?;
+            }
+            connections::delete_to_host_ports(&mappings.forwards);
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        match (self.select_backend(), self.conf.backend) {
+            // iptables may have been installed since ADD, or did not work at ADD
+            (Backend::Iptables, None) => self
+                .check_with(Backend::Iptables)
+                .or_else(|error| self.check_with(Backend::Nftables).or(Err(error))),
+            (backend, _) => self.check_with(backend),
+        }
+    }
+
+    fn check_with(&self, backend: Backend) -> Result<(), Failure> {
+        let mut nftables = open(backend).map_err(Failure::Check)?;
+        for address in &self.addresses {
+            let mappings = Mappings::new(&self.owner, &self.conf, *address);
+            match &mut nftables {
+                _ if mappings.forwards.is_empty() => {}
+                Some(nftables) => nftables.check(&mappings)?,
+                None => iptables::check(&mappings)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The configured back end; by default iptables, as upstream, unless it is not installed.
+    fn select_backend(&self) -> Backend {
+        let is_installed = |address: &IpNetwork| Iptables::of(address.is_ipv6()).is_installed();
+        match self.conf.backend {
+            Some(backend) => backend,
+            None if self.addresses.iter().all(is_installed) => Backend::Iptables,
+            None => Backend::Nftables,
+        }
+    }
 }
 
 /// The container's first address of each family: of interface `ifname` in a sandbox, or of no
@@ -123,88 +200,6 @@ fn container_addresses(result: &AddResult, ifname: &str) -> Vec<IpNetwork> {
     both.map(|ip| ip.address).collect()
 }
 
-/// The configured back end; by default iptables, as upstream, unless it is not installed.
-fn select_backend(conf: &Conf, addresses: &[IpNetwork]) -> Backend {
-    let is_installed = |address: &IpNetwork| Iptables::of(address.is_ipv6()).is_installed();
-    match conf.backend {
-        Some(backend) => backend,
-        None if addresses.iter().all(is_installed) => Backend::Iptables,
-        None => Backend::Nftables,
-    }
-}
-
-/// Adds all mappings or none.
-fn map(conf: &Conf, owner: &Attachment, addresses: &[IpNetwork]) -> Result<(), Failure> {
-    let backend = select_backend(conf, addresses);
-    let Err(error) = map_or_undo(backend, conf, owner, addresses) else {
-        return Ok(());
-    };
-    if (backend, conf.backend) != (Backend::Iptables, None) {
-        return Err(error);
-    }
-    plugin::warn(format_args!(
-        "portmap: iptables failed, trying nftables: {error}"
-    ));
-    map_or_undo(Backend::Nftables, conf, owner, addresses).or(Err(error))
-}
-
-fn map_or_undo(
-    backend: Backend,
-    conf: &Conf,
-    owner: &Attachment,
-    addresses: &[IpNetwork],
-) -> Result<(), Failure> {
-    let mapped = map_with(backend, conf, owner, addresses);
-    if mapped.is_err() {
-        // a runtime need not call DEL after a failed ADD; GC removes what this cannot
-        if let Err(error) = unmap(owner) {
-            plugin::warn(format_args!("portmap: incomplete undo: {error}"));
-        }
-    }
-    mapped
-}
-
-fn map_with(
-    backend: Backend,
-    conf: &Conf,
-    owner: &Attachment,
-    addresses: &[IpNetwork],
-) -> Result<(), Failure> {
-    let mut nftables = open(backend).map_err(Failure::Map)?;
-    for address in addresses {
-        let mappings = Mappings::new(owner, conf, *address);
-        if !mappings.forwards.is_empty() {
-            match &mut nftables {
-                Some(nftables) => nftables.add(&mappings)?,
-                None => iptables::add(&mappings)?,
-            }
-        }
-        if conf.snat && address.is_ipv4() {
-            localnet::enable(address.ip())?;
-        }
-        connections::delete_to_host_ports(&mappings.forwards);
-    }
-    Ok(())
-}
-
-fn check_with(
-    backend: Backend,
-    conf: &Conf,
-    owner: &Attachment,
-    addresses: &[IpNetwork],
-) -> Result<(), Failure> {
-    let mut nftables = open(backend).map_err(Failure::Check)?;
-    for address in addresses {
-        let mappings = Mappings::new(owner, conf, *address);
-        match &mut nftables {
-            _ if mappings.forwards.is_empty() => {}
-            Some(nftables) => nftables.check(&mappings)?,
-            None => iptables::check(&mappings)?,
-        }
-    }
-    Ok(())
-}
-
 /// None for iptables.
 fn open(backend: Backend) -> Result<Option<Nftables>, packet_filter::Error> {
     match backend {
@@ -215,7 +210,7 @@ fn open(backend: Backend) -> Result<Option<Nftables>, packet_filter::Error> {
 
 /// Elements, rules and chains name their owner, so this needs no configuration, result or
 /// namespace.
-fn unmap(owner: &Attachment) -> Result<(), Failure> {
+fn delete(owner: &Attachment) -> Result<(), Failure> {
     remove(
         |nftables| nftables.del(owner),
         |nft| iptables::del(nft, owner),
