@@ -1,13 +1,11 @@
-//! A delegate called in process and one that is executed give the same bytes, exit codes and kernel
-//! state.
-
+//! Delegation in process and by execution give the same bytes, exit codes and kernel state.
 use serde_json::{Value, json};
 use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
-use tests::{Case, Cni, Host, Outcome, binaries, case};
+use tests::{Cni, Host, Outcome, binaries, scenario};
 
-/// Links to the suite: whoever delegates finds itself.
+/// Links to the suite: delegates are this executable.
 const TOGETHER: &str = "/opt/cni/bin";
-/// Copies of the suite, each of another length: whoever delegates finds somebody else.
+/// Copies of the suite with different lengths: delegates are other executables.
 const APART: &str = "/opt/cni/apart";
 const CHAIN: [&str; 3] = ["flannel", "bridge", "host-local"];
 const VERSIONS: [&str; 7] = [
@@ -15,17 +13,6 @@ const VERSIONS: [&str; 7] = [
 ];
 const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/29\n\
     FLANNEL_IPV6_NETWORK=fd00:10:244::/48\nFLANNEL_IPV6_SUBNET=fd00:10:244:3::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("delegation/processes", processes),
-        case("delegation/same-bytes", same_bytes),
-        case("delegation/same-errors", same_errors),
-        case("delegation/copies-of-one-build", copies_of_one_build),
-        case("delegation/foreign-ipam", foreign_ipam),
-    ]
-}
 
 fn host() -> Host {
     let host = Host::new("node");
@@ -51,7 +38,7 @@ fn flannel(version: &str) -> Value {
     })
 }
 
-/// stdout and exit code, without what is random: MAC addresses and names of veths.
+/// Exit code and stdout, with MAC addresses and veth names, which are random, replaced by `*`.
 fn scrubbed(outcome: &Outcome) -> (i32, String) {
     let mut text = String::new();
     let mut rest = outcome.stdout.as_str();
@@ -87,7 +74,7 @@ fn is_veth(text: &str) -> bool {
     hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// A pod's life in one version; everything that came out of it.
+/// Runs every verb for a pod in one version; returns all outputs and the kernel state after ADD.
 fn life(host: &Host, path: &str, version: &str) -> Vec<(i32, String)> {
     let mut outcomes = Vec::new();
     let pod = host.pod("pod");
@@ -113,7 +100,7 @@ fn life(host: &Host, path: &str, version: &str) -> Vec<(i32, String)> {
         shown("ip route"),
         shown("ip -6 route"),
     ];
-    // the name is taken now
+    // the interface exists now
     call("ADD", &config);
     config["prevResult"] = added.json();
     call("CHECK", &config);
@@ -127,7 +114,8 @@ fn life(host: &Host, path: &str, version: &str) -> Vec<(i32, String)> {
     outcomes
 }
 
-fn same_bytes() {
+#[scenario]
+fn in_process_and_executed_delegates_print_the_same() {
     let (one, other) = (host(), host());
     for version in VERSIONS {
         let (together, apart) = (life(&one, TOGETHER, version), life(&other, APART, version));
@@ -140,7 +128,8 @@ fn same_bytes() {
     assert_eq!(store(&one), "");
 }
 
-fn same_errors() {
+#[scenario]
+fn in_process_and_executed_delegates_fail_the_same() {
     let (one, other) = (host(), host());
     let both = |verb: &str, config: &Value| {
         let outcomes = [(&one, TOGETHER), (&other, APART)].map(|(host, path)| {
@@ -184,7 +173,7 @@ fn same_errors() {
     assert_eq!(both("ADD", &unversioned).0, 1);
 }
 
-/// What one call executes, as strace sees it.
+/// The programs that one ADD executes, according to strace.
 fn executed(host: &Host, path: &str) -> Vec<String> {
     let pod = host.pod("pod");
     let script = format!(
@@ -205,15 +194,17 @@ fn executed(host: &Host, path: &str) -> Vec<String> {
         .collect()
 }
 
-fn processes() {
+#[scenario]
+fn delegates_of_this_executable_run_in_process() {
     let host = host();
     assert_eq!(executed(&host, TOGETHER), ["/opt/cni/bin/flannel"]);
     let apart = CHAIN.map(|name| format!("{APART}/{name}"));
     assert_eq!(executed(&host, APART), apart);
 }
 
-/// An image that copies instead of linking has many files of one build: still one process.
-fn copies_of_one_build() {
+/// An image that copies instead of linking has several files of one build.
+#[scenario]
+fn copies_of_one_build_run_in_process() {
     let host = host();
     host.run(|| {
         fs::create_dir_all("/opt/cni/copies").expect("folder");
@@ -228,12 +219,12 @@ fn copies_of_one_build() {
     );
 }
 
-/// An IPAM plugin that is none of ours is executed, whatever it is called.
-fn foreign_ipam() {
+#[scenario]
+fn other_executable_of_the_same_name_is_executed() {
     const SCRIPT: &str = r#"#!/bin/sh
 echo "$CNI_COMMAND $CNI_PATH $OTHER" >>/run/calls
 cat >/run/config.$CNI_COMMAND
-echo said on stderr >&2
+echo a message on stderr >&2
 [ $CNI_COMMAND != ADD ] || echo '{"cniVersion":"1.0.0","ips":[{"address":"10.9.0.7/24"}]}'
 "#;
     let host = host();
@@ -249,7 +240,7 @@ echo said on stderr >&2
     let cni = Cni::new(&path, "c1", &pod.path()).with("OTHER", "kept");
     let added = cni.call(&host, "ADD", "bridge", config).ok();
     assert_eq!(added.json()["ips"][0]["address"], "10.9.0.7/24");
-    assert!(added.stderr.contains("said on stderr"), "{added:?}");
+    assert!(added.stderr.contains("a message on stderr"), "{added:?}");
     cni.call(&host, "DEL", "bridge", config).ok();
     assert_eq!(
         host.sh("cat /run/calls"),

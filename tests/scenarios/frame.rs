@@ -1,31 +1,13 @@
-//! The frame around every plugin: what a bad environment, a bad configuration, VERSION and a
-//! missing verb get.
-
+//! The frame of every plugin: its answers to an invalid environment, an invalid configuration,
+//! VERSION and a missing verb.
 use std::{
     process::{Command, Stdio},
     time::Duration,
 };
-use tests::{Case, Cni, Host, Outcome, Process, binaries, case, process::eventually};
+use tests::{Cni, Host, Outcome, Process, binaries, process::eventually, scenario};
 
 const BIN: &str = "/opt/cni/bin";
 const ALL: &str = "0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0";
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("frame/environment", environment),
-        case("frame/ids", ids),
-        case("frame/configuration", configuration),
-        case("frame/versions", versions),
-        case("frame/stdin-without-end", stdin_without_end),
-        case("frame/version-does-not-read", version_does_not_read),
-        case("frame/about", about),
-        case("frame/gone-namespace", gone_namespace),
-        case("frame/own-namespace", own_namespace),
-        case("frame/full-disk", full_disk),
-        case("frame/names-of-the-suite", names_of_the_suite),
-    ]
-}
 
 fn host() -> Host {
     let host = Host::new("node");
@@ -33,7 +15,7 @@ fn host() -> Host {
     host
 }
 
-/// A call that would work.
+/// A valid call.
 fn good() -> Cni {
     Cni::new(BIN, "c1", "/run/netns/pod")
 }
@@ -46,7 +28,8 @@ fn call(host: &Host, cni: &Cni, verb: &str, config: &str) -> Outcome {
     cni.call(host, verb, "loopback", config)
 }
 
-fn environment() {
+#[scenario]
+fn missing_variables_are_listed_together() {
     let host = host();
     let bare = Cni {
         path: BIN.into(),
@@ -73,12 +56,13 @@ fn environment() {
         let outcome = call(&host, &good(), word, &config("1.1.0"));
         assert_eq!(outcome.error(), (4, format!("unknown CNI_COMMAND: {word}")));
     }
-    // the configuration is looked at before the word
+    // the configuration is checked before the verb
     assert_eq!(call(&host, &good(), "REMOVE", "{").error().0, 6);
     assert_eq!(call(&host, &good(), "REMOVE", "{}").error().0, 7);
 }
 
-fn ids() {
+#[scenario]
+fn malformed_ids_and_names_are_refused() {
     let host = host();
     let long = "x".repeat(4096);
     for id in [
@@ -124,7 +108,7 @@ fn ids() {
         let outcome = call(&host, &cni, "DEL", &config("1.1.0"));
         assert_eq!(outcome.error(), (4, msg.into()), "{ifname:?}");
     }
-    // verbs without a container do not look at one
+    // verbs without a container ignore its variables
     let cni = good()
         .with("CNI_CONTAINERID", "../c1")
         .with("CNI_IFNAME", "a/b");
@@ -132,7 +116,8 @@ fn ids() {
     call(&host, &cni, "STATUS", &config("1.1.0")).ok();
 }
 
-fn configuration() {
+#[scenario]
+fn malformed_configuration_is_refused() {
     let host = host();
     for text in [
         "",
@@ -171,7 +156,7 @@ fn configuration() {
         );
         assert_eq!(outcome.json()["details"], name);
     }
-    // as deep as it is, it is an error and not the end of the stack
+    // deep nesting is an error and not a stack overflow
     let deep = format!("{}{}", r#"{"name":"net","x":"#, "[".repeat(1 << 20));
     assert_eq!(call(&host, &good(), "ADD", &deep).error().0, 6);
     let pod = host.pod("pod");
@@ -180,7 +165,8 @@ fn configuration() {
     call(&host, &Cni::new(BIN, "c1", &pod.path()), "ADD", odd).ok();
 }
 
-fn versions() {
+#[scenario]
+fn unsupported_versions_are_refused() {
     let host = host();
     let outcome = call(&host, &good(), "ADD", &config("9.9.9"));
     assert_eq!(outcome.error(), (1, "incompatible CNI versions".into()));
@@ -203,8 +189,9 @@ fn versions() {
     assert_eq!(call(&host, &good(), "GC", &config("one")).error().0, 6);
 }
 
-/// A runtime that never stops writing gets an answer, not the node's memory.
-fn stdin_without_end() {
+/// A runtime that never stops writing does not exhaust the node's memory.
+#[scenario]
+fn endless_stdin_is_refused() {
     let host = host();
     let outcome = host.run(|| {
         Command::new("sh")
@@ -220,7 +207,8 @@ fn stdin_without_end() {
     assert!(msg.starts_with("error reading from stdin: "), "{msg}");
 }
 
-fn version_does_not_read() {
+#[scenario]
+fn version_answers_while_stdin_is_open() {
     let host = host();
     let command = || {
         let mut command = Command::new(format!("{BIN}/loopback"));
@@ -236,7 +224,7 @@ fn version_does_not_read() {
             .spawn()
             .expect("plugin")
     });
-    // its stdin stays open
+    // its stdin stays open until it has answered
     let stdin = child.stdin.take();
     eventually("VERSION answers", Duration::from_secs(5), || {
         child.try_wait().expect("wait")
@@ -245,12 +233,13 @@ fn version_does_not_read() {
     let output = child.wait_with_output().expect("output");
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
-    // whatever is on stdin
+    // an invalid stdin does not matter
     let cni = good();
     assert_eq!(call(&host, &cni, "VERSION", "{").ok().stdout, expected);
 }
 
-fn about() {
+#[scenario]
+fn without_a_command_versions_are_printed() {
     let host = host();
     for arguments in ["", "version", "--help"] {
         let output = host.try_sh(&format!("exec {BIN}/loopback {arguments} </dev/null"));
@@ -266,7 +255,8 @@ fn about() {
     }
 }
 
-fn gone_namespace() {
+#[scenario]
+fn missing_namespace_fails_add_but_not_del() {
     let host = host();
     host.sh("mkdir -p /run/netns && touch /run/netns/left-over");
     for (path, msg) in [
@@ -280,16 +270,17 @@ fn gone_namespace() {
         ),
     ] {
         let cni = Cni::new(BIN, "c1", path);
-        let (code, said) = call(&host, &cni, "ADD", &config("1.0.0")).error();
+        let (code, error) = call(&host, &cni, "ADD", &config("1.0.0")).error();
         assert_eq!(code, 999);
-        assert!(said.contains(msg), "{said}");
+        assert!(error.contains(msg), "{error}");
         call(&host, &cni, "DEL", &config("1.0.0")).ok();
     }
     call(&host, &Cni::new(BIN, "c1", ""), "DEL", &config("1.0.0")).ok();
 }
 
-/// The plugin's own namespace is the host's: nothing there may change.
-fn own_namespace() {
+/// The plugin's own namespace is that of the host: nothing in it may change.
+#[scenario]
+fn own_namespace_is_refused_and_unchanged() {
     let host = host();
     host.sh("ip link set lo down");
     let up = || host.sh("ip -o link show lo").contains("LOOPBACK,UP");
@@ -301,7 +292,7 @@ fn own_namespace() {
     for path in ["/proc/self/ns/net", "/run/netns/own"] {
         let cni = Cni::new(BIN, "c1", path);
         assert_eq!(call(&host, &cni, "ADD", &config("1.0.0")).error(), own);
-        assert!(!up(), "ADD worked before it refused");
+        assert!(!up(), "ADD changed lo before it refused");
         let twice = cni.clone().with("CNI_NETNS_OVERRIDE", "0");
         assert_eq!(call(&host, &twice, "ADD", &config("1.0.0")).error(), own);
     }
@@ -315,8 +306,8 @@ fn own_namespace() {
     assert!(up(), "DEL took down the host's lo");
 }
 
-/// A result that nobody got is no success.
-fn full_disk() {
+#[scenario]
+fn unwritable_result_is_a_failure() {
     let host = host();
     let pod = host.pod("pod");
     let output = host.try_sh(&format!(
@@ -328,7 +319,8 @@ fn full_disk() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write to stdout"));
 }
 
-fn names_of_the_suite() {
+#[scenario]
+fn suite_runs_the_plugin_that_it_is_called_as() {
     let host = host();
     let suite = binaries::program("cni-suite");
     let run = |arguments: &str, environment: &[(&str, &str)]| {
@@ -349,7 +341,10 @@ fn names_of_the_suite() {
             .1
             .starts_with("{\"cniVersion\"")
     );
-    let (ok, said) = run("no-such", &[]);
-    assert!(!ok && said.starts_with("no-such is not a plugin"), "{said}");
+    let (ok, output) = run("no-such", &[]);
+    assert!(
+        !ok && output.starts_with("no-such is not a plugin"),
+        "{output}"
+    );
     assert!(!run("", &[("CNI_COMMAND", "ADD")]).0);
 }

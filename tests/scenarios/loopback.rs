@@ -1,23 +1,12 @@
-//! The `loopback` plugin: `lo` goes up and down, and the result has its version's shape.
-
+//! The `loopback` plugin.
 use serde_json::{Value, json};
-use std::path::Path;
-use tests::{Case, Cni, Host, binaries, case};
+use tests::{
+    Cni, Host, binaries,
+    peers::{GO_PLUGINS as GO, without_go_plugins},
+    scenario,
+};
 
 const OURS: &str = "/opt/cni/bin";
-const GO: &str = "/usr/lib/cni";
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    let no_go = (!Path::new(GO).join("loopback").exists())
-        .then(|| "Debian's containernetworking-plugins are not installed".to_owned());
-    vec![
-        case("loopback/shapes", shapes),
-        case("loopback/up-and-down", up_and_down),
-        case("loopback/in-a-chain", in_a_chain),
-        case("loopback/same-as-go", same_as_go).unless(no_go),
-    ]
-}
 
 fn host() -> Host {
     let host = Host::new("node");
@@ -33,12 +22,13 @@ fn config(version: &str, extra: &[(&str, Value)]) -> String {
     config.to_string()
 }
 
-/// Whatever the interface is called, it is `lo`.
+/// CNI_IFNAME is another one: the plugin works on `lo`.
 fn cni(path: &str, netns: &str) -> Cni {
     Cni::new(path, "c1", netns).with("CNI_IFNAME", "eth7")
 }
 
-fn shapes() {
+#[scenario]
+fn result_has_the_shape_of_its_version() {
     let host = host();
     let pod = host.pod("pod");
     let add = |version: &str| {
@@ -75,7 +65,7 @@ fn shapes() {
             "{outcome:?}"
         );
     }
-    // what has no IPv6 does not say so
+    // a namespace without IPv6 has no IPv6 address in the result
     let pod = host.pod("v4");
     pod.sh("ip link set lo down && echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6");
     let outcome = cni(OURS, &pod.path())
@@ -87,7 +77,8 @@ fn shapes() {
     );
 }
 
-fn up_and_down() {
+#[scenario]
+fn add_sets_lo_up_and_del_sets_it_down() {
     let host = host();
     let pod = host.pod("pod");
     let call =
@@ -119,7 +110,8 @@ fn up_and_down() {
     );
 }
 
-fn in_a_chain() {
+#[scenario]
+fn result_of_the_chain_is_passed_on() {
     let host = host();
     let pod = host.pod("pod");
     let previous = json!({
@@ -134,7 +126,8 @@ fn in_a_chain() {
     assert_eq!(outcome.json(), previous);
 }
 
-fn same_as_go() {
+#[scenario(unless = without_go_plugins)]
+fn exit_codes_and_results_equal_gos() {
     let host = host();
     for version in ["0.3.1", "0.4.0", "1.0.0"] {
         let outcomes = [OURS, GO].map(|path| {

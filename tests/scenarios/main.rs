@@ -26,13 +26,6 @@ mod tuning;
 fn main() {
     tests::sandbox::enter();
     let mut cases = Vec::new();
-    cases.extend(cnitool::cases());
-    cases.extend(delegation::cases());
-    cases.extend(flannel_cni::cases());
-    cases.extend(frame::cases());
     cases.extend(lease_store::cases());
-    cases.extend(loopback::cases());
-    cases.extend(replay::cases());
-    cases.extend(static_ipam::cases());
     tests::suite::main(cases)
 }

@@ -1,9 +1,8 @@
-//! The exact calls that a newer containerd (2.1) makes: STATUS with every other variable present
-//! but empty, ADD with its arguments in any order, a DEL with prevResult, and at the sandbox's
-//! removal a second DEL without one and without a namespace.
-
+//! The calls of containerd 2.1: STATUS with every other variable present but empty, ADD with its
+//! arguments in any order, DEL with prevResult, and at the removal of the sandbox a second DEL
+//! without prevResult and namespace.
 use serde_json::{Value, json};
-use tests::{Case, Cni, Host, binaries, case};
+use tests::{Cni, Host, binaries, scenario};
 
 const BIN: &str = "/opt/cni/bin";
 const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nFLANNEL_IPV6_NETWORK=fd00:10:244::/48\n\
@@ -15,14 +14,6 @@ const ARGS: [&str; 5] = [
     "K8S_POD_UID=2b7e",
     "K8S_POD_NAMESPACE=default",
 ];
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("replay/containerd-2.1", a_pod_s_life),
-        case("replay/containerd-2.1-loopback", loopback),
-    ]
-}
 
 fn host() -> Host {
     let host = Host::new("node");
@@ -48,7 +39,8 @@ fn config(plugin: &str, version: &str, extra: &[(&str, Value)]) -> String {
     config.to_string()
 }
 
-fn a_pod_s_life() {
+#[scenario]
+fn calls_of_containerd_2_1_attach_and_detach_a_pod() {
     let host = host();
     let status = Cni::new(BIN, "", "")
         .with("CNI_IFNAME", "")
@@ -67,9 +59,9 @@ fn a_pod_s_life() {
     }
 
     for version in ["0.3.1", "1.0.0", "1.1.0"] {
-        for turn in 0..ARGS.len() {
+        for shift in 0..ARGS.len() {
             let mut args = ARGS;
-            args.rotate_left(turn);
+            args.rotate_left(shift);
             let pod = host.pod("pod");
             let cni = Cni::new(BIN, "3f1c", &pod.path()).with("CNI_ARGS", &args.join(";"));
             let result = cni
@@ -87,7 +79,7 @@ fn a_pod_s_life() {
                 "{result}"
             );
 
-            // 0.3.1 knows no prevResult in DEL
+            // 0.3.1 has no prevResult in DEL
             let prev = if version == "0.3.1" {
                 &[][..]
             } else {
@@ -106,13 +98,13 @@ fn a_pod_s_life() {
                     .call(&host, "DEL", plugin, &config(plugin, version, &[]))
                     .ok();
             }
-            nothing_left(&host);
+            assert_clean(&host);
         }
     }
 }
 
 #[track_caller]
-fn nothing_left(host: &Host) {
+fn assert_clean(host: &Host) {
     assert_eq!(host.sh("ip -o link show master cni0"), "");
     assert_eq!(host.sh("ls /var/lib/cni/flannel"), "");
     assert_eq!(
@@ -126,7 +118,8 @@ fn nothing_left(host: &Host) {
     );
 }
 
-fn loopback() {
+#[scenario]
+fn calls_of_containerd_2_1_set_loopback_up_and_down() {
     let host = host();
     let pod = host.pod("pod");
     pod.sh("ip link set lo down");

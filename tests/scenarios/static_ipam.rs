@@ -1,18 +1,12 @@
-//! The `static` IPAM plugin, ours and Debian's Go one through the same cases.
-
+//! The `static` IPAM plugin, compared with Debian's Go one.
 use serde_json::json;
-use tests::{Case, Cni, Host, binaries, case};
+use tests::{
+    Cni, Host, binaries,
+    peers::{GO_PLUGINS as GO, without_go_plugins},
+    scenario,
+};
 
 const OURS: &str = "/opt/cni/bin";
-const GO: &str = "/usr/lib/cni";
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("static/same-as-go", same_as_go),
-        case("static/bad-input", bad_input),
-    ]
-}
 
 fn host() -> Host {
     let host = Host::new("node");
@@ -28,7 +22,8 @@ fn config(version: &str) -> String {
     .to_string()
 }
 
-fn same_as_go() {
+#[scenario(unless = without_go_plugins)]
+fn results_equal_gos() {
     let host = host();
     for version in ["0.1.0", "0.2.0", "0.3.1", "0.4.0", "1.0.0"] {
         for args in ["", "IgnoreUnknown=1;K8S_POD_NAME=x"] {
@@ -65,7 +60,8 @@ fn same_as_go() {
     }
 }
 
-fn bad_input() {
+#[scenario]
+fn invalid_addresses_are_refused() {
     let host = host();
     let add = |ipam: serde_json::Value| {
         let config =

@@ -1,5 +1,6 @@
-//! `cnitool` and the runtime's side behind it: chains, prevResult, the cache, GC; with Debian's Go
-//! plugins, and the field's own cnitool with ours.
+//! `cnitool` and the runtime crate behind it: chains, prevResult, the cache, GC; also with Debian's Go
+//! plugins, and upstream's cnitool with our plugins.
+mod peers;
 
 use serde_json::{Value, json};
 use std::{
@@ -8,31 +9,17 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
 };
-use tests::{Case, Host, binaries, case};
+use tests::{Host, binaries, scenario};
 
 const NET_DIR: &str = "/run/net.d";
 const RESULTS: &str = "/var/lib/cni/results";
 
-mod peers;
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("cnitool/chain", chain),
-        case("cnitool/old-conf-gets-no-prev-result", old_conf),
-        case("cnitool/cache", cache),
-        case("cnitool/gc", gc),
-        case("cnitool/status", status),
-        case("cnitool/failures", failures),
-    ]
-}
-
-/// A plugin that writes down how it was called; `FAIL-<verb>` in its configuration makes it fail.
+/// A plugin that records its calls; `FAIL-<verb>` in its configuration makes it fail.
 const RECORDER: &str = r#"#!/bin/sh
 config=$(cat)
 echo "$CNI_COMMAND|$CNI_CONTAINERID|$CNI_NETNS|$CNI_IFNAME|$CNI_ARGS|$CNI_PATH|$config" >> /run/calls
 case "$config" in *"FAIL-$CNI_COMMAND"*)
-    echo '{"code": 111, "msg": "as told", "details": "by the test"}'; exit 1;;
+    echo '{"code": 111, "msg": "requested failure", "details": "of the test"}'; exit 1;;
 esac
 [ "$CNI_COMMAND" != ADD ] || echo '{"ips": [{"version": "4", "address": "10.9.8.7/24"}], "dns": {}}'
 "#;
@@ -101,7 +88,7 @@ impl Runtime {
         failed(&self.tool(words))
     }
 
-    /// What was called since the last time.
+    /// The calls since the last time.
     fn calls(&self) -> Vec<Recorded> {
         let text = self.host.run(|| {
             let text = fs::read_to_string("/run/calls").unwrap_or_default();
@@ -174,7 +161,8 @@ fn what(calls: &[Recorded]) -> Vec<String> {
     calls.iter().map(Recorded::what).collect()
 }
 
-fn chain() {
+#[scenario]
+fn chain_passes_results_capabilities_and_arguments_on() {
     let runtime = Runtime::new("1.0.0");
     let variables = [
         ("CNI_ARGS", "IgnoreUnknown=1;K8S_POD_NAME=a"),
@@ -200,7 +188,7 @@ fn chain() {
         assert_eq!(call.config["name"], "net");
         assert_eq!(call.config["cniVersion"], "1.0.0");
     }
-    // declared capabilities alone, and only where declared
+    // only declared capabilities
     assert_eq!(
         calls[0].config["runtimeConfig"],
         json!({"bandwidth": {"ingressRate": 8}})
@@ -229,7 +217,8 @@ fn chain() {
     );
 }
 
-fn old_conf() {
+#[scenario]
+fn del_before_0_4_0_has_no_prev_result() {
     let runtime = Runtime::new("0.3.1");
     runtime.ok("add net /run/netns/a");
     runtime.ok("del net /run/netns/a");
@@ -247,7 +236,8 @@ fn old_conf() {
     );
 }
 
-fn cache() {
+#[scenario]
+fn result_is_cached_until_del_succeeds() {
     let runtime = Runtime::new("1.0.0");
     let variables = [("CNI_ARGS", "A=1"), ("CAP_ARGS", r#"{"ips":["10.1.1.1"]}"#)];
     succeeded(runtime.tool_with("add net /run/netns/a", &variables));
@@ -268,7 +258,7 @@ fn cache() {
     assert_eq!(cached["capabilityArgs"], json!({"ips": ["10.1.1.1"]}));
     assert_eq!(cached["result"]["ips"][0]["address"], "10.9.8.7/24");
 
-    // what a power loss leaves does not keep a pod from being taken away
+    // a file that a power loss damaged does not prevent DEL
     for left in ["", "{", "\0\0\0\0"] {
         runtime.calls();
         runtime.host.run(|| fs::write(&file, left).expect("cached"));
@@ -289,19 +279,20 @@ fn cache() {
     }));
     assert_eq!(
         runtime.error("del net /run/netns/a"),
-        "plugin type=\"first\" failed (delete): as told; by the test"
+        "plugin type=\"first\" failed (delete): requested failure; of the test"
     );
     assert_eq!(runtime.cached(), [PathBuf::from(&file)]);
 }
 
-fn gc() {
+#[scenario]
+fn gc_removes_all_but_valid_attachments() {
     let runtime = Runtime::new("1.1.0");
     for netns in ["a", "b", "c"] {
         runtime.ok(&format!("add net /run/netns/{netns}"));
     }
     let adds = runtime.calls();
-    let stays = adds[0].container.clone();
-    let valid = json!([{"containerID": stays, "ifname": "eth0"}]);
+    let valid_id = adds[0].container.clone();
+    let valid = json!([{"containerID": valid_id, "ifname": "eth0"}]);
     runtime.ok(&format!("gc net --valid {valid}"));
     let calls = runtime.calls();
     let mut stale: Vec<_> = [&adds[2], &adds[4]].map(|add| add.container.clone()).into();
@@ -328,7 +319,7 @@ fn gc() {
         assert_eq!([&call.container, &call.netns, &call.ifname], ["", "", ""]);
     }
     assert_eq!(runtime.cached().len(), 1);
-    // another network's results are its own
+    // results of other networks stay
     runtime.host.run(|| {
         let other = json!({"kind": "cniCacheV1", "networkName": "other", "containerId": "x", "ifName": "eth0"});
         fs::write(format!("{RESULTS}/other-x-eth0"), other.to_string()).expect("cached");
@@ -341,7 +332,7 @@ fn gc() {
     );
     assert_eq!(calls[2].config.get("cni.dev/valid-attachments"), None);
     assert_eq!(runtime.cached().len(), 1);
-    // a failure ends nothing
+    // after a failure, the rest is done
     runtime.ok("add net /run/netns/a");
     runtime.configure(&json!({
         "cniVersion": "1.1.0", "name": "net",
@@ -353,7 +344,7 @@ fn gc() {
         errors.contains("failed to delete stale attachment cnitool-a145bc1ace582bff43bd eth0: ")
     );
     assert!(
-        errors.contains("failed to GC plugin first: as told"),
+        errors.contains("failed to GC plugin first: requested failure"),
         "{errors}"
     );
     assert_eq!(
@@ -362,7 +353,8 @@ fn gc() {
     );
 }
 
-fn status() {
+#[scenario]
+fn status_stops_at_the_first_error() {
     let runtime = Runtime::new("1.0.0");
     runtime.ok("status net");
     assert!(runtime.calls().is_empty(), "1.0.0 has no STATUS");
@@ -373,11 +365,15 @@ fn status() {
         "cniVersion": "1.1.0", "name": "net",
         "plugins": [{"type": "first", "x": "FAIL-STATUS"}, {"type": "second"}],
     }));
-    assert_eq!(runtime.error("status net"), "as told; by the test");
+    assert_eq!(
+        runtime.error("status net"),
+        "requested failure; of the test"
+    );
     assert_eq!(what(&runtime.calls()), ["STATUS first"]);
 }
 
-fn failures() {
+#[scenario]
+fn errors_name_the_cause() {
     let runtime = Runtime::new("1.0.0");
     for (words, error) in [
         (
@@ -390,8 +386,8 @@ fn failures() {
         ),
         ("add net", "the namespace is missing"),
     ] {
-        let said = runtime.error(words);
-        assert!(said.starts_with(error), "{said}");
+        let message = runtime.error(words);
+        assert!(message.starts_with(error), "{message}");
     }
     let help = succeeded(runtime.tool("--help"));
     for known in [
@@ -411,7 +407,7 @@ fn failures() {
     }));
     assert_eq!(
         runtime.error("add net /run/netns/a"),
-        "plugin type=\"second\" failed (add): as told; by the test"
+        "plugin type=\"second\" failed (add): requested failure; of the test"
     );
     assert!(runtime.cached().is_empty());
     runtime

@@ -1,18 +1,16 @@
-//! flannel -> bridge -> host-local, whole.
-
+//! The whole chain: flannel, bridge, host-local.
 use super::node::{BIN, DUAL, Node, SUBNET_ENV, conf};
 use serde_json::{Value, json};
-use tests::{Case, case};
+use tests::{Case, case, peers::without_go_plugins, scenario, scenarios};
 
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("flannel/v4", || family(&[0])),
-        case("flannel/v6", || family(&[1])),
-        case("flannel/dual", || family(&[0, 1])),
-        case("flannel/check", check),
-        case("flannel/gc", gc),
-        case("flannel/debian-delegates", debian_delegates),
-    ]
+#[scenarios]
+fn pods_reach_each_other() -> Vec<Case> {
+    [("ipv4", &[0][..]), ("ipv6", &[1]), ("dual_stack", &[0, 1])]
+        .map(|(name, families)| {
+            let name = format!("pods_reach_each_other_with_{name}");
+            case(&name, move || family(families))
+        })
+        .into()
 }
 
 const FAMILIES: [(&str, &str); 2] = [
@@ -20,7 +18,7 @@ const FAMILIES: [(&str, &str); 2] = [
     ("fd00:10:244:3::", "fd00:10:244:3::1"),
 ];
 
-/// The lines of one family, or both, and the rest.
+/// subnet.env with the lines of these families.
 fn lease(families: &[usize]) -> String {
     DUAL.lines()
         .filter(|line| {
@@ -68,7 +66,8 @@ fn family(families: &[usize]) {
     node.assert_clean();
 }
 
-fn check() {
+#[scenario]
+fn check_compares_with_the_state_of_add() {
     let node = Node::new();
     let mut conf = conf("1.0.0", json!({}));
     let (pod, result) = node.attach("a", &conf);
@@ -78,7 +77,7 @@ fn check() {
     );
     conf["prevResult"] = result;
     assert_eq!(node.call("CHECK", "a", &conf).ok().stdout, "");
-    // a lease that has changed since does not matter
+    // the current lease does not matter
     node.remove(SUBNET_ENV);
     node.call("CHECK", "a", &conf).ok();
     pod.sh("ip route del default");
@@ -97,8 +96,8 @@ fn check() {
     );
 }
 
-/// Of three attachments one is valid; a state of another network is none of ours.
-fn gc() {
+#[scenario]
+fn gc_removes_only_invalid_attachments_of_its_network() {
     let node = Node::new();
     let mut conf = conf("1.1.0", json!({}));
     let (a, _) = node.attach("a", &conf);
@@ -106,28 +105,28 @@ fn gc() {
     node.attach("c", &conf);
     node.host.sh("ip netns del b; ip netns del c");
     node.write(
-        "/var/lib/cni/flannel/stranger",
+        "/var/lib/cni/flannel/other-network",
         r#"{"name":"other","type":"bridge"}"#,
     );
     node.write("/var/lib/cni/flannel/.d@eth0.tmp", "{");
-    // without a list nothing is known to be gone
+    // without a list every attachment stays
     node.call("GC", "", &conf).ok();
     assert_eq!(node.reservations().len(), 6);
 
     conf["cni.dev/valid-attachments"] = json!([{ "containerID": "a", "ifname": "eth0" }]);
     assert_eq!(node.call("GC", "", &conf).ok().stdout, "");
-    assert_eq!(node.states(), ["a", "a@eth0", "stranger"]);
+    assert_eq!(node.states(), ["a", "a@eth0", "other-network"]);
     assert_eq!(node.reservations().len(), 2);
     a.sh("ping -c1 -W2 10.244.3.1");
     conf["cni.dev/valid-attachments"] = json!([]);
     node.remove(SUBNET_ENV);
     node.call("GC", "", &conf).ok();
-    assert_eq!(node.states(), ["stranger"]);
+    assert_eq!(node.states(), ["other-network"]);
     assert_eq!(node.reservations(), [""; 0]);
 }
 
-/// Delegates that are Go programs get the same and give the same.
-fn debian_delegates() {
+#[scenario(unless = without_go_plugins)]
+fn gos_delegates_get_and_print_the_same() {
     let node = Node::new();
     node.host.sh(&format!(
         "rm {BIN}/bridge {BIN}/host-local && cp /usr/lib/cni/bridge /usr/lib/cni/host-local {BIN}/"
@@ -136,7 +135,7 @@ fn debian_delegates() {
     let (a, result) = node.attach("a", &conf);
     assert_eq!(result["ips"][0]["address"], "10.244.3.2/24");
     a.sh("ping -c1 -W2 10.244.3.1");
-    // and back to ours with the pod running
+    // DEL with ours again, while the pod runs
     node.host.sh(&format!("rm {BIN}/bridge {BIN}/host-local && cd {BIN} && cp -d flannel bridge && cp -d flannel host-local"));
     node.call("DEL", "a", &conf).ok();
     node.assert_clean();

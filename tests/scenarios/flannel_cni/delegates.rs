@@ -1,22 +1,11 @@
-//! What a delegate is given, whatever it is, and what comes of its failures.
-
+//! The configuration of the delegate, and its failures.
 use super::node::{DUAL, Node, SUBNET_ENV, recorder};
 use serde_json::{Value, json};
-use tests::{Case, case};
+use tests::scenario;
 
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("flannel/delegate/given", given),
-        case("flannel/delegate/several-networks", several_networks),
-        case("flannel/delegate/check-gc-status", check_gc_status),
-        case("flannel/delegate/add-fails", add_fails),
-        case("flannel/delegate/del-fails", del_fails),
-        case("flannel/delegate/absent", absent),
-    ]
-}
-
-/// ADD and DEL get the same bytes; the output is the delegate's own.
-fn given() {
+/// The output is that of the delegate.
+#[scenario]
+fn add_and_del_pass_the_same_configuration() {
     let node = Node::new();
     let mut conf = recorder(
         "1.0.0",
@@ -33,7 +22,7 @@ fn given() {
     );
     assert_eq!(node.recorded("ADD"), expected);
     assert_eq!(node.read("/var/lib/cni/flannel/a"), expected);
-    // whatever has changed since
+    // changes since ADD do not matter
     node.remove(SUBNET_ENV);
     conf["delegate"] = json!({ "type": "absent" });
     conf["runtimeConfig"] = Value::Null;
@@ -48,7 +37,8 @@ fn given() {
     node.assert_clean();
 }
 
-fn several_networks() {
+#[scenario]
+fn each_network_has_a_route() {
     let node = Node::new();
     node.write(
         SUBNET_ENV,
@@ -66,7 +56,7 @@ fn several_networks() {
         ),
     )
     .ok();
-    let given: Value = serde_json::from_str(&node.recorded("ADD")).expect("JSON");
+    let recorded: Value = serde_json::from_str(&node.recorded("ADD")).expect("JSON");
     let networks = [
         "0.0.0.0/0",
         "10.244.0.0/16",
@@ -74,12 +64,13 @@ fn several_networks() {
         "fd00:10:244::/48",
     ];
     assert_eq!(
-        given["ipam"]["routes"],
+        recorded["ipam"]["routes"],
         json!(networks.map(|dst| json!({ "dst": dst })))
     );
 }
 
-fn check_gc_status() {
+#[scenario]
+fn check_gc_and_status_are_delegated() {
     let node = Node::new();
     let conf = recorder(
         "1.1.0",
@@ -90,51 +81,53 @@ fn check_gc_status() {
         node.call(verb, "a", &conf).ok();
     }
     assert_eq!(node.verbs(), ["STATUS", "ADD", "CHECK", "GC"]);
-    let given = |verb: &str| -> Value { serde_json::from_str(&node.recorded(verb)).expect("JSON") };
-    assert_eq!(given("CHECK")["prevResult"], conf["prevResult"]);
-    assert_eq!(given("STATUS"), given("ADD"));
+    let recorded =
+        |verb: &str| -> Value { serde_json::from_str(&node.recorded(verb)).expect("JSON") };
+    assert_eq!(recorded("CHECK")["prevResult"], conf["prevResult"]);
+    assert_eq!(recorded("STATUS"), recorded("ADD"));
     assert_eq!(
-        given("GC")["cni.dev/valid-attachments"],
+        recorded("GC")["cni.dev/valid-attachments"],
         conf["cni.dev/valid-attachments"]
     );
     assert_eq!(
-        given("GC")["cni.dev/attachments"],
+        recorded("GC")["cni.dev/attachments"],
         conf["cni.dev/valid-attachments"]
     );
     for verb in ["STATUS", "CHECK", "GC"] {
         node.write(&format!("/run/fail-{verb}"), "");
         assert_eq!(
             node.call(verb, "a", &conf).error(),
-            (107, "told to".into()),
+            (107, "requested".into()),
             "{verb}"
         );
     }
     assert_eq!(node.states(), ["a", "a@eth0"]);
 }
 
-/// The delegate is told to take back what it did, and the error is its own.
-fn add_fails() {
+/// The delegate's DEL is called, and the error is that of its ADD.
+#[scenario]
+fn failed_add_is_undone() {
     let node = Node::new();
     let conf = recorder("1.0.0", json!({}));
     node.write("/run/fail-ADD", "");
     assert_eq!(
         node.call("ADD", "a", &conf).error(),
-        (107, "told to".into())
+        (107, "requested".into())
     );
     assert_eq!(node.verbs(), ["ADD", "DEL"]);
     assert_eq!(node.recorded("DEL"), node.recorded("ADD"));
     node.assert_clean();
-    // where it cannot, the runtime's DEL still can
+    // if its DEL fails too, the state stays for the DEL of the runtime
     node.write("/run/fail-DEL", "");
     assert_eq!(
         node.call("ADD", "a", &conf).error(),
-        (107, "told to".into())
+        (107, "requested".into())
     );
     assert_eq!(node.states(), ["a", "a@eth0"]);
     node.remove("/run/fail-DEL");
     node.call("DEL", "a", &conf).ok();
     node.assert_clean();
-    // an attachment that lives is left alone, and its state is the one it was made with
+    // an attachment that exists stays, with its state
     node.remove("/run/fail-ADD");
     node.call("ADD", "a", &conf).ok();
     let state = node.read("/var/lib/cni/flannel/a");
@@ -146,8 +139,8 @@ fn add_fails() {
     assert_eq!(node.read("/var/lib/cni/flannel/a"), state);
 }
 
-/// Nothing is forgotten before the delegate has succeeded.
-fn del_fails() {
+#[scenario]
+fn failed_del_keeps_the_state() {
     let node = Node::new();
     let conf = recorder("1.0.0", json!({}));
     node.call("ADD", "a", &conf).ok();
@@ -155,7 +148,7 @@ fn del_fails() {
     for _ in 0..2 {
         assert_eq!(
             node.call("DEL", "a", &conf).error(),
-            (107, "told to".into())
+            (107, "requested".into())
         );
         assert_eq!(node.states(), ["a", "a@eth0"]);
     }
@@ -164,7 +157,8 @@ fn del_fails() {
     node.assert_clean();
 }
 
-fn absent() {
+#[scenario]
+fn invalid_delegates_are_refused() {
     let node = Node::new();
     let mut conf = recorder("1.0.0", json!({}));
     for (delegate, message) in [

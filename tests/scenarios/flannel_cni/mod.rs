@@ -1,19 +1,6 @@
-//! The `flannel` plugin: subnet.env in every state, delegates of every kind, and what the state
-//! files are good for.
-
+//! The `flannel` plugin: the whole chain, delegates, subnet.env and state files.
 mod chain;
 mod delegates;
-mod leases;
 mod node;
-mod remains;
-
-use tests::Case;
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    let mut cases = chain::cases();
-    cases.extend(leases::cases());
-    cases.extend(delegates::cases());
-    cases.extend(remains::cases());
-    cases
-}
+mod state;
+mod subnet_env;

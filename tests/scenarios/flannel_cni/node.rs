@@ -1,5 +1,4 @@
 //! A node with the suite and a lease.
-
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use tests::{Cni, Host, Outcome, Pod, binaries};
@@ -9,11 +8,11 @@ pub const SUBNET_ENV: &str = "/run/flannel/subnet.env";
 pub const DUAL: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\n\
     FLANNEL_IPV6_NETWORK=fd00:10:244::/48\nFLANNEL_IPV6_SUBNET=fd00:10:244:3::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 
-/// A plugin that writes down what it is given, and fails where a file `/run/fail-VERB` says so.
+/// A plugin that records its input and fails if a file `/run/fail-VERB` exists.
 const RECORDER: &str = "#!/bin/sh
 cat >/run/recorded-$CNI_COMMAND
 echo $CNI_COMMAND >>/run/recorded
-[ ! -e /run/fail-$CNI_COMMAND ] || { echo '{\"code\": 107, \"msg\": \"told to\"}'; exit 1; }
+[ ! -e /run/fail-$CNI_COMMAND ] || { echo '{\"code\": 107, \"msg\": \"requested\"}'; exit 1; }
 [ $CNI_COMMAND != ADD ] || printf '{ \"cniVersion\":\"1.1.0\" }'
 ";
 
@@ -53,7 +52,7 @@ impl Node {
         self.host.run(|| fs::remove_file(file).expect("remove"));
     }
 
-    /// A call for container `id` whose namespace is called as the container is.
+    /// A call for container `id`, whose namespace has the same name.
     pub fn cni(&self, id: &str) -> Cni {
         Cni::new(BIN, id, &format!("/run/netns/{id}"))
     }
@@ -64,7 +63,7 @@ impl Node {
             .call(&self.host, verb, "flannel", &conf.to_string())
     }
 
-    /// A pod that is attached, and its result.
+    /// Attaches a pod; returns it with the result.
     #[track_caller]
     pub fn attach(&self, id: &str, conf: &Value) -> (Pod<'_>, Value) {
         let pod = self.host.pod(id);
@@ -81,7 +80,7 @@ impl Node {
         self.list("/var/lib/cni/flannel")
     }
 
-    /// Addresses that are reserved.
+    /// The reserved addresses.
     pub fn reservations(&self) -> Vec<String> {
         let mut names = self.list("/var/lib/cni/networks/cbr0");
         names.retain(|name| name.parse::<std::net::IpAddr>().is_ok());
@@ -99,13 +98,13 @@ impl Node {
         assert_eq!(self.veths(), 0);
     }
 
-    /// What the recorder was last given for a verb.
+    /// The last input of the recorder for a verb.
     #[track_caller]
     pub fn recorded(&self, verb: &str) -> String {
         self.read(&format!("/run/recorded-{verb}"))
     }
 
-    /// The verbs that the recorder was called with since the last time.
+    /// The verbs that the recorder got since the last time.
     pub fn verbs(&self) -> Vec<String> {
         let verbs = self
             .host
@@ -114,7 +113,7 @@ impl Node {
     }
 }
 
-/// The stock configuration of a version, and `more` keys.
+/// The stock configuration of a version, with `more` keys.
 pub fn conf(version: &str, more: Value) -> Value {
     let mut conf = json!({
         "cniVersion": version, "name": "cbr0", "type": "flannel",
@@ -127,7 +126,7 @@ pub fn conf(version: &str, more: Value) -> Value {
     conf
 }
 
-/// One that delegates to the recorder.
+/// As [`conf`], with the recorder as delegate.
 pub fn recorder(version: &str, more: Value) -> Value {
     let mut conf = conf(version, more);
     conf["delegate"] = json!({ "type": "recorder" });

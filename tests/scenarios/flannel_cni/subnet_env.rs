@@ -1,34 +1,25 @@
-//! subnet.env: missing, late, broken, hostile.
-
+//! subnet.env: missing, late, malformed.
 use super::node::{DUAL, Node, SUBNET_ENV, conf};
 use serde_json::json;
 use std::{
     thread::{scope, sleep},
     time::{Duration, Instant},
 };
-use tests::{Case, case};
+use tests::scenario;
 
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("flannel/subnet-env/missing", missing),
-        case("flannel/subnet-env/late", late),
-        case("flannel/subnet-env/broken", broken),
-        case("flannel/subnet-env/elsewhere", elsewhere),
-    ]
-}
-
-fn told(why: &str) -> String {
+fn load_error(why: &str) -> String {
     format!(
         "failed to load flannel 'subnet.env' file: {why}. Check the flannel pod log for this node."
     )
 }
 
-/// ADD waits a little, then says "try again"; STATUS says at once that no ADD can work.
-fn missing() {
+/// ADD waits and then reports "try again" (11); STATUS reports at once that no ADD can work (50).
+#[scenario]
+fn missing_subnet_env_is_a_transient_error() {
     let node = Node::new();
     node.host.pod("a");
     node.remove(SUBNET_ENV);
-    let text = told(&format!("open {SUBNET_ENV}: no such file or directory"));
+    let text = load_error(&format!("open {SUBNET_ENV}: no such file or directory"));
     let conf = conf("1.1.0", json!({}));
     let start = Instant::now();
     assert_eq!(node.call("ADD", "a", &conf).error(), (11, text.clone()));
@@ -38,7 +29,7 @@ fn missing() {
     assert_eq!(node.call("STATUS", "", &conf).error(), (50, text));
     assert_eq!(node.call("DEL", "a", &conf).ok().stdout, "");
     node.assert_clean();
-    // what no lease can mend is told without waiting
+    // an invalid configuration is reported without waiting
     let wrong = json!({ "name": "cbr0", "type": "flannel", "delegate": { "name": "x" } });
     let (_, message) = node.call("ADD", "a", &wrong).error();
     assert_eq!(
@@ -50,7 +41,8 @@ fn missing() {
 }
 
 /// The first pod of a node starts in the same second as flanneld.
-fn late() {
+#[scenario]
+fn add_waits_for_subnet_env() {
     let node = Node::new();
     node.host.pod("a");
     node.remove(SUBNET_ENV);
@@ -65,9 +57,10 @@ fn late() {
     });
 }
 
-/// Side by side, because each ADD waits for something better first.
-fn broken() {
-    let whole_but = |line: &str| DUAL.replace(line, "");
+/// In parallel, because each ADD waits first.
+#[scenario]
+fn malformed_subnet_env_is_refused() {
+    let without = |line: &str| DUAL.replace(line, "");
     let kinds = [
         (
             String::new(),
@@ -76,7 +69,7 @@ fn broken() {
             ),
         ),
         (
-            whole_but("FLANNEL_IPMASQ=true\n"),
+            without("FLANNEL_IPMASQ=true\n"),
             format!("{SUBNET_ENV} is missing FLANNEL_IPMASQ"),
         ),
         (
@@ -110,7 +103,7 @@ fn broken() {
     ];
     scope(|threads| {
         for (text, why) in kinds {
-            threads.spawn(move || refused(|node| node.write(SUBNET_ENV, &text), &why));
+            threads.spawn(move || assert_refused(|node| node.write(SUBNET_ENV, &text), &why));
         }
         let folder = |node: &Node| {
             drop(
@@ -118,21 +111,26 @@ fn broken() {
                     .sh(&format!("rm {SUBNET_ENV} && mkdir {SUBNET_ENV}")),
             )
         };
-        threads.spawn(move || refused(folder, &format!("read {SUBNET_ENV}: is a directory")));
+        threads
+            .spawn(move || assert_refused(folder, &format!("read {SUBNET_ENV}: is a directory")));
     });
 }
 
-fn refused(spoil: impl Fn(&Node), why: &str) {
+fn assert_refused(spoil: impl Fn(&Node), why: &str) {
     let node = Node::new();
     node.host.pod("a");
     let conf = conf("1.1.0", json!({}));
     spoil(&node);
-    assert_eq!(node.call("STATUS", "", &conf).error(), (50, told(why)));
-    assert_eq!(node.call("ADD", "a", &conf).error(), (999, told(why)));
+    assert_eq!(
+        node.call("STATUS", "", &conf).error(),
+        (50, load_error(why))
+    );
+    assert_eq!(node.call("ADD", "a", &conf).error(), (999, load_error(why)));
     node.assert_clean();
 }
 
-fn elsewhere() {
+#[scenario]
+fn paths_of_the_configuration_are_used() {
     let node = Node::new();
     node.host.sh(&format!("mv {SUBNET_ENV} /run/lease"));
     let conf = conf(

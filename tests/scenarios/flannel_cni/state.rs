@@ -1,21 +1,10 @@
-//! DEL finds its way from whatever is left.
-
+//! State files that are shared, damaged, of Go's plugin, or without a lease.
 use super::node::{Node, SUBNET_ENV, conf};
 use serde_json::json;
-use tests::{Case, case};
+use tests::scenario;
 
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("flannel/state/two-attachments", two_attachments),
-        case("flannel/state/in-use", in_use),
-        case("flannel/state/damaged", damaged),
-        case("flannel/state/left-by-go", left_by_go),
-        case("flannel/state/no-lease", no_lease),
-    ]
-}
-
-/// Two interfaces of one container: deleting the one, twice, leaves the other alone.
-fn two_attachments() {
+#[scenario]
+fn attachments_of_one_container_are_independent() {
     let node = Node::new();
     let conf = conf("0.3.1", json!({ "delegate": {} }));
     let (pod, _) = node.attach("a", &conf);
@@ -34,8 +23,8 @@ fn two_attachments() {
     node.assert_clean();
 }
 
-/// A second ADD of a living attachment fails and harms nothing.
-fn in_use() {
+#[scenario]
+fn second_add_fails_and_changes_nothing() {
     let node = Node::new();
     let conf = conf("0.3.1", json!({}));
     let (pod, _) = node.attach("a", &conf);
@@ -47,8 +36,9 @@ fn in_use() {
     node.assert_clean();
 }
 
-/// What a power loss leaves, with and without a lease, by name and by upstream's.
-fn damaged() {
+/// With the contents that a power loss leaves, with and without subnet.env.
+#[scenario]
+fn del_works_with_a_damaged_state() {
     let node = Node::new();
     let conf = conf("0.3.1", json!({}));
     for (index, bytes) in ["", "{\"cniVersion\":\"0.3.1\",\"hairp", "\0\0\0\0"]
@@ -68,8 +58,9 @@ fn damaged() {
     }
 }
 
-/// The file that upstream writes: one name, one inode.
-fn left_by_go() {
+/// Upstream's file has one name and one inode.
+#[scenario]
+fn state_of_gos_plugin_is_used() {
     let node = Node::new();
     let conf = conf("0.3.1", json!({}));
     node.attach("a", &conf);
@@ -79,8 +70,9 @@ fn left_by_go() {
     node.assert_clean();
 }
 
-/// DEL on a node whose flanneld has not come back, of a pod whose namespace has not either.
-fn no_lease() {
+/// As after a reboot, before flanneld runs.
+#[scenario]
+fn del_needs_neither_subnet_env_nor_namespace() {
     let node = Node::new();
     let conf = conf("0.3.1", json!({}));
     let (pod, _) = node.attach("a", &conf);
