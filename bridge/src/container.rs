@@ -9,8 +9,11 @@ use crate::{
     wait,
 };
 use go_compat::cidr;
-use linux_net::{Request, address, route, sysctl};
-use nix::libc::{RT_SCOPE_HOST, RT_SCOPE_LINK, RT_SCOPE_NOWHERE, RT_SCOPE_SITE, RT_SCOPE_UNIVERSE};
+use linux_net::{
+    Request, address,
+    route::{self, RouteScope},
+    sysctl,
+};
 use std::net::IpAddr;
 
 /// Sets the interface up without addresses.
@@ -131,19 +134,19 @@ pub(crate) fn kernel_route(
         mtu: wanted.mtu,
         advmss: wanted.advmss,
         table: table.unwrap_or(route.table),
-        scope: wanted.scope.unwrap_or(route.scope),
+        scope: wanted.scope.map_or(route.scope, RouteScope::from),
         ..route
     }
 }
 
 /// As Go's netlink library prints it.
-fn scope_name(scope: u8) -> &'static str {
+fn scope_name(scope: RouteScope) -> &'static str {
     match scope {
-        RT_SCOPE_UNIVERSE => "universe",
-        RT_SCOPE_SITE => "site",
-        RT_SCOPE_LINK => "link",
-        RT_SCOPE_HOST => "host",
-        RT_SCOPE_NOWHERE => "nowhere",
+        RouteScope::Universe => "universe",
+        RouteScope::Site => "site",
+        RouteScope::Link => "link",
+        RouteScope::Host => "host",
+        RouteScope::NoWhere => "nowhere",
         _ => "unknown",
     }
 }

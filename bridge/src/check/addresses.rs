@@ -94,6 +94,7 @@ mod tests {
     use super::*;
     use cni_conf::{Interface, IpConfig, Route};
     use ipnetwork::IpNetwork;
+    use linux_net::address::{AddressFlags, AddressScope};
 
     const INDEX: u32 = 7;
 
@@ -126,8 +127,8 @@ mod tests {
         vec![Address {
             index: INDEX,
             net: net("10.1.0.5/24"),
-            scope: 0,
-            flags: 0x80,
+            scope: AddressScope::Universe,
+            flags: AddressFlags::Permanent,
             label: None,
         }]
     }

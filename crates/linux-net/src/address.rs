@@ -2,48 +2,42 @@
 
 use crate::{
     Netlink, Request, Result,
+    family::{self, is_ip},
     netlink::{Malformed, Mode, Read, attributes, header},
 };
 use ipnetwork::IpNetwork;
-use netlink_packet_route::{
-    AddressFamily,
-    address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage},
+use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use nix::libc::{
+    IFA_ADDRESS, IFA_FLAGS, IFA_LABEL, IFA_LOCAL, RTM_DELADDR, RTM_GETADDR, RTM_NEWADDR,
 };
 use std::net::{IpAddr, Ipv4Addr};
 
-pub(crate) const RTM_NEWADDR: u16 = 20;
-pub(crate) const RTM_DELADDR: u16 = 21;
-const RTM_GETADDR: u16 = 22;
-
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_LABEL: u16 = 3;
-const IFA_FLAGS: u16 = 8;
+pub use netlink_packet_route::address::{AddressFlags, AddressScope};
 
 /// An address on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// ifindex
     pub index: u32,
-    /// with host bits
+    /// address and prefix length; host bits are kept
     pub net: IpNetwork,
-    /// RT_SCOPE_*: 0 universe, 253 link, 254 host
-    pub scope: u8,
-    /// IFA_F_* (permanent 0x80, tentative 0x40, dadfailed 0x08, deprecated 0x20, temporary 0x01, nodad 0x02)
-    pub flags: u32,
-    /// label (IPv4)
+    /// RT_SCOPE_*
+    pub scope: AddressScope,
+    /// IFA_F_*
+    pub flags: AddressFlags,
+    /// IFA_LABEL, of IPv4 addresses only
     pub label: Option<String>,
 }
 
 impl Address {
-    /// IFA_F_TENTATIVE
+    /// IFA_F_TENTATIVE: duplicate address detection runs.
     pub fn tentative(&self) -> bool {
-        self.flags & 0x40 != 0
+        self.flags.contains(AddressFlags::Tentative)
     }
 
-    /// IFA_F_DADFAILED
+    /// IFA_F_DADFAILED: another host has the address.
     pub fn dad_failed(&self) -> bool {
-        self.flags & 0x08 != 0
+        self.flags.contains(AddressFlags::Dadfailed)
     }
 }
 
@@ -72,10 +66,7 @@ pub fn delete(index: u32, net: IpNetwork) -> Request {
 
 fn message(index: u32, net: IpNetwork) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family = match net {
-        IpNetwork::V4(_) => AddressFamily::Inet,
-        IpNetwork::V6(_) => AddressFamily::Inet6,
-    };
+    message.header.family = family::of(net.ip());
     message.header.prefix_len = net.prefix();
     message.header.index = index;
     message.attributes = vec![
@@ -93,11 +84,11 @@ fn broadcast(net: IpNetwork) -> Option<Ipv4Addr> {
     }
 }
 
-/// An address out of what follows the netlink header; None for families other than IPv4 and IPv6.
+/// `struct ifaddrmsg` and IFA_*; None for families other than IPv4 and IPv6.
 pub(crate) fn read(payload: &[u8]) -> Read<Option<Address>> {
     let (ifaddr, rest) = header::<8>(payload)?;
-    let [family, prefix, flags, scope, i0, i1, i2, i3] = ifaddr;
-    if !crate::route::is_ip(family) {
+    let [family, prefix, flags, scope, index @ ..] = ifaddr;
+    if !is_ip(family) {
         return Ok(None);
     }
     // IFA_LOCAL is the address, IFA_ADDRESS the peer's on point-to-point links; IPv6 mostly has IFA_ADDRESS alone
@@ -118,16 +109,16 @@ pub(crate) fn read(payload: &[u8]) -> Read<Option<Address>> {
         .ok_or_else(|| Malformed("address message without an address".into()))?;
     let net = IpNetwork::new(ip, prefix).map_err(|error| Malformed(error.to_string()))?;
     Ok(Some(Address {
-        index: u32::from_ne_bytes([i0, i1, i2, i3]),
+        index: u32::from_ne_bytes(index),
         net,
-        scope,
-        flags,
+        scope: scope.into(),
+        flags: AddressFlags::from_bits_retain(flags),
         label,
     }))
 }
 
 impl Netlink {
-    /// All addresses, or those of one link.
+    /// The addresses of all links, or of one.
     pub fn addresses(&mut self, index: Option<u32>) -> Result<Vec<Address>> {
         let mut message = AddressMessage::default();
         message.header.index = index.unwrap_or_default();

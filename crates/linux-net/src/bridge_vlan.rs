@@ -3,7 +3,6 @@
 
 use crate::{
     Netlink, Request, Result,
-    link::{RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK},
     netlink::{Malformed, Mode, Read, attributes, header},
 };
 use netlink_packet_route::{
@@ -13,8 +12,9 @@ use netlink_packet_route::{
         LinkExtentMask, LinkMessage,
     },
 };
+use nix::libc::{IFLA_AF_SPEC, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK};
 
-const IFLA_AF_SPEC: u16 = 26;
+// not in libc (linux/if_bridge.h)
 const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
 
 /// VLAN ids `first` to `last`, both included, on one port.

@@ -2,10 +2,10 @@
 
 use crate::{
     Mac,
-    address::{self, Address},
+    address::{self, Address, AddressFlags, AddressScope},
     fdb::FdbEntry,
     link::{self, BridgePort, Kind, Vxlan},
-    neighbour::{Entry, Neighbour},
+    neighbour::{Entry, Neighbour, NeighbourState},
     netlink::{Read, attributes},
     route::{self, Route},
 };
@@ -52,8 +52,8 @@ fn the_rest() {
     let address = Address {
         index: 4,
         net: "fd10::1/64".parse().unwrap(),
-        scope: 0,
-        flags: 0x82,
+        scope: AddressScope::Universe,
+        flags: AddressFlags::Permanent | AddressFlags::Nodad,
         label: None,
     };
     assert_eq!(address::read(ADDRESS), Ok(Some(address)));
@@ -74,7 +74,7 @@ fn the_rest() {
     let entry = Entry::read(FDB).unwrap();
     // `bridge fdb add` sets NUD_NOARP besides
     let fdb = FdbEntry {
-        state: 0xc0,
+        state: NeighbourState::Other(0xc0),
         ..FdbEntry::permanent(4, mac, [192, 0, 2, 2].into())
     };
     assert!(fdb.is_permanent());

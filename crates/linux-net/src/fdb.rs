@@ -2,55 +2,54 @@
 
 use crate::{
     Mac, Netlink, Request, Result,
-    neighbour::{Entry, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH},
+    family::is_bridge,
+    neighbour::{Entry, is_permanent},
     netlink::Mode,
 };
 use netlink_packet_route::{
     AddressFamily,
-    neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage},
+    neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState},
 };
+use nix::libc::{RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH};
 use std::net::IpAddr;
 
-const AF_BRIDGE: u8 = 7;
-const NTF_SELF: u8 = 0x02;
-
-/// An entry with `self`: MAC behind VTEP.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// An entry of the device itself (`self`): frames for the MAC go to the VTEP.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FdbEntry {
     /// ifindex of the vxlan device
     pub index: u32,
-    /// MAC
+    /// NDA_LLADDR
     pub mac: Mac,
-    /// remote VTEP
+    /// NDA_DST: the remote VTEP
     pub dst: Option<IpAddr>,
-    /// NUD_* bits, 0x80 permanent
-    pub state: u16,
+    /// NUD_*
+    pub state: NeighbourState,
 }
 
 impl FdbEntry {
-    /// permanent, self
+    /// An entry that does not age.
     pub fn permanent(index: u32, mac: Mac, dst: IpAddr) -> Self {
         Self {
             index,
             mac,
             dst: Some(dst),
-            state: 0x80,
+            state: NeighbourState::Permanent,
         }
     }
 
-    /// NUD_PERMANENT, whatever else is set: `bridge fdb` and `ip neigh` add NUD_NOARP to some.
+    /// NUD_PERMANENT is set.
     pub fn is_permanent(&self) -> bool {
-        self.state & 0x80 != 0
+        is_permanent(self.state)
     }
 }
 
-/// NLM_F_CREATE|REPLACE
+/// Adds an entry, or replaces that of the same MAC.
 pub fn replace(e: &FdbEntry) -> Request {
     let what = format!("replace FDB entry {}", described(e));
     Request::new(RTM_NEWNEIGH, Mode::Replace, &message(e), what)
 }
 
-/// RTM_DELNEIGH
+/// Deletes an entry.
 pub fn delete(e: &FdbEntry) -> Request {
     let what = format!("delete FDB entry {}", described(e));
     Request::new(RTM_DELNEIGH, Mode::Existing, &message(e), what)
@@ -65,7 +64,7 @@ fn message(e: &FdbEntry) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = e.index;
-    message.header.state = e.state.into();
+    message.header.state = e.state;
     message.header.flags = NeighbourFlags::Own;
     message.attributes = vec![NeighbourAttribute::LinkLayerAddress(e.mac.0.to_vec())];
     let dst = e.dst.map(|dst| NeighbourAttribute::Destination(dst.into()));
@@ -74,9 +73,9 @@ fn message(e: &FdbEntry) -> NeighbourMessage {
 }
 
 impl Entry {
-    /// None if it is not a device's own forwarding entry: a bridge's entries have no NTF_SELF.
+    /// None if it is not the device's own entry: a bridge's entries have no NTF_SELF.
     pub(crate) fn fdb(&self) -> Option<FdbEntry> {
-        if self.family != AF_BRIDGE || self.flags & NTF_SELF == 0 {
+        if !is_bridge(self.family) || !self.flags.contains(NeighbourFlags::Own) {
             return None;
         }
         Some(FdbEntry {
@@ -89,7 +88,8 @@ impl Entry {
 }
 
 impl Netlink {
-    /// Entries with NTF_SELF of one device. Devices other than vxlan list the group addresses that they listen to: no `dst`.
+    /// The entries with NTF_SELF of one device. Devices other than vxlan list the group addresses that they listen to, without
+    /// `dst`.
     pub fn fdb(&mut self, index: u32) -> Result<Vec<FdbEntry>> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;

@@ -6,6 +6,7 @@ pub mod bridge_vlan;
 #[cfg(test)]
 mod captured;
 pub mod error;
+mod family;
 pub mod fdb;
 pub mod link;
 pub mod mac;

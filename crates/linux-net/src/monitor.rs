@@ -5,10 +5,19 @@ use crate::{
     netlink::{Multicast, NETLINK_ROUTE, Notification, Read},
     route,
 };
+use nix::libc::{
+    RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH,
+    RTM_NEWROUTE, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE,
+    RTMGRP_LINK, RTMGRP_NEIGH,
+};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-/// RTMGRP_LINK, _NEIGH, _IPV4_IFADDR, _IPV4_ROUTE, _IPV6_IFADDR, _IPV6_ROUTE (linux/rtnetlink.h).
-const GROUPS: u32 = 0x1 | 0x4 | 0x10 | 0x40 | 0x100 | 0x400;
+const GROUPS: u32 = (RTMGRP_LINK
+    | RTMGRP_NEIGH
+    | RTMGRP_IPV4_IFADDR
+    | RTMGRP_IPV4_ROUTE
+    | RTMGRP_IPV6_IFADDR
+    | RTMGRP_IPV6_ROUTE) as u32;
 /// Bytes of the receive buffer: some 10,000 notifications.
 const BACKLOG: usize = 8 * 1024 * 1024;
 /// One call returns at most about this many events, so that a burst of changes cannot occupy its caller without end.
@@ -71,21 +80,22 @@ impl Monitor {
 
 fn event(kind: u16, payload: &[u8]) -> Read<Option<Event>> {
     Ok(match kind {
-        link::RTM_NEWLINK | link::RTM_DELLINK if link::is_about_port(payload) => None,
-        link::RTM_NEWLINK => Some(Event::Link(link::read(payload)?)),
-        link::RTM_DELLINK => {
+        RTM_NEWLINK | RTM_DELLINK if link::is_about_port(payload) => None,
+        RTM_NEWLINK => Some(Event::Link(link::read(payload)?)),
+        RTM_DELLINK => {
             let link::Link { index, name, .. } = link::read(payload)?;
             Some(Event::LinkGone { index, name })
         }
-        address::RTM_NEWADDR | address::RTM_DELADDR => address::read(payload)?
-            .map(|address| Event::Address(address, kind == address::RTM_NEWADDR)),
-        route::RTM_NEWROUTE | route::RTM_DELROUTE if route::is_cached(payload) => None,
-        route::RTM_NEWROUTE | route::RTM_DELROUTE => {
-            route::read(payload)?.map(|route| Event::Route(route, kind == route::RTM_NEWROUTE))
+        RTM_NEWADDR | RTM_DELADDR => {
+            address::read(payload)?.map(|address| Event::Address(address, kind == RTM_NEWADDR))
         }
-        neighbour::RTM_NEWNEIGH | neighbour::RTM_DELNEIGH => {
+        RTM_NEWROUTE | RTM_DELROUTE if route::is_cached(payload) => None,
+        RTM_NEWROUTE | RTM_DELROUTE => {
+            route::read(payload)?.map(|route| Event::Route(route, kind == RTM_NEWROUTE))
+        }
+        RTM_NEWNEIGH | RTM_DELNEIGH => {
             let entry = neighbour::Entry::read(payload)?;
-            let added = kind == neighbour::RTM_NEWNEIGH;
+            let added = kind == RTM_NEWNEIGH;
             let fdb = entry.fdb().map(|entry| Event::Fdb(entry, added));
             fdb.or_else(|| {
                 let neighbour = entry.neighbour()?;

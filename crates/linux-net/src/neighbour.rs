@@ -1,59 +1,57 @@
 //! Neighbours: ARP and NDP entries (rtnetlink(7) RTM_NEWNEIGH).
 
 use crate::{
-    Mac, Netlink, Request, Result,
+    Mac, Netlink, Request, Result, family,
     netlink::{Mode, Read, attributes, header},
 };
 use netlink_packet_route::{
-    AddressFamily,
-    neighbour::{NeighbourAttribute, NeighbourMessage},
+    neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage},
     route::RouteType,
 };
+use nix::libc::{NDA_DST, NDA_LLADDR, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH};
 use std::net::IpAddr;
 
-pub(crate) const RTM_NEWNEIGH: u16 = 28;
-pub(crate) const RTM_DELNEIGH: u16 = 29;
-pub(crate) const RTM_GETNEIGH: u16 = 30;
+pub use netlink_packet_route::neighbour::NeighbourState;
 
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
-/// Proxy entries are another table that shares the messages.
-const NTF_PROXY: u8 = 0x08;
-
-/// An entry.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// An ARP or NDP entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbour {
     /// ifindex
     pub index: u32,
-    /// address
+    /// NDA_DST
     pub ip: IpAddr,
-    /// MAC; None while unresolved
+    /// NDA_LLADDR; None while unresolved
     pub mac: Option<Mac>,
-    /// NUD_* bits, 0x80 permanent
-    pub state: u16,
+    /// NUD_*
+    pub state: NeighbourState,
 }
 
 impl Neighbour {
-    /// NUD_PERMANENT
+    /// An entry that neither expires nor is resolved again.
     pub fn permanent(index: u32, ip: IpAddr, mac: Mac) -> Self {
         Self {
             index,
             ip,
             mac: Some(mac),
-            state: 0x80,
+            state: NeighbourState::Permanent,
         }
     }
 
-    /// NUD_PERMANENT, whatever else is set: `bridge fdb` and `ip neigh` add NUD_NOARP to some.
+    /// NUD_PERMANENT is set.
     pub fn is_permanent(&self) -> bool {
-        self.state & 0x80 != 0
+        is_permanent(self.state)
     }
 }
 
-/// NLM_F_CREATE|REPLACE
+/// States are bits: `bridge fdb` and `ip neigh` set NUD_NOARP besides on some entries.
+pub(crate) fn is_permanent(state: NeighbourState) -> bool {
+    u16::from(state) & u16::from(NeighbourState::Permanent) != 0
+}
+
+/// Adds or replaces an entry.
 pub fn replace(n: &Neighbour) -> Request {
     let mut message = message(n);
-    message.header.state = n.state.into();
+    message.header.state = n.state;
     message.header.kind = RouteType::Unicast;
     let mac = n.mac.map(|mac| mac.0.to_vec());
     message
@@ -69,7 +67,7 @@ pub fn replace(n: &Neighbour) -> Request {
     Request::new(RTM_NEWNEIGH, Mode::Replace, &message, what)
 }
 
-/// RTM_DELNEIGH
+/// Deletes the entry of an address.
 pub fn delete(n: &Neighbour) -> Request {
     let what = format!("delete neighbour {} of link {}", n.ip, n.index);
     Request::new(RTM_DELNEIGH, Mode::Existing, &message(n), what)
@@ -77,21 +75,18 @@ pub fn delete(n: &Neighbour) -> Request {
 
 fn message(n: &Neighbour) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    message.header.family = match n.ip {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
-    };
+    message.header.family = family::of(n.ip);
     message.header.ifindex = n.index;
     message.attributes = vec![NeighbourAttribute::Destination(n.ip.into())];
     message
 }
 
-/// What an RTM_*NEIGH message says, whichever table it is about (`struct ndmsg`, NDA_*).
+/// An entry of any table that RTM_*NEIGH messages are about (`struct ndmsg`, NDA_*).
 pub(crate) struct Entry {
     pub(crate) family: u8,
     pub(crate) index: u32,
-    pub(crate) state: u16,
-    pub(crate) flags: u8,
+    pub(crate) state: NeighbourState,
+    pub(crate) flags: NeighbourFlags,
     pub(crate) ip: Option<IpAddr>,
     pub(crate) mac: Option<Mac>,
 }
@@ -103,15 +98,15 @@ impl Entry {
         let mut entry = Entry {
             family,
             index: u32::from_ne_bytes([i0, i1, i2, i3]),
-            state: u16::from_ne_bytes([s0, s1]),
-            flags,
+            state: u16::from_ne_bytes([s0, s1]).into(),
+            flags: NeighbourFlags::from_bits_retain(flags),
             ip: None,
             mac: None,
         };
         for attribute in attributes(rest) {
             let attribute = attribute?;
             match attribute.kind {
-                // other families have other addresses there
+                // other families have addresses of other lengths
                 NDA_DST => entry.ip = attribute.ip().ok(),
                 NDA_LLADDR => entry.mac = attribute.mac(),
                 _ => {}
@@ -120,9 +115,9 @@ impl Entry {
         Ok(entry)
     }
 
-    /// None if it is not an ARP or NDP entry.
+    /// None if it is not an ARP or NDP entry. Proxy entries are another table.
     pub(crate) fn neighbour(&self) -> Option<Neighbour> {
-        if !crate::route::is_ip(self.family) || self.flags & NTF_PROXY != 0 {
+        if !family::is_ip(self.family) || self.flags.contains(NeighbourFlags::Proxy) {
             return None;
         }
         Some(Neighbour {
@@ -135,7 +130,7 @@ impl Entry {
 }
 
 impl Netlink {
-    /// Both families, or of one link.
+    /// The entries of both families, of all links or of one.
     pub fn neighbours(&mut self, index: Option<u32>) -> Result<Vec<Neighbour>> {
         let mut message = NeighbourMessage::default();
         message

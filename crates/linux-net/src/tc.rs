@@ -8,21 +8,19 @@ use crate::{
 use netlink_packet_core::DefaultNla;
 use netlink_packet_route::tc::{
     TcAction, TcActionAttribute, TcActionGeneric, TcActionMirror, TcActionMirrorOption,
-    TcActionOption, TcActionType, TcAttribute, TcFilterU32, TcFilterU32Option, TcHandle, TcMessage,
-    TcMirror, TcMirrorActionType, TcOption, TcU32Key, TcU32Selector, TcU32SelectorFlags,
+    TcActionOption, TcActionType, TcAttribute, TcFilterU32, TcFilterU32Option, TcMessage, TcMirror,
+    TcMirrorActionType, TcOption, TcU32Key, TcU32Selector, TcU32SelectorFlags,
+};
+use nix::libc::{
+    ETH_P_ALL, RTM_DELQDISC, RTM_GETQDISC, RTM_NEWQDISC, RTM_NEWTFILTER, TCA_KIND, TCA_OPTIONS,
 };
 use std::time::Duration;
 
-const RTM_NEWQDISC: u16 = 36;
-const RTM_DELQDISC: u16 = 37;
-const RTM_GETQDISC: u16 = 38;
-const RTM_NEWTFILTER: u16 = 44;
+pub use netlink_packet_route::tc::TcHandle;
 
-const TCA_KIND: u16 = 1;
-const TCA_OPTIONS: u16 = 2;
+// not in libc (linux/pkt_sched.h)
 const TCA_TBF_PARMS: u16 = 1;
 const TCA_TBF_RATE64: u16 = 4;
-const ETH_P_ALL: u16 = 3;
 
 const TBF: &str = "tbf";
 const INGRESS: &str = "ingress";
@@ -109,10 +107,10 @@ fn saturated(number: u128) -> u32 {
 pub struct Qdisc {
     /// ifindex
     pub index: u32,
-    /// major number above minor number: 0x10000 is "1:"
-    pub handle: u32,
-    /// the same, 0xffffffff for the root
-    pub parent: u32,
+    /// its own handle: 1:0 is "1:"
+    pub handle: TcHandle,
+    /// the handle of what it is attached to
+    pub parent: TcHandle,
     /// "tbf", "noqueue", ...
     pub kind: String,
     /// the numbers of a "tbf"
@@ -186,7 +184,7 @@ pub fn redirect(index: u32, target: u32) -> Request {
     let options = options.into_iter().map(TcOption::U32).collect();
     let mut message = message(index, TcHandle::UNSPEC, HOOK, TcFilterU32::KIND, options);
     // priority 1, every protocol
-    message.header.info = 1 << 16 | u32::from(ETH_P_ALL.to_be());
+    message.header.info = 1 << 16 | u32::from((ETH_P_ALL as u16).to_be());
     let what = format!("redirect what link {index} receives to link {target}");
     Request::new(RTM_NEWTFILTER, Mode::Create, &message, what)
 }
@@ -246,8 +244,8 @@ fn read(payload: &[u8]) -> Read<Qdisc> {
     let tbf = (kind == TBF).then(|| Tbf::read(options)).transpose()?;
     Ok(Qdisc {
         index: u32::from_ne_bytes(index),
-        handle: u32::from_ne_bytes(handle),
-        parent: u32::from_ne_bytes(parent),
+        handle: u32::from_ne_bytes(handle).into(),
+        parent: u32::from_ne_bytes(parent).into(),
         kind,
         tbf,
     })
@@ -287,7 +285,7 @@ mod tests {
         let tbf = Tbf::new(5_000_000_000, 100_000, LATENCY);
         let qdisc = read(&add_tbf(3, &tbf).body()).unwrap();
         assert_eq!((qdisc.tbf, qdisc.index), (Some(tbf), 3));
-        assert_eq!((qdisc.handle, qdisc.parent), (0x10000, u32::MAX));
+        assert_eq!((qdisc.handle, qdisc.parent), (BUCKET, TcHandle::ROOT));
         // nothing overflows, and a rate of zero does not divide
         let extreme = Tbf::new(u64::MAX, u32::MAX, Duration::MAX);
         assert_eq!(extreme.limit, u32::MAX);

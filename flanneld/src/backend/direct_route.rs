@@ -1,8 +1,7 @@
 //! Routes to peers' subnets over the underlay: vxlan's DirectRouting.
 use super::{CandidateRoute, PlannedPeer};
 use crate::model::host_state::HostRoute;
-use linux_net::route::Route;
-use netlink_packet_route::route::RouteProtocol;
+use linux_net::route::{Route, RouteProtocol};
 
 /// The route to a peer that has no gateway between it and this node.
 pub(super) fn to(peer: &PlannedPeer, interface: &str) -> HostRoute {
@@ -19,7 +18,7 @@ pub(super) fn to(peer: &PlannedPeer, interface: &str) -> HostRoute {
 pub(crate) fn owns(candidate: &CandidateRoute<'_>) -> bool {
     let Route { protocol, .. } = candidate.observed;
     !candidate.route.onlink
-        && *protocol == u8::from(RouteProtocol::Boot)
+        && *protocol == RouteProtocol::Boot
         && candidate
             .families
             .iter()

@@ -5,7 +5,11 @@ use crate::model::{
     entry::Entry,
     host_state::{DeviceKind, DeviceLink, DeviceName, HostRoute},
 };
-use linux_net::{Request, address, fdb, link, neighbour, route, sysctl};
+use linux_net::{
+    Request, address, fdb, link, neighbour,
+    route::{self, RouteProtocol},
+    sysctl,
+};
 use packet_filter::{Table, Transaction};
 use std::{collections::BTreeMap, time::Instant};
 use tracing::{debug, info};
@@ -145,7 +149,7 @@ fn method<'a>(change: &'a Change, indexes: &IndexesByName) -> Result<Method<'a>,
         Entry::Route(route) if put => route::replace(&kernel_route(route, index(&route.device)?)),
         Entry::Route(route) => route::delete(&route::Route {
             // whichever program made it
-            protocol: 0,
+            protocol: RouteProtocol::Unspec,
             ..kernel_route(route, index(&route.device)?)
         }),
     }))

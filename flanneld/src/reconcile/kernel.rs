@@ -1,7 +1,9 @@
 //! The sockets by which the daemon reads and changes the host.
 use crate::underlay::HostNetwork;
-use linux_net::{Netlink, route::Filter};
-use netlink_packet_route::route::RouteHeader;
+use linux_net::{
+    Netlink,
+    route::{Filter, MAIN_TABLE},
+};
 use packet_filter::Nft;
 use std::net::IpAddr;
 
@@ -40,7 +42,7 @@ impl Kernel {
             links: self.netlink.links()?,
             addresses: self.netlink.addresses(None)?,
             routes: self.netlink.routes(Filter {
-                table: Some(RouteHeader::RT_TABLE_MAIN.into()),
+                table: Some(MAIN_TABLE),
                 ..Filter::default()
             })?,
             // "no route" is an answer: the selector reports it

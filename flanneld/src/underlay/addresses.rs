@@ -1,7 +1,9 @@
 //! The best address of an interface.
 use super::{HostNetwork, error::Reason};
-use linux_net::{address::Address, link::Link};
-use netlink_packet_route::address::AddressFlags;
+use linux_net::{
+    address::{Address, AddressFlags},
+    link::Link,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The interface's best IPv4 address.
@@ -30,8 +32,7 @@ fn missing(family: &'static str, link: &Link) -> Reason {
 /// Deprecated and host-local addresses are left out. Global addresses come before link-local ones,
 /// permanent before dynamic, stable before temporary; the kernel's order decides among equals.
 fn best(host: &HostNetwork, link: &Link, is_of_family: fn(&IpAddr) -> bool) -> Option<IpAddr> {
-    let has =
-        |address: &Address, flag| AddressFlags::from_bits_retain(address.flags).contains(flag);
+    let has = |address: &Address, flag| address.flags.contains(flag);
     let rank = |address: &&Address| {
         (
             is_link_local(&address.net.ip()),

@@ -2,8 +2,7 @@
 //! equals that of `ip route get`, without one kernel request for each peer.
 use super::is_main_unicast;
 use ipnetwork::IpNetwork;
-use linux_net::route::Route;
-use netlink_packet_route::route::RouteHeader;
+use linux_net::route::{MAIN_TABLE, Route};
 use std::{cmp::Reverse, net::IpAddr};
 
 /// Routes of the main table that are not ours, with whether each has no gateway; in the kernel's
@@ -20,7 +19,7 @@ impl DirectRoutes {
         routes: impl IntoIterator<Item = &'a Route>,
         is_ours: impl Fn(&Route) -> bool,
     ) -> DirectRoutes {
-        let is_in_main = |route: &Route| route.table == u32::from(RouteHeader::RT_TABLE_MAIN);
+        let is_in_main = |route: &Route| route.table == MAIN_TABLE;
         let mut routes: Vec<_> = routes
             .into_iter()
             .filter(|route| is_in_main(route) && !is_ours(route))

@@ -1,15 +1,15 @@
 //! Links, addresses and selectors for unit tests.
 use super::{HostNetwork, Selector};
 use linux_net::{
-    address::Address,
+    address::{Address, AddressFlags, AddressScope},
     link::{Kind, Link},
     route::Route,
 };
-use netlink_packet_route::address::AddressFlags;
 
-pub(crate) const PERMANENT: u32 = AddressFlags::Permanent.bits();
-pub(crate) const TEMPORARY: u32 = AddressFlags::Secondary.bits();
-pub(crate) const DEPRECATED: u32 = AddressFlags::Deprecated.bits();
+pub(crate) const PERMANENT: AddressFlags = AddressFlags::Permanent;
+pub(crate) const DYNAMIC: AddressFlags = AddressFlags::empty();
+pub(crate) const TEMPORARY: AddressFlags = AddressFlags::Secondary;
+pub(crate) const DEPRECATED: AddressFlags = AddressFlags::Deprecated;
 
 /// An Ethernet link that is up, with an MTU of 1500.
 pub(crate) fn link(index: u32, name: &str) -> Link {
@@ -33,11 +33,11 @@ pub(crate) fn link(index: u32, name: &str) -> Link {
     }
 }
 
-pub(crate) fn address(index: u32, net: &str, flags: u32) -> Address {
+pub(crate) fn address(index: u32, net: &str, flags: AddressFlags) -> Address {
     Address {
         index,
         net: net.parse().unwrap(),
-        scope: 0,
+        scope: AddressScope::Universe,
         flags,
         label: None,
     }

@@ -14,8 +14,11 @@ pub(crate) use error::Error;
 pub(crate) use select::select;
 pub(crate) use tracker::{Observation, Tracker};
 
-use linux_net::{address::Address, link::Link, route::Route};
-use netlink_packet_route::route::{RouteHeader, RouteType};
+use linux_net::{
+    address::Address,
+    link::Link,
+    route::{MAIN_TABLE, Route, RouteType},
+};
 use regex::Regex;
 use std::{
     fmt,
@@ -95,8 +98,7 @@ impl HostNetwork {
 
 /// True for a unicast route of the main table.
 fn is_main_unicast(route: &Route) -> bool {
-    route.table == u32::from(RouteHeader::RT_TABLE_MAIN)
-        && route.kind == u8::from(RouteType::Unicast)
+    route.table == MAIN_TABLE && route.kind == RouteType::Unicast
 }
 
 impl fmt::Display for Underlay {

@@ -246,10 +246,8 @@ pub fn eventually_shows(cluster: &Cluster, node: usize, command: &str, text: &st
 
 /// The routes of the main table of the calling thread's namespace.
 pub fn main_routes(netlink: &mut Netlink) -> Vec<Route> {
-    /// linux/rtnetlink.h
-    const RT_TABLE_MAIN: u32 = 254;
     let filter = Filter {
-        table: Some(RT_TABLE_MAIN),
+        table: Some(linux_net::route::MAIN_TABLE),
         ..Filter::default()
     };
     netlink.routes(filter).expect("routes")

@@ -6,7 +6,7 @@ use linux_net::{
     Mac, Netlink, Request,
     link::{self},
     neighbour::{self, Neighbour},
-    route::{self, Filter, Route},
+    route::{self, Filter, MAIN_TABLE, Route},
 };
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -73,7 +73,7 @@ fn refused_requests_do_not_stop_a_batch() {
         .expect("bridge");
     let filter = Filter {
         oif: Some(bridge),
-        table: Some(254),
+        table: Some(MAIN_TABLE),
         ipv6: Some(false),
     };
     assert_eq!(
@@ -95,14 +95,14 @@ fn ten_thousand_routes_are_added_listed_and_deleted() {
     let added = start.elapsed();
     let filter = Filter {
         oif: Some(bridge),
-        table: Some(254),
+        table: Some(MAIN_TABLE),
         ipv6: Some(false),
     };
     let start = Instant::now();
     assert_eq!(netlink.routes(filter).expect("routes"), routes);
     let mut seen = netlink.neighbours(Some(bridge)).expect("neighbours");
     let read = start.elapsed();
-    seen.retain(|entry| entry.state == 0x80);
+    seen.retain(|entry| entry.is_permanent());
     seen.sort_by_key(|entry| entry.ip);
     assert_eq!(seen, entries);
     let start = Instant::now();

@@ -70,7 +70,7 @@ fn monitor_sees_each_kind_of_change() {
     );
     step(
         "ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev v1",
-        &|event| matches!(event, Event::Neighbour(entry, true) if entry.ip.to_string() == "10.0.0.9" && entry.state == 0x80),
+        &|event| matches!(event, Event::Neighbour(entry, true) if entry.ip.to_string() == "10.0.0.9" && entry.is_permanent()),
     );
     step("ip neigh del 10.0.0.9 dev v1", &|event| {
         // the kernel first says that it failed, then that it is gone

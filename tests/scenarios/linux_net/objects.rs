@@ -3,11 +3,12 @@
 use super::{first, index, ip, with_bridge};
 use ipnetwork::IpNetwork;
 use linux_net::{
-    Mac, NetNs, Netlink, address,
+    Mac, NetNs, Netlink,
+    address::{self, AddressFlags, AddressScope},
     fdb::{self, FdbEntry},
     link::{self, BridgePort, Change, Kind, VethPeer, Vxlan},
     neighbour::{self, Neighbour},
-    route::{self, Filter, Route},
+    route::{self, Filter, MAIN_TABLE, Route, RouteProtocol, RouteType},
     sysctl,
 };
 use tests::{Host, scenario};
@@ -254,17 +255,18 @@ fn addresses_are_added_listed_and_deleted() {
     let (a, b) = (found(v4).expect("v4"), found(v6).expect("v6"));
     assert_eq!(
         (a.scope, a.flags, a.label.as_deref()),
-        (0, 0x80, Some("br"))
+        (AddressScope::Universe, AddressFlags::Permanent, Some("br"))
     );
+    let both = AddressFlags::Permanent | AddressFlags::Nodad;
     assert_eq!(
-        (b.flags & 0x82, b.tentative(), b.dad_failed()),
-        (0x82, false, false)
+        (b.flags & both, b.tentative(), b.dad_failed()),
+        (both, false, false)
     );
     assert!(seen.iter().all(|address| address.index == bridge));
     let all = netlink.addresses(None).expect("addresses");
     assert!(
         all.iter()
-            .any(|address| address.net == net("127.0.0.1/8") && address.scope == 254)
+            .any(|address| address.net == net("127.0.0.1/8") && address.scope == AddressScope::Host)
     );
     for address in [v4, v6, single] {
         netlink
@@ -301,7 +303,7 @@ fn routes_are_added_listed_and_deleted() {
         ..Route::new(net("0.0.0.0/0"))
     };
     let hole = Route {
-        kind: 6,
+        kind: RouteType::BlackHole,
         ..Route::new(net("10.9.0.0/16"))
     };
     let six = Route {
@@ -345,7 +347,7 @@ fn routes_are_added_listed_and_deleted() {
     };
     assert_eq!(filtered(&mut netlink, empty), []);
     let on_bridge = Filter {
-        table: Some(254),
+        table: Some(MAIN_TABLE),
         oif: Some(bridge),
         ipv6: Some(false),
     };
@@ -355,7 +357,9 @@ fn routes_are_added_listed_and_deleted() {
         "{found:#?}"
     );
     assert!(
-        found.iter().any(|route| route.protocol == 2),
+        found
+            .iter()
+            .any(|route| route.protocol == RouteProtocol::Kernel),
         "the connected one: {found:#?}"
     );
 

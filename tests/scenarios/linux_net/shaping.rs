@@ -4,7 +4,7 @@ use super::{index, with_bridge};
 use linux_net::{
     bridge_vlan::{self, PortVlan},
     link,
-    tc::{self, Tbf},
+    tc::{self, Tbf, TcHandle},
 };
 use std::time::Duration;
 use tests::{Host, scenario};
@@ -22,7 +22,10 @@ fn token_bucket_is_read_back() {
     let seen = netlink.qdiscs(bridge).expect("qdiscs");
     assert_eq!(seen.len(), 1, "{seen:?}");
     assert_eq!((seen[0].kind.as_str(), seen[0].tbf), ("tbf", Some(tbf)));
-    assert_eq!((seen[0].handle, seen[0].parent), (0x10000, u32::MAX));
+    assert_eq!(
+        (seen[0].handle, seen[0].parent),
+        (TcHandle::from(0x10000), TcHandle::ROOT)
+    );
     let again = netlink.request(&tc::add_tbf(bridge, &tbf)).unwrap_err();
     assert!(again.is_exists(), "{again}");
     netlink.request(&tc::delete_root(bridge)).expect("delete");
@@ -65,7 +68,7 @@ fn received_traffic_is_redirected() {
     let hook = netlink.qdiscs(v0).expect("qdiscs");
     assert!(
         hook.iter()
-            .any(|qdisc| qdisc.kind == "ingress" && qdisc.handle == 0xffff_0000)
+            .any(|qdisc| qdisc.kind == "ingress" && qdisc.handle == TcHandle::from(0xffff_0000))
     );
     pod.sh("ping -c2 -i0.1 -W2 10.0.0.1");
     // what came from the pod went through the ifb

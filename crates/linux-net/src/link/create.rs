@@ -1,11 +1,12 @@
 //! Making links: each in one request, with everything it needs.
 
-use super::{RTM_NEWLINK, VethPeer, Vxlan, mac_attribute, name_attribute};
+use super::{VethPeer, Vxlan, mac_attribute, name_attribute};
 use crate::{Mac, NetNs, Request, netlink::Mode};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage,
 };
+use nix::libc::RTM_NEWLINK;
 use std::{net::IpAddr, os::fd::AsRawFd};
 
 /// A bridge; `mtu` None = kernel default.

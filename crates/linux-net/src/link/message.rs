@@ -1,24 +1,16 @@
 //! Reading RTM_NEWLINK and RTM_DELLINK: `struct ifinfomsg` and the IFLA_* attributes that a [`Link`] has.
 
 use super::{BRPORT_ISOLATED, BRPORT_MODE, BridgePort, Kind, Link, Vxlan};
+use crate::family;
 use crate::netlink::{Attribute, Read, attributes, header};
+use netlink_packet_route::link::{LinkFlags, State};
+use nix::libc::{
+    IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
+    IFLA_INFO_SLAVE_KIND, IFLA_LINK, IFLA_LINK_NETNSID, IFLA_LINKINFO, IFLA_MASTER, IFLA_MTU,
+    IFLA_OPERSTATE, IFLA_TXQLEN,
+};
 
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
-const IFLA_LINK: u16 = 5;
-const IFLA_MASTER: u16 = 10;
-const IFLA_TXQLEN: u16 = 13;
-const IFLA_OPERSTATE: u16 = 16;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_IFALIAS: u16 = 20;
-const IFLA_LINK_NETNSID: u16 = 37;
-
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
-const IFLA_INFO_SLAVE_KIND: u16 = 4;
-const IFLA_INFO_SLAVE_DATA: u16 = 5;
-
+// not in libc (linux/if_link.h)
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
 
 const IFLA_VXLAN_ID: u16 = 1;
@@ -33,28 +25,21 @@ const IFLA_VXLAN_GROUP6: u16 = 16;
 const IFLA_VXLAN_LOCAL6: u16 = 17;
 const IFLA_VXLAN_GBP: u16 = 23;
 
-const IFF_UP: u32 = 0x1;
-const IFF_LOOPBACK: u32 = 0x8;
-const IFF_PROMISC: u32 = 0x100;
-const IFF_ALLMULTI: u32 = 0x200;
-const IF_OPER_UP: u8 = 6;
-const AF_BRIDGE: u8 = 7;
-
-/// A link out of what follows the netlink header.
+/// `struct ifinfomsg` and IFLA_*.
 pub(crate) fn read(payload: &[u8]) -> Read<Link> {
     let (ifinfo, rest) = header::<16>(payload)?;
     let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..] = ifinfo;
-    let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
+    let flags = LinkFlags::from_bits_retain(u32::from_ne_bytes([f0, f1, f2, f3]));
     let mut link = Link {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: String::new(),
         mtu: 0,
         mac: None,
-        up: flags & IFF_UP != 0,
+        up: flags.contains(LinkFlags::Up),
         oper_up: false,
-        loopback: flags & IFF_LOOPBACK != 0,
-        promisc: flags & IFF_PROMISC != 0,
-        allmulti: flags & IFF_ALLMULTI != 0,
+        loopback: flags.contains(LinkFlags::Loopback),
+        promisc: flags.contains(LinkFlags::Promisc),
+        allmulti: flags.contains(LinkFlags::Allmulti),
         master: None,
         lower: None,
         peer_netnsid: None,
@@ -69,7 +54,7 @@ pub(crate) fn read(payload: &[u8]) -> Read<Link> {
             IFLA_IFNAME => link.name = attribute.string(),
             IFLA_MTU => link.mtu = attribute.u32()?,
             IFLA_ADDRESS => link.mac = attribute.mac(),
-            IFLA_OPERSTATE => link.oper_up = attribute.u8()? == IF_OPER_UP,
+            IFLA_OPERSTATE => link.oper_up = State::from(attribute.u8()?) == State::Up,
             IFLA_MASTER => link.master = Some(attribute.u32()?),
             IFLA_LINK => link.lower = Some(attribute.u32()?),
             IFLA_LINK_NETNSID => link.peer_netnsid = Some(attribute.i32()?),
@@ -82,10 +67,12 @@ pub(crate) fn read(payload: &[u8]) -> Read<Link> {
     Ok(link)
 }
 
-/// True for the messages about a bridge's ports (family AF_BRIDGE): they look like links, and one of them says "deleted" when
-/// a link only leaves its bridge.
+/// Messages about a bridge's ports (family AF_BRIDGE) look like those about links: RTM_DELLINK then means that the link leaves
+/// its bridge.
 pub(crate) fn is_about_port(payload: &[u8]) -> bool {
-    payload.first() == Some(&AF_BRIDGE)
+    payload
+        .first()
+        .is_some_and(|family| family::is_bridge(*family))
 }
 
 fn info(attribute: &Attribute<'_>) -> Read<(Kind, Option<BridgePort>)> {

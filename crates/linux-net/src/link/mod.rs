@@ -12,18 +12,13 @@ use netlink_packet_route::{
         LinkInfo, LinkMessage, LinkProtoInfoBridge,
     },
 };
+use nix::libc::{IFNAMSIZ, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK};
 use std::net::IpAddr;
 
 pub use create::{create_bridge, create_ifb, create_veth, create_veth_here, create_vxlan};
 pub(crate) use message::{is_about_port, read};
 
-pub(crate) const RTM_NEWLINK: u16 = 16;
-pub(crate) const RTM_DELLINK: u16 = 17;
-pub(crate) const RTM_GETLINK: u16 = 18;
-pub(crate) const RTM_SETLINK: u16 = 19;
-/// IFNAMSIZ: no name has more bytes, its NUL included.
-const NAME_SIZE: usize = 16;
-/// IFALIASZ: no alias has more bytes, its NUL included.
+/// IFALIASZ (linux/if.h): no alias has more bytes, its NUL included.
 const ALIAS_SIZE: usize = 256;
 /// IFLA_BRPORT_MODE: hairpin.
 const BRPORT_MODE: u16 = 4;
@@ -285,7 +280,7 @@ pub fn delete_by_name(name: &str) -> Request {
 
 /// A name, cut where the kernel refuses it for its length anyway: an attribute cannot be longer than 64 KiB.
 fn name_attribute(name: &str) -> LinkAttribute {
-    LinkAttribute::IfName(name.chars().take(2 * NAME_SIZE).collect())
+    LinkAttribute::IfName(name.chars().take(2 * IFNAMSIZ).collect())
 }
 
 fn mac_attribute(mac: Mac) -> LinkAttribute {
@@ -300,7 +295,7 @@ fn without_counters() -> LinkAttribute {
 impl Netlink {
     /// None if there is no such link.
     pub fn link_by_name(&mut self, name: &str) -> Result<Option<Link>> {
-        if name.is_empty() || name.len() >= NAME_SIZE {
+        if name.is_empty() || name.len() >= IFNAMSIZ {
             return Ok(None);
         }
         let mut message = LinkMessage::default();

@@ -1,35 +1,21 @@
 //! Reading RTM_NEWROUTE and RTM_DELROUTE: `struct rtmsg` and the RTA_* attributes that a [`Route`] has.
 
 use super::Route;
+use crate::family;
 use crate::netlink::{Attribute, Malformed, Read, attributes, header};
 use ipnetwork::IpNetwork;
+use netlink_packet_route::route::RouteFlags;
+use nix::libc::{
+    RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const AF_INET: u8 = 2;
-const AF_INET6: u8 = 10;
-
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const RTA_PREFSRC: u16 = 7;
-const RTA_METRICS: u16 = 8;
-const RTA_MULTIPATH: u16 = 9;
-const RTA_TABLE: u16 = 15;
+// not in libc for every C library (linux/rtnetlink.h)
 const RTA_VIA: u16 = 18;
-
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
 
-const RTNH_F_ONLINK: u32 = 4;
-const RTM_F_CLONED: u32 = 0x200;
-
-/// IPv4 or IPv6.
-pub(crate) fn is_ip(family: u8) -> bool {
-    [AF_INET, AF_INET6].contains(&family)
-}
-
-/// A route out of what follows the netlink header; None for other families.
+/// `struct rtmsg` and RTA_*; None for families other than IPv4 and IPv6.
 pub(crate) fn read(payload: &[u8]) -> Read<Option<Route>> {
     let (rtmsg, rest) = header::<12>(payload)?;
     let [
@@ -41,25 +27,21 @@ pub(crate) fn read(payload: &[u8]) -> Read<Option<Route>> {
         protocol,
         scope,
         kind,
-        f0,
-        f1,
-        f2,
-        f3,
+        flags @ ..,
     ] = rtmsg;
-    if !is_ip(family) {
+    if !family::is_ip(family) {
         return Ok(None);
     }
-    let any: IpAddr = match family {
-        AF_INET => Ipv4Addr::UNSPECIFIED.into(),
-        _ => Ipv6Addr::UNSPECIFIED.into(),
+    let any: IpAddr = match family::is_ipv6(family) {
+        false => Ipv4Addr::UNSPECIFIED.into(),
+        true => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
     let mut route = Route {
-        onlink: flags & RTNH_F_ONLINK != 0,
+        onlink: route_flags(flags).contains(RouteFlags::Onlink),
         table: table.into(),
-        protocol,
-        scope,
-        kind,
+        protocol: protocol.into(),
+        scope: scope.into(),
+        kind: kind.into(),
         ..Route::new(network(any, prefix)?)
     };
     let mut several = false;
@@ -84,13 +66,14 @@ pub(crate) fn read(payload: &[u8]) -> Read<Option<Route>> {
     Ok(Some(route))
 }
 
-/// True for what is not in a table: the kernel's answer to a look-up, an entry of a cache.
+/// RTM_F_CLONED: an answer to a look-up or an entry of a cache, which is in no table.
 pub(crate) fn is_cached(payload: &[u8]) -> bool {
-    payload.get(8..12).is_some_and(|flags| {
-        flags
-            .try_into()
-            .is_ok_and(|flags| u32::from_ne_bytes(flags) & RTM_F_CLONED != 0)
-    })
+    let flags = header::<12>(payload).map(|([.., f0, f1, f2, f3], _)| [f0, f1, f2, f3]);
+    flags.is_ok_and(|flags| route_flags(flags).contains(RouteFlags::Cloned))
+}
+
+fn route_flags(bytes: [u8; 4]) -> RouteFlags {
+    RouteFlags::from_bits_retain(u32::from_ne_bytes(bytes))
 }
 
 fn network(ip: IpAddr, prefix: u8) -> Read<IpNetwork> {

@@ -2,47 +2,53 @@
 
 mod message;
 
-use crate::{Netlink, Request, Result, netlink::Mode};
+use crate::{
+    Netlink, Request, Result, family,
+    netlink::{Malformed, Mode},
+};
 use ipnetwork::IpNetwork;
 use netlink_packet_route::{
     AddressFamily,
     route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric},
 };
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    libc::{RTM_DELROUTE, RTM_GETROUTE, RTM_NEWROUTE},
+};
 use std::net::IpAddr;
 
-pub(crate) use message::{is_cached, is_ip, read};
+pub(crate) use message::{is_cached, read};
+pub use netlink_packet_route::route::{RouteProtocol, RouteScope, RouteType};
 
-pub(crate) const RTM_NEWROUTE: u16 = 24;
-pub(crate) const RTM_DELROUTE: u16 = 25;
-const RTM_GETROUTE: u16 = 26;
+/// RT_TABLE_MAIN (linux/rtnetlink.h).
+pub const MAIN_TABLE: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 
-/// A unicast (or blackhole) route with at most one next hop.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A route with at most one next hop.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// destination; /0 is default
+    /// destination; /0 is the default route
     pub dst: IpNetwork,
-    /// next hop
+    /// RTA_GATEWAY, or RTA_VIA where its family differs
     pub gateway: Option<IpAddr>,
-    /// outgoing link
+    /// RTA_OIF: ifindex of the outgoing link
     pub oif: Option<u32>,
-    /// RTNH_F_ONLINK
+    /// RTNH_F_ONLINK: the gateway need not be in a connected network
     pub onlink: bool,
-    /// RT_TABLE_*, 254 main
+    /// RTA_TABLE, [`MAIN_TABLE`] or another
     pub table: u32,
-    /// RTPROT_*: 3 boot, 2 kernel
-    pub protocol: u8,
+    /// RTPROT_*: who made it
+    pub protocol: RouteProtocol,
     /// RT_SCOPE_*
-    pub scope: u8,
-    /// RTA_PRIORITY, 0 = none
+    pub scope: RouteScope,
+    /// RTA_PRIORITY, 0: none
     pub priority: u32,
-    /// RTA_PREFSRC
+    /// RTA_PREFSRC: the source address of packets that this host sends
     pub prefsrc: Option<IpAddr>,
-    /// RTN_*: 1 unicast, 6 blackhole, 2 local
-    pub kind: u8,
-    /// RTAX_MTU, 0 = none
+    /// RTN_*
+    pub kind: RouteType,
+    /// RTAX_MTU in bytes, 0: none
     pub mtu: u32,
-    /// RTAX_ADVMSS, 0 = none
+    /// RTAX_ADVMSS in bytes, 0: none
     pub advmss: u32,
 }
 
@@ -54,34 +60,34 @@ impl Route {
             gateway: None,
             oif: None,
             onlink: false,
-            table: 254,
-            protocol: 3,
-            scope: 0,
+            table: MAIN_TABLE,
+            protocol: RouteProtocol::Boot,
+            scope: RouteScope::Universe,
             priority: 0,
             prefsrc: None,
-            kind: 1,
+            kind: RouteType::Unicast,
             mtu: 0,
             advmss: 0,
         }
     }
 }
 
-/// NLM_F_CREATE|EXCL
+/// Adds a route: EEXIST if one to the same destination has the same priority.
 pub fn add(route: &Route) -> Request {
     request(RTM_NEWROUTE, Mode::Create, "add", route)
 }
 
-/// NLM_F_CREATE|APPEND, as Go's bridge plugin adds its routes
+/// Adds a route behind others to the same destination, as Go's bridge plugin does.
 pub fn append(route: &Route) -> Request {
     request(RTM_NEWROUTE, Mode::Append, "append", route)
 }
 
-/// NLM_F_CREATE|REPLACE
+/// Adds a route, or replaces the first one to the same destination.
 pub fn replace(route: &Route) -> Request {
     request(RTM_NEWROUTE, Mode::Replace, "replace", route)
 }
 
-/// RTM_DELROUTE: the route that agrees in all that is given here.
+/// Deletes the first route that agrees in everything that is given.
 pub fn delete(route: &Route) -> Request {
     request(RTM_DELROUTE, Mode::Existing, "delete", route)
 }
@@ -99,11 +105,11 @@ fn request(kind: u16, mode: Mode, verb: &str, route: &Route) -> Request {
 
 fn message(route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
-    message.header.address_family = family(route.dst.is_ipv6());
+    message.header.address_family = family::of(route.dst.ip());
     message.header.destination_prefix_length = route.dst.prefix();
-    message.header.protocol = route.protocol.into();
-    message.header.scope = route.scope.into();
-    message.header.kind = route.kind.into();
+    message.header.protocol = route.protocol;
+    message.header.scope = route.scope;
+    message.header.kind = route.kind;
     message.header.flags.set(RouteFlags::Onlink, route.onlink);
     let attributes = &mut message.attributes;
     if route.dst.prefix() > 0 {
@@ -144,46 +150,40 @@ fn set_table(message: &mut RouteMessage, table: u32) {
     }
 }
 
-fn family(ipv6: bool) -> AddressFamily {
-    if ipv6 {
-        AddressFamily::Inet6
-    } else {
-        AddressFamily::Inet
-    }
-}
-
-/// Limits a dump (done by the kernel under strict checking where it can, the rest here).
+/// Selects routes of a dump; None selects all. The kernel filters where it checks dump requests strictly, the rest is done here.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Filter {
-    /// table
+    /// RTA_TABLE
     pub table: Option<u32>,
-    /// outgoing link
+    /// RTA_OIF
     pub oif: Option<u32>,
-    /// only IPv4 (Some(false)) or IPv6 (Some(true))
+    /// one family: IPv4 (false) or IPv6 (true)
     pub ipv6: Option<bool>,
 }
 
 impl Netlink {
-    /// Routes; multipath routes and other shapes are given with oif None and no gateway.
+    /// The routes that the filter selects. Those with several next hops have neither `oif` nor `gateway`.
     pub fn routes(&mut self, filter: Filter) -> Result<Vec<Route>> {
         let mut found = Vec::new();
-        for ipv6 in [false, true] {
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let ipv6 = family == AddressFamily::Inet6;
             if filter.ipv6.is_none_or(|wanted| wanted == ipv6) {
-                found.append(&mut self.routes_of(ipv6, filter)?);
+                found.append(&mut self.routes_of(family, filter)?);
             }
         }
         Ok(found)
     }
 
-    fn routes_of(&mut self, ipv6: bool, filter: Filter) -> Result<Vec<Route>> {
+    fn routes_of(&mut self, family: AddressFamily, filter: Filter) -> Result<Vec<Route>> {
         let mut message = RouteMessage::default();
-        message.header.address_family = family(ipv6);
+        message.header.address_family = family;
         message
             .attributes
             .extend(filter.oif.map(RouteAttribute::Oif));
         if let Some(table) = filter.table {
             set_table(&mut message, table);
         }
+        let ipv6 = family == AddressFamily::Inet6;
         let what = format!("list IPv{} routes", if ipv6 { 6 } else { 4 });
         let request = Request::new(RTM_GETROUTE, Mode::Dump, &message, what);
         let found = self.client.dump(&request, |kind, payload| {
@@ -197,18 +197,18 @@ impl Netlink {
             }))
         });
         match found {
-            // a table that nothing was ever put into
+            // a table that never had a route
             Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(Vec::new()),
             found => found,
         }
     }
 
-    /// `ip route get IP`: the route, with prefsrc.
+    /// The route that packets to an address take, with its `prefsrc` (`ip route get`).
     pub fn route_to(&mut self, ip: IpAddr) -> Result<Route> {
         let mut message = RouteMessage::default();
-        message.header.address_family = family(ip.is_ipv6());
+        message.header.address_family = family::of(ip);
         message.header.destination_prefix_length = if ip.is_ipv6() { 128 } else { 32 };
-        // without it IPv4's answer always names the main table; IPv6 names the right one and refuses the flag
+        // IPv4 names the main table without this flag; IPv6 names the right one and refuses the flag
         message
             .header
             .flags
@@ -217,7 +217,7 @@ impl Netlink {
         let what = format!("look up route to {ip}");
         let request = Request::new(RTM_GETROUTE, Mode::Existing, &message, what);
         self.client.get(&request, |_, payload| {
-            read(payload)?.ok_or_else(|| crate::netlink::Malformed("no IP route".into()))
+            read(payload)?.ok_or_else(|| Malformed("no IP route".into()))
         })
     }
 }

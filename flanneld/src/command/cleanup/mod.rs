@@ -18,7 +18,7 @@ use crate::{
 use ::subnet_env::Previous;
 use linux_net::{
     link,
-    route::{self, Route},
+    route::{self, Route, RouteProtocol},
 };
 use ownership::{BRIDGE, attached_interfaces, families};
 use packet_filter::{Nft, Transaction};
@@ -82,7 +82,7 @@ fn remove_direct_routes(
     for route in host.routes.iter().filter(is_ours) {
         let gateway = route.gateway.map(|ip| ip.to_string()).unwrap_or_default();
         let request = route::delete(&Route {
-            protocol: 0,
+            protocol: RouteProtocol::Unspec,
             ..route.clone()
         });
         report.removal(

@@ -12,9 +12,13 @@ use crate::{
 };
 use ipnetwork::IpNetwork;
 use linux_net::{
-    address::Address, fdb::FdbEntry, link::Link, monitor::Event, neighbour::Neighbour, route::Route,
+    address::Address,
+    fdb::FdbEntry,
+    link::Link,
+    monitor::Event,
+    neighbour::Neighbour,
+    route::{MAIN_TABLE, Route},
 };
-use netlink_packet_route::route::RouteHeader;
 use packet_filter::Family;
 use std::{net::Ipv4Addr, sync::Arc};
 
@@ -82,7 +86,7 @@ impl EventFilter {
     }
 
     fn route_differs(&self, route: &Route, added: bool) -> bool {
-        let in_main = route.table == u32::from(RouteHeader::RT_TABLE_MAIN);
+        let in_main = route.table == MAIN_TABLE;
         // while the underlay is missing, a default route may lead to one
         let leads_to_underlay = self.underlay.is_none() && in_main && route.dst.prefix() == 0;
         let differs = match self.ownership.route(route, |index| self.name_of(index)) {

@@ -8,7 +8,9 @@ use crate::{
 };
 use linux_net::{
     Mac,
+    address::{AddressFlags, AddressScope},
     link::{Kind, Vxlan},
+    neighbour::NeighbourState,
 };
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -105,8 +107,8 @@ fn address(index: u32, net: &str) -> Address {
     Address {
         index,
         net: net.parse().unwrap(),
-        scope: 0,
-        flags: 0x80,
+        scope: AddressScope::Universe,
+        flags: AddressFlags::Permanent,
         label: None,
     }
 }
@@ -161,7 +163,7 @@ fn contradicting_events_need_a_pass() {
     };
     let unresolved = Neighbour {
         mac: None,
-        state: 0x20,
+        state: NeighbourState::Failed,
         ..Neighbour::permanent(3, ip("10.244.2.0"), PEER)
     };
     for event in [

@@ -7,14 +7,17 @@ use crate::{
     },
 };
 use ipnetwork::IpNetwork;
-use linux_net::{Mac, address::Address, fdb::FdbEntry, neighbour::Neighbour, route::Route};
-use netlink_packet_route::route::{RouteHeader, RouteProtocol, RouteType};
+use linux_net::{
+    Mac,
+    address::Address,
+    fdb::FdbEntry,
+    neighbour::Neighbour,
+    route::{MAIN_TABLE, Route, RouteProtocol, RouteType},
+};
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The metric that the kernel gives an IPv6 route without one (IP6_RT_PRIO_USER, net/ip6_route.h).
 const IP6_DEFAULT_METRIC: u32 = 1024;
-/// NUD_PERMANENT (linux/neighbour.h).
-const PERMANENT: u16 = 0x80;
 
 /// What recognises our objects.
 #[derive(Debug, Clone)]
@@ -101,22 +104,22 @@ fn may_be_ours(route: &Route) -> bool {
         RouteProtocol::Kernel,
         RouteProtocol::Ra,
     ];
-    route.table == u32::from(RouteHeader::RT_TABLE_MAIN)
-        && route.kind == u8::from(RouteType::Unicast)
+    route.table == MAIN_TABLE
+        && route.kind == RouteType::Unicast
         && route.dst.prefix() > 0
-        && !by_kernel.contains(&route.protocol.into())
+        && !by_kernel.contains(&route.protocol)
         && (route.priority == 0 || route.dst.is_ipv6() && route.priority == IP6_DEFAULT_METRIC)
 }
 
 /// A neighbour as a backend makes it: permanent.
 pub(crate) fn neighbour(entry: &Neighbour) -> Option<(IpAddr, Mac)> {
-    Some((entry.ip, entry.mac?)).filter(|_| entry.state & PERMANENT != 0)
+    Some((entry.ip, entry.mac?)).filter(|_| entry.is_permanent())
 }
 
 /// An FDB entry as a backend makes it: permanent, for the MAC of one device (not zero, not a group).
 pub(crate) fn fdb(entry: &FdbEntry) -> Option<(Mac, IpAddr)> {
     let unicast = entry.mac.0[0] & 1 == 0 && entry.mac != Mac::default();
-    Some((entry.mac, entry.dst?)).filter(|_| unicast && entry.state & PERMANENT != 0)
+    Some((entry.mac, entry.dst?)).filter(|_| unicast && entry.is_permanent())
 }
 
 #[cfg(test)]

@@ -1,5 +1,9 @@
 use super::*;
 use crate::backend::fixtures;
+use linux_net::{
+    address::{AddressFlags, AddressScope},
+    neighbour::NeighbourState,
+};
 
 fn ownership() -> Ownership {
     Ownership {
@@ -94,14 +98,14 @@ fn foreign_routes_are_not_ours() {
         ),
         (
             Route {
-                kind: 6,
+                kind: RouteType::BlackHole,
                 ..good.clone()
             },
             "a blackhole",
         ),
         (
             Route {
-                protocol: RouteProtocol::Kernel.into(),
+                protocol: RouteProtocol::Kernel,
                 ..good.clone()
             },
             "the kernel's",
@@ -133,7 +137,7 @@ fn routes_over_the_underlay_are_ours_only_if_this_node_made_direct_routes() {
         route("10.244.1.0/24", "172.31.0.2", 2),
         route("192.168.7.0/24", "172.31.0.2", 2),
         Route {
-            protocol: 4,
+            protocol: RouteProtocol::Static,
             ..route("10.244.2.0/24", "172.31.0.2", 2)
         },
         Route {
@@ -153,8 +157,8 @@ fn addresses_inside_the_network_are_ours() {
             .address(&Address {
                 index: 3,
                 net,
-                scope: 0,
-                flags: 0x80,
+                scope: AddressScope::Universe,
+                flags: AddressFlags::Permanent,
                 label: None,
             })
             .is_some()
@@ -174,15 +178,16 @@ fn permanent_unicast_entries_are_ours() {
         })
         .is_some()
     };
-    assert!(entry(mac, PERMANENT));
-    assert!(!entry(mac, 0x02), "learned");
-    assert!(!entry(Mac::default(), PERMANENT), "the default destination");
-    assert!(!entry(Mac([0x33, 0x33, 0, 0, 0, 1]), PERMANENT), "a group");
+    let permanent = NeighbourState::Permanent;
+    assert!(entry(mac, permanent));
+    assert!(!entry(mac, NeighbourState::Reachable), "learned");
+    assert!(!entry(Mac::default(), permanent), "the default destination");
+    assert!(!entry(Mac([0x33, 0x33, 0, 0, 0, 1]), permanent), "a group");
     let ip = "10.244.2.0".parse().unwrap();
     assert!(neighbour(&Neighbour::permanent(3, ip, mac)).is_some());
     assert!(
         neighbour(&Neighbour {
-            state: 0x02,
+            state: NeighbourState::Reachable,
             ..Neighbour::permanent(3, ip, mac)
         })
         .is_none()

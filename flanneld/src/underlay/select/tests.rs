@@ -1,7 +1,8 @@
 use super::*;
 use crate::underlay::fixtures::{
-    DEPRECATED, PERMANENT, TEMPORARY, address, default_route, host, iface, v4_only,
+    DEPRECATED, DYNAMIC, PERMANENT, TEMPORARY, address, default_route, host, iface, v4_only,
 };
+use linux_net::address::AddressFlags;
 
 fn both() -> Selector {
     Selector {
@@ -183,7 +184,7 @@ fn can_reach_needs_a_route() {
 
 #[test]
 fn best_address_is_global_then_permanent_then_stable() {
-    let first = |flags: &[(&str, u32)]| {
+    let first = |flags: &[(&str, AddressFlags)]| {
         let mut host = host();
         host.addresses = flags
             .iter()
@@ -198,12 +199,12 @@ fn best_address_is_global_then_permanent_then_stable() {
         chosen(&iface(selector, &["eth1"]), &host).replace("eth1 (MTU 1500), ", "")
     };
     assert_eq!(
-        first(&[("169.254.1.1/16", PERMANENT), ("10.0.0.1/8", 0)]),
+        first(&[("169.254.1.1/16", PERMANENT), ("10.0.0.1/8", DYNAMIC)]),
         "10.0.0.1",
         "global first"
     );
     assert_eq!(
-        first(&[("10.0.0.1/8", 0), ("10.0.0.2/8", PERMANENT)]),
+        first(&[("10.0.0.1/8", DYNAMIC), ("10.0.0.2/8", PERMANENT)]),
         "10.0.0.2",
         "then permanent"
     );
