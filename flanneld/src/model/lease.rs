@@ -1,58 +1,68 @@
-//! Leases: which node holds which subnet, and how it is reached.
+//! Leases: which node holds which subnets, and how it is reached.
 //!
-//! Attributes have the JSON of upstream's etcd values, a lease that of the `/v1/` API of flannel up to v0.7, with
-//! `IPv6Subnet` added. Both are read by Go's rules ([`go_compat::json`]).
+//! Attributes have the JSON of upstream's etcd values, a lease that of the `/v1/` API of flannel up to
+//! v0.7, with `IPv6Subnet` added. Both are read by Go's rules ([`go_compat::json`]).
 use crate::model::{Subnets, rfc3339};
+use go_compat::cidr;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    fmt::Display,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
     time::SystemTime,
 };
 
-/// What a node tells about itself.
+/// What a node publishes about itself. Order and omissions are those of upstream's `LeaseAttrs`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(into = "AttrsJson", try_from = "AttrsJson")]
-pub struct LeaseAttrs {
-    /// `0.0.0.0`, which upstream writes for a node without IPv4, is None here.
-    pub public_ip: Option<Ipv4Addr>,
-    /// Reachable address, IPv6.
-    pub public_ipv6: Option<Ipv6Addr>,
+#[serde(default)]
+pub(crate) struct LeaseAttrs {
+    /// None where upstream writes `0.0.0.0`: a node without IPv4.
+    #[serde(
+        rename = "PublicIP",
+        serialize_with = "or_unspecified",
+        deserialize_with = "specified"
+    )]
+    pub(crate) public_ip: Option<Ipv4Addr>,
+    #[serde(rename = "PublicIPv6", deserialize_with = "specified")]
+    pub(crate) public_ipv6: Option<Ipv6Addr>,
     /// "vxlan"; empty for udp and alloc.
-    pub backend_type: String,
+    #[serde(rename = "BackendType", skip_serializing_if = "String::is_empty")]
+    pub(crate) backend_type: String,
     /// `{"VNI":1,"VtepMAC":"..."}`
-    pub backend_data: Option<serde_json::Value>,
+    #[serde(rename = "BackendData", skip_serializing_if = "Option::is_none")]
+    pub(crate) backend_data: Option<serde_json::Value>,
     /// The same for IPv6.
-    pub backend_v6_data: Option<serde_json::Value>,
+    #[serde(rename = "BackendV6Data", skip_serializing_if = "Option::is_none")]
+    pub(crate) backend_v6_data: Option<serde_json::Value>,
 }
 
-/// A lease.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(into = "LeaseJson", try_from = "LeaseJson")]
-pub struct Lease {
-    /// The node's subnets; they are the lease's key.
-    pub subnets: Subnets,
-    /// What the node tells about itself.
-    pub attrs: LeaseAttrs,
-    /// None: a reservation that does not end.
-    pub expiration: Option<SystemTime>,
+pub(crate) struct Lease {
+    /// The node's subnets, which are the lease's key.
+    pub(crate) subnets: Subnets,
+    pub(crate) attrs: LeaseAttrs,
+    /// None: a reservation, which does not end.
+    pub(crate) expiration: Option<SystemTime>,
 }
 
-/// The whole current picture: every lease of the network, our own too, in no order. A new picture shares what did not change.
-pub type Leases = Arc<Vec<Arc<Lease>>>;
+/// A snapshot: every lease of the network, this node's too, in no order. Successive snapshots share
+/// the leases that are the same.
+pub(crate) type Leases = Arc<Vec<Arc<Lease>>>;
 
 impl LeaseAttrs {
-    /// True if both are the same node: the same public IPv4 address or, where one of them has none, the same IPv6 address.
-    pub fn same_node(&self, other: &LeaseAttrs) -> bool {
+    /// True if both are the same node: the same public IPv4 address or, where one of them has none, the
+    /// same IPv6 address.
+    pub(crate) fn same_node(&self, other: &LeaseAttrs) -> bool {
         match (self.public_ip, other.public_ip) {
-            (Some(ours), Some(theirs)) => ours == theirs,
+            (Some(ip), Some(other)) => ip == other,
             _ => self.public_ipv6.is_some() && self.public_ipv6 == other.public_ipv6,
         }
     }
 
     /// The address that names the node in messages.
-    pub fn node(&self) -> String {
+    pub(crate) fn node(&self) -> String {
         match (self.public_ip, self.public_ipv6) {
             (Some(ip), _) => ip.to_string(),
             (None, Some(ip)) => ip.to_string(),
@@ -61,139 +71,126 @@ impl LeaseAttrs {
     }
 }
 
-/// Field order and omissions as upstream's `LeaseAttrs`.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-struct AttrsJson {
-    #[serde(rename = "PublicIP")]
-    public_ip: Option<String>,
-    #[serde(rename = "PublicIPv6")]
-    public_ipv6: Option<String>,
-    #[serde(rename = "BackendType", skip_serializing_if = "String::is_empty")]
-    backend_type: String,
-    #[serde(rename = "BackendData", skip_serializing_if = "Option::is_none")]
-    backend_data: Option<serde_json::Value>,
-    #[serde(rename = "BackendV6Data", skip_serializing_if = "Option::is_none")]
-    backend_v6_data: Option<serde_json::Value>,
-}
-
-impl From<LeaseAttrs> for AttrsJson {
-    fn from(attrs: LeaseAttrs) -> AttrsJson {
-        let ip = attrs.public_ip.unwrap_or(Ipv4Addr::UNSPECIFIED);
-        AttrsJson {
-            public_ip: Some(ip.to_string()),
-            public_ipv6: attrs.public_ipv6.map(|ip| ip.to_string()),
-            backend_type: attrs.backend_type,
-            backend_data: attrs.backend_data,
-            backend_v6_data: attrs.backend_v6_data,
-        }
-    }
-}
-
-impl TryFrom<AttrsJson> for LeaseAttrs {
-    type Error = String;
-    fn try_from(json: AttrsJson) -> Result<LeaseAttrs, String> {
-        let v4: Option<Ipv4Addr> = address("PublicIP", json.public_ip)?;
-        let v6: Option<Ipv6Addr> = address("PublicIPv6", json.public_ipv6)?;
-        Ok(LeaseAttrs {
-            public_ip: v4.filter(|ip| !ip.is_unspecified()),
-            public_ipv6: v6.filter(|ip| !ip.is_unspecified()),
-            backend_type: json.backend_type,
-            backend_data: json.backend_data,
-            backend_v6_data: json.backend_v6_data,
-        })
-    }
-}
-
-fn address<T: std::str::FromStr>(field: &str, text: Option<String>) -> Result<Option<T>, String> {
-    text.map(|text| {
-        text.parse()
-            .map_err(|_| format!("{field}: invalid IP address {text:?}"))
-    })
-    .transpose()
-}
-
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 struct LeaseJson {
-    #[serde(rename = "Subnet")]
-    subnet: Option<String>,
-    #[serde(rename = "IPv6Subnet", skip_serializing_if = "Option::is_none")]
-    ipv6_subnet: Option<String>,
+    #[serde(
+        rename = "Subnet",
+        serialize_with = "or_default_route",
+        deserialize_with = "subnet_v4"
+    )]
+    subnet: Option<Ipv4Network>,
+    #[serde(
+        rename = "IPv6Subnet",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "as_text",
+        deserialize_with = "subnet_v6"
+    )]
+    ipv6_subnet: Option<Ipv6Network>,
     #[serde(rename = "Attrs")]
-    attrs: AttrsJson,
-    #[serde(rename = "Expiration")]
-    expiration: Option<String>,
+    attrs: LeaseAttrs,
+    #[serde(rename = "Expiration", with = "rfc3339")]
+    expiration: Option<SystemTime>,
 }
-
-/// How Go writes a subnet that is not there.
-const NO_SUBNET: &str = "0.0.0.0/0";
 
 impl From<Lease> for LeaseJson {
     fn from(lease: Lease) -> LeaseJson {
         LeaseJson {
-            subnet: Some(
-                lease
-                    .subnets
-                    .v4
-                    .map_or(NO_SUBNET.to_owned(), |net| net.to_string()),
-            ),
-            ipv6_subnet: lease.subnets.v6.map(|net| net.to_string()),
-            attrs: lease.attrs.into(),
-            expiration: Some(rfc3339::format(lease.expiration)),
+            subnet: lease.subnets.v4,
+            ipv6_subnet: lease.subnets.v6,
+            attrs: lease.attrs,
+            expiration: lease.expiration,
         }
     }
 }
 
 impl TryFrom<LeaseJson> for Lease {
-    type Error = String;
-    fn try_from(json: LeaseJson) -> Result<Lease, String> {
-        let lease = Lease {
-            subnets: Subnets {
-                v4: subnet_v4("Subnet", json.subnet)?,
-                v6: subnet_v6("IPv6Subnet", json.ipv6_subnet)?,
-            },
-            attrs: json.attrs.try_into()?,
-            expiration: match json.expiration {
-                Some(text) => {
-                    rfc3339::parse(&text).map_err(|error| format!("Expiration: {error}"))?
-                }
-                None => None,
-            },
+    type Error = &'static str;
+
+    fn try_from(json: LeaseJson) -> Result<Lease, &'static str> {
+        let subnets = Subnets {
+            v4: json.subnet,
+            v6: json.ipv6_subnet,
         };
-        if lease.subnets.is_empty() {
-            return Err("Subnet: a lease must have an IPv4 or an IPv6 subnet".to_owned());
+        if subnets.is_empty() {
+            return Err("Subnet: a lease must have an IPv4 or an IPv6 subnet");
         }
-        Ok(lease)
+        Ok(Lease {
+            subnets,
+            attrs: json.attrs,
+            expiration: json.expiration,
+        })
     }
 }
 
-/// A subnet of the API: a network (no host bits); absent, empty and `0.0.0.0/0` mean none.
-pub(crate) fn subnet_v4(field: &str, text: Option<String>) -> Result<Option<Ipv4Network>, String> {
-    match network(field, text)? {
+/// How Go writes a subnet that is not set.
+const NO_SUBNET: &str = "0.0.0.0/0";
+
+fn or_unspecified<S: Serializer>(ip: &Option<Ipv4Addr>, out: S) -> Result<S::Ok, S::Error> {
+    ip.unwrap_or(Ipv4Addr::UNSPECIFIED).serialize(out)
+}
+
+fn or_default_route<S: Serializer>(
+    subnet: &Option<Ipv4Network>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    match subnet {
+        Some(subnet) => out.collect_str(subnet),
+        None => out.serialize_str(NO_SUBNET),
+    }
+}
+
+/// As text, or `null`.
+pub(crate) fn as_text<S: Serializer>(
+    value: &Option<impl Display>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => out.collect_str(value),
+        None => out.serialize_none(),
+    }
+}
+
+/// An address; the unspecified one means none.
+pub(crate) fn specified<'de, D, T>(json: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Into<IpAddr> + Copy,
+{
+    let ip = Option::<T>::deserialize(json)?;
+    Ok(ip.filter(|ip| !(*ip).into().is_unspecified()))
+}
+
+/// A network without host bits. An empty text, and the default route, mean none.
+pub(crate) fn subnet_v4<'de, D: Deserializer<'de>>(
+    json: D,
+) -> Result<Option<Ipv4Network>, D::Error> {
+    match subnet(json)? {
         None => Ok(None),
         Some(IpNetwork::V4(net)) => Ok(Some(net)),
-        Some(IpNetwork::V6(net)) => Err(format!("{field}: {net} is not an IPv4 subnet")),
+        Some(net) => Err(de::Error::custom(format!("{net} is not an IPv4 subnet"))),
     }
 }
 
-/// The same for IPv6.
-pub(crate) fn subnet_v6(field: &str, text: Option<String>) -> Result<Option<Ipv6Network>, String> {
-    match network(field, text)? {
+/// As [`subnet_v4`].
+pub(crate) fn subnet_v6<'de, D: Deserializer<'de>>(
+    json: D,
+) -> Result<Option<Ipv6Network>, D::Error> {
+    match subnet(json)? {
         None => Ok(None),
         Some(IpNetwork::V6(net)) => Ok(Some(net)),
-        Some(IpNetwork::V4(net)) => Err(format!("{field}: {net} is not an IPv6 subnet")),
+        Some(net) => Err(de::Error::custom(format!("{net} is not an IPv6 subnet"))),
     }
 }
 
-fn network(field: &str, text: Option<String>) -> Result<Option<IpNetwork>, String> {
-    let Some(text) = text.filter(|text| !text.is_empty() && text != NO_SUBNET && text != "::/0")
-    else {
+fn subnet<'de, D: Deserializer<'de>>(json: D) -> Result<Option<IpNetwork>, D::Error> {
+    let text = Option::<String>::deserialize(json)?.unwrap_or_default();
+    if ["", NO_SUBNET, "::/0"].contains(&text.as_str()) {
         return Ok(None);
-    };
-    let net = go_compat::cidr::parse(&text).map_err(|error| format!("{field}: {error}"))?;
+    }
+    let net = cidr::parse(&text).map_err(de::Error::custom)?;
     if net.ip() != net.network() {
-        return Err(format!("{field}: {text} has host bits set"));
+        return Err(de::Error::custom(format!("{text} has host bits set")));
     }
     Ok(Some(net))
 }
@@ -213,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn attributes_have_upstreams_bytes() {
+    fn attributes_are_written_as_upstream_writes_them() {
         let mut attrs = LeaseAttrs {
             public_ip: Some([1, 2, 3, 4].into()),
             ..LeaseAttrs::default()
@@ -259,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_has_the_old_apis_shape() {
+    fn lease_has_the_shape_of_the_old_api() {
         let lease = Lease {
             subnets: "10.1.2.0-24".parse().unwrap(),
             attrs: LeaseAttrs {
@@ -275,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_with_garbage_is_refused_by_name() {
+    fn error_names_the_malformed_field() {
         for (bad, field) in [
             (r#"{"Subnet":"10.1.2.3/24"}"#, "host bits"),
             (r#"{"Subnet":"10.1.2.0"}"#, "Subnet"),
@@ -299,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_is_known_by_its_public_address() {
+    fn nodes_are_identified_by_their_public_addresses() {
         let node = |v4: Option<[u8; 4]>, v6: Option<&str>| LeaseAttrs {
             public_ip: v4.map(Into::into),
             public_ipv6: v6.map(|ip| ip.parse().unwrap()),
@@ -314,7 +311,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn leases_survive_json(v4: Option<(u32, u8)>, v6: (u128, u8), ip: u32, ip6: Option<u128>, at: Option<u32>, kind in "[a-z]{0,8}") {
+        fn every_lease_round_trips(v4: Option<(u32, u8)>, v6: (u128, u8), ip: u32, ip6: Option<u128>, at: Option<u32>, kind in "[a-z]{0,8}") {
             let lease = Lease {
                 subnets: Subnets {
                     v4: v4.map(|(ip, len)| masked4(ip, 1 + len % 32)),

@@ -1,5 +1,6 @@
 //! Times as Go writes them in JSON (RFC 3339). Go's zero time, the start of year 1, stands for "no time".
 use jiff::Timestamp;
+use serde::{Deserialize, Deserializer, Serializer, de};
 use std::time::SystemTime;
 
 const GO_ZERO_TIME: &str = "0001-01-01T00:00:00Z";
@@ -7,10 +8,26 @@ const GO_ZERO_TIME: &str = "0001-01-01T00:00:00Z";
 /// The text is not a time that a lease can have.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error("{0:?} is not a time like 2026-11-21T08:22:50Z")]
-pub(crate) struct InvalidTime(String);
+struct InvalidTime(String);
+
+pub(crate) fn serialize<S: Serializer>(
+    time: &Option<SystemTime>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    out.serialize_str(&format(*time))
+}
+
+pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+    json: D,
+) -> Result<Option<SystemTime>, D::Error> {
+    match Option::<String>::deserialize(json)? {
+        Some(text) => parse(&text).map_err(de::Error::custom),
+        None => Ok(None),
+    }
+}
 
 /// `2026-11-21T08:22:50Z`: UTC, whole seconds. None is Go's zero time.
-pub(crate) fn format(time: Option<SystemTime>) -> String {
+fn format(time: Option<SystemTime>) -> String {
     let seconds = time
         .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())
         .and_then(|since| i64::try_from(since.as_secs()).ok())
@@ -19,7 +36,7 @@ pub(crate) fn format(time: Option<SystemTime>) -> String {
 }
 
 /// Reads an RFC 3339 time from 1970 on and drops fractions of a second. Go's zero time is None.
-pub(crate) fn parse(text: &str) -> Result<Option<SystemTime>, InvalidTime> {
+fn parse(text: &str) -> Result<Option<SystemTime>, InvalidTime> {
     let invalid = || InvalidTime(text.to_owned());
     let time: Timestamp = text.parse().map_err(|_| invalid())?;
     if time.to_string() == GO_ZERO_TIME {

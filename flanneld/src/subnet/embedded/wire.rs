@@ -13,10 +13,17 @@
 //!
 //! Each watch begins with `{"store":"6f1c...","ttl":86400}`. `?watch=true&store=ID&next=CURSOR` resumes:
 //! the server sends no snapshot if it still knows what changed since.
-use crate::model::{Subnets, lease::LeaseAttrs};
+use crate::model::{
+    Subnets,
+    lease::{self, LeaseAttrs},
+};
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 /// The name of the only network, as in flannel up to v0.7.
 pub(super) const NETWORK: &str = "_";
@@ -90,18 +97,29 @@ pub(super) fn acquire_body(
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct ReservationJson {
-    /// `10.1.2.0/24`
-    #[serde(rename = "Subnet")]
-    pub(super) subnet: Option<String>,
-    /// `fd00:1::/64`
-    #[serde(rename = "IPv6Subnet", skip_serializing_if = "Option::is_none")]
-    pub(super) ipv6_subnet: Option<String>,
+    #[serde(
+        rename = "Subnet",
+        serialize_with = "lease::as_text",
+        deserialize_with = "lease::subnet_v4"
+    )]
+    pub(super) subnet: Option<Ipv4Network>,
+    #[serde(
+        rename = "IPv6Subnet",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "lease::as_text",
+        deserialize_with = "lease::subnet_v6"
+    )]
+    pub(super) ipv6_subnet: Option<Ipv6Network>,
     /// The node's address.
-    #[serde(rename = "PublicIP")]
-    pub(super) public_ip: Option<String>,
+    #[serde(rename = "PublicIP", deserialize_with = "lease::specified")]
+    pub(super) public_ip: Option<Ipv4Addr>,
     /// The address of a node without IPv4.
-    #[serde(rename = "PublicIPv6", skip_serializing_if = "Option::is_none")]
-    pub(super) public_ipv6: Option<String>,
+    #[serde(
+        rename = "PublicIPv6",
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "lease::specified"
+    )]
+    pub(super) public_ipv6: Option<Ipv6Addr>,
 }
 
 /// The JSON of our own types. Writing strings, numbers and maps with string keys into memory cannot

@@ -19,7 +19,7 @@ use crate::{
         renewal::{self, LastRenewal, LeaseStore},
     },
 };
-use cache::{LeaseCache, normalise};
+use cache::LeaseCache;
 use futures_util::StreamExt;
 use http::{Failure, Http};
 use hyper::Method;
@@ -83,7 +83,6 @@ impl Client {
 
     async fn watch_until_lost(&self, session: Session) -> Error {
         let mut own = session.own.borrow().clone();
-        normalise(&mut own.attrs);
         let mut cache = LeaseCache::default();
         let mut retry = self.retry(format!(
             "{} (peers stay as they are meanwhile)",

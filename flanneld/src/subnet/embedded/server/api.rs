@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     model::Subnets,
-    model::lease::{self, Lease, LeaseAttrs},
+    model::lease::{Lease, LeaseAttrs},
     subnet::{
         alloc::Reservation,
         embedded::{
@@ -24,7 +24,6 @@ use axum::{
     routing::{delete, get},
 };
 use serde::Deserialize;
-use serde_json::json;
 use std::{future::ready, sync::Arc};
 
 type Answer = Result<([(HeaderName, &'static str); 1], Body), ApiError>;
@@ -180,26 +179,28 @@ async fn revoke(State(store): State<Arc<Store>>, PathSubnets(subnets): PathSubne
 async fn reservations(State(store): State<Arc<Store>>) -> Answer {
     let reservations = store.reservations().into_iter();
     let reservations = reservations.map(|Reservation { subnets, attrs }| ReservationJson {
-        subnet: subnets.v4.map(|net| net.to_string()),
-        ipv6_subnet: subnets.v6.map(|net| net.to_string()),
-        public_ip: attrs.public_ip.map(|ip| ip.to_string()),
-        public_ipv6: attrs.public_ipv6.map(|ip| ip.to_string()),
+        subnet: subnets.v4,
+        ipv6_subnet: subnets.v6,
+        public_ip: attrs.public_ip,
+        public_ipv6: attrs.public_ipv6,
     });
     text(wire::json(&reservations.collect::<Vec<_>>()))
 }
 
 async fn reserve(State(store): State<Arc<Store>>, RequestBody(body): RequestBody) -> Answer {
-    let invalid = |error| ApiError::new(StatusCode::BAD_REQUEST, "invalid", error);
     let request: ReservationJson = decode(&body)?;
     let subnets = Subnets {
-        v4: lease::subnet_v4("Subnet", request.subnet).map_err(invalid)?,
-        v6: lease::subnet_v6("IPv6Subnet", request.ipv6_subnet).map_err(invalid)?,
+        v4: request.subnet,
+        v6: request.ipv6_subnet,
     };
     if subnets.is_empty() {
         return Err(ApiError::bad("Subnet", "is missing"));
     }
-    let node = json!({"PublicIP": request.public_ip, "PublicIPv6": request.public_ipv6});
-    let attrs = decode(node.to_string().as_bytes())?;
+    let attrs = LeaseAttrs {
+        public_ip: request.public_ip,
+        public_ipv6: request.public_ipv6,
+        ..LeaseAttrs::default()
+    };
     change(move || store.reserve(Reservation { subnets, attrs })).await?;
     text(Body::empty())
 }

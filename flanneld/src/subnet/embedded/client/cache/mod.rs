@@ -6,7 +6,7 @@
 //! something else.
 use crate::{
     model::Subnets,
-    model::lease::{Lease, LeaseAttrs, Leases},
+    model::lease::{Lease, Leases},
     subnet::embedded::wire::{Line, TTL},
 };
 use serde_json::Value;
@@ -198,22 +198,10 @@ impl LeaseCache {
 /// A lease; None, with a log line, if it cannot be understood: the others are not affected.
 fn read(lease: Value) -> Option<Arc<Lease>> {
     match go_compat::json::from_value::<Lease>(lease) {
-        Ok(mut lease) => {
-            normalise(&mut lease.attrs);
-            Some(Arc::new(lease))
-        }
+        Ok(lease) => Some(Arc::new(lease)),
         Err(error) => {
             tracing::warn!("a lease is skipped: {error}");
             None
-        }
-    }
-}
-
-/// `null` and an absent key mean the same to backends: they must compare as equal.
-pub(super) fn normalise(attrs: &mut LeaseAttrs) {
-    for data in [&mut attrs.backend_data, &mut attrs.backend_v6_data] {
-        if data.as_ref().is_some_and(Value::is_null) {
-            *data = None;
         }
     }
 }

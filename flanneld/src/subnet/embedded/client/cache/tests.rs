@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::lease::LeaseAttrs;
 use crate::subnet::embedded::store::{Store, Update};
 use proptest::prelude::*;
 use serde_json::json;
