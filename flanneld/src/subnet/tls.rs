@@ -1,5 +1,6 @@
 //! Mutual TLS: both sides show a certificate of an authority that both name. Whoever has such a
 //! certificate may do anything in the store, so the authority should serve no other purpose.
+use super::BoxError;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -11,11 +12,8 @@ use tokio_rustls::{
     rustls::{
         self, ClientConfig, RootCertStore, ServerConfig,
         crypto::{CryptoProvider, ring},
-        pki_types::{
-            CertificateDer, PrivateKeyDer,
-            pem::{self, PemObject},
-        },
-        server::{VerifierBuilderError, WebPkiClientVerifier},
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        server::WebPkiClientVerifier,
     },
 };
 
@@ -27,13 +25,16 @@ pub(crate) enum TlsError {
         "-{0} is missing: mutual TLS needs -remote-keyfile, -remote-certfile and -remote-cafile"
     )]
     MissingOption(&'static str),
-    /// A file cannot be read, or is not what it should be.
+    /// A file cannot be read, or its content cannot be used.
     #[error("{what} {}: {source}", .path.display())]
     File {
         what: &'static str,
         path: PathBuf,
-        source: FileError,
+        source: BoxError,
     },
+    /// A file has no certificate.
+    #[error("certificate {}: no certificate in it", .0.display())]
+    NoCertificate(PathBuf),
     /// The versions of TLS do not fit the cryptography.
     #[error(transparent)]
     Provider(rustls::Error),
@@ -43,23 +44,6 @@ pub(crate) enum TlsError {
          -remote-keyfile, -remote-certfile and -remote-cafile, or say -insecure if the link is private"
     )]
     NotOnLoopback(String),
-}
-
-/// What is wrong with a file.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FileError {
-    /// It cannot be read, or is not PEM.
-    #[error(transparent)]
-    Pem(#[from] pem::Error),
-    /// It is PEM without a certificate.
-    #[error("no certificate in it")]
-    Empty,
-    /// Its content cannot be used for TLS.
-    #[error(transparent)]
-    Tls(#[from] rustls::Error),
-    /// Its authorities cannot verify the other side.
-    #[error(transparent)]
-    Verifier(#[from] VerifierBuilderError),
 }
 
 /// `-remote-keyfile`, `-remote-certfile`, `-remote-cafile`: PEM files, for server and client alike.
@@ -105,24 +89,20 @@ impl TlsFiles {
             .map_err(TlsError::Provider)?
             .with_root_certificates(self.roots()?)
             .with_client_auth_cert(certificates(&self.cert)?, self.private_key()?)
-            .map_err(|error| certificate_error(&self.cert, error))
+            .map_err(unusable("certificate", &self.cert))
     }
 
     fn server(&self) -> Result<ServerConfig, TlsError> {
         let roots = Arc::new(self.roots()?);
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
             .build()
-            .map_err(|error| TlsError::File {
-                what: "authority",
-                path: self.ca.clone(),
-                source: error.into(),
-            })?;
+            .map_err(unusable("authority", &self.ca))?;
         ServerConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Provider)?
             .with_client_cert_verifier(verifier)
             .with_single_cert(certificates(&self.cert)?, self.private_key()?)
-            .map_err(|error| certificate_error(&self.cert, error))
+            .map_err(unusable("certificate", &self.cert))
     }
 
     fn modified(&self) -> Modified {
@@ -130,21 +110,15 @@ impl TlsFiles {
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        PrivateKeyDer::from_pem_file(&self.key).map_err(|error| TlsError::File {
-            what: "private key",
-            path: self.key.clone(),
-            source: error.into(),
-        })
+        PrivateKeyDer::from_pem_file(&self.key).map_err(unusable("private key", &self.key))
     }
 
     fn roots(&self) -> Result<RootCertStore, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(&self.ca)? {
-            roots.add(certificate).map_err(|error| TlsError::File {
-                what: "authority",
-                path: self.ca.clone(),
-                source: error.into(),
-            })?;
+            roots
+                .add(certificate)
+                .map_err(unusable("authority", &self.ca))?;
         }
         Ok(roots)
     }
@@ -189,10 +163,11 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-fn certificate_error(path: &Path, error: impl Into<FileError>) -> TlsError {
-    TlsError::File {
-        what: "certificate",
-        path: path.to_owned(),
+fn unusable<E: Into<BoxError>>(what: &'static str, path: &Path) -> impl FnOnce(E) -> TlsError {
+    let path = path.to_owned();
+    move |error| TlsError::File {
+        what,
+        path,
         source: error.into(),
     }
 }
@@ -200,9 +175,9 @@ fn certificate_error(path: &Path, error: impl Into<FileError>) -> TlsError {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(|error| certificate_error(path, error))?;
+        .map_err(unusable("certificate", path))?;
     if certificates.is_empty() {
-        return Err(certificate_error(path, FileError::Empty));
+        return Err(TlsError::NoCertificate(path.to_owned()));
     }
     Ok(certificates)
 }

@@ -65,14 +65,14 @@ pub(crate) enum Error {
     },
 }
 
-/// Chooses for the node with these attributes. `config` has passed `check_subnets`; `random(n)`
-/// returns a number below n.
+/// Chooses for the node with these attributes. `config` has passed `check_subnets`; `random` decides
+/// among free subnets.
 pub(crate) fn choose(
     config: &NetworkConfig,
     attrs: &LeaseAttrs,
     previous: Subnets,
     taken: &Taken<'_>,
-    mut random: impl FnMut(usize) -> usize,
+    random: u64,
 ) -> Result<Subnets, Error> {
     let leases = || {
         taken
@@ -103,7 +103,7 @@ pub(crate) fn choose(
         let block = Range::v4(config)?.choose(
             preferred.iter().filter_map(Block::v4),
             others.iter().filter_map(Block::v4).collect(),
-            &mut random,
+            random,
         )?;
         chosen.v4 = Ipv4Network::new(ipv4(block.first), config.subnet_len).ok();
     }
@@ -111,7 +111,7 @@ pub(crate) fn choose(
         let block = Range::v6(config)?.choose(
             preferred.iter().filter_map(Block::v6),
             others.iter().filter_map(Block::v6).collect(),
-            &mut random,
+            random,
         )?;
         chosen.v6 = Ipv6Network::new(block.first.into(), config.ipv6_subnet_len).ok();
     }
@@ -230,7 +230,7 @@ impl Range {
         &self,
         mut preferred: impl Iterator<Item = Block>,
         mut others: Vec<Block>,
-        random: &mut impl FnMut(usize) -> usize,
+        random: u64,
     ) -> Result<Block, Error> {
         // blocks of other nodes may overlap each other after SubnetLen was changed
         let free = |block: &Block| !others.iter().any(|other| other.overlaps(block));
@@ -239,17 +239,17 @@ impl Range {
         }
         others.sort_unstable();
         let candidates = self.first_free(&others);
-        if candidates.is_empty() {
-            return Err(Error::OutOfSubnets {
+        let index = (random as usize).checked_rem(candidates.len());
+        match index.and_then(|index| candidates.get(index)) {
+            Some(&first) => Ok(Block {
+                first,
+                last: first + (self.size() - 1),
+            }),
+            None => Err(Error::OutOfSubnets {
                 min: self.show(self.min),
                 max: self.show(self.max),
-            });
+            }),
         }
-        let index = random(candidates.len()).min(candidates.len() - 1);
-        Ok(Block {
-            first: candidates[index],
-            last: candidates[index] + (self.size() - 1),
-        })
     }
 
     /// First addresses of up to [`CANDIDATES`] free subnets from the low end. It walks over what is

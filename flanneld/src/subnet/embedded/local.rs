@@ -98,11 +98,11 @@ impl LeaseStore for Local {
 
 impl SubnetManager for Local {
     fn describe(&self) -> String {
-        format!("embedded store at {}", self.store.path().display())
+        format!("embedded store at {}", self.store.path.display())
     }
 
     fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>> {
-        Box::pin(async { Ok(self.store.config().clone()) })
+        Box::pin(async { Ok(self.store.config.clone()) })
     }
 
     fn acquire<'a>(

@@ -81,7 +81,7 @@ async fn networks() -> Answer {
 }
 
 async fn config(State(store): State<Arc<Store>>) -> Answer {
-    text(store.config().raw.clone())
+    text(store.config.raw.clone())
 }
 
 /// The query of a GET of leases.
@@ -111,7 +111,7 @@ async fn leases(
         .is_some_and(|watch| watch != "false" && watch != "0")
     {
         // a cursor counts only for the store that it is of
-        let same_store = since.store.as_deref() == Some(store.id());
+        let same_store = since.store.as_deref() == Some(store.id.as_str());
         let body = watch::stream(store, since.next.filter(|_| same_store));
         return Ok(([(CONTENT_TYPE, "application/x-ndjson")], body));
     }

@@ -98,7 +98,7 @@ impl Server {
         let with_tls = tls.as_ref().map_or("", |_| " with mutual TLS");
         info!(
             "serving leases of {} at {address}{with_tls}",
-            store.path().display()
+            store.path.display()
         );
         let router = api::router(store.clone());
         Ok(Server {

@@ -23,13 +23,14 @@ const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(55);
 pub(super) fn stream(store: Arc<Store>, cursor: Option<u64>) -> Body {
     let header = format!(
         r#""store":{},"ttl":{}"#,
-        json(&store.id()),
+        json(&store.id),
         store.ttl().as_secs()
     );
+    let mut revisions = store.revisions();
+    revisions.mark_changed();
     let watcher = Watcher {
-        revisions: store.revisions(),
-        lines: Lines::default(),
-        begun: false,
+        lines: Lines::one(format!("{{{header}}}\n")),
+        revisions,
         cursor,
         header,
         store,
@@ -45,7 +46,7 @@ struct Watcher {
     revisions: watch::Receiver<u64>,
     /// `"store":"6f1c...","ttl":86400`
     header: String,
-    begun: bool,
+    /// The revision that the client has seen.
     cursor: Option<u64>,
     lines: Lines,
 }
@@ -53,52 +54,38 @@ struct Watcher {
 impl Watcher {
     /// The next line; None when the store closes.
     async fn next(&mut self) -> Option<String> {
-        if !self.begun {
-            self.begun = true;
-            self.update();
-            return Some(format!("{{{}}}\n", self.header));
-        }
         loop {
             if let Some(line) = self.lines.next() {
                 return Some(line);
             }
             match timeout(HEARTBEAT_INTERVAL, self.revisions.changed()).await {
-                Err(_) => return self.cursor.map(heartbeat),
-                Ok(Err(_)) => return None,
                 Ok(Ok(())) => {
                     sleep(BATCH_DELAY).await;
-                    self.update();
+                    self.lines = self.update();
                 }
+                Ok(Err(_)) => return None,
+                Err(_) => return self.cursor.map(heartbeat),
             }
         }
     }
 
-    fn update(&mut self) {
+    fn update(&mut self) -> Lines {
         self.revisions.borrow_and_update();
         let (update, revision) = self.store.since(self.cursor);
         self.cursor = Some(revision);
-        self.lines = match update {
-            Update::Snapshot(leases) => Lines {
-                head: format!(r#"{{{},"snapshot":["#, self.header),
-                separator: "],\"more\":true}\n",
-                end: format!("],\"cursor\":\"{revision}\"}}\n"),
-                repeat_head: true,
-                items: leases,
-                ..Lines::default()
-            },
-            Update::Events(events) if events.is_empty() => Lines {
-                end: heartbeat(revision),
-                ..Lines::default()
-            },
-            Update::Events(events) => Lines {
-                head: r#"{"events":["#.to_owned(),
-                separator: "],\"more\":true}\n",
-                end: format!("],\"cursor\":\"{revision}\"}}\n"),
-                repeat_head: true,
-                items: events,
-                ..Lines::default()
-            },
+        let (head, items) = match update {
+            Update::Snapshot(leases) => (format!(r#"{{{},"snapshot":["#, self.header), leases),
+            Update::Events(events) if events.is_empty() => return Lines::one(heartbeat(revision)),
+            Update::Events(events) => (r#"{"events":["#.to_owned(), events),
         };
+        Lines {
+            head,
+            repeat_head: true,
+            separator: "],\"more\":true}\n",
+            end: format!("],\"cursor\":\"{revision}\"}}\n"),
+            items,
+            ..Lines::default()
+        }
     }
 }
 
@@ -132,11 +119,20 @@ struct Lines {
     done: bool,
 }
 
+impl Lines {
+    fn one(end: String) -> Lines {
+        Lines {
+            end,
+            ..Lines::default()
+        }
+    }
+}
+
 impl Iterator for Lines {
     type Item = String;
 
     fn next(&mut self) -> Option<String> {
-        if self.done || self.end.is_empty() {
+        if self.done {
             return None;
         }
         let mut line = match self.repeat_head {

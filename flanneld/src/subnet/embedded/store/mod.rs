@@ -38,9 +38,10 @@ const GRACE: Duration = Duration::from_secs(15 * 60);
 
 /// The leases of one network.
 pub(crate) struct Store {
-    config: NetworkConfig,
-    id: String,
-    path: PathBuf,
+    pub(super) config: NetworkConfig,
+    /// Random, made with the file.
+    pub(super) id: String,
+    pub(super) path: PathBuf,
     /// Held through a change, so that there is one at a time; the state is locked for moments only.
     file: Mutex<StoreFile>,
     state: Mutex<State>,
@@ -61,29 +62,15 @@ impl Store {
         grace: Duration,
     ) -> Result<Arc<Store>, StoreError> {
         let (file, content) = StoreFile::open(path)?;
-        let mut state = State::new(content.revision, ttl);
-        state.load(content.changes, grace);
+        let state = State::load(content.changes, content.revision, ttl, grace);
         Ok(Arc::new(Store {
             config,
             id: content.id,
             path: path.to_owned(),
             file: Mutex::new(file),
-            revision: watch::Sender::new(state.revision()),
+            revision: watch::Sender::new(state.revision),
             state: Mutex::new(state),
         }))
-    }
-
-    pub(super) fn config(&self) -> &NetworkConfig {
-        &self.config
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Random, made with the file.
-    pub(super) fn id(&self) -> &str {
-        &self.id
     }
 
     /// How long a lease lives without renewal.
@@ -104,7 +91,7 @@ impl Store {
     /// All leases as JSON, and their revision.
     pub(super) fn snapshot(&self) -> (Arc<[Arc<str>]>, u64) {
         let mut state = self.state();
-        (state.snapshot(), state.revision())
+        (state.snapshot(), state.revision)
     }
 
     /// All leases.
@@ -115,12 +102,12 @@ impl Store {
     /// One lease, and the revision.
     pub(super) fn lease(&self, key: &Subnets) -> (Option<Lease>, u64) {
         let state = self.state();
-        (state.lease(key).cloned(), state.revision())
+        (state.lease(key).cloned(), state.revision)
     }
 
     /// All reservations.
     pub(super) fn reservations(&self) -> Vec<Reservation> {
-        self.state().reservations().cloned().collect()
+        self.state().reservations.values().cloned().collect()
     }
 
     /// Grants a lease to the node: the one it holds, else its reservation, else `previous`, else a
@@ -134,8 +121,7 @@ impl Store {
         self.change(|state| {
             let random = getrandom::u64();
             let random = best_effort(random, "the first of the free subnets is taken").unwrap_or(0);
-            let pick = |n: usize| random as usize % n.max(1);
-            state.acquire(&self.config, attrs, previous, former.as_ref(), pick)
+            state.acquire(&self.config, attrs, previous, former.as_ref(), random)
         })
     }
 
@@ -179,7 +165,7 @@ impl Store {
             return Ok(value);
         }
         // no lower than what applying them leads to, which is all that a restart needs
-        let revision = self.state().revision() + changes.len() as u64;
+        let revision = self.state().revision + changes.len() as u64;
         let all = || {
             let mut all = self.state().dump();
             all.extend(changes.iter().cloned());
@@ -189,7 +175,7 @@ impl Store {
         let mut state = self.state();
         state.log(&changes);
         state.apply(changes);
-        let revision = state.revision();
+        let revision = state.revision;
         drop(state);
         self.revision.send_replace(revision);
         Ok(value)

@@ -60,12 +60,16 @@ pub(super) struct Held {
 }
 
 /// The content of the store.
+#[derive(Default)]
 pub(super) struct State {
     pub(super) leases: BTreeMap<Subnets, Held>,
     pub(super) reservations: BTreeMap<Subnets, Reservation>,
     pub(super) revoked: BTreeMap<Subnets, LeaseAttrs>,
-    revision: u64,
+    /// The number of the last change.
+    pub(super) revision: u64,
+    /// The last changes, as events.
     history: VecDeque<(u64, Arc<str>)>,
+    /// All leases as JSON, until the next change.
     snapshot: Option<Arc<[Arc<str>]>>,
     pub(super) ttl: Duration,
 }
@@ -79,35 +83,29 @@ pub(in super::super) enum Update {
 }
 
 impl State {
-    pub(super) fn new(revision: u64, ttl: Duration) -> State {
-        State {
-            leases: BTreeMap::new(),
-            reservations: BTreeMap::new(),
-            revoked: BTreeMap::new(),
-            revision,
-            history: VecDeque::new(),
-            snapshot: None,
+    /// The content of the file. A lease that ended while the store was away gets `grace`: its node may
+    /// run, and could not renew it.
+    pub(super) fn load(
+        changes: Vec<Change>,
+        revision: u64,
+        ttl: Duration,
+        grace: Duration,
+    ) -> State {
+        let mut state = State {
             ttl,
-        }
-    }
-
-    pub(super) fn revision(&self) -> u64 {
-        self.revision
-    }
-
-    /// Takes in the content of the file. A lease that ended while the store was away gets `grace`: its
-    /// node may run, and could not renew it.
-    pub(super) fn load(&mut self, changes: Vec<Change>, grace: Duration) {
-        let (now, revision) = (SystemTime::now(), self.revision);
-        self.apply(changes);
-        for held in self.leases.values_mut() {
+            ..State::default()
+        };
+        state.apply(changes);
+        let now = SystemTime::now();
+        for held in state.leases.values_mut() {
             held.deadline = held.lease.expiration.map(|end| {
                 let left = end.duration_since(now).unwrap_or(Duration::ZERO);
-                Instant::now() + left.clamp(grace.min(self.ttl), self.ttl)
+                Instant::now() + left.clamp(grace.min(ttl), ttl)
             });
         }
-        self.revision = revision;
-        self.history.clear();
+        state.revision = revision;
+        state.history.clear();
+        state
     }
 
     /// The content as the changes that lead to it.
@@ -132,11 +130,8 @@ impl State {
                 Change::Remove(key, reason) => {
                     tracing::info!("lease {key} ends: {}", reason.as_str());
                 }
-                Change::Reserve(Reservation {
-                    subnets: key,
-                    attrs,
-                }) => {
-                    tracing::info!("{key} is reserved for {}", attrs.node());
+                Change::Reserve(Reservation { subnets, attrs }) => {
+                    tracing::info!("{subnets} is reserved for {}", attrs.node());
                 }
                 Change::Unreserve(key) => tracing::info!("{key} is no longer reserved"),
                 Change::Put(_) | Change::Revoked(..) | Change::Forget(_) => {}
@@ -233,10 +228,6 @@ impl State {
 
     pub(super) fn lease(&self, key: &Subnets) -> Option<&Lease> {
         self.leases.get(key).map(|held| held.lease.as_ref())
-    }
-
-    pub(super) fn reservations(&self) -> impl Iterator<Item = &Reservation> {
-        self.reservations.values()
     }
 
     /// The removal of the leases that have ended by `now`.

@@ -62,7 +62,7 @@ fn everything_is_there_after_a_restart() {
     let place = Place::new();
     let store = place.open();
     let (id, lease) = (
-        store.id().to_owned(),
+        store.id.clone(),
         store.acquire(node(1), Subnets::default(), None).unwrap(),
     );
     let reservation = Reservation {
@@ -79,7 +79,7 @@ fn everything_is_there_after_a_restart() {
     drop(store);
 
     let store = place.open();
-    assert_eq!(store.id(), id);
+    assert_eq!(store.id, id);
     assert!(store.snapshot().1 >= revision);
     let read = store.leases();
     assert_eq!(read.len(), 1);

@@ -32,7 +32,7 @@ impl State {
         attrs: LeaseAttrs,
         previous: Subnets,
         former: Option<&LeaseAttrs>,
-        random: impl FnMut(usize) -> usize,
+        random: u64,
     ) -> Result<(Vec<Change>, Lease), StoreError> {
         check_attrs(config, &attrs)?;
         let is_mine = |lease: &Lease| {

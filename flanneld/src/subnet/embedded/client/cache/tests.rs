@@ -167,7 +167,7 @@ fn line_of(store: &Store, cursor: Option<u64>) -> Line {
         Update::Snapshot(leases) => ("snapshot", leases.join(",")),
         Update::Events(events) => ("events", events.join(",")),
     };
-    let id = store.id();
+    let id = store.id.as_str();
     let text = format!(r#"{{"store":"{id}","{name}":[{items}],"cursor":"{revision}"}}"#);
     go_compat::json::from_slice(text.as_bytes()).unwrap()
 }
