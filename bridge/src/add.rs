@@ -80,7 +80,7 @@ fn remove_leftover(
 }
 
 /// Appends the failures of the rollback to the error's details.
-fn with_failures(error: Error, failures: &[String]) -> Error {
+fn with_failures(error: Error, failures: &[Error]) -> Error {
     if failures.is_empty() {
         return error;
     }
@@ -89,11 +89,12 @@ fn with_failures(error: Error, failures: &[String]) -> Error {
         error.details.push_str("; ");
     }
     error.details.push_str("the rollback failed: ");
+    let failures: Vec<_> = failures.iter().map(ToString::to_string).collect();
     error.details.push_str(&failures.join("; "));
     error.into()
 }
 
-/// The steps of an ADD share it.
+/// The state that the steps of an ADD share.
 struct Setup<'a> {
     call: &'a Call,
     settings: &'a Settings,

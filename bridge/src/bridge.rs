@@ -1,16 +1,12 @@
 //! The bridge device.
-use crate::{
-    Error,
-    conf::Settings,
-    device::Device,
-    error::{Context, best_effort},
-};
+use crate::{Error, conf::Settings, device::Device, error::Context};
 use linux_net::{
     Mac, Netlink,
     link::{self, Change, Kind, Link},
     sysctl,
 };
 use nix::errno::Errno;
+use plugin::best_effort;
 
 /// Ensures that the bridge exists and is up. MTU and VLAN filtering of an existing one stay.
 pub(crate) fn ensure(host: &mut Netlink, settings: &Settings) -> Result<Device, Error> {
@@ -25,8 +21,9 @@ pub(crate) fn ensure(host: &mut Netlink, settings: &Settings) -> Result<Device, 
     if !matches!(link.kind, Kind::Bridge { .. }) {
         return Err(Error::NotABridge(name.clone()));
     }
-    // the bridge must not follow the pods' router advertisements; without IPv6 there is no such key
-    best_effort(sysctl::set(&format!("net/ipv6/conf/{name}/accept_ra"), "0"));
+    // the bridge must not follow router advertisements of the pods
+    let accept_ra = sysctl::set(&format!("net/ipv6/conf/{name}/accept_ra"), "0");
+    best_effort(accept_ra, "a kernel without IPv6 has no such key");
     let promisc = settings.promisc && !link.promisc;
     if promisc || !link.up {
         let change = Change {
@@ -59,7 +56,7 @@ fn create(host: &mut Netlink, settings: &Settings) -> Result<(), Error> {
         filtering,
         Some(mac),
     )) {
-        // another ADD created it meanwhile
+        // a concurrent ADD has created it
         Err(error) if error.is_exists() => Ok(()),
         Err(source) if filtering && source.errno() == Some(Errno::EOPNOTSUPP) => {
             Err(Error::NoVlanFiltering {

@@ -3,7 +3,7 @@ use crate::{
     Error,
     conf::Settings,
     device::{Device, up},
-    error::{Context, best_effort},
+    error::Context,
     plan::{Plan, next_hop},
     sandbox::Sandbox,
     wait,
@@ -14,6 +14,7 @@ use linux_net::{
     route::{self, RouteScope},
     sysctl,
 };
+use plugin::best_effort;
 use std::net::IpAddr;
 
 /// Sets the interface up without addresses.
@@ -43,13 +44,14 @@ fn write_sysctls(ifname: &str, dad: bool, ipv6: bool) -> Result<(), Error> {
     let set = |family: &str, ifname: &str, key: &str, value: &str| {
         sysctl::set(&format!("net/{family}/conf/{ifname}/{key}"), value)
     };
-    // a kernel without IPv6 has none of its keys; the pod works without gratuitous ARP
+    let no_ipv6 = "a kernel without IPv6 has no such key";
     if dad {
-        best_effort(set("ipv6", ifname, "enhanced_dad", "1"));
+        best_effort(set("ipv6", ifname, "enhanced_dad", "1"), no_ipv6);
     }
     let accept_dad = if dad { "1" } else { "0" };
-    best_effort(set("ipv6", ifname, "accept_dad", accept_dad));
-    best_effort(set("ipv4", ifname, "arp_notify", "1"));
+    best_effort(set("ipv6", ifname, "accept_dad", accept_dad), no_ipv6);
+    let arp_notify = set("ipv4", ifname, "arp_notify", "1");
+    best_effort(arp_notify, "the pod works without gratuitous ARP");
     if !ipv6 {
         return Ok(());
     }

@@ -7,7 +7,7 @@ use crate::{
 };
 use linux_net::{NetNs, Netlink, link};
 use packet_filter::Nft;
-use plugin::{Attachment, Call, Verb, delegate};
+use plugin::{Attachment, Call, Verb, best_effort, delegate};
 use std::{panic::resume_unwind, path::Path, thread};
 
 /// Releases the addresses after the device is gone, so that no other pod gets them before. A failed
@@ -15,12 +15,11 @@ use std::{panic::resume_unwind, path::Path, thread};
 ///
 /// The slow parts overlap. Deletion of a device takes about 20 ms. The kernel frees removed
 /// nftables rules some milliseconds later, and closing the socket waits for that: they are removed
-/// before the device, and the socket is closed after it. The processes of iptables run meanwhile.
-/// The spoof check stays until the device is gone.
+/// before the device, and the socket is closed after it. The processes of iptables run at the same
+/// time. The spoof check stays until the device is gone.
 pub(crate) fn del(call: &Call) -> Result<(), Error> {
     let owner = call.attachment();
-    // a kernel without nf_tables has no rules
-    let mut nft = Nft::open().ok();
+    let mut nft = best_effort(Nft::open(), "a kernel without nf_tables has no rules");
     let families = families(nft.as_mut(), &owner);
     let nftables = (nft.as_mut()).map_or(Ok(()), |nft| remove_nftables(nft, &owner));
     let (device, iptables) = thread::scope(|scope| {
@@ -38,7 +37,8 @@ pub(crate) fn del(call: &Call) -> Result<(), Error> {
     nftables.and(iptables).and(spoof_check)
 }
 
-/// Deletes the container's interface, or the host end where the interface or its namespace is absent.
+/// Deletes the container's interface, or the host end where the interface or its namespace is
+/// absent.
 fn remove_device(call: &Call, owner: &Attachment) -> Result<(), Error> {
     let failed = || format!("failed to delete {:?}", call.ifname);
     if let Some(ns) = namespace(call)? {

@@ -163,6 +163,3 @@ impl<T, E: Into<Cause>> Context<T> for Result<T, E> {
         })
     }
 }
-
-/// Ignores the failure of an optional step; the call gives the reason.
-pub(crate) fn best_effort<T, E>(_result: Result<T, E>) {}

@@ -47,8 +47,7 @@ pub(crate) fn ensure_addresses(
     replace(host, device, &missing).context(SET_ADDRESS)
 }
 
-/// Deletes the conflicting addresses and adds the missing ones. Another ADD may do the same at the
-/// same time.
+/// Deletes the conflicting addresses and adds the missing ones. A concurrent ADD may do the same.
 fn replace(
     host: &mut Netlink,
     device: &Device,

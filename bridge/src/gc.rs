@@ -1,11 +1,11 @@
-//! GC: removes the objects of this network's attachments that are not valid any more.
+//! GC: removes the objects of this network's attachments that are no longer valid.
 use crate::{Error, device, error::Context, masquerade, names, spoof};
 use linux_net::{
     Netlink,
     link::{Kind, Link},
 };
 use packet_filter::Nft;
-use plugin::{Attachment, Call, Verb, delegate};
+use plugin::{Attachment, Call, Verb, best_effort, delegate};
 use std::collections::HashSet;
 
 /// A failed part does not prevent the others; the first error is returned. Addresses are released
@@ -20,8 +20,7 @@ pub(crate) fn gc(call: &Call) -> Result<(), Error> {
         Ok(_) => delegate::ipam(call, Verb::Gc).map_err(Error::from),
         Err(_) => Ok(()),
     };
-    // a kernel without nf_tables has no rules
-    let mut nft = Nft::open().ok();
+    let mut nft = best_effort(Nft::open(), "a kernel without nf_tables has no rules");
     let masquerade = masquerade::retain(nft.as_mut(), network, &valid);
     let spoof_check = match (&devices, &mut nft) {
         (Ok(links), Some(nft)) => spoof::remove_orphans(nft, |name| links.contains(name)),

@@ -1,8 +1,8 @@
 //! Rollback of a failed ADD.
-use crate::{device, masquerade, spoof};
+use crate::{Error, device, error::Context, masquerade, spoof};
 use linux_net::Netlink;
 use packet_filter::Nft;
-use plugin::{Attachment, Call, Verb, delegate};
+use plugin::{Attachment, Call, Verb, best_effort, delegate};
 
 /// The steps to roll back. To roll back a step that was not completed is safe.
 #[derive(Debug, Default)]
@@ -16,32 +16,25 @@ pub(crate) struct Undo {
 
 impl Undo {
     /// Deletes the device before it releases its addresses. Returns all failures.
-    pub(crate) fn run(self, call: &Call, owner: &Attachment, host: &mut Netlink) -> Vec<String> {
+    pub(crate) fn run(self, call: &Call, owner: &Attachment, host: &mut Netlink) -> Vec<Error> {
         let mut failures = Vec::new();
-        if let Some(name) = self.veth
-            && let Err(error) = device::delete(host, &name)
-        {
-            failures.push(format!("cannot delete {name}: {error}"));
+        if let Some(name) = self.veth {
+            let deleted = device::delete(host, &name).context(format!("cannot delete {name}"));
+            failures.extend(deleted.err());
         }
-        if self.ipam
-            && let Err(error) = delegate::ipam(call, Verb::Del)
-        {
-            failures.push(format!("cannot release the addresses: {error}"));
+        if self.ipam {
+            let error = delegate::ipam(call, Verb::Del).err();
+            failures
+                .extend(error.map(|error| error.context("cannot release the addresses").into()));
         }
-        // a kernel without nf_tables has no rules
         let mut nft = (self.masquerade || self.spoof_check)
             .then(Nft::open)
-            .and_then(Result::ok);
-        if self.masquerade
-            && let Err(error) = masquerade::remove(nft.as_mut(), owner)
-        {
-            failures.push(error.to_string());
+            .and_then(|nft| best_effort(nft, "a kernel without nf_tables has no rules"));
+        if self.masquerade {
+            failures.extend(masquerade::remove(nft.as_mut(), owner).err());
         }
-        if self.spoof_check
-            && let Some(nft) = &mut nft
-            && let Err(error) = spoof::remove(nft, owner)
-        {
-            failures.push(error.to_string());
+        if let (true, Some(nft)) = (self.spoof_check, &mut nft) {
+            failures.extend(spoof::remove(nft, owner).err());
         }
         failures
     }

@@ -3,7 +3,7 @@ use crate::{
     Error,
     conf::Settings,
     device::{Device, delete, lookup},
-    error::{Context, best_effort},
+    error::Context,
     names,
     sandbox::Sandbox,
 };
@@ -11,7 +11,7 @@ use linux_net::{
     Mac, Netlink,
     link::{self, BridgePort, Kind, Link, VethPeer},
 };
-use plugin::Attachment;
+use plugin::{Attachment, best_effort};
 
 /// How many names are tried for the host end.
 const NAME_ATTEMPTS: u32 = 10;
@@ -63,7 +63,7 @@ fn is_available(host: &mut Netlink, name: &str, owner: &Attachment) -> Result<bo
 
 /// Creates the pair with `name` for the host end: on the bridge, with hairpin mode, isolation and
 /// alias set in the same packet. If the process is killed, either nothing is left or a link that
-/// GC recognises. None: another link has got the name meanwhile.
+/// GC recognises. None: a concurrent call has created a link with the name.
 fn create_named(
     host: &mut Netlink,
     sandbox: &mut Sandbox,
@@ -96,8 +96,8 @@ fn create_named(
             .context(CREATE)
             .and_then(|()| inspect(host, sandbox, name, &owner.ifname, mac));
         if veth.is_err() {
-            // the error of the creation is reported; GC deletes what stays
-            best_effort(delete(host, name));
+            let reason = "the error of the creation is reported, and GC deletes the link";
+            best_effort(delete(host, name), reason);
         }
         return veth.map(Some);
     }

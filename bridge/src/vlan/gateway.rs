@@ -32,7 +32,7 @@ pub(crate) fn ensure_gateway(
         None => {
             let request = link::create_veth_here(&name, &veth_name(&name), Some(bridge.mtu));
             match host.request(&request) {
-                // another ADD created it meanwhile
+                // a concurrent ADD has created it
                 Err(error) if error.is_exists() => {}
                 other => other.context(failed())?,
             }

@@ -2,6 +2,7 @@
 //! what a plugin makes, and its state files. [`execute`], [`search`] and [`environment`] also serve a
 //! runtime, which calls plugins by the same protocol.
 pub mod attachment;
+mod best_effort;
 pub mod delegate;
 pub mod environment;
 pub mod execute;
@@ -16,6 +17,7 @@ mod stderr;
 mod version_gate;
 
 pub use attachment::Attachment;
+pub use best_effort::best_effort;
 pub use environment::{Environment, Verb};
 pub use frame::main;
 pub use plugin::{AddOutput, Call, Plugin, Registry};

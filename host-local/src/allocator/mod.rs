@@ -130,7 +130,7 @@ impl Allocation<'_> {
     fn next(&mut self, index: usize, set: &RangeSet) -> Result<IpAddr, AllocateError> {
         let held = self.store.held()?;
         if let Some(held) = held.iter().find(|held| set.contains(held.ip)) {
-            // the reservation of an ADD that failed half-way, whose runtime repeats it without a DEL
+            // an earlier ADD of the interface failed, and the runtime repeats it without a DEL
             if held.exact && !(self.in_use)(held.ip) {
                 return Ok(held.ip);
             }

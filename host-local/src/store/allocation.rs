@@ -8,6 +8,7 @@ use crate::{
     allocator::{Held, Store},
     error::FileError,
 };
+use plugin::best_effort;
 use std::{
     collections::HashSet,
     fs::{self, OpenOptions},
@@ -30,8 +31,8 @@ impl Store for Disk {
     }
 
     fn set_last_reserved(&mut self, set: usize, ip: IpAddr) {
-        // without it, the next search starts at another address
-        overwrite(&self.last_reserved_file(set), &ip.to_string()).ok();
+        let written = overwrite(&self.last_reserved_file(set), &ip.to_string());
+        best_effort(written, "only the order of addresses depends on it");
     }
 
     fn reserve(&mut self, ip: IpAddr) -> Result<bool, FileError> {

@@ -1,4 +1,5 @@
 //! Creates a reservation's file: complete, and only if the address is free.
+use plugin::best_effort;
 use std::{
     fs::{self, OpenOptions},
     io::{self, ErrorKind, Write},
@@ -62,17 +63,20 @@ impl Draft {
             .create_new(true)
             .mode(0o600)
             .open(path)?;
-        file.write_all(self.content.as_bytes()).inspect_err(|_| {
-            // the error of the write is reported; an empty file is reclaimed later
-            fs::remove_file(path).ok();
-        })
+        let written = file.write_all(self.content.as_bytes());
+        if written.is_err() {
+            best_effort(fs::remove_file(path), "an empty file is reclaimed later");
+        }
+        written
     }
 
     /// Deletes the file.
     pub(super) fn discard(&mut self) {
         if take(&mut self.written) {
-            // where this fails, the next call deletes the file
-            fs::remove_file(&self.path).ok();
+            best_effort(
+                fs::remove_file(&self.path),
+                "the next call deletes the file",
+            );
         }
     }
 }

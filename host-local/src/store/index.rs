@@ -15,6 +15,7 @@ use super::{
     draft::remove_if_present,
     record::{FileId, Record},
 };
+use plugin::best_effort;
 use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File, FileTimes, OpenOptions},
@@ -51,9 +52,11 @@ impl Index {
     ) -> Index {
         let found = fs::read_to_string(folder.join("stamp")).ok();
         if found.is_none() {
-            let mut builder = DirBuilder::new();
-            // without the folder, each call reads all reservations
-            builder.recursive(true).mode(0o755).create(folder).ok();
+            let created = DirBuilder::new().recursive(true).mode(0o755).create(folder);
+            best_effort(
+                created,
+                "without the index, each call reads all reservations",
+            );
         }
         Index {
             folder: folder.to_owned(),
@@ -134,8 +137,8 @@ impl Index {
     /// The index is not current until it is rebuilt.
     pub(super) fn invalidate(&mut self) {
         self.current = false;
-        // a stamp that stays fits the store only while the index does
-        self.remove_stamp().ok();
+        let reason = "the remaining stamp fits the store only as long as the index does";
+        best_effort(self.remove_stamp(), reason);
     }
 
     /// Binds the index to the present state of the store: the last step under the lock.

@@ -147,7 +147,7 @@ fn list(folder: &Path) -> io::Result<Vec<OsString>> {
         .collect())
 }
 
-/// None: the process has ended meanwhile.
+/// None: the process has ended since it was listed.
 fn ignore_ended<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     let ended = |error: &io::Error| {
         error.kind() == ErrorKind::NotFound

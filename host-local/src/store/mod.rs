@@ -2,8 +2,8 @@
 //!
 //! `<dataDir>/<network>/` holds one file for each reserved address, `last_reserved_ip.N` for each
 //! range set, and `lock`; upstream's plugin can use the same folder. A reservation is complete or
-//! absent: it is written elsewhere on the same file system and linked into the folder, which fails
-//! if the address is reserved. There is no fsync: a power loss ends the containers whose
+//! absent: it is written to another folder of the same file system and linked into this one, which
+//! fails if the address is reserved. There is no fsync: a power loss ends the containers whose
 //! reservations it damages.
 mod allocation;
 mod disk;

@@ -56,7 +56,7 @@ fn results_and_files_equal_upstreams() {
                 both("ADD", args, &config(version, ipam.clone()));
             let (suite, upstream) = (suite.ok(), upstream.ok());
             if version == "1.0.0" {
-                // since version 1.2 the Go library sorts keys and omits an empty dns; Debian has an older one
+                // Go library 1.2 and later sorts keys and omits an empty dns; Debian's is older
                 let (suite, mut upstream) = (suite.json(), upstream.json());
                 if upstream["dns"] == json!({}) {
                     upstream.as_object_mut().expect("object").remove("dns");
