@@ -25,9 +25,10 @@ use crate::{
     subnet::BoxFuture,
     underlay::{DirectRoutes, Underlay},
 };
+use ipnetwork::IpNetwork;
 use linux_net::route::Route;
 use serde_json::Value;
-use std::{convert::Infallible, fmt, sync::Arc};
+use std::{convert::Infallible, fmt, net::IpAddr, sync::Arc};
 use tokio::sync::watch;
 
 /// What a plan depends on.
@@ -121,21 +122,47 @@ pub(crate) struct CandidateRoute<'a> {
     pub(crate) families: &'a [Family],
 }
 
-/// The families of this node: those for which there is a network, a subnet and a public address.
-pub(crate) fn families(config: &NetworkConfig, underlay: &Underlay, own: &Lease) -> Vec<Family> {
-    let v4 = || {
-        Some(Family {
-            network: config.network.filter(|_| config.enable_ipv4)?.into(),
-            subnet: own.subnets.v4?.into(),
-            public_ip: underlay.public_ip?.into(),
+/// An address family of this node with the addresses by which it is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct OwnFamily {
+    family: Family,
+    /// As this node's lease has it: peers use it.
+    public_ip: IpAddr,
+    /// As the underlay has it. It differs while an address changes, and where a subnet manager
+    /// overwrites the public IP.
+    underlay_ip: IpAddr,
+}
+
+/// The families of this node: those for which there is a network and a subnet.
+pub(crate) fn families(config: &NetworkConfig, own: &Lease) -> Vec<Family> {
+    let family = |network: Option<IpNetwork>, subnet: Option<IpNetwork>| {
+        let (network, subnet) = network.zip(subnet)?;
+        Some(Family { network, subnet })
+    };
+    let v4 = config.network.filter(|_| config.enable_ipv4);
+    let v6 = config.ipv6_network.filter(|_| config.enable_ipv6);
+    let v4 = family(v4.map(Into::into), own.subnets.v4.map(Into::into));
+    let v6 = family(v6.map(Into::into), own.subnets.v6.map(Into::into));
+    v4.into_iter().chain(v6).collect()
+}
+
+/// Those families by which this node can be reached.
+fn own_families(input: &Input<'_>) -> Vec<OwnFamily> {
+    let Input { underlay, own, .. } = input;
+    let with_addresses = |family: Family| {
+        let (public_ip, underlay_ip) = if family.network.is_ipv6() {
+            let ips = own.attrs.public_ipv6.zip(underlay.public_ipv6)?;
+            (ips.0.into(), ips.1.into())
+        } else {
+            let ips = own.attrs.public_ip.zip(underlay.public_ip)?;
+            (ips.0.into(), ips.1.into())
+        };
+        Some(OwnFamily {
+            family,
+            public_ip,
+            underlay_ip,
         })
     };
-    let v6 = || {
-        Some(Family {
-            network: config.ipv6_network.filter(|_| config.enable_ipv6)?.into(),
-            subnet: own.subnets.v6?.into(),
-            public_ip: underlay.public_ipv6?.into(),
-        })
-    };
-    v4().into_iter().chain(v6()).collect()
+    let families = families(input.config, own).into_iter();
+    families.filter_map(with_addresses).collect()
 }

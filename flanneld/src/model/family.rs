@@ -1,6 +1,5 @@
 //! One address family of this node.
 use ipnetwork::IpNetwork;
-use std::net::IpAddr;
 
 /// An address family that the network configuration enables, with this node's part in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,8 +8,6 @@ pub(crate) struct Family {
     pub(crate) network: IpNetwork,
     /// The subnet that this node leases.
     pub(crate) subnet: IpNetwork,
-    /// The address by which peers reach this node.
-    pub(crate) public_ip: IpAddr,
 }
 
 impl Family {

@@ -154,7 +154,7 @@ impl Reconciler {
         let underlay = &self.underlay.current;
         Ownership {
             backend: backend.clone(),
-            families: backend::families(config, underlay, own),
+            families: backend::families(config, own),
             direct_routes_over: had_direct_routes.then(|| underlay.name.as_str().into()),
         }
     }

@@ -1,7 +1,10 @@
 //! Which leases are peers that can be used. Other nodes write the leases, so every field is checked:
 //! what cannot be used is skipped with the reason, in one address family, and affects no other lease.
-use super::peer_leases::{PeerLease, PeerLeases};
-use crate::model::{Family, lease::Lease};
+use super::{
+    OwnFamily,
+    peer_leases::{PeerLease, PeerLeases},
+};
+use crate::model::lease::Lease;
 use ipnetwork::IpNetwork;
 use linux_net::Mac;
 use std::{cmp::Reverse, collections::BTreeMap, fmt, net::IpAddr, time::SystemTime};
@@ -76,7 +79,7 @@ pub(super) type UsablePeer<'a> = (PlannedPeer, &'a Result<PeerData, PeerError>);
 /// The peers of one family, newest lease first. Where two leases contradict each other (a node that
 /// returned with another address leaves its old lease behind), the newer one is used.
 pub(super) fn usable<'a>(
-    own: &Family,
+    own: &OwnFamily,
     backend: &'static str,
     leases: &'a PeerLeases,
     skipped: &mut Vec<SkippedLease>,
@@ -90,7 +93,7 @@ pub(super) fn usable<'a>(
     let mut peers = Vec::new();
     for candidate in candidates {
         let subnet = candidate.subnet;
-        if subnet == own.subnet && candidate.public_ip == Some(own.public_ip) {
+        if subnet == own.family.subnet && candidate.public_ip == Some(own.public_ip) {
             continue;
         }
         let public_ip = candidate
@@ -114,14 +117,14 @@ struct Candidate<'a> {
 
 impl<'a> Candidate<'a> {
     /// None if the lease has no subnet of this family, or is a reservation without a node.
-    fn of(own: &Family, peer: &'a PeerLease) -> Option<Candidate<'a>> {
+    fn of(own: &OwnFamily, peer: &'a PeerLease) -> Option<Candidate<'a>> {
         let lease = &*peer.lease;
         let attrs = &lease.attrs;
         if attrs.public_ip.is_none() && attrs.public_ipv6.is_none() && attrs.backend_type.is_empty()
         {
             return None;
         }
-        let (subnet, public_ip, data) = if own.network.is_ipv6() {
+        let (subnet, public_ip, data) = if own.family.network.is_ipv6() {
             let public_ip = attrs.public_ipv6.map(IpAddr::V6);
             (lease.subnets.v6?.into(), public_ip, &peer.v6)
         } else {
@@ -136,15 +139,15 @@ impl<'a> Candidate<'a> {
         })
     }
 
-    fn check(&self, own: &Family, backend: &'static str) -> Result<IpAddr, PeerError> {
+    fn check(&self, own: &OwnFamily, backend: &'static str) -> Result<IpAddr, PeerError> {
         if self.subnet.ip() != self.subnet.network() {
             return Err(PeerError::HostBits);
         }
-        if !own.contains(self.subnet) {
-            return Err(PeerError::OutsideNetwork(own.network));
+        if !own.family.contains(self.subnet) {
+            return Err(PeerError::OutsideNetwork(own.family.network));
         }
-        if overlap(&self.subnet, &own.subnet) {
-            return Err(PeerError::OwnSubnet(own.subnet));
+        if overlap(&self.subnet, &own.family.subnet) {
+            return Err(PeerError::OwnSubnet(own.family.subnet));
         }
         let backend_type = &self.lease.attrs.backend_type;
         if backend_type != backend {
@@ -158,9 +161,9 @@ impl<'a> Candidate<'a> {
     }
 }
 
-fn check_public_ip(own: &Family, public_ip: IpAddr) -> Result<(), PeerError> {
+fn check_public_ip(own: &OwnFamily, public_ip: IpAddr) -> Result<(), PeerError> {
     let broadcast = matches!(public_ip, IpAddr::V4(ip) if ip.is_broadcast());
-    if public_ip == own.public_ip {
+    if [own.public_ip, own.underlay_ip].contains(&public_ip) {
         Err(PeerError::OwnPublicIp(public_ip))
     } else if public_ip.is_unspecified()
         || public_ip.is_loopback()
@@ -168,7 +171,7 @@ fn check_public_ip(own: &Family, public_ip: IpAddr) -> Result<(), PeerError> {
         || broadcast
     {
         Err(PeerError::UnusablePublicIp(public_ip))
-    } else if own.network.contains(public_ip) {
+    } else if own.family.network.contains(public_ip) {
         Err(PeerError::PublicIpInsideNetwork(public_ip))
     } else {
         Ok(())

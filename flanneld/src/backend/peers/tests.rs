@@ -1,13 +1,16 @@
 use super::*;
 use crate::backend::fixtures;
-use crate::model::{Subnets, lease::LeaseAttrs};
+use crate::model::{Family, Subnets, lease::LeaseAttrs};
 use std::time::Duration;
 
-fn own() -> Family {
-    Family {
-        network: "10.244.0.0/16".parse().unwrap(),
-        subnet: "10.244.1.0/24".parse().unwrap(),
+fn own() -> OwnFamily {
+    OwnFamily {
+        family: Family {
+            network: "10.244.0.0/16".parse().unwrap(),
+            subnet: "10.244.1.0/24".parse().unwrap(),
+        },
         public_ip: "172.31.0.1".parse().unwrap(),
+        underlay_ip: "172.31.0.1".parse().unwrap(),
     }
 }
 
@@ -123,4 +126,24 @@ fn lease_without_this_family_is_not_reported() {
     v6_only.subnets.v4 = None;
     v6_only.subnets.v6 = Some("fd00::/64".parse().unwrap());
     assert_eq!(usable(&[v6_only]), (vec![], vec![]));
+}
+
+#[test]
+fn own_lease_is_recognised_by_the_public_ip_that_a_manager_overwrites() {
+    let mut behind_nat = own();
+    behind_nat.public_ip = "203.0.113.9".parse().unwrap();
+    let backend = fixtures::vxlan();
+    let leases = [
+        lease("10.244.1.0/24", "203.0.113.9", 0),
+        lease("10.244.2.0/24", "172.31.0.1", 0),
+    ];
+    let leases = fixtures::decoded(&*backend, &leases);
+    let mut skipped = Vec::new();
+    assert!(super::usable(&behind_nat, "vxlan", &leases, &mut skipped).is_empty());
+    let reasons: Vec<_> = skipped.iter().map(|skipped| &skipped.reason).collect();
+    assert_eq!(
+        reasons,
+        [&PeerError::OwnPublicIp("172.31.0.1".parse().unwrap())],
+        "no peer has the address of this node's interface either"
+    );
 }

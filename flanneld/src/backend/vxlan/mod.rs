@@ -1,13 +1,13 @@
 //! vxlan: one device a family; a neighbour, an FDB entry and an onlink route a peer (upstream:
 //! pkg/backend/vxlan).
 use super::{
-    Backend, CandidateRoute, Error, Input, PeerData, PeerError, Plan, PlannedPeer, SkippedLease,
+    Backend, CandidateRoute, Error, Input, OwnFamily, PeerData, PeerError, Plan, PlannedPeer,
+    SkippedLease,
     backend_type::{BackendType, NodeIdentity},
-    direct_route, families, peers,
+    direct_route, own_families, peers,
 };
 use crate::{
     model::{
-        Family,
         host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostRoute},
         lease::LeaseAttrs,
         network_config::NetworkConfig,
@@ -108,8 +108,8 @@ impl Vxlan {
         }
     }
 
-    fn link(&self, family: &Family, underlay: &Underlay, mac: Mac) -> DeviceLink {
-        let overhead = if family.network.is_ipv6() {
+    fn link(&self, own: &OwnFamily, underlay: &Underlay, mac: Mac) -> DeviceLink {
+        let overhead = if own.family.network.is_ipv6() {
             OVERHEAD_V6
         } else {
             OVERHEAD
@@ -118,8 +118,8 @@ impl Vxlan {
             kind: DeviceKind::Vxlan(link::Vxlan {
                 vni: self.keys.vni,
                 lower: Some(underlay.index),
-                // upstream sets the address that peers know, not the interface's
-                local: Some(family.public_ip),
+                // upstream sets the address of -public-ip, not the interface's
+                local: Some(own.underlay_ip),
                 port: (self.keys.port != 0).then_some(self.keys.port),
                 learning: self.keys.learning,
                 gbp: self.keys.gbp,
@@ -131,15 +131,17 @@ impl Vxlan {
         }
     }
 
-    fn plan_family(&self, input: &Input<'_>, family: &Family, plan: &mut Plan) {
-        let position = usize::from(family.network.is_ipv6());
+    fn plan_family(&self, input: &Input<'_>, own: &OwnFamily, plan: &mut Plan) {
+        let position = usize::from(own.family.network.is_ipv6());
         let (name, Some(mac)) = (&self.names[position], self.macs[position]) else {
             return;
         };
-        let mut device = Device::bare(self.link(family, input.underlay, mac));
-        device.addresses.insert(cidr::host(family.subnet.network()));
-        let mut vteps = BTreeMap::from([(mac, family.public_ip)]);
-        for (peer, data) in peers::usable(family, self.kind(), input.leases, &mut plan.skipped) {
+        let mut device = Device::bare(self.link(own, input.underlay, mac));
+        device
+            .addresses
+            .insert(cidr::host(own.family.subnet.network()));
+        let mut vteps = BTreeMap::from([(mac, own.public_ip)]);
+        for (peer, data) in peers::usable(own, self.kind(), input.leases, &mut plan.skipped) {
             if self.keys.direct_routing && input.direct_routes.is_on_link(peer.public_ip) {
                 let route = direct_route::to(&peer, &input.underlay.name);
                 plan.state.routes.insert(route);
@@ -227,8 +229,8 @@ impl Backend for Vxlan {
 
     fn plan(&self, input: &Input<'_>) -> Plan {
         let mut plan = Plan::default();
-        for family in families(input.config, input.underlay, input.own) {
-            self.plan_family(input, &family, &mut plan);
+        for own in own_families(input) {
+            self.plan_family(input, &own, &mut plan);
         }
         plan
     }

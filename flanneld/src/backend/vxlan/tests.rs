@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     backend::fixtures::{self, OWN_MAC, config},
     files::node_state::NodeState,
-    model::lease::Lease,
+    model::{Family, lease::Lease},
     underlay::DirectRoutes,
 };
 use linux_net::route::Route;
@@ -132,10 +132,13 @@ fn published_attributes_have_upstreams_bytes() {
 fn keys_are_read_as_go_reads_them() {
     let backend = vxlan(r#"{"Type":"vxlan","vni":5,"PORT":4789,"mtu":1400,"gbp":true,"learning":true,"unknown":[]}"#).unwrap();
     assert_eq!(&*backend.names[0], "flannel.5");
-    let own = Family {
-        network: "10.0.0.0/8".parse().unwrap(),
-        subnet: "10.1.0.0/24".parse().unwrap(),
-        public_ip: "1.2.3.4".parse().unwrap(),
+    let own = OwnFamily {
+        family: Family {
+            network: "10.0.0.0/8".parse().unwrap(),
+            subnet: "10.1.0.0/24".parse().unwrap(),
+        },
+        public_ip: "203.0.113.9".parse().unwrap(),
+        underlay_ip: "1.2.3.4".parse().unwrap(),
     };
     let DeviceKind::Vxlan(link) = backend.link(&own, &underlay(), OWN_MAC).kind else {
         panic!("not vxlan")
@@ -144,7 +147,7 @@ fn keys_are_read_as_go_reads_them() {
         (link.vni, link.port, link.gbp, link.learning),
         (5, Some(4789), true, true)
     );
-    assert_eq!((link.lower, link.local), (Some(2), Some(own.public_ip)));
+    assert_eq!((link.lower, link.local), (Some(2), Some(own.underlay_ip)));
     assert_eq!(backend.pod_mtu(&underlay()), 1350);
     for (bad, reason) in [
         (

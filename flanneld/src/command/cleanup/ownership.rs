@@ -6,7 +6,6 @@ use linux_net::{
     address::Address,
     link::{Kind, Link},
 };
-use std::net::Ipv4Addr;
 use subnet_env::Previous;
 
 /// The bridge that the plugins make.
@@ -27,12 +26,7 @@ pub(super) enum NotOurs {
 pub(super) fn families(env: &Previous) -> Vec<Family> {
     let family = |network: Option<IpNetwork>, subnet: Option<IpNetwork>| {
         let (network, subnet) = network.zip(subnet)?;
-        Some(Family {
-            network,
-            subnet,
-            // subnet.env does not have it, and no question about a route depends on it
-            public_ip: Ipv4Addr::UNSPECIFIED.into(),
-        })
+        Some(Family { network, subnet })
     };
     let v4 = family(env.network, env.subnet);
     let v6 = family(env.ipv6_network, env.ipv6_subnet);

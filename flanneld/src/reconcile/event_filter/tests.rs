@@ -78,7 +78,6 @@ fn filter() -> EventFilter {
             families: vec![model::Family {
                 network: "10.244.0.0/16".parse().unwrap(),
                 subnet: "10.244.1.0/24".parse().unwrap(),
-                public_ip: ip("172.31.0.1"),
             }],
             direct_routes_over: None,
         },

@@ -12,12 +12,10 @@ fn ownership() -> Ownership {
             Family {
                 network: "10.244.0.0/16".parse().unwrap(),
                 subnet: "10.244.1.0/24".parse().unwrap(),
-                public_ip: "172.31.0.1".parse().unwrap(),
             },
             Family {
                 network: "fd00:10:244::/48".parse().unwrap(),
                 subnet: "fd00:10:244:1::/64".parse().unwrap(),
-                public_ip: "fd31::1".parse().unwrap(),
             },
         ],
         direct_routes_over: None,
