@@ -1,5 +1,5 @@
 //! The best address of an interface.
-use super::{HostNetwork, error::Reason};
+use super::{error::Reason, host_network::HostNetwork};
 use linux_net::{
     address::{Address, AddressFlags},
     link::Link,

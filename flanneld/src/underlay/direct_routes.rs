@@ -1,6 +1,6 @@
 //! Which addresses the host reaches without a gateway. The answer comes from the dumped routes and
 //! equals that of `ip route get`, without one kernel request for each peer.
-use super::is_main_unicast;
+use super::host_network::is_main_unicast;
 use ipnetwork::IpNetwork;
 use linux_net::route::{MAIN_TABLE, Route};
 use std::{cmp::Reverse, net::IpAddr};
@@ -19,10 +19,9 @@ impl DirectRoutes {
         routes: impl IntoIterator<Item = &'a Route>,
         is_ours: impl Fn(&Route) -> bool,
     ) -> DirectRoutes {
-        let is_in_main = |route: &Route| route.table == MAIN_TABLE;
         let mut routes: Vec<_> = routes
             .into_iter()
-            .filter(|route| is_in_main(route) && !is_ours(route))
+            .filter(|route| route.table == MAIN_TABLE && !is_ours(route))
             .collect();
         // the kernel takes the longest prefix, then the lowest metric
         routes.sort_by_key(|route| (Reverse(route.dst.prefix()), route.priority));

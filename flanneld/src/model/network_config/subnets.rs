@@ -1,6 +1,6 @@
 //! Which subnets a network has: upstream's defaults and checks, the same for both families.
 //! Addresses are numbers here.
-use super::Error;
+use super::error::Error;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// What differs between the families in upstream's checks.

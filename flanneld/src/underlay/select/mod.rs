@@ -1,8 +1,10 @@
 //! Selects the underlay from the options and a dump of the host's network.
 use super::{
-    HostNetwork, Selector, Underlay, addresses,
+    addresses,
     error::{Error, Reason, Rejected},
-    is_main_unicast,
+    host_network::{HostNetwork, is_main_unicast},
+    selected::Underlay,
+    selector::Selector,
 };
 use linux_net::{link::Link, route::Route};
 use regex::Regex;

@@ -1,0 +1,22 @@
+//! By what an underlay is selected.
+use regex::Regex;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What the options and the network configuration ask for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Selector {
+    /// `-iface`: names or addresses; the first that matches wins
+    pub(crate) interfaces: Vec<String>,
+    /// `-iface-regex`: tried after `interfaces`
+    pub(crate) patterns: Vec<Regex>,
+    /// `-iface-can-reach`: tried last
+    pub(crate) can_reach: Option<IpAddr>,
+    /// `-public-ip`
+    pub(crate) public_ip: Option<Ipv4Addr>,
+    /// `-public-ipv6`
+    pub(crate) public_ipv6: Option<Ipv6Addr>,
+    /// the network has IPv4
+    pub(crate) ipv4: bool,
+    /// the network has IPv6
+    pub(crate) ipv6: bool,
+}
