@@ -1,6 +1,6 @@
-//! iptables chains that nobody else removes: those of Go flanneld, once our nftables rules replace
-//! them, and those that portmap shares among pods, at `flanneld cleanup`. No process starts where
-//! the kernel cannot have such a chain.
+//! iptables chains that no other program removes: those of Go flanneld, once our nftables rules
+//! replace them, and those that portmap shares among pods, at `flanneld cleanup`. No process starts
+//! where the kernel cannot have such a chain.
 use packet_filter::{
     Error, Nft,
     iptables::{Iptables, Saved},

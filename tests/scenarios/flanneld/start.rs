@@ -152,7 +152,7 @@ fn existing_device_is_adopted_with_its_mac() {
     );
 }
 
-/// They are removed once the nftables rules stand; other rules stay.
+/// They are removed once the nftables rules are in place; other rules stay.
 #[scenario]
 fn iptables_rules_of_go_flanneld_are_replaced() {
     let mut cluster = Cluster::idle(1, V4);

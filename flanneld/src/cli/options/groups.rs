@@ -22,7 +22,7 @@ pub(crate) struct LeaseOptions {
     /// Authority that signed the other side's certificate (PEM)
     #[arg(long, default_value = "", value_name = "FILE")]
     pub(crate) remote_cafile: String,
-    /// Allow -listen and -remote off loopback without certificates: whoever reaches the port can
+    /// Allow -listen and -remote off loopback without certificates: anyone who reaches the port can
     /// take leases
     #[arg(long, default_value_t = false, action = ArgAction::Set)]
     pub(crate) insecure: bool,
@@ -55,10 +55,10 @@ pub(crate) struct UnderlayOptions {
     /// The interface that leads to IP; tried last
     #[arg(long, default_value = "", value_name = "IP")]
     pub(crate) iface_can_reach: String,
-    /// IPv4 address told to other nodes, if it is not the interface's
+    /// IPv4 address that other nodes use, if it is not the interface's
     #[arg(long, default_value = "", value_name = "IP")]
     pub(crate) public_ip: String,
-    /// IPv6 address told to other nodes, if it is not the interface's
+    /// IPv6 address that other nodes use, if it is not the interface's
     #[arg(long, default_value = "", value_name = "IP")]
     pub(crate) public_ipv6: String,
 }

@@ -62,7 +62,7 @@ fn clean(options: &NodeOptions, report: &mut Report) -> linux_net::Result<()> {
     }
     if bridge_left {
         let file = options.subnet_file.display();
-        report.left(file, format!("it tells that {BRIDGE} is flannel's"));
+        report.left(file, format!("it proves that {BRIDGE} is flannel's"));
     } else {
         remove_file(&options.subnet_file, report);
     }

@@ -18,7 +18,7 @@ pub(super) enum NotOurs {
     #[error("it is no bridge")]
     NotABridge,
     /// No address proves that the plugins made it.
-    #[error("it has no address of the subnet in subnet.env, so it may be somebody else's")]
+    #[error("it has no address of the subnet in subnet.env, so another program may own it")]
     NoGatewayAddress,
 }
 

@@ -83,7 +83,7 @@ fn bridge_is_ours_by_its_gateway_address() {
     assert_eq!(attached_interfaces(&bridge, &with_pod, &env()), Ok(1));
     let foreign = host(address(5, "10.9.1.1/24", PERMANENT), &[&bridge]);
     let error = attached_interfaces(&bridge, &foreign, &env()).unwrap_err();
-    assert!(error.to_string().contains("somebody else's"));
+    assert!(error.to_string().contains("another program"));
     assert_eq!(
         attached_interfaces(&bridge, &ours, &Previous::default()),
         Err(NotOurs::NoGatewayAddress),

@@ -101,7 +101,7 @@ impl NetworkConfig {
             ipv6_network: keys.ipv6_network.as_deref().map(network_v6).transpose()?,
             subnet_min: address_v4(keys.subnet_min)?,
             subnet_max: address_v4(keys.subnet_max)?,
-            // check_subnets refuses a length that no family has; nobody uses it without that check
+            // check_subnets refuses a length that no family has; nothing uses it without that check
             subnet_len: u8::try_from(keys.subnet_len).unwrap_or(u8::MAX),
             ipv6_subnet_min: address_v6(keys.ipv6_subnet_min)?,
             ipv6_subnet_max: address_v6(keys.ipv6_subnet_max)?,
