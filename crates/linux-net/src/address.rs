@@ -41,8 +41,8 @@ impl Address {
     }
 }
 
-/// Adds an address (EEXIST if it is there). IPv4 up to /30 gets its broadcast address, as the Go plugins' netlink library
-/// sets it. `nodad` sets IFA_F_NODAD.
+/// Adds an address; EEXIST if it is there. IPv4 networks up to /30 get their broadcast address, as
+/// from the Go plugins' netlink library. `nodad` sets IFA_F_NODAD.
 pub fn add(index: u32, net: IpNetwork, nodad: bool) -> Request {
     let mut message = message(index, net);
     message
@@ -91,7 +91,7 @@ pub(crate) fn read(payload: &[u8]) -> Read<Option<Address>> {
     if !is_ip(family) {
         return Ok(None);
     }
-    // IFA_LOCAL is the address, IFA_ADDRESS the peer's on point-to-point links; IPv6 mostly has IFA_ADDRESS alone
+    // on point-to-point links IFA_ADDRESS is the peer's; IPv6 mostly has IFA_ADDRESS alone
     let (mut local, mut peer) = (None, None);
     let (mut flags, mut label) = (u32::from(flags), None);
     for attribute in attributes(rest) {

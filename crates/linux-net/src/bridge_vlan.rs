@@ -1,5 +1,6 @@
-//! VLANs of a bridge's ports: RTM_SETLINK and RTM_DELLINK with AF_BRIDGE and `struct bridge_vlan_info` (linux/if_bridge.h).
-//! A kernel without CONFIG_BRIDGE_VLAN_FILTERING refuses them with EOPNOTSUPP.
+//! VLANs of a bridge's ports: RTM_SETLINK and RTM_DELLINK with AF_BRIDGE and `struct
+//! bridge_vlan_info` (linux/if_bridge.h). A kernel without CONFIG_BRIDGE_VLAN_FILTERING refuses
+//! them with EOPNOTSUPP.
 
 use crate::{
     Netlink, Request, Result,
@@ -17,21 +18,21 @@ use nix::libc::{IFLA_AF_SPEC, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK
 // not in libc (linux/if_bridge.h)
 const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
 
-/// VLAN ids `first` to `last`, both included, on one port.
+/// A range of VLAN ids on one port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PortVlan {
     /// 1 to 4094
     pub first: u16,
-    /// the same for a single VLAN
+    /// included; equal to `first` for a single VLAN
     pub last: u16,
-    /// untagged frames that come in belong to it (a single VLAN only)
+    /// received frames without a tag belong to it (a single VLAN only)
     pub pvid: bool,
-    /// frames go out without tag
+    /// frames are sent without a tag
     pub untagged: bool,
 }
 
 impl PortVlan {
-    /// One VLAN, tagged.
+    /// One VLAN with tagged frames.
     pub fn tagged(id: u16) -> Self {
         Self {
             first: id,
@@ -41,7 +42,7 @@ impl PortVlan {
         }
     }
 
-    /// The one VLAN that frames without a tag belong to, both ways.
+    /// The one VLAN of frames without a tag, in both directions.
     pub fn access(id: u16) -> Self {
         Self {
             pvid: true,
@@ -80,13 +81,13 @@ impl PortVlan {
     }
 }
 
-/// Puts a port into VLANs; those that it is in already get these settings.
+/// Adds a port to VLANs; those that it is in already get these settings.
 pub fn add(port: u32, vlan: PortVlan) -> Request {
     let what = format!("add vlan {} to bridge port {port}", vlan.summary());
     Request::new(RTM_SETLINK, Mode::Existing, &message(port, &vlan), what)
 }
 
-/// Takes a port out of VLANs.
+/// Removes a port from VLANs.
 pub fn delete(port: u32, vlan: PortVlan) -> Request {
     let what = format!("delete vlan {} of bridge port {port}", vlan.summary());
     Request::new(RTM_DELLINK, Mode::Existing, &message(port, &vlan), what)
@@ -103,7 +104,7 @@ fn message(port: u32, vlan: &PortVlan) -> LinkMessage {
 }
 
 impl Netlink {
-    /// The VLANs of a bridge port; neighbouring ids with equal settings come as one range.
+    /// The VLANs of a bridge port; adjacent ids with equal settings are one range.
     pub fn bridge_vlans(&mut self, port: u32) -> Result<Vec<PortVlan>> {
         let mut message = LinkMessage::default();
         message.header.interface_family = AddressFamily::Bridge;
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_read_again() {
+    fn sent_vlans_are_read_back() {
         let trunk = PortVlan {
             last: 300,
             ..PortVlan::tagged(200)

@@ -1,4 +1,4 @@
-//! Messages of a 6.18 kernel as they came out of its socket, whole, cut short and damaged.
+//! Messages captured from a 6.18 kernel: whole, truncated and damaged.
 
 use crate::{
     Mac,
@@ -20,7 +20,7 @@ const NEIGHBOUR: &[u8] = include_bytes!("../testdata/neighbour.bin");
 const FDB: &[u8] = include_bytes!("../testdata/fdb.bin");
 
 #[test]
-fn links() {
+fn captured_links_are_read() {
     let vxlan = link::read(VXLAN).unwrap();
     assert_eq!(
         (vxlan.index, vxlan.name.as_str(), vxlan.mtu),
@@ -48,7 +48,7 @@ fn links() {
 }
 
 #[test]
-fn the_rest() {
+fn captured_addresses_routes_and_neighbours_are_read() {
     let address = Address {
         index: 4,
         net: "fd10::1/64".parse().unwrap(),
@@ -95,9 +95,8 @@ fn read(bytes: &[u8]) -> bool {
     results.iter().any(Result::is_ok)
 }
 
-/// A message is readable exactly where one of its attributes ends.
 #[test]
-fn cut_short() {
+fn message_is_readable_where_an_attribute_ends() {
     for whole in [VXLAN, PORT] {
         let mut ends = vec![16..=16];
         let mut at = 16;
@@ -118,13 +117,12 @@ fn cut_short() {
 
 proptest! {
     #[test]
-    fn damaged(which in 0..7usize, at: prop::sample::Index, value: u8, more in prop::collection::vec(any::<u8>(), 0..8)) {
+    fn damaged_messages_do_not_panic(which in 0..7usize, at: prop::sample::Index, value: u8, more in prop::collection::vec(any::<u8>(), 0..8)) {
         let mut bytes = [VXLAN, PORT, ADDRESS, ONLINK, MULTIPATH, NEIGHBOUR, FDB][which].to_vec();
         prop_assert!(read(&bytes));
         let at = at.index(bytes.len());
         bytes[at] = value;
         bytes.extend(more);
-        // any outcome will do, but one there is
         read(&bytes);
     }
 }

@@ -1,49 +1,49 @@
-//! What can go wrong when talking to the kernel.
+//! Errors of system calls, of the kernel's refusals and of its answers.
 
 use nix::errno::Errno;
 
-/// Each names the object it is about.
+/// Its text begins with the request or system call that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The kernel refused a request: its errno and, where it gave one, its extended ACK text.
+    /// The kernel refused a request.
     #[error("{what}: {}{}", reason(*errno), message.as_deref().map(|m| format!(" ({m})")).unwrap_or_default())]
     Kernel {
-        /// "create veth vethabc"
+        /// the request: "create veth vethabc"
         what: String,
-        /// errno
+        /// its reason
         errno: Errno,
-        /// NLMSGERR_ATTR_MSG
+        /// the extended ACK text (NLMSGERR_ATTR_MSG), where there is one
         message: Option<String>,
     },
     /// A system call failed.
     #[error("{what}: {}", io_reason(source))]
     Io {
-        /// "open /run/netns/x"
+        /// the call: "open /run/netns/x"
         what: String,
-        /// cause
+        /// its errno
         #[source]
         source: std::io::Error,
     },
-    /// A file exists but is not a network namespace: upstream's `unknown FS magic on "x": ef53`.
+    /// A file is not a network namespace. The text is upstream's: `unknown FS magic on "x": ef53`.
     #[error("unknown FS magic on {path:?}: {magic:x}")]
     NotANamespace {
-        /// path
+        /// the file
         path: String,
-        /// f_type
+        /// its file system (statfs(2) `f_type`)
         magic: i64,
     },
-    /// The kernel's answer could not be read.
+    /// The kernel's answer is missing, malformed or of unexpected content.
     #[error("{what}: unreadable netlink answer: {reason}")]
     Decode {
-        /// request
+        /// the request
         what: String,
-        /// reason
+        /// what is wrong with the answer
         reason: String,
     },
 }
 
 impl Error {
-    /// The errno, if the kernel gave one.
+    /// The errno of a refusal or of a failed system call.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Error::Kernel { errno, .. } => Some(*errno),
@@ -52,12 +52,12 @@ impl Error {
         }
     }
 
-    /// EEXIST
+    /// EEXIST: the object is there already.
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(Errno::EEXIST)
     }
 
-    /// The object (or its device) is not there: ENOENT, ENODEV, ESRCH, EADDRNOTAVAIL, ENXIO.
+    /// ENOENT, ENODEV, ESRCH, EADDRNOTAVAIL, ENXIO: the object or its device is not there.
     pub fn is_absent(&self) -> bool {
         matches!(
             self.errno(),
@@ -85,9 +85,9 @@ impl Error {
     }
 }
 
-/// An errno as the Go programs print it: "file exists", not "File exists (os error 17)"; the same with every C library.
+/// The text of an errno as Go prints it, with every C library: "file exists".
 pub fn reason(errno: Errno) -> String {
-    // where nix has other words than Go
+    // nix has other words for these
     let text = match errno {
         Errno::EOPNOTSUPP => "operation not supported",
         Errno::ERANGE => "numerical result out of range",
@@ -106,7 +106,7 @@ pub fn reason(errno: Errno) -> String {
     }
 }
 
-/// The same for an error of the standard library.
+/// The text of an I/O error, as Go prints it where it has an errno.
 pub fn io_reason(error: &std::io::Error) -> String {
     match error.raw_os_error() {
         Some(number) => reason(Errno::from_raw(number)),
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_are_those_of_the_field() {
+    fn texts_are_those_of_go() {
         let kernel = |message: Option<&str>| Error::Kernel {
             what: "create bridge cni0".into(),
             errno: Errno::EEXIST,

@@ -88,8 +88,8 @@ impl Entry {
 }
 
 impl Netlink {
-    /// The entries with NTF_SELF of one device. Devices other than vxlan list the group addresses that they listen to, without
-    /// `dst`.
+    /// The entries with NTF_SELF of one device. Devices other than vxlan list the group addresses
+    /// that they listen to, without `dst`.
     pub fn fdb(&mut self, index: u32) -> Result<Vec<FdbEntry>> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Bridge;

@@ -1,16 +1,22 @@
 //! Hardware addresses.
 
-use std::{fmt, fs::File, io, io::Read, str::FromStr};
+use std::{fmt, io, str::FromStr};
 
-/// A 6-byte MAC. Display: lower-case hex with colons. FromStr accepts colons, hyphens and Cisco dots, as Go's net.ParseMAC.
+/// A MAC address of 6 bytes. It is printed in lower-case hex with colons; it is parsed as by Go's
+/// `net.ParseMAC`, with colons, hyphens or Cisco dots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Mac(pub [u8; 6]);
 
+/// The text is no MAC address of 6 bytes. The error's text is Go's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("address {0}: invalid MAC address")]
+pub struct InvalidMac(String);
+
 impl Mac {
-    /// Random, locally administered, unicast: byte0 = (b & 0xfe) | 0x02.
+    /// A random address: unicast, locally administered.
     pub fn random() -> io::Result<Mac> {
         let mut bytes = [0; 6];
-        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        getrandom::fill(&mut bytes)?;
         bytes[0] = (bytes[0] & 0xfe) | 0x02;
         Ok(Mac(bytes))
     }
@@ -24,15 +30,14 @@ impl fmt::Display for Mac {
 }
 
 impl FromStr for Mac {
-    type Err = String;
+    type Err = InvalidMac;
 
-    /// The error's text is Go's.
-    fn from_str(text: &str) -> Result<Self, String> {
-        parse(text).ok_or_else(|| format!("address {text}: invalid MAC address"))
+    fn from_str(text: &str) -> Result<Self, InvalidMac> {
+        parse(text).ok_or_else(|| InvalidMac(text.to_owned()))
     }
 }
 
-/// Groups of one length with one separator: six of two digits, or three of four.
+/// Six groups of two digits, or three of four, with one separator.
 fn parse(text: &str) -> Option<Mac> {
     let (separator, digits) = match text.as_bytes().get(2)? {
         b':' => (':', 2),
@@ -43,7 +48,7 @@ fn parse(text: &str) -> Option<Mac> {
     let mut groups = text.split(separator);
     for chunk in bytes.chunks_mut(digits / 2) {
         let group = groups.next()?;
-        // from_str_radix alone would take "+f"
+        // from_str_radix accepts "+f"
         if group.len() != digits || !group.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return None;
         }
@@ -59,7 +64,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn forms() {
+    fn forms_are_those_of_go() {
         let mac = Mac([0, 0, 0x5e, 0, 0x53, 0xaf]);
         for text in ["00:00:5e:00:53:af", "00-00-5E-00-53-AF", "0000.5e00.53af"] {
             assert_eq!(text.parse(), Ok(mac), "{text}");
@@ -78,13 +83,13 @@ mod tests {
             "0000.5e00.53a\u{e9}",
             "00:00:5e:00:53:af ",
         ] {
-            let expected = format!("address {text}: invalid MAC address");
-            assert_eq!(text.parse::<Mac>(), Err(expected));
+            let error = text.parse::<Mac>().unwrap_err().to_string();
+            assert_eq!(error, format!("address {text}: invalid MAC address"));
         }
     }
 
     #[test]
-    fn random_is_local_and_unicast() {
+    fn random_address_is_local_and_unicast() {
         let macs: Vec<_> = (0..32).map(|_| Mac::random().unwrap()).collect();
         assert!(macs.iter().all(|mac| mac.0[0] & 3 == 2), "{macs:?}");
         assert_ne!(macs[0], macs[1]);
@@ -92,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn round_trip(bytes: [u8; 6]) {
+        fn printed_address_is_parsed(bytes: [u8; 6]) {
             prop_assert_eq!(Mac(bytes).to_string().parse(), Ok(Mac(bytes)));
         }
 

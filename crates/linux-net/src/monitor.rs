@@ -1,4 +1,4 @@
-//! Change notifications: a socket in the rtnetlink multicast groups.
+//! Change notifications of rtnetlink.
 
 use crate::{
     Result, address, link, neighbour,
@@ -20,30 +20,31 @@ const GROUPS: u32 = (RTMGRP_LINK
     | RTMGRP_IPV6_ROUTE) as u32;
 /// Bytes of the receive buffer: some 10,000 notifications.
 const BACKLOG: usize = 8 * 1024 * 1024;
-/// One call returns at most about this many events, so that a burst of changes cannot occupy its caller without end.
+/// One call returns at most about this many events, so that a burst of changes cannot occupy its
+/// caller without end.
 const EVENTS_PER_CALL: usize = 10_000;
 
-/// What changed; enough to know whether it touches what is ours.
+/// A change; the object is as it is now, or as it was when it was deleted.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// link made or changed
+    /// a link was added or changed
     Link(link::Link),
-    /// link gone
+    /// a link was deleted
     LinkGone {
         /// ifindex
         index: u32,
-        /// name
+        /// its last name
         name: String,
     },
-    /// address (true: added)
+    /// an address was added (true) or deleted
     Address(address::Address, bool),
-    /// route (true: added)
+    /// a route was added (true) or deleted
     Route(route::Route, bool),
-    /// neighbour (true: added)
+    /// a neighbour was added or changed (true) or deleted
     Neighbour(neighbour::Neighbour, bool),
-    /// fdb (true: added)
+    /// a forwarding entry was added or changed (true) or deleted
     Fdb(crate::fdb::FdbEntry, bool),
-    /// the kernel dropped notifications (ENOBUFS), or one could not be read: look at everything again
+    /// notifications were lost (ENOBUFS, or one is unreadable): anything may have changed
     Overrun,
 }
 
@@ -54,7 +55,8 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Links, IPv4/IPv6 addresses, routes, neighbours (incl. FDB) of the calling thread's namespace.
+    /// Subscribes to links, addresses, routes, neighbours and forwarding entries of the calling
+    /// thread's namespace.
     pub fn open() -> Result<Self> {
         let socket = Multicast::open(NETLINK_ROUTE, GROUPS, BACKLOG)?;
         Ok(Self { socket })

@@ -1,4 +1,4 @@
-//! Network namespaces, with an entry that cannot leave a thread in the wrong one.
+//! Network namespaces. A thread that enters one always returns to its own.
 
 use crate::{Error, Result};
 use nix::{
@@ -15,21 +15,21 @@ use std::{
     sync::Arc,
 };
 
-/// The calling thread's own.
+/// The calling thread's namespace.
 const OWN: &str = "/proc/thread-self/ns/net";
 
 /// An open network namespace.
 #[derive(Debug)]
 pub struct NetNs {
-    /// shared with requests that name it
+    /// shared with requests that name it by number
     fd: Arc<OwnedFd>,
 }
 
 impl NetNs {
-    /// Opens a path and checks with statfs that it is a namespace (NSFS_MAGIC or PROC_SUPER_MAGIC). Texts as upstream's:
-    /// `failed to Statfs "p": no such file or directory`, `unknown FS magic on "p": ef53`.
+    /// Opens a path and checks with statfs(2) that it is a namespace (NSFS_MAGIC or
+    /// PROC_SUPER_MAGIC). The texts of its errors are upstream's.
     pub fn open(path: &Path) -> Result<NetNs> {
-        // before opening: to open a FIFO would block
+        // opening a FIFO would block
         let found =
             statfs(path).map_err(|error| Error::io(format!("failed to Statfs {path:?}"), error))?;
         let FsType(magic) = found.filesystem_type();
@@ -48,7 +48,7 @@ impl NetNs {
         Ok(OwnedFd::from(file).into())
     }
 
-    /// The calling thread's.
+    /// The calling thread's namespace.
     pub fn current() -> Result<NetNs> {
         match File::open(OWN) {
             Ok(file) => Ok(OwnedFd::from(file).into()),
@@ -56,7 +56,7 @@ impl NetNs {
         }
     }
 
-    /// Same namespace (device and inode).
+    /// Both are the same namespace, by device and inode.
     pub fn is_same(&self, other: &NetNs) -> Result<bool> {
         let identity = |ns: &NetNs| match fstat(&ns.fd) {
             Ok(stat) => Ok((stat.st_dev, stat.st_ino)),
@@ -65,15 +65,16 @@ impl NetNs {
         Ok(identity(self)? == identity(other)?)
     }
 
-    /// Runs `f` with the calling thread inside. Afterwards (also after a panic) the thread is back, or the process is aborted.
+    /// Runs `f` with the calling thread inside. The thread returns to its namespace, also after a
+    /// panic; if it cannot, the process aborts.
     pub fn run<T>(&self, f: impl FnOnce() -> T) -> Result<T> {
-        let home = NetNs::current()?;
+        let original = NetNs::current()?;
         enter(self).map_err(|error| Error::io("enter network namespace", error))?;
-        let _way_back = WayBack(home);
+        let _return = ReturnTo(original);
         Ok(f())
     }
 
-    /// The descriptor, for a request that names it.
+    /// The descriptor, for a request that names it by number.
     pub(crate) fn shared(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
     }
@@ -83,13 +84,13 @@ fn enter(ns: &NetNs) -> nix::Result<()> {
     setns(ns.as_fd(), CloneFlags::CLONE_NEWNET)
 }
 
-/// Brings the thread back when it is dropped.
-struct WayBack(NetNs);
+/// Returns the thread to this namespace when it is dropped.
+struct ReturnTo(NetNs);
 
-impl Drop for WayBack {
+impl Drop for ReturnTo {
     fn drop(&mut self) {
         if enter(&self.0).is_err() {
-            // everything that this thread did from now on would happen to somebody else's network
+            // the thread would go on to change the wrong network
             std::process::abort();
         }
     }
@@ -102,7 +103,7 @@ impl AsFd for NetNs {
 }
 
 impl From<OwnedFd> for NetNs {
-    /// An already open namespace.
+    /// Takes a descriptor of a namespace; it is not checked.
     fn from(fd: OwnedFd) -> Self {
         NetNs { fd: Arc::new(fd) }
     }
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_namespace_is_named() {
+    fn error_names_what_is_no_namespace() {
         let absent = NetNs::open(Path::new("/nowhere/ns")).unwrap_err();
         assert_eq!(
             absent.to_string(),
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn own_is_own() {
+    fn current_namespace_is_the_thread_s() {
         let (one, two) = (
             NetNs::current().unwrap(),
             NetNs::open(Path::new(OWN)).unwrap(),

@@ -1,4 +1,4 @@
-//! `/proc/sys`, of the calling thread's network namespace.
+//! Sysctls (`/proc/sys`) of the calling thread's network namespace.
 
 use crate::{Error, Result};
 use std::{
@@ -7,10 +7,11 @@ use std::{
     path::PathBuf,
 };
 
-/// proc(5): values are at most a page.
+/// Values are at most a page (proc(5)).
 const LARGEST: usize = 4096;
 
-/// `get("net/ipv4/ip_forward")`, trimmed. Dots stay dots: interface names may hold them.
+/// The value of a key with slashes, `net/ipv4/ip_forward`, trimmed. Dots are part of names: an
+/// interface may be called `eth0.5`.
 pub fn get(key: &str) -> Result<String> {
     match path(key).and_then(read) {
         Ok(value) => Ok(value.trim().to_owned()),
@@ -18,7 +19,7 @@ pub fn get(key: &str) -> Result<String> {
     }
 }
 
-/// Such a file says nothing about its size, and gives all it has to the first read that is large enough.
+/// These files have no size; one read returns the whole value.
 fn read(path: PathBuf) -> io::Result<String> {
     let mut file = fs::File::open(path)?;
     let mut bytes = vec![0; LARGEST];
@@ -27,12 +28,13 @@ fn read(path: PathBuf) -> io::Result<String> {
     String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
-/// Writes only if the value differs (a read-only /proc/sys that already says so is no error).
+/// Writes the value unless it is set already, so that a read-only `/proc/sys` with the right value
+/// is no error.
 pub fn set(key: &str, value: &str) -> Result<()> {
     if get(key).is_ok_and(|found| found == value.trim()) {
         return Ok(());
     }
-    // not fs::write: there is nothing to create or truncate here
+    // fs::write would ask to create and truncate
     let write = |path: PathBuf| {
         let mut file = fs::OpenOptions::new().write(true).open(path)?;
         file.write_all(value.as_bytes())
@@ -42,7 +44,7 @@ pub fn set(key: &str, value: &str) -> Result<()> {
         .map_err(|error| Error::io(format!("write sysctl {key}={value}"), error))
 }
 
-/// The file; a key cannot lead out of /proc/sys.
+/// The file of a key. A key cannot lead out of `/proc/sys`.
 fn path(key: &str) -> io::Result<PathBuf> {
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     if key.split('/').all(plain) && !key.contains('\0') {
@@ -79,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn same_value_needs_no_right_to_write() {
+    fn same_value_needs_no_permission_to_write() {
         let value = get("kernel/osrelease").unwrap();
         set("kernel/osrelease", &value).unwrap();
         assert!(set("kernel/osrelease", "other").is_err());

@@ -1,5 +1,9 @@
-//! Traffic control, as far as shaping a pod needs it: token buckets, the ingress hook, and a filter there that sends all
-//! traffic through another device (linux/pkt_sched.h, linux/pkt_cls.h, tc_act/tc_mirred.h).
+//! Traffic control, as far as shaping a pod needs it: token buckets, the ingress hook, and a filter
+//! there that sends all traffic through another device (linux/pkt_sched.h, linux/pkt_cls.h,
+//! tc_act/tc_mirred.h).
+//!
+//! Token buckets are encoded by hand: netlink-packet-route has no type for them. Starting `tc`
+//! would cost several milliseconds for each request.
 
 use crate::{
     Netlink, Request, Result,
@@ -31,20 +35,20 @@ const HOOK: TcHandle = TcHandle {
     minor: 0,
 };
 
-/// A token bucket's numbers.
+/// The parameters of a token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tbf {
     /// bytes a second
     pub rate: u64,
-    /// bytes that may wait for tokens
+    /// bytes that may be queued
     pub limit: u32,
     /// time to fill the bucket, in ticks of 64 ns
     pub buffer: u32,
 }
 
 impl Tbf {
-    /// A bucket of `burst` bytes that fills at `rate` bytes a second, in front of a queue that delays by at most `latency`.
-    /// Rounded as the Go plugin rounds, whose CHECK compares the three numbers.
+    /// A bucket of `burst` bytes that fills at `rate` bytes a second, and a queue that delays by at
+    /// most `latency`. Rounded as the Go plugin rounds, whose CHECK compares the three parameters.
     pub fn new(rate: u64, burst: u32, latency: Duration) -> Self {
         let microseconds = |bytes: u32| u128::from(bytes) * 1_000_000 / u128::from(rate.max(1));
         let fill = u128::from(saturated(microseconds(burst)));
@@ -113,11 +117,11 @@ pub struct Qdisc {
     pub parent: TcHandle,
     /// "tbf", "noqueue", ...
     pub kind: String,
-    /// the numbers of a "tbf"
+    /// the parameters, if it is a "tbf"
     pub tbf: Option<Tbf>,
 }
 
-/// A token bucket as the link's root, handle 1:.
+/// Adds a token bucket as the link's root, handle `1:`.
 pub fn add_tbf(index: u32, tbf: &Tbf) -> Request {
     let mut options = vec![option(TCA_TBF_PARMS, tbf.parameters())];
     if tbf.rate > u32::MAX.into() {
@@ -131,14 +135,14 @@ pub fn add_tbf(index: u32, tbf: &Tbf) -> Request {
     Request::new(RTM_NEWQDISC, Mode::Create, &message, what)
 }
 
-/// The hook for filters on what a link receives, handle ffff:.
+/// Adds the hook for filters on what a link receives, handle `ffff:`.
 pub fn add_ingress(index: u32) -> Request {
     let message = message(index, HOOK, TcHandle::INGRESS, INGRESS, Vec::new());
     let what = format!("add qdisc ingress to link {index}");
     Request::new(RTM_NEWQDISC, Mode::Create, &message, what)
 }
 
-/// Takes the link's own root away; the kernel puts its default there.
+/// Deletes the link's root; the kernel puts its default there.
 pub fn delete_root(index: u32) -> Request {
     let mut message = TcMessage::with_index(index.cast_signed());
     message.header.parent = TcHandle::ROOT;
@@ -146,7 +150,7 @@ pub fn delete_root(index: u32) -> Request {
     Request::new(RTM_DELQDISC, Mode::Existing, &message, what)
 }
 
-/// Takes the ingress hook and its filters away.
+/// Deletes the ingress hook and its filters.
 pub fn delete_ingress(index: u32) -> Request {
     let mut message = TcMessage::with_index(index.cast_signed());
     message.header.handle = HOOK;
@@ -155,8 +159,9 @@ pub fn delete_ingress(index: u32) -> Request {
     Request::new(RTM_DELQDISC, Mode::Existing, &message, what)
 }
 
-/// All that the link receives leaves through `target` (u32 matching everything, mirred redirect) and comes back from there.
-/// One action; Go's netlink library adds a second one that is never reached.
+/// Redirects all that the link receives to the egress of `target` (a u32 filter that matches
+/// everything, with a mirred action). Go's netlink library adds a second action that is never
+/// reached.
 pub fn redirect(index: u32, target: u32) -> Request {
     let mut selector = TcU32Selector::default();
     selector.flags = TcU32SelectorFlags::Terminal;
@@ -258,9 +263,9 @@ mod tests {
 
     const LATENCY: Duration = Duration::from_millis(25);
 
-    /// What the Go plugin sends for 8 Mbit/s and a burst of 800,000 bit.
+    /// The Go plugin's request for 8 Mbit/s and a burst of 800,000 bit.
     #[test]
-    fn bucket_is_the_go_plugins() {
+    fn bucket_is_rounded_and_encoded_as_by_go() {
         let tbf = Tbf::new(1_000_000, 100_000, LATENCY);
         let expected = Tbf {
             rate: 1_000_000,
@@ -281,12 +286,12 @@ mod tests {
     }
 
     #[test]
-    fn large_rates_have_64_bits() {
+    fn large_rates_are_sent_in_64_bits() {
         let tbf = Tbf::new(5_000_000_000, 100_000, LATENCY);
         let qdisc = read(&add_tbf(3, &tbf).body()).unwrap();
         assert_eq!((qdisc.tbf, qdisc.index), (Some(tbf), 3));
         assert_eq!((qdisc.handle, qdisc.parent), (BUCKET, TcHandle::ROOT));
-        // nothing overflows, and a rate of zero does not divide
+        // no overflow, no division by zero
         let extreme = Tbf::new(u64::MAX, u32::MAX, Duration::MAX);
         assert_eq!(extreme.limit, u32::MAX);
         assert_eq!(Tbf::new(0, u32::MAX, LATENCY).buffer, u32::MAX);

@@ -1,4 +1,4 @@
-//! Statements to instructions, one for one what `nft` makes of the same words.
+//! Compiling statements to the instructions that `nft` compiles them to.
 use crate::{
     Family, Statement,
     expression::{
@@ -16,7 +16,8 @@ use netlink_packet_netfilter::{
 use nix::libc::{ETH_P_IP, ETH_P_IPV6, IFNAMSIZ, RTN_LOCAL};
 use std::net::IpAddr;
 
-/// NF_CT_STATE_BIT(IP_CT_ESTABLISHED) | NF_CT_STATE_BIT(IP_CT_RELATED) (linux/netfilter/nf_conntrack_common.h)
+/// NF_CT_STATE_BIT(IP_CT_ESTABLISHED) | NF_CT_STATE_BIT(IP_CT_RELATED)
+/// (linux/netfilter/nf_conntrack_common.h)
 const ESTABLISHED_RELATED: u32 = 6;
 /// IPS_DST_NAT (linux/netfilter/nf_conntrack_common.h)
 const STATUS_DNAT: u32 = 1 << 5;
@@ -24,9 +25,9 @@ const STATUS_DNAT: u32 = 1 << 5;
 const ETHER_SADDR: (u32, u32) = (6, 6);
 /// Offset of the destination port in the headers of TCP, UDP and SCTP.
 const DPORT_OFFSET: u32 = 2;
-/// What is compared is loaded here.
+/// Holds what is compared.
 const R1: Register = Register::Reg1;
-/// The port beside an address in `R1`.
+/// Holds the port of an address in `R1`.
 const R2: Register = Register::Reg2;
 
 /// Compiles the statements of one rule.
@@ -45,9 +46,9 @@ pub(crate) fn compile(family: Family, statements: &[Statement]) -> Vec<Expressio
 
 struct Compiler {
     family: Family,
-    /// network protocol that the rule has asked for so far
+    /// the network protocol that the rule matches so far
     ipv6: Option<bool>,
-    /// transport protocol that the rule has asked for so far
+    /// the transport protocol that the rule matches so far
     protocol: Option<u8>,
     out: Vec<Expressions>,
 }
@@ -101,7 +102,7 @@ impl Compiler {
         self.out.push(compare(R1, operator, &data));
     }
 
-    /// Asks for the network protocol, once, in a table that sees more than one.
+    /// Matches the network protocol, once, in a table that sees more than one.
     fn network_protocol(&mut self, ipv6: bool) {
         if self.ipv6.replace(ipv6) == Some(ipv6) {
             return;
@@ -173,7 +174,7 @@ impl Compiler {
         ]);
     }
 
-    /// Puts the key together field by field, each from a register of its own on.
+    /// Loads the key field by field into consecutive registers.
     fn lookup(&mut self, key: &[Field], set: &str, result: Option<Register>) {
         let mut words = 0;
         for field in key {
@@ -197,7 +198,7 @@ impl Compiler {
         self.out.push(dnat(family, R1, port.map(|_| R2)));
     }
 
-    /// The element's address comes first, its port in the words behind.
+    /// The element's address is in the first words, its port in the next.
     fn dnat_map(&mut self, key: &[Field], map: &str, ipv6: bool) {
         self.lookup(key, map, Some(R1));
         let port = register(if ipv6 { 4 } else { 1 });

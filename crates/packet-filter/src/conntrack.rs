@@ -1,5 +1,6 @@
-//! Connection tracking (ctnetlink, linux/netfilter/nfnetlink_conntrack.h): connections that were translated by rules which are
-//! gone are deleted, so that the next packet is translated by the present rules.
+//! Connection tracking (ctnetlink, linux/netfilter/nfnetlink_conntrack.h): connections that were
+//! translated by rules which are gone are deleted, so that the next packet is translated by the
+//! present rules.
 use crate::{Error, message::request, reply::Object};
 use linux_net::{
     Request,
@@ -16,7 +17,7 @@ const NEW: u16 = 0x0100;
 const DELETE: u8 = 2;
 const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
-/// The tuple is unique only within it.
+/// A tuple is unique in its zone.
 const CTA_ZONE: u16 = 18;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
@@ -53,8 +54,8 @@ impl Conntrack {
         Ok(Self { client })
     }
 
-    /// Deletes the connections of one family that `which` selects and returns their number. One that ends meanwhile is no
-    /// error.
+    /// Deletes the connections of one family that `which` selects and returns their number. A
+    /// connection that ends meanwhile is no error.
     pub fn forget(
         &mut self,
         ipv6: bool,

@@ -1,5 +1,6 @@
-//! The kernel's attributes to instructions in their canonical form. What has another shape than any that we compile stays as
-//! the kernel gives it: it equals none of ours, and it is written back unchanged.
+//! Reading the kernel's attributes as instructions in canonical form. An instruction of another
+//! shape than any that `compile` emits keeps the attributes of the kernel: it equals no compiled
+//! one, and it is written back unchanged.
 use crate::expression::{
     MAP_IPS, NFTA_NAT_FAMILY, NFTA_NAT_FLAGS, NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_ADDR_MIN,
     NFTA_NAT_REG_PROTO_MAX, NFTA_NAT_REG_PROTO_MIN, NFTA_NAT_TYPE, bitwise, compare, immediate,
@@ -67,8 +68,8 @@ pub(crate) fn rule<'a>(elements: impl Iterator<Item = Attributes<'a>>) -> Vec<Ex
     expressions
 }
 
-/// Replaces load, mask and comparison of whole bytes by load and comparison of these bytes alone. nft writes the short form
-/// since 0.9.9, earlier versions the long one.
+/// Replaces load, mask and comparison of whole bytes by load and comparison of these bytes alone.
+/// nft writes the short form since 0.9.9, earlier versions the long one.
 fn shorten(expressions: &mut Vec<Expressions>) {
     if let [.., load, mask, compare] = expressions.as_slice()
         && let Some(short) = shortened(load, mask, compare)
@@ -217,7 +218,8 @@ fn mask_and_xor(data: Attributes<'_>) -> Option<Expressions> {
     in_place.then(|| bitwise(register.into(), mask, xor))
 }
 
-/// Of what the kernel adds, nothing stays: it shows a single value as a range from it to itself, and a flag for the address.
+/// Drops what the kernel adds: it shows a single value as a range from it to itself, and a flag for
+/// the address.
 fn translation(data: Attributes<'_>) -> Option<Expressions> {
     let single = |min, max| [None, data.get(min)].contains(&data.get(max));
     if !single(NFTA_NAT_REG_ADDR_MIN, NFTA_NAT_REG_ADDR_MAX)

@@ -1,6 +1,7 @@
-//! The instructions of the kernel's virtual machine (linux/netfilter/nf_tables.h), each in one canonical form: compiled and
-//! read instructions are equal if they do the same.
-//! What netlink-packet-netfilter has no type for (ct, fib, masq, nat) is built from plain attributes here, in order of type.
+//! The instructions of the kernel's virtual machine (linux/netfilter/nf_tables.h), each in one
+//! canonical form: compiled and read instructions are equal if they do the same.
+//! netlink-packet-netfilter has no types for ct, fib, masq and nat: these are built from plain
+//! attributes here, in order of type.
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, Expressions, Immediate, Lookup, Meta, MetaKey, Operator, Payload,
@@ -52,17 +53,17 @@ pub(crate) fn payload(header: u32, offset: u32, len: u32, register: Register) ->
     ])
 }
 
-/// Loads what is known about the packet.
+/// Loads metadata of the packet.
 pub(crate) fn meta(key: MetaKey, register: Register) -> Expressions {
     Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(register)])
 }
 
-/// Sets it.
+/// Sets metadata of the packet.
 pub(crate) fn set_meta(key: MetaKey, register: Register) -> Expressions {
     Expressions::Meta(vec![Meta::Key(key), Meta::SourceRegister(register)])
 }
 
-/// Loads what is known about the connection (NFT_CT_*).
+/// Loads metadata of the connection (NFT_CT_*).
 pub(crate) fn ct(key: u32, register: Register) -> Expressions {
     let register = number(NFTA_CT_DREG, register.into());
     other("ct", vec![register, number(NFTA_CT_KEY, key)])
@@ -149,7 +150,7 @@ pub(crate) fn is_dnat(expression: &Expressions) -> bool {
         if expression_type == "nat" && attributes.contains(&number(NFTA_NAT_TYPE, DNAT)))
 }
 
-/// It loads bytes of the packet from there on.
+/// It loads bytes of the packet from that offset.
 pub(crate) fn loads(expression: &Expressions, header: u32, offset: u32) -> bool {
     matches!(expression, Expressions::Payload(parts)
         if parts.contains(&Payload::Base(header)) && parts.contains(&Payload::Offset(offset)))

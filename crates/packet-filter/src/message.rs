@@ -1,4 +1,4 @@
-//! The messages of NFNL_SUBSYS_NFTABLES, built from tables, chains, rules and sets.
+//! Building messages of nftables from tables, chains, rules and sets.
 use crate::{
     Chain, ChainType, Family, Hook, Rule,
     set::{Element, Set, ValueType, type_len, type_number},
@@ -20,7 +20,7 @@ use netlink_packet_netfilter::{
 const NFNL_MSG_BATCH_BEGIN: u8 = 16;
 const NFNL_BATCH_GENID: u16 = 1;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
-/// nft's TYPE_VERDICT with its marker (NFT_DATA_VERDICT).
+/// NFT_DATA_VERDICT (linux/netfilter/nf_tables.h)
 const TYPE_VERDICT: u32 = 0xffff_ff00;
 
 impl From<Family> for NetfilterProtoFamily {
@@ -50,7 +50,8 @@ pub(crate) fn request(
     )
 }
 
-/// NFNL_MSG_BATCH_BEGIN of a transaction that is committed only if the ruleset is of that generation.
+/// NFNL_MSG_BATCH_BEGIN of a transaction that is committed only if the ruleset is of that
+/// generation.
 pub(crate) fn begin(generation: Option<u32>) -> Request {
     let generation =
         generation.map(|number| DefaultNla::new(NFNL_BATCH_GENID, number.to_be_bytes().to_vec()));
@@ -89,14 +90,14 @@ pub(crate) fn new_table(name: &str, comment: Option<&str>) -> TableMessage {
     message
 }
 
-/// All tables.
+/// Asks for all tables.
 pub(crate) fn tables() -> TableMessage {
     TableMessage {
         attributes: Vec::new(),
     }
 }
 
-/// All chains: the kernel filters by family at most.
+/// Asks for all chains: the kernel filters by family only.
 pub(crate) fn chains() -> ChainMessage {
     ChainMessage {
         attributes: Vec::new(),
@@ -140,7 +141,7 @@ pub(crate) fn type_name(kind: ChainType) -> &'static str {
     }
 }
 
-/// The numbers of NF_INET_* and NF_BR_* are the same.
+/// NF_INET_*; NF_BR_* has the same numbers.
 pub(crate) fn hook_number(hook: Hook) -> InetHookNumber {
     match hook {
         Hook::Prerouting => InetHookNumber::PreRouting,
@@ -151,7 +152,7 @@ pub(crate) fn hook_number(hook: Hook) -> InetHookNumber {
     }
 }
 
-/// All rules of a table, of a chain, or one of them.
+/// The rules of a table, those of a chain, or one of them.
 pub(crate) fn rules(table: &str, chain: Option<&str>, handle: Option<u64>) -> RuleMessage {
     let mut attributes = vec![RuleAttribute::Table(table.to_owned())];
     attributes.extend(chain.map(|name| RuleAttribute::Chain(name.to_owned())));
@@ -182,7 +183,7 @@ pub(crate) fn set(table: &str, name: &str) -> SetMessage {
     }
 }
 
-/// `id` is any number that no other new set of the transaction has.
+/// `id` is unique among the new sets of the transaction.
 pub(crate) fn new_set(table: &str, new: &Set, id: u32) -> SetMessage {
     let mut message = set(table, &new.name);
     let (flags, value) = match &new.value {

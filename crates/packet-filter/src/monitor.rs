@@ -10,7 +10,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 const GROUP: u32 = 1 << 6;
 /// NFTA_*_TABLE and NFTA_TABLE_NAME: the first attribute of every object
 const TABLE: u16 = 1;
-/// Bytes of the receive buffer: the rules of a large ruleset that is loaded at once. `changed` reports those that are lost.
+/// Bytes of the receive buffer: the rules of a large ruleset that is loaded at once. `changed`
+/// reports those that are lost.
 const BACKLOG: usize = 1 << 20;
 
 /// The socket. It never blocks, and implements `AsFd` so that a loop can poll it.
@@ -26,7 +27,8 @@ impl NftMonitor {
         Ok(Self { socket })
     }
 
-    /// The tables of the notifications that are waiting; None if some were lost, so that any table may have changed.
+    /// The tables of the notifications that are waiting; None if some were lost, so that any table
+    /// may have changed.
     pub fn changed(&mut self) -> Result<Option<Vec<(Family, String)>>, Error> {
         let (mut tables, mut lost) = (Vec::new(), false);
         while self.socket.receive(|notification| match notification {
@@ -43,8 +45,8 @@ impl NftMonitor {
     }
 }
 
-/// The table that a message is about. None for the number of a new generation, which ends each commit, and for an unreadable
-/// message.
+/// The table that a message is about. None for the number of a new generation, which ends each
+/// commit, and for an unreadable message.
 fn table(kind: u16, payload: &[u8]) -> Option<(Family, String)> {
     let object = Object::read(kind, payload).ok()?;
     if kind == NEW_GENERATION {

@@ -1,4 +1,4 @@
-//! nftables over the socket: transactions, and reading back.
+//! nftables: committing transactions, and reading the ruleset.
 use crate::{
     Chain, Element, Error, Family, Rule, Set, Table, Transaction,
     message::{self, request},
@@ -10,13 +10,14 @@ use netlink_packet_netfilter::{
     nftables::{GenMessage, NfTablesMessage},
 };
 
-/// How often a table is read again that somebody changes meanwhile.
-const READS: u32 = 10;
+/// How often a table is read that other programs change meanwhile.
+const READ_ATTEMPTS: u32 = 10;
 
-/// The socket, in the calling thread's network namespace at `open`.
+/// The socket. It stays in the namespace that it was opened in.
 ///
-/// Closing it after a deletion (of elements too), or after a base chain was declared again, waits 8 to 15 ms for the kernel's
-/// clean-up, once for all that it did: so use one socket, and declare base chains only when they are missing.
+/// Closing it after a deletion (of elements too), or after a base chain was declared again, waits 8
+/// to 15 ms for the kernel's clean-up, once for all deletions: use one socket, and declare base
+/// chains only where they are absent.
 #[derive(Debug)]
 pub struct Nft {
     client: Client,
@@ -40,7 +41,8 @@ impl Nft {
         Ok(Self { client })
     }
 
-    /// Commits all changes or none; an empty transaction is not sent. The error is that of the first change that was refused.
+    /// Commits all changes or none; an empty transaction is not sent. The error is that of the
+    /// first change that was refused.
     pub fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
         if transaction.is_empty() {
             return Ok(());
@@ -68,10 +70,11 @@ impl Nft {
         })?)
     }
 
-    /// A whole table as it is in the kernel; None if there is none. Equal to the `Table` that `set_table` was given if nobody touched it.
+    /// A table with its chains and rules; None if it is absent. Equal to the table that was last
+    /// given to [`Transaction::set_table`] if nothing changed since.
     pub fn table(&mut self, family: Family, name: &str) -> Result<Option<Table>, Error> {
         let mut generation = self.generation()?;
-        for _ in 0..READS {
+        for _ in 0..READ_ATTEMPTS {
             let table = self.read_table(family, name)?;
             let now = self.generation()?;
             if now == generation {
@@ -149,7 +152,8 @@ impl Nft {
         )
     }
 
-    /// Elements of a set or map whose types are known, by key; none if there is no such table or set.
+    /// Elements of a set or map whose types are known, by key; none if there is no such table or
+    /// set.
     pub fn elements(
         &mut self,
         family: Family,

@@ -1,4 +1,4 @@
-//! Objects of the kernel's, read back into tables, chains, rules and elements.
+//! Reading messages of the kernel into tables, chains, rules and elements.
 use crate::{
     BaseChain, Chain, ChainType, Family, Hook, Installed, Rule, decode,
     message::{hook_number, type_name},
@@ -34,10 +34,10 @@ const NFTA_GEN_ID: u16 = 1;
 /// The element of a list
 const NFTA_LIST_ELEM: u16 = 1;
 
-/// A message that holds an object.
+/// A message about an object.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Object<'a> {
-    /// subsystem and message
+    /// subsystem and message type
     kind: u16,
     family: NetfilterProtoFamily,
     pub(crate) attributes: Attributes<'a>,
@@ -59,7 +59,7 @@ impl<'a> Object<'a> {
         (self.kind == kind).then_some(self.attributes)
     }
 
-    /// None for a family that is not in use here (arp, netdev).
+    /// None for a family that [`Family`] has not (arp, netdev).
     pub(crate) fn family(self) -> Option<Family> {
         match self.family {
             NetfilterProtoFamily::IPv4 => Some(Family::Ip),
@@ -87,7 +87,8 @@ pub(crate) fn table(attributes: Attributes<'_>) -> Option<(String, Option<String
     ))
 }
 
-/// A chain of that table, without rules. A base chain of a kind that we do not make is given as a regular one.
+/// A chain of that table, without rules. A base chain with a hook that [`Hook`] has not is read as
+/// a regular one.
 pub(crate) fn chain(attributes: Attributes<'_>, table: &str) -> Option<Chain> {
     if attributes.text(NFTA_CHAIN_TABLE)? != table {
         return None;
@@ -140,12 +141,12 @@ pub(crate) fn rule(attributes: Attributes<'_>, table: &str) -> Option<Installed>
     })
 }
 
-/// Elements of a set, each as its attributes.
+/// The attributes of each element of a set.
 pub(crate) fn elements<'b>(attributes: Attributes<'b>) -> impl Iterator<Item = Attributes<'b>> {
     list(attributes, NFTA_SET_ELEM_LIST_ELEMENTS)
 }
 
-/// The number of the ruleset's generation.
+/// The number of a generation.
 pub(crate) fn generation(attributes: Attributes<'_>) -> Option<u32> {
     attributes.u32_be(NFTA_GEN_ID)
 }

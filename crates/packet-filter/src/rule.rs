@@ -1,5 +1,6 @@
-//! Rules: statements are compiled to the same instructions that `nft` makes of them, so that `nft list` shows them as people
-//! know them; rules of the kernel are read to instructions. Rules are compared as instructions.
+//! Rules. Statements are compiled to the instructions that `nft` compiles them to, so `nft list`
+//! prints them as statements; rules of the kernel are read as instructions. Rules are compared as
+//! instructions.
 use crate::{
     Family,
     compile::{address_offset, compile},
@@ -10,17 +11,19 @@ use netlink_packet_netfilter::nftables::{Expressions, MetaKey, Register};
 use nix::libc::IFNAMSIZ;
 use std::net::IpAddr;
 
-/// One rule, compiled or as the kernel has it. Equal to another that does the same and has the same comment.
+/// One rule, compiled or as the kernel has it. Equal to another that does the same and has the same
+/// comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     pub(crate) expressions: Vec<Expressions>,
-    /// comment "...", at most [`crate::COMMENT_MAX`] bytes
+    /// at most [`crate::COMMENT_MAX`] bytes
     pub comment: Option<String>,
 }
 
 impl Rule {
-    /// Compiles a rule of a table of that family. In inet and bridge tables an address match is preceded by the question for the
-    /// network protocol, a port match by that for the transport protocol.
+    /// Compiles a rule for a table of that family. As by `nft`, the rule first matches the
+    /// transport protocol of a port, and in inet and bridge tables the network protocol of an
+    /// address.
     pub fn new(family: Family, statements: &[Statement]) -> Self {
         Rule {
             expressions: compile(family, statements),
@@ -78,28 +81,28 @@ impl Rule {
 pub enum Statement {
     /// ip[6] saddr NET (negated: !=)
     Saddr {
-        /// network without host bits, as it is read back
+        /// without host bits
         net: IpNetwork,
         /// !=
         negated: bool,
     },
     /// ip[6] daddr NET
     Daddr {
-        /// network without host bits, as it is read back
+        /// without host bits
         net: IpNetwork,
         /// !=
         negated: bool,
     },
-    /// meta mark VALUE (mask 0xffffffff: exact) -> `meta mark & MASK == VALUE`
+    /// meta mark & MASK == VALUE
     Mark {
-        /// value
+        /// value after the mask
         value: u32,
-        /// mask
+        /// u32::MAX compares the whole mark
         mask: u32,
     },
     /// meta mark set meta mark | BITS
     SetMark {
-        /// or-ed bits
+        /// bits to set
         bits: u32,
     },
     /// iifname "x"; a `*` at the end matches any rest
@@ -110,7 +113,7 @@ pub enum Statement {
     Dport {
         /// IPPROTO_*: 6, 17, 132
         protocol: u8,
-        /// port
+        /// destination port
         port: u16,
     },
     /// fib daddr type local
@@ -121,16 +124,16 @@ pub enum Statement {
     CtEstablished,
     /// ct status dnat
     CtDnat,
-    /// `ip saddr . ip daddr @SET`: goes on if the set has the key
+    /// `ip saddr . ip daddr @SET`: the set has the key
     InSet {
-        /// what the key is made of, in order
+        /// the key's parts, in order
         key: Vec<Field>,
         /// name of a set of the same table
         set: String,
     },
-    /// `ip saddr vmap @MAP`: does what the element says
+    /// `ip saddr vmap @MAP`: the verdict of the key's element
     VerdictMap {
-        /// what the key is made of, in order
+        /// the key's parts, in order
         key: Vec<Field>,
         /// name of a map of the same table
         map: String,
@@ -142,14 +145,14 @@ pub enum Statement {
     },
     /// dnat to IP:PORT
     Dnat {
-        /// address
+        /// new destination
         ip: IpAddr,
-        /// port
+        /// new destination port; None leaves it
         port: Option<u16>,
     },
-    /// `dnat ip to meta l4proto . th dport map @MAP`: to the address and port that the element holds
+    /// `dnat ip to meta l4proto . th dport map @MAP`: to the address and port of the key's element
     DnatMap {
-        /// what the key is made of, in order
+        /// the key's parts, in order
         key: Vec<Field>,
         /// name of a map of the same table whose values are address . port
         map: String,
@@ -177,7 +180,7 @@ pub enum Field {
     Daddr4,
     /// ip6 saddr
     Saddr6,
-    /// `ip saddr & MASK`, by the mask's length: the network that the address is in
+    /// `ip saddr & MASK`, by the length of the mask
     SaddrNet4(u8),
     /// `ip6 saddr & MASK`
     SaddrNet6(u8),

@@ -1,5 +1,5 @@
-//! Sets and maps: where state that comes and goes with each pod is kept, since an element costs the same however many
-//! there are.
+//! Sets and maps. They hold the state of each pod, since adding an element takes the same time
+//! however many there are.
 use crate::{
     decode::{self, Data},
     expression::{ACCEPT, DROP, verdict_data},
@@ -15,7 +15,7 @@ const NFTA_SET_ELEM_KEY: u16 = 1;
 const NFTA_SET_ELEM_DATA: u16 = 2;
 const NFTA_SET_ELEM_USERDATA: u16 = 6;
 
-/// Types of keys and values, by the names that `nft` gives them.
+/// Types of keys and values, by their names in `nft`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DataType {
     /// ipv4_addr
@@ -31,7 +31,7 @@ pub enum DataType {
 }
 
 impl DataType {
-    /// nft's `enum datatypes`, which is kept beside the set for those who list it.
+    /// `enum datatypes` of nft, by which it lists the set.
     fn number(self) -> u32 {
         match self {
             DataType::Ipv4Addr => 7,
@@ -74,25 +74,25 @@ impl DataType {
     }
 }
 
-/// What a map's elements give.
+/// The type of a map's values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ValueType {
-    /// accept, drop, jump ...
+    /// accept, drop, jump and the like
     Verdict,
-    /// data
+    /// parts of data; more than one is a concatenation
     Data(Vec<DataType>),
 }
 
 /// A set, or a map if it has a value type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Set {
-    /// name
+    /// unique in its table
     pub name: String,
-    /// parts of the key; more than one is a concatenation
+    /// types of the key's parts; more than one is a concatenation
     pub key: Vec<DataType>,
-    /// None: a set
+    /// type of a map's values; None for a set
     pub value: Option<ValueType>,
-    /// comment
+    /// NFTNL_UDATA_SET_COMMENT
     pub comment: Option<String>,
 }
 
@@ -125,7 +125,7 @@ impl Part {
     }
 }
 
-/// What a map's element gives.
+/// The value of a map's element.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// accept
@@ -138,16 +138,16 @@ pub enum Value {
     Jump(String),
     /// goto CHAIN
     Goto(String),
-    /// data
+    /// parts of data
     Data(Vec<Part>),
 }
 
-/// A member.
+/// An element of a set or map.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Element {
-    /// its key
+    /// parts of its key
     pub key: Vec<Part>,
-    /// what it maps to; None in a set
+    /// None in a set
     pub value: Option<Value>,
     /// comment "..."
     pub comment: Option<String>,

@@ -1,6 +1,7 @@
-//! Tables and chains as data.
+//! Tables and chains as plain data.
 use crate::Rule;
-/// NFPROTO_*
+
+/// A family of tables (NFPROTO_*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Family {
     /// ip
@@ -12,8 +13,9 @@ pub enum Family {
     /// bridge
     Bridge,
 }
+
 impl Family {
-    /// The word that `nft` uses.
+    /// Its name in `nft`.
     pub fn as_str(self) -> &'static str {
         match self {
             Family::Ip => "ip",
@@ -23,18 +25,21 @@ impl Family {
         }
     }
 }
-/// A whole table. Equal to another with the same chains in whatever order: one that was deleted and made again comes last.
+
+/// A table with its chains and rules. Equal to another with the same chains in any order: a chain
+/// that was deleted and added again is listed last.
 #[derive(Debug, Clone)]
 pub struct Table {
-    /// family
+    /// the family whose packets it sees
     pub family: Family,
-    /// name
+    /// unique in its family
     pub name: String,
-    /// comment
+    /// at most [`crate::COMMENT_MAX`] bytes
     pub comment: Option<String>,
-    /// chains in order of creation
+    /// in order of creation
     pub chains: Vec<Chain>,
 }
+
 impl PartialEq for Table {
     fn eq(&self, other: &Self) -> bool {
         let by_name = |table: &Table| {
@@ -54,28 +59,30 @@ impl PartialEq for Table {
 /// A chain with its rules in order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chain {
-    /// name
+    /// unique in its table
     pub name: String,
-    /// comment
+    /// at most [`crate::COMMENT_MAX`] bytes
     pub comment: Option<String>,
-    /// None: a regular chain
+    /// None for a regular chain
     pub base: Option<BaseChain>,
-    /// rules
+    /// in order of evaluation
     pub rules: Vec<Rule>,
 }
+
 /// `{ type nat hook postrouting priority 100; policy accept; }`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BaseChain {
-    /// type
+    /// what its rules may do
     pub chain_type: ChainType,
-    /// hook
+    /// where packets enter it
     pub hook: Hook,
-    /// priority
+    /// chains with lower numbers come first
     pub priority: i32,
-    /// policy: true = accept
+    /// the policy is accept, else drop
     pub accept: bool,
 }
-/// filter, nat, route
+
+/// The type of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChainType {
     /// filter
@@ -85,7 +92,8 @@ pub enum ChainType {
     /// route
     Route,
 }
-/// NF_INET_* / NF_BR_*
+
+/// The hook of a base chain (NF_INET_*, NF_BR_*).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
     /// prerouting

@@ -1,4 +1,4 @@
-//! What is done as one: messages between NFNL_MSG_BATCH_BEGIN and NFNL_MSG_BATCH_END.
+//! Transactions: messages between NFNL_MSG_BATCH_BEGIN and NFNL_MSG_BATCH_END.
 use crate::{
     Chain, Element, Family, Rule, Set, Table,
     message::{self, request},
@@ -6,10 +6,11 @@ use crate::{
 use linux_net::{Request, netlink::Mode};
 use netlink_packet_netfilter::nftables::NfTablesMessage;
 
-/// Elements in one message: an attribute is at most 64 KiB long, an element about 200 bytes.
-const ELEMENTS: usize = 128;
+/// Elements in one message: an attribute is at most 64 KiB long, an element some 200 bytes.
+const ELEMENTS_PER_MESSAGE: usize = 128;
 
-/// Changes that the kernel makes all or not at all, in their order.
+/// Changes that the kernel makes all or none of, in their order: deletions go first, so that what
+/// is deleted can be added again.
 #[derive(Debug, Clone, Default)]
 pub struct Transaction {
     pub(crate) requests: Vec<Request>,
@@ -19,17 +20,18 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    /// Without any change.
+    /// A transaction without changes.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// It has no change.
+    /// It has no changes.
     pub fn is_empty(&self) -> bool {
         self.requests.is_empty()
     }
 
-    /// Makes the kernel refuse it with ERESTART if the ruleset changed since [`crate::Nft::generation`] returned this number.
+    /// Makes the kernel refuse it with ERESTART if the ruleset changed since
+    /// [`crate::Nft::generation`] returned this number.
     pub fn only_if(&mut self, generation: u32) -> &mut Self {
         self.generation = Some(generation);
         self
@@ -46,7 +48,8 @@ impl Transaction {
         self
     }
 
-    /// Table and chains (if absent), every listed chain flushed, its rules put in: the table's chains become exactly this.
+    /// Adds the table and its chains where they are absent, and replaces the rules of these chains.
+    /// Other chains of the table stay.
     pub fn set_table(&mut self, table: &Table) -> &mut Self {
         let (family, name) = (table.family, &table.name);
         self.add_table(family, name, table.comment.as_deref());
@@ -64,7 +67,7 @@ impl Transaction {
         self
     }
 
-    /// The table if absent, without chains.
+    /// Adds the table without chains, if it is absent.
     pub fn add_table(&mut self, family: Family, name: &str, comment: Option<&str>) -> &mut Self {
         self.push(
             family,
@@ -74,7 +77,7 @@ impl Transaction {
         )
     }
 
-    /// The chain if absent (its rules are not looked at).
+    /// Adds the chain without its rules, if it is absent.
     pub fn add_chain(&mut self, family: Family, table: &str, chain: &Chain) -> &mut Self {
         self.push(
             family,
@@ -84,7 +87,7 @@ impl Transaction {
         )
     }
 
-    /// Appends a rule.
+    /// Adds a rule at the end of the chain.
     pub fn append(&mut self, family: Family, table: &str, chain: &str, rule: &Rule) -> &mut Self {
         self.push(
             family,
@@ -94,7 +97,7 @@ impl Transaction {
         )
     }
 
-    /// Puts a rule at the head.
+    /// Adds a rule at the start of the chain.
     pub fn insert(&mut self, family: Family, table: &str, chain: &str, rule: &Rule) -> &mut Self {
         self.push(
             family,
@@ -104,7 +107,7 @@ impl Transaction {
         )
     }
 
-    /// Empties a chain.
+    /// Deletes all rules of a chain.
     pub fn flush_chain(&mut self, family: Family, table: &str, chain: &str) -> &mut Self {
         self.push(
             family,
@@ -114,7 +117,7 @@ impl Transaction {
         )
     }
 
-    /// Deletes an (empty, unreferenced) chain.
+    /// Deletes a chain that is empty and that no rule refers to.
     pub fn delete_chain(&mut self, family: Family, table: &str, chain: &str) -> &mut Self {
         self.push(
             family,
@@ -143,7 +146,7 @@ impl Transaction {
         )
     }
 
-    /// Deletes a whole table.
+    /// Deletes a table with all that is in it.
     pub fn delete_table(&mut self, family: Family, table: &str) -> &mut Self {
         self.push(
             family,
@@ -153,7 +156,7 @@ impl Transaction {
         )
     }
 
-    /// The set or map if absent; EEXIST if there is one of other types.
+    /// Adds the set or map if it is absent; EEXIST if there is one of other types.
     pub fn add_set(&mut self, family: Family, table: &str, set: &Set) -> &mut Self {
         self.sets += 1;
         let id = self.sets;
@@ -165,7 +168,7 @@ impl Transaction {
         )
     }
 
-    /// Deletes a set that no rule uses.
+    /// Deletes a set or map that no rule refers to.
     pub fn delete_set(&mut self, family: Family, table: &str, set: &str) -> &mut Self {
         self.push(
             family,
@@ -175,7 +178,7 @@ impl Transaction {
         )
     }
 
-    /// Puts elements in. EEXIST if there is one with the same key, whatever it holds: nobody's is taken over unseen.
+    /// Adds elements; EEXIST if there is one with the same key, whatever its value.
     pub fn create_elements(
         &mut self,
         family: Family,
@@ -183,7 +186,7 @@ impl Transaction {
         set: &str,
         elements: &[Element],
     ) -> &mut Self {
-        for part in elements.chunks(ELEMENTS) {
+        for part in elements.chunks(ELEMENTS_PER_MESSAGE) {
             self.push(
                 family,
                 NfTablesMessage::NewSetElement(message::elements(table, set, part, true)),
@@ -194,7 +197,7 @@ impl Transaction {
         self
     }
 
-    /// Takes elements out, by key; ENOENT if one is not there.
+    /// Deletes elements by key; ENOENT if one is absent.
     pub fn delete_elements(
         &mut self,
         family: Family,
@@ -202,7 +205,7 @@ impl Transaction {
         set: &str,
         elements: &[Element],
     ) -> &mut Self {
-        for part in elements.chunks(ELEMENTS) {
+        for part in elements.chunks(ELEMENTS_PER_MESSAGE) {
             self.push(
                 family,
                 NfTablesMessage::DeleteSetElement(message::elements(table, set, part, false)),

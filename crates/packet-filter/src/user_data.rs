@@ -1,6 +1,6 @@
-//! Comments: the kernel keeps them as opaque user data; libnftnl's type-length-value form is what `nft` reads and writes.
+//! Comments: opaque user data for the kernel; the type-length-value form is libnftnl's, for `nft`.
 
-/// Bytes of a comment that `nft` takes at most (NFTNL_UDATA_COMMENT_MAXLEN).
+/// Bytes of a comment at most (NFTNL_UDATA_COMMENT_MAXLEN).
 pub const COMMENT_MAX: usize = 128;
 
 /// NFTNL_UDATA_{TABLE,CHAIN,RULE,SET_ELEM}_COMMENT
@@ -10,8 +10,8 @@ const SET_KEY_ORDER: u8 = 0;
 const SET_VALUE_ORDER: u8 = 1;
 const SET_COMMENT: u8 = 7;
 
-/// The longest start of the text that fits.
-fn cut(comment: &str) -> &str {
+/// Truncates a text to `COMMENT_MAX` bytes.
+fn truncated(comment: &str) -> &str {
     let mut end = comment.len().min(COMMENT_MAX);
     while !comment.is_char_boundary(end) {
         end -= 1;
@@ -20,7 +20,7 @@ fn cut(comment: &str) -> &str {
 }
 
 fn put_text(kind: u8, text: &str, out: &mut Vec<u8>) {
-    let text = cut(text);
+    let text = truncated(text);
     out.extend([kind, text.len() as u8 + 1]);
     out.extend(text.as_bytes());
     out.push(0);
@@ -54,10 +54,10 @@ pub(crate) fn read_comment(data: &[u8]) -> Option<String> {
     find(data, COMMENT).and_then(text)
 }
 
-/// How numbers are to be read: `enum byteorder` of nft.
+/// The byte order of numbers (`enum byteorder` of nft).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// of concatenations
+    /// for concatenations
     None = 0,
     Host = 1,
     Network = 2,
@@ -86,7 +86,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn as_nft_writes_it() {
+    fn user_data_is_encoded_as_by_nft() {
         assert_eq!(comment("hello"), b"\x00\x06hello\x00");
         assert_eq!(
             set(Order::None, Some(Order::None), Some("mc")),
@@ -96,13 +96,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn comes_back(text in "\\PC{0,60}") {
+        fn comment_is_read_back(text in "\\PC{0,60}") {
             let read = read_comment(&comment(&text));
-            prop_assert_eq!(read.as_deref(), Some(cut(&text)));
+            prop_assert_eq!(read.as_deref(), Some(truncated(&text)));
         }
 
         #[test]
-        fn garbage_is_no_comment_and_no_panic(data: Vec<u8>) {
+        fn malformed_user_data_is_no_comment(data: Vec<u8>) {
             if let Some(text) = read_comment(&data) {
                 prop_assert!(text.len() <= data.len());
             }

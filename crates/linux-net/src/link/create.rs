@@ -1,4 +1,4 @@
-//! Making links: each in one request, with everything it needs.
+//! Creating links, each in one request with all that it needs.
 
 use super::{VethPeer, Vxlan, mac_attribute, name_attribute};
 use crate::{Mac, NetNs, Request, netlink::Mode};
@@ -9,22 +9,23 @@ use netlink_packet_route::link::{
 use nix::libc::RTM_NEWLINK;
 use std::{net::IpAddr, os::fd::AsRawFd};
 
-/// A bridge; `mtu` None = kernel default.
+/// A bridge. Without `mtu` it has the kernel's default.
 pub fn create_bridge(
     name: &str,
     mtu: Option<u32>,
     vlan_filtering: bool,
     mac: Option<Mac>,
 ) -> Request {
-    // a kernel without VLAN filtering refuses the very attribute, so it is only sent where it is asked for
+    // a kernel without VLAN filtering refuses the attribute, so it is sent on demand only
     let data = vlan_filtering.then(|| InfoData::Bridge(vec![InfoBridge::VlanFiltering(true)]));
     let mut attributes = common(name, mtu, mac);
     attributes.push(info(InfoKind::Bridge, data));
     create(attributes, format!("create bridge {name}"))
 }
 
-/// One request: the pair, the host end in the socket's namespace (up, enslaved if `master`), the other made straight in
-/// `container`.
+/// A veth pair. The host end is in the socket's namespace, up, and in the bridge `master` if there
+/// is one; the other end is created in `container`, since moving a link between namespaces takes 17
+/// ms.
 pub fn create_veth(
     host: &VethPeer,
     mtu: Option<u32>,
@@ -46,7 +47,7 @@ pub fn create_veth(
     Request::new(RTM_NEWLINK, Mode::Create, &message, what).holding(namespace)
 }
 
-/// A veth pair within one namespace.
+/// A veth pair in one namespace.
 pub fn create_veth_here(name: &str, peer_name: &str, mtu: Option<u32>) -> Request {
     let mut attributes = common(name, mtu, None);
     let other = common(peer_name, mtu, None);
@@ -57,7 +58,7 @@ pub fn create_veth_here(name: &str, peer_name: &str, mtu: Option<u32>) -> Reques
     )
 }
 
-/// A vxlan device, attributes as upstream sends them (TTL 0, UDP_CSUM not sent, IFLA_TXQLEN 0).
+/// A vxlan device with the attributes that upstream sends (TTL 0, no UDP_CSUM, IFLA_TXQLEN 0).
 pub fn create_vxlan(name: &str, vxlan: &Vxlan, mtu: Option<u32>, mac: Option<Mac>) -> Request {
     let mut data = vec![InfoVxlan::Id(vxlan.vni)];
     data.extend(vxlan.lower.map(InfoVxlan::Link));
@@ -88,7 +89,7 @@ pub fn create_vxlan(name: &str, vxlan: &Vxlan, mtu: Option<u32>, mac: Option<Mac
     create(attributes, format!("create vxlan {name}"))
 }
 
-/// An ifb device, without a queue of its own: what is attached to it queues.
+/// An ifb device without a transmit queue: its qdisc queues.
 pub fn create_ifb(name: &str, mtu: Option<u32>) -> Request {
     let mut attributes = common(name, mtu, None);
     attributes.push(LinkAttribute::TxQueueLen(0));

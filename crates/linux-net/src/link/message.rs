@@ -1,8 +1,10 @@
-//! Reading RTM_NEWLINK and RTM_DELLINK: `struct ifinfomsg` and the IFLA_* attributes that a [`Link`] has.
+//! Reading RTM_NEWLINK and RTM_DELLINK.
 
 use super::{BRPORT_ISOLATED, BRPORT_MODE, BridgePort, Kind, Link, Vxlan};
-use crate::family;
-use crate::netlink::{Attribute, Read, attributes, header};
+use crate::{
+    family,
+    netlink::{Attribute, Read, attributes, header},
+};
 use netlink_packet_route::link::{LinkFlags, State};
 use nix::libc::{
     IFLA_ADDRESS, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND, IFLA_INFO_SLAVE_DATA,
@@ -12,7 +14,6 @@ use nix::libc::{
 
 // not in libc (linux/if_link.h)
 const IFLA_BR_VLAN_FILTERING: u16 = 7;
-
 const IFLA_VXLAN_ID: u16 = 1;
 const IFLA_VXLAN_GROUP: u16 = 2;
 const IFLA_VXLAN_LINK: u16 = 3;
@@ -67,8 +68,8 @@ pub(crate) fn read(payload: &[u8]) -> Read<Link> {
     Ok(link)
 }
 
-/// Messages about a bridge's ports (family AF_BRIDGE) look like those about links: RTM_DELLINK then means that the link leaves
-/// its bridge.
+/// Messages about a bridge's ports (family AF_BRIDGE) look like those about links: RTM_DELLINK then
+/// means that the link leaves its bridge.
 pub(crate) fn is_about_port(payload: &[u8]) -> bool {
     payload
         .first()

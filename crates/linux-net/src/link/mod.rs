@@ -1,4 +1,5 @@
-//! Links: bridge, veth, vxlan and what every link has (rtnetlink(7) RTM_NEWLINK, linux/if_link.h).
+//! Links of any kind; bridges, veth pairs, vxlan and ifb devices (rtnetlink(7) RTM_NEWLINK,
+//! linux/if_link.h).
 
 mod create;
 mod message;
@@ -18,23 +19,23 @@ use std::net::IpAddr;
 pub use create::{create_bridge, create_ifb, create_veth, create_veth_here, create_vxlan};
 pub(crate) use message::{is_about_port, read};
 
-/// IFALIASZ (linux/if.h): no alias has more bytes, its NUL included.
+/// IFALIASZ (linux/if.h): bytes of an alias at most, its NUL included.
 const ALIAS_SIZE: usize = 256;
-/// IFLA_BRPORT_MODE: hairpin.
+/// IFLA_BRPORT_MODE (linux/if_link.h): hairpin.
 const BRPORT_MODE: u16 = 4;
-/// IFLA_BRPORT_ISOLATED.
+/// IFLA_BRPORT_ISOLATED (linux/if_link.h).
 const BRPORT_ISOLATED: u16 = 33;
 
-/// A link as the kernel shows it.
+/// A link.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Link {
     /// ifindex
     pub index: u32,
-    /// name
+    /// IFLA_IFNAME
     pub name: String,
     /// bytes
     pub mtu: u32,
-    /// None for links without a 6-byte address
+    /// IFLA_ADDRESS; None if it has not 6 bytes
     pub mac: Option<Mac>,
     /// IFF_UP
     pub up: bool,
@@ -42,82 +43,87 @@ pub struct Link {
     pub oper_up: bool,
     /// IFF_LOOPBACK
     pub loopback: bool,
-    /// promiscuity asked for by a user (IFF_PROMISC)
+    /// IFF_PROMISC: promiscuous mode that a user asked for
     pub promisc: bool,
     /// IFF_ALLMULTI
     pub allmulti: bool,
-    /// IFLA_MASTER
+    /// IFLA_MASTER: ifindex of its bridge
     pub master: Option<u32>,
     /// IFLA_LINK: a veth's peer (in `peer_netnsid`'s namespace), a vxlan's lower device
     pub lower: Option<u32>,
     /// IFLA_LINK_NETNSID
     pub peer_netnsid: Option<i32>,
-    /// IFLA_TXQLEN
+    /// IFLA_TXQLEN: packets
     pub txqlen: u32,
     /// IFLA_IFALIAS
     pub alias: Option<String>,
     /// IFLA_INFO_KIND and data
     pub kind: Kind,
-    /// bridge port settings, where it is a port of a bridge
+    /// its settings as a port of a bridge, if it is one
     pub port: Option<BridgePort>,
 }
-/// What kind of device it is.
+
+/// IFLA_INFO_KIND, with the attributes that are read.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
-    /// no IFLA_LINKINFO
+    /// no kind: a physical device, or `lo`
     None,
-    /// bridge
+    /// "bridge"
     Bridge {
-        /// vlan_filtering
+        /// IFLA_BR_VLAN_FILTERING
         vlan_filtering: bool,
     },
-    /// veth
+    /// "veth"
     Veth,
-    /// vxlan
+    /// "vxlan"
     Vxlan(Vxlan),
-    /// any other, by name ("ipip", "tun", "ifb")
+    /// any other: "ipip", "tun", "ifb"
     Other(String),
 }
-/// vxlan attributes (linux/if_link.h IFLA_VXLAN_*).
+
+/// Attributes of a vxlan device (IFLA_VXLAN_*).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Vxlan {
-    /// VNI
+    /// IFLA_VXLAN_ID
     pub vni: u32,
-    /// IFLA_VXLAN_LINK
+    /// IFLA_VXLAN_LINK: ifindex of the lower device
     pub lower: Option<u32>,
-    /// local address of the family in use
+    /// IFLA_VXLAN_LOCAL or _LOCAL6
     pub local: Option<IpAddr>,
-    /// remote or group
+    /// IFLA_VXLAN_GROUP or _GROUP6: the default destination
     pub group: Option<IpAddr>,
-    /// UDP port; None = kernel default 8472 at creation
+    /// IFLA_VXLAN_PORT; None at creation: 8472, the kernel's default
     pub port: Option<u16>,
-    /// learning
+    /// IFLA_VXLAN_LEARNING
     pub learning: bool,
-    /// GBP
+    /// IFLA_VXLAN_GBP: group policy extension
     pub gbp: bool,
-    /// l2miss
+    /// IFLA_VXLAN_L2MISS: notifications of unknown MACs
     pub l2miss: bool,
-    /// l3miss
+    /// IFLA_VXLAN_L3MISS: notifications of unknown addresses
     pub l3miss: bool,
 }
-/// Settings of a bridge port (IFLA_BRPORT_*).
+
+/// Settings of a bridge port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BridgePort {
-    /// hairpin
+    /// IFLA_BRPORT_MODE: frames may leave by the port that they came in
     pub hairpin: bool,
-    /// isolated
+    /// IFLA_BRPORT_ISOLATED: no frames between isolated ports
     pub isolated: bool,
 }
+
 /// One end of a veth pair.
 #[derive(Debug, Clone, Default)]
 pub struct VethPeer {
-    /// name
+    /// IFLA_IFNAME
     pub name: String,
-    /// MAC; None: the kernel's choice, which udev may change afterwards
+    /// IFLA_ADDRESS; None: the kernel's choice, which udev may change later
     pub mac: Option<Mac>,
 }
+
 impl VethPeer {
-    /// An end whose MAC the kernel chooses.
+    /// An end with a MAC that the kernel chooses.
     pub fn named(name: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -125,7 +131,8 @@ impl VethPeer {
         }
     }
 }
-/// What to change on a link; None leaves it.
+
+/// Changes of a link; None leaves a property as it is.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
     /// IFF_UP
@@ -136,13 +143,13 @@ pub struct Change {
     pub allmulti: Option<bool>,
     /// bytes
     pub mtu: Option<u32>,
-    /// MAC
+    /// IFLA_ADDRESS
     pub mac: Option<Mac>,
-    /// ifindex of the bridge; 0 takes it out
+    /// IFLA_MASTER: ifindex of a bridge; 0 removes the link from its bridge
     pub master: Option<u32>,
     /// IFLA_TXQLEN
     pub txqlen: Option<u32>,
-    /// new name; kernels before 6.2 want the link down by an earlier request (EBUSY)
+    /// IFLA_IFNAME: the new name; kernels before 6.2 refuse it unless the link is down (EBUSY)
     pub name: Option<String>,
     /// IFLA_IFALIAS, at most 255 bytes
     pub alias: Option<String>,
@@ -156,7 +163,8 @@ pub fn change(index: u32, change: &Change) -> Request {
     Request::new(RTM_SETLINK, Mode::Existing, &message, what)
 }
 
-/// Changes a link that is found by its name, so that it can stand in one batch behind the request that makes it.
+/// Changes a link by name, so that the request can follow the one that creates the link in one
+/// batch.
 pub fn change_by_name(name: &str, change: &Change) -> Request {
     let mut message = Change {
         name: None,
@@ -169,7 +177,7 @@ pub fn change_by_name(name: &str, change: &Change) -> Request {
 }
 
 impl Change {
-    /// Everything but which link it is about.
+    /// The message without the link that it is about.
     fn message(&self) -> LinkMessage {
         let mut message = LinkMessage::default();
         let flags = [
@@ -198,7 +206,7 @@ impl Change {
         message
     }
 
-    /// For messages: "up, mtu 1450".
+    /// For error texts: "up, mtu 1450".
     fn summary(&self) -> String {
         let switch = |value: Option<bool>, on: &str, off: &str| {
             value.map(|value| if value { on } else { off }.to_owned())
@@ -239,8 +247,8 @@ pub fn set_bridge_port(index: u32, port: BridgePort) -> Request {
     Request::new(RTM_SETLINK, Mode::Existing, &message, what)
 }
 
-/// Gives a bridge port that is found by its name an alias (IFLA_IFALIAS, at most 255 bytes) and its settings. Behind the request
-/// that makes the port, in one batch, it leaves no moment at which a port is there without them.
+/// Sets the alias (IFLA_IFALIAS, at most 255 bytes) and the settings of a bridge port by name, so
+/// that the request can follow the one that creates the port in one batch.
 pub fn mark_port(name: &str, alias: &str, port: BridgePort) -> Request {
     let settings = vec![
         InfoBridgePort::HairpinMode(port.hairpin),
@@ -270,7 +278,7 @@ pub fn delete(index: u32) -> Request {
     Request::new(RTM_DELLINK, Mode::Existing, &message, what)
 }
 
-/// Deletes a link by name, without a look-up.
+/// Deletes a link by name.
 pub fn delete_by_name(name: &str) -> Request {
     let mut message = LinkMessage::default();
     message.attributes = vec![name_attribute(name)];
@@ -278,7 +286,7 @@ pub fn delete_by_name(name: &str) -> Request {
     Request::new(RTM_DELLINK, Mode::Existing, &message, what)
 }
 
-/// A name, cut where the kernel refuses it for its length anyway: an attribute cannot be longer than 64 KiB.
+/// A name, truncated to a length that the kernel still refuses: attributes are at most 64 KiB long.
 fn name_attribute(name: &str) -> LinkAttribute {
     LinkAttribute::IfName(name.chars().take(2 * IFNAMSIZ).collect())
 }
@@ -287,13 +295,13 @@ fn mac_attribute(mac: Mac) -> LinkAttribute {
     LinkAttribute::Address(mac.0.to_vec())
 }
 
-/// Counters are left out of the answer: nobody here reads them, and to gather them costs the kernel more than the rest.
+/// Leaves the counters out of the answer: the kernel takes longer to collect them than the rest.
 fn without_counters() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
 impl Netlink {
-    /// None if there is no such link.
+    /// The link with that name, if there is one.
     pub fn link_by_name(&mut self, name: &str) -> Result<Option<Link>> {
         if name.is_empty() || name.len() >= IFNAMSIZ {
             return Ok(None);
@@ -303,7 +311,7 @@ impl Netlink {
         self.link(&message, format!("look up link {name}"))
     }
 
-    /// None if there is no such link.
+    /// The link with that index, if there is one.
     pub fn link_by_index(&mut self, index: u32) -> Result<Option<Link>> {
         let mut message = LinkMessage::default();
         message.header.index = index;
@@ -320,7 +328,7 @@ impl Netlink {
         }
     }
 
-    /// All links.
+    /// All links of the namespace.
     pub fn links(&mut self) -> Result<Vec<Link>> {
         let mut message = LinkMessage::default();
         message.attributes = vec![without_counters()];

@@ -1,8 +1,10 @@
 //! Reading the attributes of an answer: only those that are asked for.
 //!
-//! Requests are written with the typed messages of netlink-packet-route and netlink-packet-netfilter. Answers are read by hand:
-//! the parsers of netlink-packet-route decode every attribute of a link and fail on one that a newer kernel made longer; those
-//! of netlink-packet-netfilter take half a second for 500 elements of a set, since they format each list for an error text.
+//! Requests are written with the typed messages of netlink-packet-route and
+//! netlink-packet-netfilter. Answers are read by hand: the parsers of netlink-packet-route decode
+//! every attribute of a link and fail on one that a newer kernel made longer; those of
+//! netlink-packet-netfilter take half a second for 500 elements of a set, since they format each
+//! list for an error text.
 
 use crate::Mac;
 use netlink_packet_core::{
@@ -23,7 +25,8 @@ impl From<netlink_packet_core::DecodeError> for Malformed {
 /// The result of reading an answer.
 pub type Read<T> = Result<T, Malformed>;
 
-/// One attribute (`struct nlattr`). Numbers are in the host's byte order unless the name ends in `_be`.
+/// One attribute (`struct nlattr`). Numbers are in the host's byte order unless the name ends in
+/// `_be`.
 #[derive(Debug, Clone, Copy)]
 pub struct Attribute<'a> {
     /// the type, without the flags NLA_F_NESTED and NLA_F_NET_BYTEORDER

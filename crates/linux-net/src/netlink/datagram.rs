@@ -1,5 +1,6 @@
-//! Datagrams of the kernel: a sequence of messages, each with a header (`struct nlmsghdr`); errors and acknowledgements
-//! (`struct nlmsgerr`) with the extended ACK attributes behind them (linux/netlink.h NLMSGERR_ATTR_*).
+//! Datagrams of the kernel: a sequence of messages, each with a header (`struct nlmsghdr`); errors
+//! and acknowledgements (`struct nlmsgerr`) with the extended ACK attributes behind them
+//! (linux/netlink.h NLMSGERR_ATTR_*).
 
 use super::attributes::{Malformed, Read, attributes, header};
 use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLM_F_DUMP_INTR, NetlinkBuffer};
@@ -22,16 +23,16 @@ pub(super) struct Message<'a> {
     pub(super) payload: &'a [u8],
 }
 
-/// What a message is to its request.
+/// A message as an answer to its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer<'a> {
-    /// Accepted (or the end of a dump).
+    /// The request was carried out, or the dump is complete.
     Done,
-    /// Refused.
+    /// The request was refused: errno and extended ACK text.
     Refused(Errno, Option<String>),
-    /// An object: message type and what follows the netlink header.
+    /// An object: message type and payload.
     Object(u16, &'a [u8]),
-    /// Nothing to read.
+    /// NLMSG_NOOP
     Nothing,
 }
 
@@ -81,7 +82,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// `struct nlmsgerr`: the code, the header of the request, its payload unless capped, attributes.
+    /// `struct nlmsgerr`: the code, the header of the request, its payload unless capped,
+    /// attributes.
     fn acknowledgement(&self) -> Read<Answer<'a>> {
         let (code, rest) = header::<4>(self.payload)?;
         let code = i32::from_ne_bytes(code);
@@ -106,7 +108,7 @@ impl<'a> Message<'a> {
 
     /// NLMSG_DONE: a code (0, or negative if the dump failed half-way), attributes.
     fn end(&self) -> Read<Answer<'a>> {
-        // old kernels end some dumps without a code
+        // older kernels end some dumps without a code
         let Some((code, behind)) = self.payload.split_first_chunk() else {
             return Ok(Answer::Done);
         };
@@ -116,7 +118,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The extended ACK's text. An unreadable one is left out: the errno matters more.
+    /// The extended ACK's text; None if it is absent or unreadable.
     fn text(&self, bytes: &[u8]) -> Option<String> {
         if self.flags & NLM_F_ACK_TLVS == 0 {
             return None;
@@ -137,7 +139,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A 6.18 kernel's answer to an MTU below the minimum (EINVAL and a text), without and with the request's payload.
+    /// The answer of a 6.18 kernel to an MTU below the minimum (EINVAL and a text), without and
+    /// with the request's payload.
     const REFUSED: &[u8] = include_bytes!("../../testdata/refused-capped.bin");
     const ECHOED: &[u8] = include_bytes!("../../testdata/refused.bin");
     const ACCEPTED: [u8; 36] = [
@@ -155,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn codes_and_texts() {
+    fn codes_and_texts_are_read() {
         let text = "mtu less than device minimum".to_owned();
         let stream = [REFUSED, &ACCEPTED, &END].concat();
         let expected = [
@@ -177,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_and_interrupted_dumps() {
+    fn failed_and_interrupted_dumps_are_reported() {
         let interrupted = messages(&END).next().unwrap().unwrap();
         assert!(interrupted.interrupted());
         let mut failed = END;
@@ -214,7 +217,7 @@ mod tests {
             let mut bytes = REFUSED.to_vec();
             bytes[at] = value;
             let found = answers(&bytes);
-            // whatever was damaged, a refusal is never taken for a success unless the code or the type says so
+            // a damaged refusal is a success only if its type or code is damaged
             if !(4..8).contains(&at) && !(16..20).contains(&at) {
                 prop_assert!(found[0].is_err() || matches!(found[0], Ok(Answer::Refused(Errno::EINVAL, _))), "{found:?}");
             }

@@ -1,8 +1,10 @@
-//! The netlink engine, for every message family: requests in batches with an answer each, all-or-nothing transactions, dumps
-//! that are repeated when they were interrupted, the kernel's own error texts, and multicast notifications.
+//! The netlink engine, for every message family: requests in batches with an answer each,
+//! all-or-nothing transactions, dumps that are repeated when they were interrupted, the kernel's
+//! own error texts, and multicast notifications.
 //!
-//! Synchronous and hand-written: rtnetlink and netlink-proto need an async runtime, which triples a plugin's start-up, and
-//! wait for one answer a request, where a batch of 10,000 routes takes 80 packets.
+//! Synchronous and hand-written: rtnetlink and netlink-proto need an async runtime, which triples a
+//! plugin's start-up, and wait for one answer a request, where a batch of 10,000 routes takes 80
+//! packets.
 
 mod attributes;
 mod client;

@@ -15,7 +15,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 /// The largest notification is a link's, far below this.
 const BUFFER: usize = 64 * 1024;
 
-/// A socket that receives notifications and never blocks. It implements `AsFd` so that a loop can poll it.
+/// A socket that receives notifications and never blocks. It implements `AsFd` so that a loop can
+/// poll it.
 #[derive(Debug)]
 pub struct Multicast {
     socket: Socket,
@@ -32,8 +33,8 @@ pub enum Notification<'a> {
 }
 
 impl Multicast {
-    /// In the calling thread's namespace. `groups` is a mask, bit N - 1 for group N; `backlog` is the size of the receive buffer in
-    /// bytes.
+    /// In the calling thread's namespace. `groups` is a mask, bit N - 1 for group N; `backlog` is
+    /// the size of the receive buffer in bytes.
     pub fn open(protocol: isize, groups: u32, backlog: usize) -> Result<Self> {
         let failed = |error| Error::io("open netlink socket for notifications", error);
         let mut socket = Socket::new(protocol).map_err(failed)?;

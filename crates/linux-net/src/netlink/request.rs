@@ -50,8 +50,8 @@ impl Mode {
 }
 
 impl Request {
-    /// `kind` is the message type, `message` what follows the netlink header, `what` begins the texts of errors: "add route
-    /// 10.1.0.0/16 via 10.1.0.1".
+    /// `kind` is the message type, `message` what follows the netlink header, `what` begins the
+    /// texts of errors: "add route 10.1.0.0/16 via 10.1.0.1".
     pub fn new(kind: u16, mode: Mode, message: &impl Emitable, what: impl Into<String>) -> Self {
         let mut body = vec![0; message.buffer_len()];
         message.emit(&mut body);

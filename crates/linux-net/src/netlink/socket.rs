@@ -1,4 +1,5 @@
-//! The socket: extended ACKs, strict checking of dump requests (so that the kernel filters), large packets.
+//! The socket: extended ACKs, strict checking of dump requests (so that the kernel filters), large
+//! packets.
 
 use super::Transport;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -9,7 +10,8 @@ use nix::{
 };
 use std::io;
 
-/// Bytes that the kernel takes in one packet by default (net.core.wmem_default), less its own overhead.
+/// Bytes that the kernel takes in one packet by default (net.core.wmem_default), less its own
+/// overhead.
 const DEFAULT_PACKET: usize = 96 * 1024;
 
 /// Opens a socket of a protocol (`NETLINK_*`) in the calling thread's network namespace.
@@ -23,7 +25,8 @@ pub(super) fn open(protocol: isize) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Kernels before 4.20 lack some of these options. Error texts are missing then, and dumps are filtered here alone.
+/// Kernels before 4.20 lack some of these options. Error texts are missing then, and dumps are
+/// filtered here alone.
 fn if_supported(set: io::Result<()>) -> io::Result<()> {
     match set {
         Err(error) if error.raw_os_error() == Some(libc::ENOPROTOOPT) => Ok(()),
@@ -55,7 +58,8 @@ impl Transport for Socket {
     }
 }
 
-/// As far as the limits allow; if that is too little, sending fails with EMSGSIZE.
+/// Enlarges the buffer as far as the limits allow. If that is too little, sending fails with
+/// EMSGSIZE.
 fn enlarge_send_buffer(socket: &Socket, packet: usize) {
     let size = packet * 2;
     if setsockopt(socket, sockopt::SndBufForce, &size).is_err()

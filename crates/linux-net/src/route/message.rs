@@ -1,8 +1,10 @@
-//! Reading RTM_NEWROUTE and RTM_DELROUTE: `struct rtmsg` and the RTA_* attributes that a [`Route`] has.
+//! Reading RTM_NEWROUTE and RTM_DELROUTE.
 
 use super::Route;
-use crate::family;
-use crate::netlink::{Attribute, Malformed, Read, attributes, header};
+use crate::{
+    family,
+    netlink::{Attribute, Malformed, Read, attributes, header},
+};
 use ipnetwork::IpNetwork;
 use netlink_packet_route::route::RouteFlags;
 use nix::libc::{

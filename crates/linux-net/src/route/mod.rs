@@ -53,7 +53,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// Unicast, main table, protocol boot, scope universe.
+    /// A unicast route of the main table: protocol boot, scope universe.
     pub fn new(dst: IpNetwork) -> Self {
         Self {
             dst,
@@ -150,7 +150,8 @@ fn set_table(message: &mut RouteMessage, table: u32) {
     }
 }
 
-/// Selects routes of a dump; None selects all. The kernel filters where it checks dump requests strictly, the rest is done here.
+/// Selects routes of a dump; None selects all. The kernel filters where it checks dump requests
+/// strictly, the rest is done here.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Filter {
     /// RTA_TABLE
@@ -162,7 +163,8 @@ pub struct Filter {
 }
 
 impl Netlink {
-    /// The routes that the filter selects. Those with several next hops have neither `oif` nor `gateway`.
+    /// The routes that the filter selects. Those with several next hops have neither `oif` nor
+    /// `gateway`.
     pub fn routes(&mut self, filter: Filter) -> Result<Vec<Route>> {
         let mut found = Vec::new();
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -208,7 +210,8 @@ impl Netlink {
         let mut message = RouteMessage::default();
         message.header.address_family = family::of(ip);
         message.header.destination_prefix_length = if ip.is_ipv6() { 128 } else { 32 };
-        // IPv4 names the main table without this flag; IPv6 names the right one and refuses the flag
+        // IPv4 names the main table without this flag; IPv6 names the right one and refuses the
+        // flag
         message
             .header
             .flags

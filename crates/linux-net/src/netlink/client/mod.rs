@@ -1,9 +1,11 @@
-//! Requests and their answers over one transport: batches, transactions, look-ups, dumps that are repeated when the kernel
-//! reports an interruption. After a failure the socket is drained, so the next exchange starts clean.
+//! Requests and their answers over one transport: batches, transactions, look-ups, dumps that are
+//! repeated when the kernel reports an interruption. After a failure the socket is drained, so the
+//! next exchange starts clean.
 //!
-//! The kernel handles a request while it is being sent, so its answer is there when the send returns (and the next part of a
-//! dump when the one before was read). Nothing here waits: an answer that is not there is an error, except in a transaction,
-//! whose requests are answered only when the kernel refuses them.
+//! The kernel handles a request while it is being sent, so its answer is there when the send
+//! returns (and the next part of a dump when the one before was read). Nothing here waits: an
+//! answer that is not there is an error, except in a transaction, whose requests are answered only
+//! when the kernel refuses them.
 
 use super::{
     Malformed, Read, Request,
@@ -19,7 +21,8 @@ use std::{thread, time::Duration};
 const BUFFER: usize = 32 * 1024;
 /// No answer is larger than this: a link with hundreds of virtual functions is some 100 KiB.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
-/// Requests in one packet of a batch. Their answers wait in the receive buffer together: at most about 1 KiB each of 208 KiB.
+/// Requests in one packet of a batch. Their answers wait in the receive buffer together: at most
+/// about 1 KiB each of 208 KiB.
 const PACKET_REQUESTS: usize = 128;
 /// Bytes in one packet of a batch.
 const PACKET_SIZE: usize = 32 * 1024;
@@ -30,22 +33,24 @@ const IMMEDIATE_ATTEMPTS: u32 = 2;
 /// Datagrams that are dropped at most to drain the socket: more than any table has.
 const DRAINED: usize = 1 << 20;
 
-/// A way to the kernel and back; tests put a scripted one in its place.
+/// Exchanges packets with the kernel, or with a scripted kernel in tests.
 pub trait Transport {
     /// Hands over one packet.
     fn send(&mut self, packet: &[u8]) -> nix::Result<()>;
-    /// Receives the kernel's next datagram into `buffer`. Returns its length, also if it did not fit; EAGAIN if there is none.
+    /// Receives the kernel's next datagram into `buffer`. Returns its length, also if it did not
+    /// fit; EAGAIN if there is none.
     fn receive(&mut self, buffer: &mut [u8]) -> nix::Result<usize>;
 }
 
-/// One conversation with the kernel. A socket stays in the namespace that it was opened in, whatever its thread does later.
+/// A client of one netlink protocol. Its socket stays in the namespace that it was opened in when
+/// its thread enters another.
 #[derive(Debug)]
 pub struct Client<T = Socket> {
     transport: T,
     sequence: u32,
-    /// what is being sent
+    /// the last packet sent
     packet: Vec<u8>,
-    /// what was received; grows when an answer did not fit
+    /// the last datagram received; grows when an answer does not fit
     buffer: Vec<u8>,
 }
 
@@ -130,8 +135,9 @@ impl<T: Transport> Client<T> {
         result
     }
 
-    /// Sends all in as few packets as the buffers allow. Returns an answer for each, in order; a refused request does not stop
-    /// the others. Where answers are lost (ENOBUFS, or no errno at all) the kernel may have carried the request out.
+    /// Sends all in as few packets as the buffers allow. Returns an answer for each, in order; a
+    /// refused request does not stop the others. Where answers are lost (ENOBUFS, or no errno at
+    /// all) the kernel may have carried the request out.
     pub fn batch(&mut self, requests: &[Request]) -> Vec<Result<()>> {
         let mut results: Vec<_> = requests.iter().map(|_| Ok(())).collect();
         let (mut requests, mut open) = (requests, results.as_mut_slice());
@@ -145,8 +151,9 @@ impl<T: Transport> Client<T> {
         results
     }
 
-    /// One packet of a batch. The kernel handles its requests in order and answers each that it refuses; only the last one
-    /// asks for an answer on success. Success is assumed for those that have no answer by then.
+    /// One packet of a batch. The kernel handles its requests in order and answers each that it
+    /// refuses; only the last one asks for an answer on success. Success is assumed for those that
+    /// have no answer by then.
     fn exchange(&mut self, requests: &[Request], results: &mut [Result<()>]) {
         let first = self.pack(requests, requests.len());
         let outcome = self
@@ -174,7 +181,7 @@ impl<T: Transport> Client<T> {
             for message in messages(&self.buffer[..length]) {
                 let message = message?;
                 let position = message.position(first);
-                // an answer to something earlier that was given up
+                // an answer to an earlier request that was abandoned
                 let (Some(request), Some(result)) =
                     (requests.get(position), results.get_mut(position))
                 else {
@@ -194,8 +201,8 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    /// Sends all in one packet, of which the kernel carries out everything or nothing (a batch of nfnetlink, with its BEGIN and
-    /// END). The error is that of the first request that was refused.
+    /// Sends all in one packet, of which the kernel carries out everything or nothing (a batch of
+    /// nfnetlink, with its BEGIN and END). The error is that of the first request that was refused.
     pub fn transaction<'r>(
         &mut self,
         requests: impl IntoIterator<Item = &'r Request, IntoIter: Clone>,
@@ -218,7 +225,8 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    /// Reads all answers to the packet that begins with sequence number `first`: the position and error of the first refusal.
+    /// Reads all answers to the packet that begins with sequence number `first`: the position and
+    /// error of the first refusal.
     fn refusal(&mut self, first: u32) -> Outcome<Option<(usize, Failure)>> {
         let mut refusal = None;
         loop {
@@ -300,8 +308,8 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    /// Sends one request without asking for an ACK and passes each object to `take`, until `take` returns true or the kernel ends
-    /// the dump.
+    /// Sends one request without asking for an ACK and passes each object to `take`, until `take`
+    /// returns true or the kernel ends the dump.
     fn objects(
         &mut self,
         request: &Request,
@@ -335,8 +343,8 @@ impl<T: Transport> Client<T> {
         }
     }
 
-    /// Lays the requests out as one packet, with an ACK asked for by the one that `acked` counts to (0: none). Returns the first
-    /// sequence number.
+    /// Lays the requests out as one packet, with an ACK asked for by the one that `acked` counts to
+    /// (0: none). Returns the first sequence number.
     fn pack<'r>(&mut self, requests: impl IntoIterator<Item = &'r Request>, acked: usize) -> u32 {
         let first = self.sequence.wrapping_add(1);
         self.packet.clear();
@@ -364,7 +372,8 @@ impl<T: Transport> Client<T> {
         Err(Failure::Truncated)
     }
 
-    /// Drops what is left of an exchange that failed. The kernel refuses a second dump while a first one is not read to its end.
+    /// Drops what is left of an exchange that failed. The kernel refuses a second dump while a
+    /// first one is not read to its end.
     fn drain(&mut self) {
         for _ in 0..DRAINED {
             if let Err(Failure::System(Errno::EAGAIN)) = self.receive() {

@@ -4,9 +4,10 @@ use super::*;
 use crate::link;
 use std::collections::VecDeque;
 
-/// What the scripted kernel does when it is next asked for an answer.
+/// What the scripted kernel returns next.
 enum Step {
-    /// A datagram; sequence numbers in it count from the first request of the packet that was sent last.
+    /// A datagram; sequence numbers in it count from the first request of the packet that was sent
+    /// last.
     Gives(Vec<u8>),
     /// An errno.
     Fails(Errno),
@@ -126,7 +127,7 @@ fn only_the_last_of_a_packet_asks_for_an_answer() {
 }
 
 #[test]
-fn answers_to_what_was_given_up_are_skipped() {
+fn answers_to_abandoned_requests_are_skipped() {
     let mut client = scripted(vec![vec![
         Gives(ack(-1, 16)),
         Gives(message(16, 0, 0, &[0; 16])),
@@ -136,7 +137,7 @@ fn answers_to_what_was_given_up_are_skipped() {
 }
 
 #[test]
-fn lost_answers_are_no_success() {
+fn lost_answers_are_errors() {
     let mut client = scripted(vec![
         vec![Gives(ack(2, 17)), Fails(Errno::ENOBUFS), Gives(ack(3, 17))],
         vec![Gives(ack(0, 0))],
@@ -147,13 +148,13 @@ fn lost_answers_are_no_success() {
     for at in [0, 1, 3, 4] {
         assert_eq!(errno(at), Some(Errno::ENOBUFS));
     }
-    // and what was left over does not disturb the next request
+    // the remaining answers do not disturb the next request
     assert!(client.request(&requests(1)[0]).is_ok());
     assert!(client.transport.waiting.is_empty());
 }
 
 #[test]
-fn silence_is_an_error() {
+fn missing_answer_is_an_error() {
     let mut client = scripted(vec![vec![], vec![], vec![Gives(object(1))]]);
     let text = client.request(&requests(1)[0]).unwrap_err().to_string();
     assert_eq!(
@@ -180,16 +181,16 @@ fn interrupted_dump_is_repeated_from_the_start() {
 }
 
 #[test]
-fn dump_that_never_rests_is_an_error() {
-    let restless = || vec![Gives(object(1)), Gives(end(16))];
-    let mut client = scripted((0..DUMP_ATTEMPTS).map(|_| restless()).collect());
+fn dump_that_is_always_interrupted_is_an_error() {
+    let interrupted = || vec![Gives(object(1)), Gives(end(16))];
+    let mut client = scripted((0..DUMP_ATTEMPTS).map(|_| interrupted()).collect());
     let error = client.dump(&requests(1)[0], numbers).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::EINTR));
     assert_eq!(client.transport.sent.len(), DUMP_ATTEMPTS as usize);
 }
 
 #[test]
-fn answer_that_does_not_fit_is_asked_for_again() {
+fn answer_that_does_not_fit_is_requested_again() {
     let large = || vec![Gives(message(16, 0, 0, &vec![7; 3 * BUFFER]))];
     let mut client = scripted(vec![large(), large()]);
     assert_eq!(client.get(&requests(1)[0], numbers).unwrap(), Some(7));
@@ -227,7 +228,7 @@ fn transaction_without_an_answer_is_committed() {
     assert_eq!(client.transport.sent[0].len(), 3, "one packet");
     let asking = |flags: &u16| flags & 4 != 0;
     assert!(!client.transport.sent[0].iter().any(asking));
-    // an answer to something earlier is no refusal
+    // an answer to an earlier request is no refusal
     assert!(client.transaction(&requests).is_ok());
     assert!(client.transaction(&[]).is_ok());
 }
