@@ -2,8 +2,8 @@
 pub(crate) mod entry;
 mod family;
 pub(crate) mod host_state;
-pub mod lease;
-pub mod network_config;
+pub(crate) mod lease;
+pub(crate) mod network_config;
 pub(crate) mod rfc3339;
 mod subnets;
 

@@ -11,7 +11,7 @@ use std::{
 /// As text it is upstream's key: `10.12.13.0-24`, `10.12.13.0-24&fd00:12:13::-56`. Without IPv4 the key is
 /// `0.0.0.0-0&...`, as upstream's code would write it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Subnets {
+pub(crate) struct Subnets {
     /// The IPv4 subnet.
     pub v4: Option<Ipv4Network>,
     /// The IPv6 subnet.
@@ -21,23 +21,23 @@ pub struct Subnets {
 /// The text is not a key of subnets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a subnet like 10.12.13.0-24 or 10.12.13.0-24&fd00:12:13::-56")]
-pub struct InvalidSubnets(String);
+pub(crate) struct InvalidSubnets(String);
 
 impl Subnets {
     /// True if there is no subnet in either family.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.v4.is_none() && self.v6.is_none()
     }
 
     /// True if the two share an address.
-    pub fn overlaps(&self, other: &Subnets) -> bool {
+    pub(crate) fn overlaps(&self, other: &Subnets) -> bool {
         let v4 = self.v4.zip(other.v4).is_some_and(|(a, b)| a.overlaps(b));
         let v6 = self.v6.zip(other.v6).is_some_and(|(a, b)| a.overlaps(b));
         v4 || v6
     }
 
     /// For messages: `10.244.1.0/24 and fd00::/64`.
-    pub fn cidrs(&self) -> String {
+    pub(crate) fn cidrs(&self) -> String {
         let v4 = self.v4.map(|net| net.to_string());
         let v6 = self.v6.map(|net| net.to_string());
         v4.into_iter().chain(v6).collect::<Vec<_>>().join(" and ")

@@ -15,7 +15,7 @@ const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3
 
 /// A chain of plugins.
 #[derive(Clone, Copy)]
-pub struct Chain {
+pub(super) struct Chain {
     pub plugins: &'static [&'static str],
     /// Those of them that faults are injected into.
     pub faulty: &'static [&'static str],
@@ -23,13 +23,13 @@ pub struct Chain {
     pub filter: &'static str,
 }
 
-pub struct Node {
+pub(super) struct Node {
     pub host: Host,
     chain: Chain,
 }
 
 impl Node {
-    pub fn new(chain: Chain) -> Node {
+    pub(super) fn new(chain: Chain) -> Node {
         let host = Host::with_suite("node");
         host.write("/run/flannel/subnet.env", SUBNET_ENV);
         host.sh(&format!("mkdir {TRACED}"));
@@ -42,7 +42,7 @@ impl Node {
         Node { host, chain }
     }
 
-    pub fn config(
+    pub(super) fn config(
         &self,
         plugin: &str,
         id: &str,
@@ -77,7 +77,13 @@ impl Node {
         config.to_string()
     }
 
-    pub fn call(&self, verb: &str, plugin: &str, id: &str, previous: Option<&Value>) -> Outcome {
+    pub(super) fn call(
+        &self,
+        verb: &str,
+        plugin: &str,
+        id: &str,
+        previous: Option<&Value>,
+    ) -> Outcome {
         Cni::new(BIN, id, &format!("/run/netns/{id}")).call(
             &self.host,
             verb,
@@ -87,7 +93,7 @@ impl Node {
     }
 
     /// Attaches a pod to the network.
-    pub fn add(&self, id: &str) {
+    pub(super) fn add(&self, id: &str) {
         self.host.pod(id);
         let mut previous = None;
         for plugin in self.chain.plugins {
@@ -95,7 +101,7 @@ impl Node {
         }
     }
 
-    pub fn traced(
+    pub(super) fn traced(
         &self,
         plugin: &str,
         id: &str,
@@ -112,18 +118,18 @@ impl Node {
             )
     }
 
-    pub fn del(&self) {
+    pub(super) fn del(&self) {
         self.del_of("dies");
     }
 
-    pub fn del_of(&self, id: &str) {
+    pub(super) fn del_of(&self, id: &str) {
         for plugin in self.chain.plugins.iter().rev() {
             self.call("DEL", plugin, id, None).ok();
         }
     }
 
     /// GC of every plugin, with the pod `stays` as the only valid attachment.
-    pub fn gc(&self) {
+    pub(super) fn gc(&self) {
         for plugin in self.chain.plugins.iter().rev() {
             let valid = json!([{"containerID": "stays", "ifname": "eth0"}]);
             let config = self.config(plugin, "", None, Some(valid));
@@ -135,7 +141,7 @@ impl Node {
 
     /// Creates the namespace of the pod `dies` and calls ADD of the plugins before `plugin`; the
     /// last result.
-    pub fn add_before(&self, plugin: &str) -> Option<Value> {
+    pub(super) fn add_before(&self, plugin: &str) -> Option<Value> {
         self.host.sh("ip netns add dies");
         let earlier = self
             .chain
@@ -153,7 +159,7 @@ impl Node {
 
     /// Panics with the difference unless the node is in the state `before`.
     #[track_caller]
-    pub fn assert_as(&self, before: &str, step: &Step) {
+    pub(super) fn assert_as(&self, before: &str, step: &Step) {
         let after = self.snapshot();
         let other = |one: &str, two: &str| -> Vec<String> {
             let lines = one.lines().filter(|line| !two.contains(line));
@@ -171,7 +177,7 @@ impl Node {
     /// reserved address, host-local's index, and duplicates of a rule that all pods share.
     /// (iptables-save succeeds with half a listing when it cannot read the rest, and the rule is
     /// then added again.)
-    pub fn snapshot(&self) -> String {
+    pub(super) fn snapshot(&self) -> String {
         self.host.sh(
             "ip -br link | sed 's/ .*//' | sort; ip -br address show up; ip route; ip -6 route; nft -s list ruleset | uniq; \
              tc qdisc show; find /run/cni -type f 2>/dev/null; find /var/lib/cni -type f ! -path '*/.host-local/*' ! -name 'last_reserved_ip.*' -printf '%p %s\n' | sort",

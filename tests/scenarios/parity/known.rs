@@ -196,7 +196,7 @@ impl Known {
 }
 
 /// The text of a step that ours must print, given Go's.
-pub fn expected(lifecycle: &str, step: &str, go: &str) -> String {
+pub(super) fn expected(lifecycle: &str, step: &str, go: &str) -> String {
     let known = KNOWN.iter().filter(|known| known.is_at(lifecycle, step));
     known.fold(go.to_owned(), |text, known| match known.go {
         "" => known.ours.to_owned(),

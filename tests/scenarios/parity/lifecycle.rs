@@ -6,13 +6,13 @@ use tests::{Cni, Host, Outcome, Pod, binaries::BIN, peers::GO_PLUGINS};
 
 /// The plugins that run.
 #[derive(Clone, Copy, PartialEq)]
-pub enum Whose {
+pub(super) enum Whose {
     Ours,
     Go,
 }
 
 /// A chain of plugins and how it is called.
-pub struct Lifecycle {
+pub(super) struct Lifecycle {
     /// The name of the case, and in the list of known differences.
     pub name: &'static str,
     pub version: &'static str,
@@ -21,7 +21,7 @@ pub struct Lifecycle {
 }
 
 /// A recorded step.
-pub struct Step {
+pub(super) struct Step {
     pub label: String,
     pub text: String,
 }
@@ -64,7 +64,7 @@ const HOST: &[(&str, &str)] = &[
 
 impl Lifecycle {
     /// Runs the lifecycle; its steps.
-    pub fn run(&self, whose: Whose) -> Vec<Step> {
+    pub(super) fn run(&self, whose: Whose) -> Vec<Step> {
         let host = Host::with_suite("node");
         let path = match whose {
             Whose::Ours => BIN,

@@ -4,7 +4,7 @@ use super::lifecycle::Lifecycle;
 use serde_json::{Value, json};
 
 /// Every lifecycle.
-pub fn all() -> Vec<Lifecycle> {
+pub(super) fn all() -> Vec<Lifecycle> {
     let mut all = bridges();
     all.extend(chains());
     all

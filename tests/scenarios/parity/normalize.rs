@@ -2,7 +2,7 @@
 //! times and counters.
 
 /// Replaces each random part by a word that says what it is.
-pub fn normalize(text: &str) -> String {
+pub(super) fn normalize(text: &str) -> String {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let lines: Vec<_> = lines.map(|text| line(&without_quoted_rule(text))).collect();
     lines.join("\n")

@@ -10,13 +10,13 @@ use std::{
 };
 use tempfile::TempDir;
 
-pub fn config(network: &str) -> NetworkConfig {
+pub(super) fn config(network: &str) -> NetworkConfig {
     let mut config = NetworkConfig::parse(&format!(r#"{{"Network":"{network}"}}"#)).unwrap();
     config.check_subnets().unwrap();
     config
 }
 
-pub fn node(n: u8) -> LeaseAttrs {
+pub(super) fn node(n: u8) -> LeaseAttrs {
     LeaseAttrs {
         public_ip: Some([192, 0, 2, n].into()),
         backend_type: "vxlan".into(),
