@@ -37,8 +37,8 @@ pub fn check_network_name(name: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Code 4 unless the name has at most 15 bytes, is neither `.` nor `..`, and contains no `/`, `:` or
-/// whitespace.
+/// Code 4 unless the name has at most 15 bytes, is neither `.` nor `..`, and contains no `/`, `:`
+/// or whitespace.
 pub fn check_interface_name(name: &str) -> Result<(), Error> {
     let error = |msg| Err(Error::new(Code::InvalidEnvironment, msg));
     if name.is_empty() {

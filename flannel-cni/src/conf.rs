@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::path::Path;
 
-/// The configuration, as upstream reads it. An explicit "" for a path replaces the default and fails
-/// when the path is used.
+/// The configuration, as upstream reads it. An explicit "" for a path replaces the default and
+/// fails when the path is used.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub(crate) struct Conf {

@@ -1,8 +1,8 @@
-//! The `flannel` meta plugin: reads the node's subnets from subnet.env, derives the configuration of
-//! another plugin (`bridge` by default) from it, and delegates to that plugin.
+//! The `flannel` meta plugin: reads the node's subnets from subnet.env, derives the configuration
+//! of another plugin (`bridge` by default) from it, and delegates to that plugin.
 //!
-//! [`conf`] reads the keys, [`derive`] makes the delegate's configuration, [`state`] keeps it for
-//! DEL; each verb has a module.
+//! `conf` reads the keys, `derive` makes the delegate's configuration, `state` keeps it for DEL;
+//! each verb has a module.
 mod add;
 mod check;
 mod conf;

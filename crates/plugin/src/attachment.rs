@@ -25,7 +25,7 @@ impl Attachment {
     }
 
     /// An entry of the list that GC is given, of which every entry is in the network of the call.
-    pub fn of_gc(network: &str, attachment: &GcAttachment) -> Attachment {
+    pub(crate) fn of_gc(network: &str, attachment: &GcAttachment) -> Attachment {
         Attachment::new(network, &attachment.container_id, &attachment.ifname)
     }
 

@@ -1,5 +1,5 @@
-//! The variables by which a runtime tells a plugin what to do (CNI spec 1.1, section 2
-//! "Parameters"), with the checks and messages of upstream's skel.
+//! The environment variables of a call (CNI spec 1.1, section 2 "Parameters"), with the checks and
+//! messages of upstream's skel.
 use cni_conf::{Code, Error, ids};
 use std::{
     ffi::{OsStr, OsString},
@@ -138,8 +138,8 @@ impl Environment {
         std::env::split_paths(&self.path).collect()
     }
 
-    /// Name and value of each, for a plugin that is executed. Empty ones are included: a plugin must
-    /// not inherit them.
+    /// Name and value of each, for a plugin that is executed. Empty ones are included: a plugin
+    /// must not inherit them.
     pub fn variables(&self) -> [(&'static str, &OsStr); 7] {
         [
             ("CNI_COMMAND", OsStr::new(&self.command)),

@@ -13,8 +13,8 @@ use std::{
     process::ExitCode,
 };
 
-/// Longest configuration that is read from stdin, in bytes. A GC list of 10,000 attachments is about
-/// 1 MB.
+/// Longest configuration that is read from stdin, in bytes. A GC list of 10,000 attachments is
+/// about 1 MB.
 const MAX_CONFIG_LEN: u64 = 16 << 20;
 
 /// Runs a plugin's process: environment, stdin, checks in skel's order, verb, stdout. Exit code 1

@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 
 /// The bytes for stdout, empty for all verbs but ADD and VERSION.
 ///
-/// A CNI_NETNS that is the plugin's own namespace is code 8. ADD then does nothing. DEL cleans up as
-/// if the namespace were gone and touches no interface: the path was another namespace at ADD
+/// A CNI_NETNS that is the plugin's own namespace is code 8. ADD then does nothing. DEL cleans up
+/// as if the namespace were gone and touches no interface: the path was another namespace at ADD
 /// (`/proc/PID/ns/net` of a process that ended).
 pub(crate) fn invoke(plugin: &dyn Plugin, call: &Call) -> Result<Vec<u8>, Error> {
     match call.verb {

@@ -64,7 +64,7 @@ pub struct Call {
     pub(crate) path: Vec<PathBuf>,
     pub(crate) netns_override: bool,
     /// stdin, as given.
-    pub config: Vec<u8>,
+    pub(crate) config: Vec<u8>,
     /// The common keys of the configuration.
     pub net: NetConf,
     pub(crate) registry: Registry,

@@ -1,6 +1,7 @@
 //! State files: what a plugin keeps of an attachment for DEL, one JSON file each,
 //! `FOLDER/CONTAINER_ID_IFNAME.json`. The folder is in /run: a reboot makes its content obsolete.
-use cni_conf::{Code, Error, GcAttachment};
+use crate::Attachment;
+use cni_conf::{Code, Error};
 use go_compat::json;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -82,7 +83,7 @@ impl StateFolder {
     /// other networks, which only their content tells.
     pub fn without_owner<T: DeserializeOwned>(
         &self,
-        valid: &[GcAttachment],
+        valid: &[Attachment],
     ) -> Result<Vec<(PathBuf, T)>, Error> {
         let valid: Vec<_> = valid
             .iter()
@@ -129,10 +130,7 @@ mod tests {
         folder.write(&at("c2"), &content).unwrap();
         fs::write(at("c3"), "{").unwrap();
         assert_eq!(folder.read::<Content>(&at("c3")), Ok(None));
-        let valid = [GcAttachment {
-            container_id: "c1".into(),
-            ifname: "eth0".into(),
-        }];
+        let valid = [Attachment::new("net", "c1", "eth0")];
         assert_eq!(folder.without_owner(&valid), Ok(vec![(at("c2"), content)]));
         fs::write(atomic_file::unfinished(&at("c1")).unwrap(), "{").unwrap();
         folder.remove(&at("c1")).unwrap();

@@ -1,4 +1,4 @@
-//! Which verbs a configuration's version allows (CNI spec 1.1, section 1; upstream: skel's
+//! Which verbs the version of a configuration allows (CNI spec 1.1, section 1; upstream: skel's
 //! pluginMain).
 use crate::Verb;
 use cni_conf::{Code, Error, Version, ids};

@@ -44,7 +44,8 @@ impl Runtime {
         load::load(dir, name)
     }
 
-    /// ADD of each plugin; caches the last result. As libcni, does not undo anything after a failure.
+    /// ADD of each plugin; caches the last result. As libcni, does not undo anything after a
+    /// failure.
     pub fn add(&self, list: &ConfList, rc: &RuntimeConf) -> Result<AddResult, Error> {
         check_names(list, rc)?;
         let version = version(list)?;
@@ -112,9 +113,9 @@ impl Runtime {
         self.cache().remove(list, rc)
     }
 
-    /// DEL of each cached attachment that is not in `valid`, then, from version 1.1.0 on, GC of each
-    /// plugin. Without a list, every cached attachment is removed and plugins get none. Goes on after
-    /// an error and returns all of them.
+    /// DEL of each cached attachment that is not in `valid`, then, from version 1.1.0 on, GC of
+    /// each plugin. Without a list, every cached attachment is removed and plugins get none. Goes
+    /// on after an error and returns all of them.
     pub fn gc(&self, list: &ConfList, valid: Option<&[GcAttachment]>) -> Result<(), Error> {
         ids::check_network_name(&list.name)?;
         if list.disable_gc {

@@ -17,8 +17,8 @@ pub struct Previous {
 }
 
 /// Reads the file of an earlier run, which another program or a person may have changed, and never
-/// fails. Spaces, quotes, comments and `export ` are allowed. A value that is not exactly one CIDR of
-/// the right family counts as absent. The last of a repeated key wins.
+/// fails. Spaces, quotes, comments and `export ` are allowed. A value that is not exactly one CIDR
+/// of the right family counts as absent. The last of a repeated key wins.
 pub fn previous(text: &str) -> Previous {
     let mut previous = Previous::default();
     for line in text.lines() {

@@ -120,8 +120,8 @@ fn user_delegate(conf: &Conf) -> Result<Map<String, Value>, Error> {
     Ok(delegate)
 }
 
-/// `ipam` with a range set for each subnet of the node and, after the user's routes, a route to each
-/// network of the cluster.
+/// `ipam` with a range set for each subnet of the node and, after the user's routes, a route to
+/// each network of the cluster.
 fn ipam(conf: &Conf, env: Option<&SubnetEnv>) -> Result<BTreeMap<String, Part>, Error> {
     let mut ipam = conf.ipam.clone().unwrap_or_default();
     ipam.entry("type").or_insert("host-local".into());

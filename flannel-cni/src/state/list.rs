@@ -32,8 +32,8 @@ impl Entry {
     }
 }
 
-/// Every attachment with a file, damaged ones too. Removes what a killed ADD left: the runtime calls
-/// nothing else during GC (CNI spec section 2).
+/// Every attachment with a file, damaged ones too. Removes what a killed ADD left: the runtime
+/// calls nothing else during GC (CNI spec section 2).
 pub(crate) fn list(data_dir: &Path) -> Result<Vec<Entry>, Error> {
     let entries = match fs::read_dir(data_dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),

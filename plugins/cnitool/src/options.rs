@@ -126,8 +126,8 @@ pub(crate) fn read(
 }
 
 impl Options {
-    /// Upstream's: `cnitool-` and 20 digits of the SHA-512 of the namespace's path. One namespace is
-    /// one container.
+    /// Upstream's: `cnitool-` and 20 digits of the SHA-512 of the namespace's path. One namespace
+    /// is one container.
     pub(crate) fn container_id(&self) -> String {
         format!("cnitool-{}", sha512_prefix(&self.netns, 20))
     }

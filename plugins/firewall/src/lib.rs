@@ -100,11 +100,11 @@ impl Plugin for Firewall {
     }
 
     fn gc(&self, call: &Call) -> Result<(), Error> {
-        let Some(valid) = &call.net.valid_attachments else {
+        let Some(valid) = call.valid_attachments() else {
             return Ok(());
         };
         let folder = record::folder();
-        for (file, record) in record::stale(&folder, &call.net.name, valid)? {
+        for (file, record) in record::stale(&folder, &call.net.name, &valid)? {
             remove(&folder, &file, &record)?;
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! Which addresses an attachment's rules are for. Rules do not name their attachment, so ADD writes
 //! it to `/run/cni/firewall/<container>_<ifname>.json`: DEL then needs no prevResult, and GC finds
 //! rules without an owner.
-use cni_conf::{Error, GcAttachment};
-use plugin::state::StateFolder;
+use cni_conf::Error;
+use plugin::{Attachment, state::StateFolder};
 use std::{
     net::IpAddr,
     path::{Path, PathBuf},
@@ -47,7 +47,7 @@ pub(crate) fn addresses_of_others(folder: &StateFolder, file: &Path) -> Result<V
 pub(crate) fn stale(
     folder: &StateFolder,
     network: &str,
-    valid: &[GcAttachment],
+    valid: &[Attachment],
 ) -> Result<Vec<(PathBuf, Record)>, Error> {
     let mut stale = folder.without_owner::<Record>(valid)?;
     stale.retain(|(_, record)| record.network == network);

@@ -7,8 +7,8 @@ use std::path::Path;
 /// The plugin, for the suite.
 pub static PLUGIN: Loopback = Loopback;
 
-/// The type of [`PLUGIN`]. GC and STATUS have nothing to do: every namespace has the device, which is
-/// removed with it.
+/// The type of [`PLUGIN`]. GC and STATUS have nothing to do: every namespace has the device, which
+/// is removed with it.
 #[derive(Debug)]
 pub struct Loopback;
 

@@ -4,9 +4,8 @@ use crate::{
     conf::{Settings, parse_mac},
     error::Failure,
 };
-use cni_conf::GcAttachment;
 use linux_net::link::{Change, Link};
-use plugin::state::StateFolder;
+use plugin::{Attachment, state::StateFolder};
 
 #[derive(Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
@@ -57,7 +56,7 @@ impl Backup {
 pub(crate) fn collect(
     folder: &StateFolder,
     network: &str,
-    valid: &[GcAttachment],
+    valid: &[Attachment],
 ) -> Result<(), Failure> {
     for (file, backup) in folder.without_owner::<Backup>(valid)? {
         if backup.network == network {
@@ -103,10 +102,7 @@ mod tests {
             };
             folder.write(&at(id), &backup).unwrap();
         }
-        let valid = [GcAttachment {
-            container_id: "c1".into(),
-            ifname: "eth0".into(),
-        }];
+        let valid = [Attachment::new("net", "c1", "eth0")];
         collect(&folder, "net", &valid).unwrap();
         let left: Vec<_> = ["c1", "c2", "c3", "c4"].map(|id| at(id).exists()).into();
         assert_eq!(left, [true, false, true, true]);

@@ -69,8 +69,8 @@ impl Plugin for Tuning {
     }
 
     fn gc(&self, call: &Call) -> Result<(), Error> {
-        if let Some(valid) = &call.net.valid_attachments {
-            backup::collect(&conf::state_folder(call)?, &call.net.name, valid)?;
+        if let Some(valid) = call.valid_attachments() {
+            backup::collect(&conf::state_folder(call)?, &call.net.name, &valid)?;
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use serde::de::{
 
 pub(super) struct Reader<'a>(pub(super) &'a Tree);
 
-/// A request for one kind of value: `null` gives Go's zero value of that kind, anything else is
-/// left to the visitor.
+/// Requests for one kind of value. `null` gives Go's zero value of that kind; the visitor decides
+/// about everything else.
 macro_rules! zero_for_null {
     ($($method:ident => $visit:ident($zero:expr)),* $(,)?) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Mismatch> {
@@ -161,7 +161,7 @@ impl<'a> Entries<'a> {
     }
 }
 
-/// The field of exactly that name, else the first that differs in case alone.
+/// The field of exactly that name, else the first that differs only in case.
 fn field_for(key: &str, fields: &[&'static str]) -> Option<&'static str> {
     let exact = fields.iter().find(|field| **field == key);
     let folded = || {

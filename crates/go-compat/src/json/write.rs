@@ -3,14 +3,15 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::io::{self, Write};
 
-/// Go's `json.Marshal` of a `map[string]any`: compact, keys of maps sorted, HTML characters escaped,
-/// numbers as float64. "" for a value that JSON cannot hold, such as a map whose keys are not texts.
+/// Go's `json.Marshal` of a `map[string]any`: compact, keys of maps sorted, HTML characters
+/// escaped, numbers as float64. "" for a value that JSON cannot hold, such as a map whose keys are
+/// not texts.
 pub fn marshal(value: &impl Serialize) -> String {
     write(value, Numbers)
 }
 
-/// Go's `json.MarshalIndent(value, "", "    ")`: keys of structs in their order, keys of maps sorted,
-/// no newline at the end. "" as for [`marshal`].
+/// Go's `json.MarshalIndent(value, "", "    ")`: keys of structs in their order, keys of maps
+/// sorted, no newline at the end. "" as for [`marshal`].
 pub fn marshal_indent(value: &impl Serialize) -> String {
     write(value, PrettyFormatter::with_indent(b"    "))
 }
