@@ -16,6 +16,7 @@ use crate::{
 use cni_conf::{AddResult, Interface, Version};
 use linux_net::{Netlink, link::Kind};
 use plugin::{Attachment, Call, delegate};
+use std::mem::take;
 
 /// IPAM plugins that do not need the interface. They run before its creation, so that an exhausted
 /// range costs no device, whose deletion takes longer than all other steps. Others (dhcp) run after
@@ -27,125 +28,106 @@ pub(crate) fn add(call: &Call) -> Result<AddResult, Error> {
     if !settings.layer3 && call.net.version < Version::V0_3_0 {
         return Err(Error::ResultNeedsAddress);
     }
-    let owner = call.attachment();
-    let mut sandbox = Sandbox::open(&call.netns)?;
+    let sandbox = Sandbox::open(&call.netns)?;
     let mut host = Netlink::open().context("failed to open a netlink socket")?;
     let bridge = bridge::ensure(&mut host, &settings)?;
-    remove_leftover(call, &owner, &mut host, &mut sandbox)?;
-
-    let mut undo = Undo::default();
     let mut setup = Setup {
         call,
-        settings: &settings,
-        owner: &owner,
-        host: &mut host,
-        sandbox: &mut sandbox,
+        settings,
+        owner: call.attachment(),
+        host,
+        sandbox,
         bridge,
         gateway: None,
+        undo: Undo::default(),
     };
-    setup
-        .run(&mut undo)
-        .map_err(|error| with_failures(error, &undo.run(call, &owner, &mut host)))
-}
-
-/// Removes what a killed ADD of this attachment left: the host end has the attachment's alias, and
-/// the container's interface is down, because its coming up is the last step of an ADD. Err: the
-/// interface name is in use otherwise.
-fn remove_leftover(
-    call: &Call,
-    owner: &Attachment,
-    host: &mut Netlink,
-    sandbox: &mut Sandbox,
-) -> Result<(), Error> {
-    let Some(link) = device::lookup(&mut sandbox.netlink, &call.ifname)? else {
-        return Ok(());
-    };
-    let host_end =
-        veth::find_host_end(host, owner).context(format!("failed to lookup {:?}", call.ifname))?;
-    let unfinished = link.kind == Kind::Veth && !link.up;
-    let leftover = host_end
-        .filter(|end| unfinished && end.lower.is_none_or(|index| index == link.index))
-        .ok_or_else(|| veth::interface_exists(owner))?;
-    let undo = Undo {
-        veth: Some(leftover.name),
-        ipam: true,
-        masquerade: true,
-        spoof_check: true,
-    };
-    let failures = undo.run(call, owner, host);
-    if failures.is_empty() {
-        return Ok(());
-    }
-    Err(with_failures(veth::interface_exists(owner), &failures))
-}
-
-/// Appends the failures of the rollback to the error's details.
-fn with_failures(error: Error, failures: &[Error]) -> Error {
-    if failures.is_empty() {
-        return error;
-    }
-    let mut error = cni_conf::Error::from(error);
-    if !error.details.is_empty() {
-        error.details.push_str("; ");
-    }
-    error.details.push_str("the rollback failed: ");
-    let failures: Vec<_> = failures.iter().map(ToString::to_string).collect();
-    error.details.push_str(&failures.join("; "));
-    error.into()
+    setup.remove_leftover()?;
+    setup.run().map_err(|error| setup.roll_back(error))
 }
 
 /// The state that the steps of an ADD share.
 struct Setup<'a> {
     call: &'a Call,
-    settings: &'a Settings,
-    owner: &'a Attachment,
-    host: &'a mut Netlink,
-    sandbox: &'a mut Sandbox,
+    settings: Settings,
+    owner: Attachment,
+    host: Netlink,
+    sandbox: Sandbox,
     bridge: Device,
     /// The gateway interface of the VLAN.
     gateway: Option<Device>,
+    undo: Undo,
 }
 
 impl Setup<'_> {
-    fn run(&mut self, undo: &mut Undo) -> Result<AddResult, Error> {
+    /// Removes what a killed ADD of this attachment left: the host end has the attachment's alias,
+    /// and the container's interface is down, because its coming up is the last step of an ADD.
+    /// Err: the interface name is in use otherwise.
+    fn remove_leftover(&mut self) -> Result<(), Error> {
+        let ifname = &self.call.ifname;
+        let Some(link) = device::lookup(&mut self.sandbox.netlink, ifname)? else {
+            return Ok(());
+        };
+        let host_end = veth::find_host_end(&mut self.host, &self.owner)
+            .context(format!("failed to lookup {ifname:?}"))?;
+        let unfinished = link.kind == Kind::Veth && !link.up;
+        let leftover = host_end
+            .filter(|end| unfinished && end.lower.is_none_or(|index| index == link.index))
+            .ok_or_else(|| veth::interface_exists(&self.owner))?;
+        let undo = Undo {
+            veth: Some(leftover.name),
+            ipam: true,
+            masquerade: true,
+            spoof_check: true,
+        };
+        let failures = undo.run(self.call, &self.owner, &mut self.host);
+        match failures.is_empty() {
+            true => Ok(()),
+            false => Err(with_failures(
+                veth::interface_exists(&self.owner),
+                &failures,
+            )),
+        }
+    }
+
+    fn roll_back(&mut self, error: Error) -> Error {
+        let undo = take(&mut self.undo);
+        with_failures(error, &undo.run(self.call, &self.owner, &mut self.host))
+    }
+
+    fn run(&mut self) -> Result<AddResult, Error> {
         let mut ipam = AddResult::default();
         let early = IPAM_BEFORE_INTERFACE.contains(&self.call.net.ipam_type.as_str());
         if self.settings.layer3 && early {
-            ipam = self.run_ipam(undo)?;
+            ipam = self.run_ipam()?;
         }
-        let veth = self.create_veth(undo)?;
+        let veth = self.create_veth()?;
         if self.settings.layer3 && !early {
-            ipam = self.run_ipam(undo)?;
+            ipam = self.run_ipam()?;
         }
         let plan = match self.settings.layer3 {
-            true => Plan::new(self.settings, &ipam)?,
+            true => Plan::new(&self.settings, &ipam)?,
             false => Plan::default(),
         };
         self.set_up_gateway(&plan, &veth)?;
-        self.add_filter_rules(&plan, &veth, undo)?;
+        self.add_filter_rules(&plan, &veth)?;
         self.configure_container(&plan, &veth)?;
         if !self.settings.leave_down {
-            wait::port_up(self.host, &veth.host)?;
+            wait::port_up(&mut self.host, &veth.host)?;
         }
         self.result(plan, veth, ipam)
     }
 
-    fn run_ipam(&self, undo: &mut Undo) -> Result<AddResult, Error> {
+    fn run_ipam(&mut self) -> Result<AddResult, Error> {
         let result = delegate::ipam_add(self.call)?;
-        undo.ipam = true;
+        self.undo.ipam = true;
         Ok(result)
     }
 
-    fn create_veth(&mut self, undo: &mut Undo) -> Result<Veth, Error> {
-        let veth = veth::create(
-            self.host,
-            self.sandbox,
-            self.owner,
-            &self.bridge,
-            self.settings,
-        )?;
-        undo.veth = Some(veth.host.name.clone());
-        vlan::configure_port(self.host, &veth.host, &self.settings.vlans)?;
+    fn create_veth(&mut self) -> Result<Veth, Error> {
+        let (host, sandbox) = (&mut self.host, &mut self.sandbox);
+        let veth = veth::create(host, sandbox, &self.owner, &self.bridge, &self.settings)?;
+        self.undo.veth = Some(veth.host.name.clone());
+        vlan::configure_port(host, &veth.host, &self.settings.vlans)?;
         Ok(veth)
     }
 
@@ -158,12 +140,12 @@ impl Setup<'_> {
         let vlans = &self.settings.vlans;
         if let Some(vlan) = vlans.access {
             let keep = vlans.preserve_default;
-            let (gateway, port) = vlan::ensure_gateway(self.host, &self.bridge, vlan, keep)?;
+            let (gateway, port) = vlan::ensure_gateway(&mut self.host, &self.bridge, vlan, keep)?;
             self.gateway = Some(gateway);
             own_ports.push(port);
         }
         gateway::ensure_addresses(
-            self.host,
+            &mut self.host,
             self.gateway.as_ref().unwrap_or(&self.bridge),
             self.bridge.index,
             &plan.gateways,
@@ -174,31 +156,31 @@ impl Setup<'_> {
     }
 
     /// Masquerade and spoof check, installed before the pod can send.
-    fn add_filter_rules(&self, plan: &Plan, veth: &Veth, undo: &mut Undo) -> Result<(), Error> {
+    fn add_filter_rules(&mut self, plan: &Plan, veth: &Veth) -> Result<(), Error> {
         if let Some(backend) = self.settings.masquerade
             && !plan.ips.is_empty()
         {
-            undo.masquerade = true;
-            masquerade::add(backend, self.owner, &plan.ips)?;
+            self.undo.masquerade = true;
+            masquerade::add(backend, &self.owner, &plan.ips)?;
         }
         if self.settings.spoof_check
             && let Some(mac) = veth.container.mac
         {
-            undo.spoof_check = true;
-            spoof::add(self.owner, &veth.host.name, mac)?;
+            self.undo.spoof_check = true;
+            spoof::add(&self.owner, &veth.host.name, mac)?;
         }
         Ok(())
     }
 
     fn configure_container(&mut self, plan: &Plan, veth: &Veth) -> Result<(), Error> {
-        if self.settings.layer3 {
-            let (ifname, ipv6) = (&self.call.ifname, plan.has_ipv6());
-            container::set_sysctls(self.sandbox, ifname, self.settings, ipv6)?;
-            return container::configure(self.sandbox, &veth.container, plan, self.settings);
+        let (sandbox, settings) = (&mut self.sandbox, &self.settings);
+        if settings.layer3 {
+            container::set_sysctls(sandbox, &self.call.ifname, settings, plan.has_ipv6())?;
+            return container::configure(sandbox, &veth.container, plan, settings);
         }
-        match self.settings.leave_down {
+        match settings.leave_down {
             true => Ok(()),
-            false => container::bring_up(self.sandbox, &veth.container),
+            false => container::bring_up(sandbox, &veth.container),
         }
     }
 
@@ -237,4 +219,19 @@ impl Setup<'_> {
             },
         })
     }
+}
+
+/// Appends the failures of the rollback to the error's details.
+fn with_failures(error: Error, failures: &[Error]) -> Error {
+    if failures.is_empty() {
+        return error;
+    }
+    let mut error = cni_conf::Error::from(error);
+    if !error.details.is_empty() {
+        error.details.push_str("; ");
+    }
+    error.details.push_str("the rollback failed: ");
+    let failures: Vec<_> = failures.iter().map(ToString::to_string).collect();
+    error.details.push_str(&failures.join("; "));
+    error.into()
 }
