@@ -3,6 +3,7 @@
 mod cache;
 mod conf_list;
 mod load;
+mod runtime_conf;
 
 use cache::Cache;
 use cni_conf::{AddResult, Code, Error, GcAttachment, Version, ids};
@@ -11,21 +12,7 @@ use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
 
 pub use conf_list::ConfList;
-
-/// The parameters of an attachment (CNI spec section 2).
-#[derive(Debug, Clone, Default)]
-pub struct RuntimeConf {
-    /// CNI_CONTAINERID
-    pub container_id: String,
-    /// CNI_NETNS, "" for a DEL without a namespace.
-    pub netns: String,
-    /// CNI_IFNAME
-    pub ifname: String,
-    /// The pairs of CNI_ARGS.
-    pub args: Vec<(String, String)>,
-    /// Capability arguments, for plugins that declare them.
-    pub capability_args: Map<String, Value>,
-}
+pub use runtime_conf::RuntimeConf;
 
 /// Runs the verbs of a network.
 #[derive(Debug, Clone)]
