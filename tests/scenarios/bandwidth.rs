@@ -13,11 +13,11 @@ use tests::{
     scenario,
 };
 
-const OURS: &str = "/opt/cni/bin";
+const SUITE: &str = "/opt/cni/bin";
 
 fn host() -> Host {
     let host = Host::new("node");
-    host.run(|| binaries::install_suite(OURS.as_ref()));
+    host.run(|| binaries::install_suite(SUITE.as_ref()));
     host
 }
 
@@ -65,7 +65,7 @@ fn result_and_kernel_state_equal_gos() {
         json!({"egressRate": 100_000, "egressBurst": 8_000_000}),
         json!({"runtimeConfig": {"bandwidth": both_ways()}}),
     ] {
-        let kernel = [OURS, GO].map(|path| {
+        let kernel = [SUITE, GO].map(|path| {
             let pod = pod(&host, "p");
             let config = config(&pod, "1.0.0", &extra);
             let cni = Cni::new(path, "c1", &pod.path());
@@ -137,7 +137,7 @@ fn limits_hold_in_both_directions() {
         stream.read_to_end(&mut received).expect("receive");
         assert_eq!(received.len(), 300_000);
     };
-    let cni = Cni::new(OURS, "c1", &pod.path());
+    let cni = Cni::new(SUITE, "c1", &pod.path());
     let config = config(&pod, "1.0.0", &both_ways());
     cni.call(&host, "ADD", "bandwidth", &config).ok();
     // 300 kB less the burst at 1 and 2 MB/s; on a busy machine only the lower bound is certain
@@ -151,7 +151,7 @@ fn limits_hold_in_both_directions() {
 fn check_reports_each_missing_or_different_part() {
     let host = host();
     let pod = pod(&host, "p");
-    let cni = Cni::new(OURS, "c1", &pod.path());
+    let cni = Cni::new(SUITE, "c1", &pod.path());
     // without limits, prevResult is passed on
     let unlimited = config(&pod, "1.1.0", &json!({}));
     let added = cni.call(&host, "ADD", "bandwidth", &unlimited).ok().json();
@@ -193,7 +193,7 @@ fn check_reports_each_missing_or_different_part() {
 fn a_refused_step_leaves_the_previous_state() {
     let host = host();
     let pod = pod(&host, "p");
-    let cni = Cni::new(OURS, "c1", &pod.path());
+    let cni = Cni::new(SUITE, "c1", &pod.path());
     let conf = config(&pod, "1.0.0", &both_ways());
     host.sh("tc qdisc add dev hostp ingress");
     let (_, msg) = cni.call(&host, "ADD", "bandwidth", &conf).error();
@@ -219,9 +219,9 @@ fn a_refused_step_leaves_the_previous_state() {
 fn gc_removes_only_ifb_devices_without_a_valid_attachment() {
     let host = host();
     let pods = ["a", "b"].map(|name| pod(&host, name));
-    for (pod, id) in pods.iter().zip(["gone", "lives"]) {
+    for (pod, id) in pods.iter().zip(["stale", "valid"]) {
         let conf = config(pod, "1.1.0", &both_ways());
-        Cni::new(OURS, id, &pod.path())
+        Cni::new(SUITE, id, &pod.path())
             .call(&host, "ADD", "bandwidth", &conf)
             .ok();
     }
@@ -230,18 +230,18 @@ fn gc_removes_only_ifb_devices_without_a_valid_attachment() {
     assert_eq!(ifbs(&host).len(), 3);
     let collect = |name: &str, valid: Value| {
         let conf = json!({"cniVersion": "1.1.0", "name": name, "type": "bandwidth", "cni.dev/valid-attachments": valid});
-        Cni::new(OURS, "", "")
+        Cni::new(SUITE, "", "")
             .call(&host, "GC", "bandwidth", &conf.to_string())
             .ok();
         ifbs(&host).len()
     };
-    let lives = json!([{"containerID": "lives", "ifname": "eth0"}]);
+    let valid = json!([{"containerID": "valid", "ifname": "eth0"}]);
     assert_eq!(collect("other", json!([])), 3);
-    assert_eq!(collect("net", lives), 2);
+    assert_eq!(collect("net", valid), 2);
     assert_eq!(collect("net", json!([])), 1);
     assert_eq!(ifbs(&host), [foreign]);
     let without_list = json!({"cniVersion": "1.1.0", "name": "net", "type": "bandwidth"});
-    Cni::new(OURS, "", "")
+    Cni::new(SUITE, "", "")
         .call(&host, "GC", "bandwidth", &without_list.to_string())
         .ok();
 }
@@ -250,7 +250,7 @@ fn gc_removes_only_ifb_devices_without_a_valid_attachment() {
 fn invalid_limits_and_results_without_a_veth_are_refused() {
     let host = host();
     let pod = pod(&host, "p");
-    let cni = Cni::new(OURS, "c1", &pod.path());
+    let cni = Cni::new(SUITE, "c1", &pod.path());
     let add = |conf: &str| cni.call(&host, "ADD", "bandwidth", conf).error();
     assert_eq!(
         add(&config(&pod, "1.0.0", &json!({"ingressRate": 8}))),

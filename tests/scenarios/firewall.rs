@@ -9,7 +9,7 @@ use tests::{
     scenario,
 };
 
-const OURS: &str = "/opt/cni/bin";
+const SUITE: &str = "/opt/cni/bin";
 
 fn without_firewalld() -> Option<String> {
     let programs = ["/usr/sbin/firewalld", "/usr/bin/dbus-daemon"];
@@ -21,7 +21,7 @@ fn without_firewalld() -> Option<String> {
 
 fn host() -> Host {
     let host = Host::new("node");
-    host.run(|| binaries::install_suite(OURS.as_ref()));
+    host.run(|| binaries::install_suite(SUITE.as_ref()));
     host
 }
 
@@ -64,7 +64,7 @@ fn rules_equal_gos() {
         json!({"ingressPolicy": "open"}),
         json!({"ingressPolicy": "same-bridge"}),
     ] {
-        let tables = [OURS, GO].map(|path| {
+        let tables = [SUITE, GO].map(|path| {
             let host = host();
             host.sh("iptables -A FORWARD -s 192.0.2.1 -j DROP");
             // the second pod finds the chains of the first
@@ -97,12 +97,12 @@ fn rules_equal_gos() {
 fn add_is_idempotent_check_reports_each_missing_rule_del_removes_all() {
     let host = host();
     let config = config("1.1.0", &["10.0.0.2/24", "fd00::2/64"], &json!({}));
-    call(&host, OURS, "STATUS", "c1", &config).ok();
-    call(&host, OURS, "ADD", "c1", &config).ok();
+    call(&host, SUITE, "STATUS", "c1", &config).ok();
+    call(&host, SUITE, "ADD", "c1", &config).ok();
     let once = rules(&host);
-    call(&host, OURS, "ADD", "c1", &config).ok();
+    call(&host, SUITE, "ADD", "c1", &config).ok();
     assert_eq!(rules(&host), once, "a second ADD adds nothing");
-    call(&host, OURS, "CHECK", "c1", &config).ok();
+    call(&host, SUITE, "CHECK", "c1", &config).ok();
     for (family, rule, expected) in [
         (
             "iptables",
@@ -122,15 +122,15 @@ fn add_is_idempotent_check_reports_each_missing_rule_del_removes_all() {
     ] {
         host.sh(&format!("{family} -D {rule}"));
         assert_eq!(
-            call(&host, OURS, "CHECK", "c1", &config).error(),
+            call(&host, SUITE, "CHECK", "c1", &config).error(),
             (999, expected.into())
         );
-        call(&host, OURS, "ADD", "c1", &config).ok();
-        call(&host, OURS, "CHECK", "c1", &config).ok();
+        call(&host, SUITE, "ADD", "c1", &config).ok();
+        call(&host, SUITE, "CHECK", "c1", &config).ok();
     }
-    call(&host, OURS, "DEL", "c1", &config).ok();
+    call(&host, SUITE, "DEL", "c1", &config).ok();
     assert!(!rules(&host).contains("10.0.0.2") && !rules(&host).contains("fd00::2"));
-    call(&host, OURS, "DEL", "c1", &config).ok();
+    call(&host, SUITE, "DEL", "c1", &config).ok();
 }
 
 #[scenario]
@@ -141,8 +141,8 @@ fn isolated_policy_drops_traffic_within_the_bridge_and_stays_after_del() {
         &["10.0.0.2/24"],
         &json!({"ingressPolicy": "isolated"}),
     );
-    call(&host, OURS, "ADD", "c1", &config).ok();
-    call(&host, OURS, "CHECK", "c1", &config).ok();
+    call(&host, SUITE, "ADD", "c1", &config).ok();
+    call(&host, SUITE, "CHECK", "c1", &config).ok();
     let shown = host.sh("iptables -S FORWARD");
     let order: Vec<_> = shown
         .lines()
@@ -162,12 +162,12 @@ fn isolated_policy_drops_traffic_within_the_bridge_and_stays_after_del() {
         "no address of that family"
     );
     host.sh("iptables -F CNI-ISOLATION-STAGE-2");
-    let (_, msg) = call(&host, OURS, "CHECK", "c1", &config).error();
+    let (_, msg) = call(&host, SUITE, "CHECK", "c1", &config).error();
     assert!(
         msg.starts_with("expected CNI-ISOLATION-STAGE-2 rule [-o cni0 "),
         "{msg}"
     );
-    call(&host, OURS, "DEL", "c1", &config).ok();
+    call(&host, SUITE, "DEL", "c1", &config).ok();
     // other containers on the bridge still need these rules
     assert!(
         host.sh("iptables -S")
@@ -192,7 +192,7 @@ fn forwarded_traffic_passes_only_between_add_and_del() {
     let reaches = || pod.try_sh("ping -c1 -W1 10.9.0.2").status.success();
     assert!(!reaches());
     let config = config("1.0.0", &["10.0.0.2/24"], &json!({}));
-    call(&host, OURS, "ADD", "c1", &config).ok();
+    call(&host, SUITE, "ADD", "c1", &config).ok();
     assert!(reaches());
     assert!(
         !outside.try_sh("ping -c1 -W1 10.0.0.2").status.success(),
@@ -201,7 +201,7 @@ fn forwarded_traffic_passes_only_between_add_and_del() {
     host.sh("iptables -I CNI-ADMIN -s 10.0.0.2 -j DROP");
     assert!(!reaches(), "the administrator's chain comes first");
     host.sh("iptables -F CNI-ADMIN");
-    call(&host, OURS, "DEL", "c1", &config).ok();
+    call(&host, SUITE, "DEL", "c1", &config).ok();
     assert!(!reaches());
 }
 
@@ -210,20 +210,20 @@ fn del_needs_neither_rules_nor_prev_result() {
     let host = host();
     let bare =
         r#"{"cniVersion":"1.0.0","name":"net","type":"firewall","ingressPolicy":"nonsense"}"#;
-    call(&host, OURS, "DEL", "c1", bare).ok();
+    call(&host, SUITE, "DEL", "c1", bare).ok();
     // iptables did not run: it would have created its tables
     assert_eq!(host.sh("nft list tables"), "");
     let before = rules(&host);
     call(
         &host,
-        OURS,
+        SUITE,
         "ADD",
         "c1",
         &config("1.0.0", &["10.0.0.2/24"], &json!({})),
     )
     .ok();
     assert!(rules(&host) != before && host.sh("ls /run/cni/firewall") == "c1_eth0.json\n");
-    call(&host, OURS, "DEL", "c1", bare).ok();
+    call(&host, SUITE, "DEL", "c1", bare).ok();
     assert!(!rules(&host).contains("10.0.0.2"));
     assert_eq!(host.sh("ls /run/cni/firewall"), "");
 }
@@ -232,13 +232,13 @@ fn del_needs_neither_rules_nor_prev_result() {
 fn late_del_keeps_the_rules_of_the_next_owner_of_the_address() {
     let host = host();
     let config = config("1.0.0", &["10.0.0.2/24"], &json!({}));
-    call(&host, OURS, "ADD", "old", &config).ok();
-    call(&host, OURS, "ADD", "new", &config).ok();
+    call(&host, SUITE, "ADD", "old", &config).ok();
+    call(&host, SUITE, "ADD", "new", &config).ok();
     for _ in 0..2 {
-        call(&host, OURS, "DEL", "old", &config).ok();
-        call(&host, OURS, "CHECK", "new", &config).ok();
+        call(&host, SUITE, "DEL", "old", &config).ok();
+        call(&host, SUITE, "CHECK", "new", &config).ok();
     }
-    call(&host, OURS, "DEL", "new", &config).ok();
+    call(&host, SUITE, "DEL", "new", &config).ok();
     assert!(!rules(&host).contains("10.0.0.2"));
 }
 
@@ -246,7 +246,7 @@ fn late_del_keeps_the_rules_of_the_next_owner_of_the_address() {
 fn each_plugin_removes_the_rules_of_the_other() {
     let host = host();
     let config = config("1.0.0", &["10.0.0.2/24", "fd00::2/64"], &json!({}));
-    for (adds, deletes) in [(GO, OURS), (OURS, GO)] {
+    for (adds, deletes) in [(GO, SUITE), (SUITE, GO)] {
         call(&host, adds, "ADD", "c1", &config).ok();
         call(&host, deletes, "CHECK", "c1", &config).ok();
         call(&host, deletes, "DEL", "c1", &config).ok();
@@ -270,7 +270,7 @@ fn concurrent_adds_and_dels_do_not_lose_rules() {
             for (id, ip) in &pods {
                 let host = &host;
                 scope.spawn(move || {
-                    call(host, OURS, verb, id, &config("1.0.0", &[ip], &json!({}))).ok()
+                    call(host, SUITE, verb, id, &config("1.0.0", &[ip], &json!({}))).ok()
                 });
             }
         });
@@ -296,11 +296,11 @@ fn gc_removes_only_rules_and_records_without_a_valid_attachment() {
         ("other", "other", "10.0.0.4/24"),
     ] {
         let config = config("1.1.0", &[ip], &json!({"name": name}));
-        call(&host, OURS, "ADD", id, &config).ok();
+        call(&host, SUITE, "ADD", id, &config).ok();
     }
     let valid = json!([{"containerID": "valid", "ifname": "eth0"}]);
     let config = json!({"cniVersion": "1.1.0", "name": "net", "type": "firewall", "cni.dev/valid-attachments": valid});
-    call(&host, OURS, "GC", "", &config.to_string()).ok();
+    call(&host, SUITE, "GC", "", &config.to_string()).ok();
     let left = rules(&host);
     assert!(
         !left.contains("10.0.0.2/32")
@@ -316,7 +316,7 @@ fn gc_removes_only_rules_and_records_without_a_valid_attachment() {
 #[scenario]
 fn invalid_keys_and_missing_backends_are_refused_and_leave_nothing() {
     let host = host();
-    let add = |config: &str| call(&host, OURS, "ADD", "c1", config).error();
+    let add = |config: &str| call(&host, SUITE, "ADD", "c1", config).error();
     let with = |extra: Value| config("1.1.0", &["10.0.0.2/24"], &extra);
     let without_prev_result = r#"{"cniVersion":"1.0.0","name":"net","type":"firewall"}"#;
     assert_eq!(
@@ -325,7 +325,7 @@ fn invalid_keys_and_missing_backends_are_refused_and_leave_nothing() {
     );
     let closed = with(json!({"ingressPolicy": "closed"}));
     assert_eq!(add(&closed).1, "unknown ingress policy: \"closed\"");
-    assert_eq!(call(&host, OURS, "STATUS", "c1", &closed).error().0, 50);
+    assert_eq!(call(&host, SUITE, "STATUS", "c1", &closed).error().0, 50);
     assert!(
         add(&with(json!({"iptablesAdminChainName": "a b"})))
             .1
@@ -339,7 +339,7 @@ fn invalid_keys_and_missing_backends_are_refused_and_leave_nothing() {
     assert_eq!(
         call(
             &host,
-            OURS,
+            SUITE,
             "STATUS",
             "c1",
             &with(json!({"backend": "firewalld"}))
@@ -388,7 +388,7 @@ fn firewalld_has_the_addresses_as_sources_between_add_and_del() {
         &json!({"backend": ""}),
     );
     // firewalld does not run yet, so iptables is selected
-    call(&host, OURS, "ADD", "early", &any).ok();
+    call(&host, SUITE, "ADD", "early", &any).ok();
     assert!(rules(&host).contains("10.0.0.2"));
     let _daemon = spawn("firewalld --nofork --nopid --log-target=console");
     eventually("firewalld answers", Duration::from_secs(60), || {
@@ -402,7 +402,7 @@ fn firewalld_has_the_addresses_as_sources_between_add_and_del() {
     };
     let both = ["10.0.0.2/32", "fd00::2/128"];
     // DEL removes the iptables rules of the earlier ADD
-    call(&host, OURS, "DEL", "early", &any).ok();
+    call(&host, SUITE, "DEL", "early", &any).ok();
     assert!(!rules(&host).contains("10.0.0.2"));
     for backend in ["", "firewalld"] {
         let config = config(
@@ -410,14 +410,14 @@ fn firewalld_has_the_addresses_as_sources_between_add_and_del() {
             &["10.0.0.2/24", "fd00::2/64"],
             &json!({"backend": backend}),
         );
-        call(&host, OURS, "STATUS", "c1", &config).ok();
-        call(&host, OURS, "ADD", "c1", &config).ok();
-        call(&host, OURS, "ADD", "c1", &config).ok();
+        call(&host, SUITE, "STATUS", "c1", &config).ok();
+        call(&host, SUITE, "ADD", "c1", &config).ok();
+        call(&host, SUITE, "ADD", "c1", &config).ok();
         assert_eq!(sources(), both);
-        call(&host, OURS, "CHECK", "c1", &config).ok();
+        call(&host, SUITE, "CHECK", "c1", &config).ok();
         call(
             &host,
-            OURS,
+            SUITE,
             "DEL",
             "c1",
             r#"{"cniVersion":"1.1.0","name":"net","type":"firewall"}"#,
@@ -425,17 +425,17 @@ fn firewalld_has_the_addresses_as_sources_between_add_and_del() {
         .ok();
         assert!(sources().is_empty());
         assert_eq!(
-            call(&host, OURS, "CHECK", "c1", &config).error().1,
+            call(&host, SUITE, "CHECK", "c1", &config).error().1,
             "failed to find the address 10.0.0.2/32 in trusted zone"
         );
-        call(&host, OURS, "DEL", "c1", &config).ok();
+        call(&host, SUITE, "DEL", "c1", &config).ok();
     }
     let unknown_zone = config(
         "1.1.0",
         &["10.0.0.2/24"],
         &json!({"backend": "firewalld", "firewalldZone": "nowhere"}),
     );
-    let (_, msg) = call(&host, OURS, "ADD", "c1", &unknown_zone).error();
+    let (_, msg) = call(&host, SUITE, "ADD", "c1", &unknown_zone).error();
     assert!(
         msg.starts_with("failed to add the address 10.0.0.2/32 to nowhere zone: "),
         "{msg}"

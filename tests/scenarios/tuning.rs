@@ -7,11 +7,11 @@ use tests::{
     scenario,
 };
 
-const OURS: &str = "/opt/cni/bin";
+const SUITE: &str = "/opt/cni/bin";
 
 fn host() -> Host {
     let host = Host::new("node");
-    host.run(|| binaries::install_suite(OURS.as_ref()));
+    host.run(|| binaries::install_suite(SUITE.as_ref()));
     host
 }
 
@@ -40,7 +40,7 @@ fn everything() -> Value {
 fn add_sets_check_compares_and_del_restores_every_setting() {
     let host = host();
     let pod = pod(&host, "p");
-    let cni = Cni::new(OURS, "c", &pod.path());
+    let cni = Cni::new(SUITE, "c", &pod.path());
     let config = config(&pod, "1.1.0", everything());
     let result = cni.call(&host, "ADD", "tuning", &config).ok().json();
     assert_eq!(
@@ -110,7 +110,7 @@ fn result_and_settings_equal_gos() {
         );
         (result.replace(&pod.path(), "NETNS"), link, sysctls)
     };
-    assert_eq!(settings(OURS, "ours"), settings(GO, "go"));
+    assert_eq!(settings(SUITE, "ours"), settings(GO, "go"));
 }
 
 #[scenario]
@@ -118,7 +118,7 @@ fn sysctls_outside_of_net_are_refused() {
     let host = host();
     let pod = pod(&host, "p");
     let add = |sysctl: Value| {
-        Cni::new(OURS, "c", &pod.path())
+        Cni::new(SUITE, "c", &pod.path())
             .call(
                 &host,
                 "ADD",
@@ -148,7 +148,7 @@ fn a_repeated_sysctl_is_refused() {
         r#"{"sysctl":{"net.core.somaxconn":"1","net.core.somaxconn":"2"},"#,
         1,
     );
-    let cni = Cni::new(OURS, "c", &pod.path());
+    let cni = Cni::new(SUITE, "c", &pod.path());
     let refused = (999, "duplicated sysctl keys are not allowed".to_owned());
     assert_eq!(cni.call(&host, "ADD", "tuning", &twice).error(), refused);
     assert_eq!(cni.call(&host, "CHECK", "tuning", &twice).error(), refused);
@@ -161,7 +161,7 @@ fn backups_are_shared_with_go() {
     let host = host();
     let file = "/run/cni/tuning/c_eth0.json";
     let exists = || host.try_sh(&format!("test -e {file}")).status.success();
-    for (adds, deletes) in [(OURS, GO), (GO, OURS)] {
+    for (adds, deletes) in [(SUITE, GO), (GO, SUITE)] {
         let pod = pod(&host, "p");
         let conf = config(
             &pod,
@@ -188,7 +188,7 @@ fn backups_are_shared_with_go() {
     ] {
         let pod = pod(&host, "p");
         let conf = config(&pod, "1.0.0", json!({"mtu": 1400}));
-        let cni = Cni::new(OURS, "c", &pod.path());
+        let cni = Cni::new(SUITE, "c", &pod.path());
         cni.call(&host, "ADD", "tuning", &conf).ok();
         pod.sh(damage);
         let netns = if damage == "true" { "" } else { &pod.path() };
@@ -213,7 +213,7 @@ fn sysctls_that_no_line_of_the_allowlist_matches_are_refused() {
             nix::mount::mount(none, "/etc", Some("tmpfs"), flags, none).expect("tmpfs");
             std::fs::create_dir_all("/etc/cni/tuning").expect("folder");
             std::fs::write("/etc/cni/tuning/allowlist.conf", list).expect("list");
-            Cni::new(OURS, "c", &pod.path()).call_here(verb, "tuning", &conf)
+            Cni::new(SUITE, "c", &pod.path()).call_here(verb, "tuning", &conf)
         })
     };
     call("ADD", "^net.ipv4.conf.IFNAME.arp_[a-z]*$").ok();
@@ -227,8 +227,8 @@ fn sysctls_that_no_line_of_the_allowlist_matches_are_refused() {
 fn gc_removes_only_backups_without_a_valid_attachment() {
     let host = host();
     let (a, b) = (pod(&host, "a"), pod(&host, "b"));
-    for (pod, id) in [(&a, "gone"), (&b, "lives")] {
-        Cni::new(OURS, id, &pod.path())
+    for (pod, id) in [(&a, "stale"), (&b, "valid")] {
+        Cni::new(SUITE, id, &pod.path())
             .call(
                 &host,
                 "ADD",
@@ -237,10 +237,10 @@ fn gc_removes_only_backups_without_a_valid_attachment() {
             )
             .ok();
     }
-    let valid = json!({"cni.dev/valid-attachments": [{"containerID": "lives", "ifname": "eth0"}], "mtu": 1400});
+    let valid = json!({"cni.dev/valid-attachments": [{"containerID": "valid", "ifname": "eth0"}], "mtu": 1400});
     let mut conf: Value = serde_json::from_str(&config(&a, "1.1.0", valid)).expect("JSON");
     conf.as_object_mut().expect("object").remove("prevResult");
-    let gc = Cni::new(OURS, "", "").with("CNI_IFNAME", "");
+    let gc = Cni::new(SUITE, "", "").with("CNI_IFNAME", "");
     gc.call(&host, "GC", "tuning", &conf.to_string()).ok();
-    assert_eq!(host.sh("ls /run/cni/tuning"), "lives_eth0.json\n");
+    assert_eq!(host.sh("ls /run/cni/tuning"), "valid_eth0.json\n");
 }

@@ -1,5 +1,6 @@
-//! Names of the tables, sets and chains that the CNI plugins share among all pods of a node. `flanneld cleanup` deletes
-//! these objects. It needs the names but none of the plugins' code, so the names are a crate without dependencies.
+//! Names of the tables, sets and chains that the CNI plugins share among all pods of a node.
+//! `flanneld cleanup` deletes these objects. It needs the names but none of the plugins' code, so
+//! the names are a crate without dependencies.
 
 /// Names of the `bridge` plugin.
 pub mod bridge {
@@ -47,7 +48,8 @@ pub mod firewall {
     pub const FORWARD_CHAIN: &str = "CNI-FORWARD";
     /// The default name of the administrator's chain, which `FORWARD_CHAIN` jumps to first.
     pub const ADMIN_CHAIN: &str = "CNI-ADMIN";
-    /// The first chain of the ingress policies `same-bridge` and `isolated`: one or two rules for each bridge.
+    /// The first chain of the ingress policies `same-bridge` and `isolated`: one or two rules for
+    /// each bridge.
     pub const ISOLATION_STAGE_1_CHAIN: &str = "CNI-ISOLATION-STAGE-1";
     /// The second chain of these policies: one rule for each bridge.
     pub const ISOLATION_STAGE_2_CHAIN: &str = "CNI-ISOLATION-STAGE-2";

@@ -35,8 +35,8 @@ pub(crate) enum Failure {
     #[error(transparent)]
     Iptables(#[from] packet_filter::Error),
     /// CHECK does not find a rule.
-    #[error("expected {place}rule [{words}] not found")]
-    MissingRule { place: String, words: String },
+    #[error("expected {place}rule [{rule}] not found")]
+    MissingRule { place: String, rule: String },
     /// There is no D-Bus connection.
     #[error(
         "cannot talk to D-Bus at {}: {source}; start it, or set \"backend\": \"iptables\"",

@@ -60,7 +60,7 @@ pub(crate) fn check(iptables: Iptables, rules: &[Rule]) -> Result<(), Failure> {
             true => format!("{} ", missing.chain),
             false => String::new(),
         },
-        words: missing.text.replace('"', ""),
+        rule: missing.text.replace('"', ""),
     })
 }
 

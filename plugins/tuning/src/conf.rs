@@ -140,7 +140,7 @@ impl Settings {
         })
     }
 
-    /// Compares each setting with the link. Err: the first that differs, in upstream's words.
+    /// Compares each setting with the link. Err: the first that differs, with upstream's text.
     pub(crate) fn compare(&self, link: &Link) -> Result<(), Failure> {
         let name = &link.name;
         if let Some(wanted) = &self.mac {

@@ -333,7 +333,7 @@ fn del_needs_only_the_container_id_and_interface() {
                 &bare("DEL", broken.clone()).to_string(),
             );
             assert_eq!(outcome.ok().stdout, "");
-            nothing_left(node);
+            assert_nothing_left(node);
         }
     }
     made.delete();

@@ -65,24 +65,24 @@ fn mappings() -> Value {
 fn rules_after_add_and_del_equal_gos() {
     for more in variants() {
         let net = stage();
-        let [ours, go_host] = &net.hosts[..] else {
+        let [own_host, go_host] = &net.hosts[..] else {
             panic!("two hosts")
         };
-        let _pods = [pod(ours, 1), pod(go_host, 1)];
-        for host in [ours, go_host] {
+        let _pods = [pod(own_host, 1), pod(go_host, 1)];
+        for host in [own_host, go_host] {
             host.sh("iptables -t nat -N PREPARED; ip6tables -t nat -N PREPARED");
         }
         let conf = conf(1, mappings(), more.clone());
-        call(ours, "ADD", 1, &conf).ok();
+        call(own_host, "ADD", 1, &conf).ok();
         go(go_host, "ADD", 1, &conf);
-        assert_eq!(saved(ours), saved(go_host), "{more}");
-        call(ours, "CHECK", 1, &conf).ok();
+        assert_eq!(saved(own_host), saved(go_host), "{more}");
+        call(own_host, "CHECK", 1, &conf).ok();
         go_host.run(|| tests::binaries::install_suite(BIN.as_ref()));
         call(go_host, "CHECK", 1, &conf).ok();
-        call(ours, "DEL", 1, &conf).ok();
+        call(own_host, "DEL", 1, &conf).ok();
         go(go_host, "DEL", 1, &conf);
-        assert_eq!(saved(ours), saved(go_host), "{more}");
-        nothing_left(ours);
+        assert_eq!(saved(own_host), saved(go_host), "{more}");
+        assert_nothing_left(own_host);
     }
 }
 
@@ -111,7 +111,7 @@ fn each_plugin_removes_the_mappings_of_the_other() {
     go(node, "DEL", 2, &with_port(2));
     assert_eq!(ask("172.31.0.1:8081"), None);
     assert_eq!(ask("172.31.0.1:8082"), None);
-    nothing_left(node);
+    assert_nothing_left(node);
 }
 
 #[scenario]
@@ -218,7 +218,7 @@ fn del_removes_mappings_of_the_other_backend() {
     for (made, deleted) in [("iptables", "nftables"), ("nftables", "iptables")] {
         call(node, "ADD", 1, &with(made)).ok();
         call(node, "DEL", 1, &with(deleted)).ok();
-        nothing_left(node);
+        assert_nothing_left(node);
     }
 }
 
@@ -246,5 +246,5 @@ fn without_iptables_the_default_is_nftables() {
         .error();
     assert_eq!(code, 50, "{message}");
     node.sh("umount /usr/sbin");
-    nothing_left(node);
+    assert_nothing_left(node);
 }

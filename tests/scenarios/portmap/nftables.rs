@@ -132,7 +132,7 @@ fn conditions_apply_to_their_own_pod_only() {
         "a failed ADD leaves nothing"
     );
     call(node, "DEL", 2, &second).ok();
-    nothing_left(node);
+    assert_nothing_left(node);
 }
 
 #[scenario]

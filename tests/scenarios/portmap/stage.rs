@@ -94,6 +94,7 @@ pub fn serve_udp(pod: &Pod, port: u16, word: &'static str) {
         let mut buffer = [0; 64];
         loop {
             let (_, from) = socket.recv_from(&mut buffer).expect("receive");
+            // the client may have closed its socket
             let _ = socket.send_to(word.as_bytes(), from);
         }
     });
@@ -134,7 +135,7 @@ pub fn ruleset(host: &Host) -> String {
 
 /// Asserts that the packet filter has nothing of any pod.
 #[track_caller]
-pub fn nothing_left(host: &Host) {
+pub fn assert_nothing_left(host: &Host) {
     let rules = ruleset(host);
     for trace in ["10.9.", "fd09:", "container", "elements"] {
         assert!(!rules.contains(trace), "{trace} is left in\n{rules}");

@@ -75,7 +75,7 @@ fn ports_are_reached_from_everywhere(backend: &'static str) {
     call(node, "CHECK", 1, &conf).ok();
     call(node, "DEL", 1, &conf).ok();
     assert_eq!(client.run(|| ask_tcp("172.31.0.1:8080")), None);
-    nothing_left(node);
+    assert_nothing_left(node);
 }
 
 /// A pod connects to the host port of a pod on the same bridge. Without masquerading, the reply
@@ -164,7 +164,7 @@ fn host_ip_limits_the_mapping(backend: &'static str) {
         )
         .ok();
     }
-    nothing_left(node);
+    assert_nothing_left(node);
 }
 
 fn snat_and_masq_all_decide_the_source_address(backend: &'static str) {
@@ -273,7 +273,7 @@ fn concurrent_adds_and_dels_do_not_lose_mappings(backend: &'static str) {
     }
     all("CHECK");
     all("DEL");
-    nothing_left(node);
+    assert_nothing_left(node);
 }
 
 fn udp_flows_follow_the_mapping(backend: &'static str) {
@@ -336,5 +336,5 @@ fn the_last_add_of_a_port_wins(backend: &'static str) {
     assert_eq!(ask().as_deref(), Some("two"));
     call(node, "CHECK", 2, &conf(2)).ok();
     call(node, "DEL", 2, &conf(2)).ok();
-    nothing_left(node);
+    assert_nothing_left(node);
 }

@@ -1,6 +1,6 @@
 //! The rules of the iptables back end as text. Chains, names, comments and order are upstream's,
-//! which says "these names should never be changed". Rules are written as `iptables-save` prints
-//! them, so that both can be compared.
+//! whose source asks that "these names should never be changed". Rules are written as
+//! `iptables-save` prints them, so that both can be compared.
 use crate::{
     conf::{Conf, Mark},
     forward::{Forward, HostSide, Protocol},
