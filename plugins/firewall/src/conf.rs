@@ -3,6 +3,9 @@ use crate::{error::Failure, ingress::Policy, rule::is_plain};
 use plugin::Call;
 use shared_names::firewall::ADMIN_CHAIN;
 
+/// Longest name of a chain, in bytes (XT_EXTENSION_MAXNAMELEN less the NUL).
+const CHAIN_NAME_MAX: usize = 28;
+
 #[derive(serde::Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Keys {
@@ -34,15 +37,14 @@ impl Default for Conf {
 
 impl Conf {
     pub(crate) fn read(call: &Call) -> Result<Conf, Failure> {
-        Conf::check(call.conf().map_err(Failure::Keys)?)
+        Conf::check(call.document().decode()?)
     }
 
     fn check(keys: Keys) -> Result<Conf, Failure> {
         let default = Conf::default();
         let or = |value: String, default| if value.is_empty() { default } else { value };
         let admin_chain = or(keys.iptables_admin_chain_name, default.admin_chain);
-        // XT_EXTENSION_MAXNAMELEN less the NUL
-        if admin_chain.len() > 28 || !is_plain(&admin_chain) {
+        if admin_chain.len() > CHAIN_NAME_MAX || !is_plain(&admin_chain) {
             return Err(Failure::AdminChain(admin_chain));
         }
         Ok(Conf {

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The keys do not have the right types.
-    #[error("{}", .0.msg)]
-    Keys(#[source] cni_conf::Error),
+    /// A key has the wrong type.
+    #[error("failed to load netconf: {0}")]
+    Keys(#[from] go_compat::json::Error),
     /// `iptablesAdminChainName` cannot be a chain.
     #[error("invalid iptablesAdminChainName {0:?}")]
     AdminChain(String),

@@ -8,6 +8,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
+/// `markMasqBit` without the key, as upstream.
+const DEFAULT_MARK_BIT: i64 = 13;
+
 /// The keys as they stand in the configuration.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -187,8 +190,8 @@ impl Keys {
         match (self.mark_masq_bit, &self.external_set_mark_chain) {
             (Some(_), Some(_)) => Err(Invalid::TwoMarks),
             (None, Some(chain)) => Ok(Mark::Chain(chain.clone())),
-            (bit, None) => match u8::try_from(bit.unwrap_or(13)) {
-                Ok(bit) if bit < 32 => Ok(Mark::Bit(bit)),
+            (bit, None) => match u8::try_from(bit.unwrap_or(DEFAULT_MARK_BIT)) {
+                Ok(bit) if u32::from(bit) < u32::BITS => Ok(Mark::Bit(bit)),
                 _ => Err(Invalid::MarkBit),
             },
         }

@@ -69,7 +69,7 @@ pub(crate) struct Settings {
 
 impl Conf {
     pub(crate) fn read(call: &Call) -> Result<Conf, Failure> {
-        let keys: Keys = call.conf().map_err(Failure::Keys)?;
+        let keys: Keys = call.document().decode()?;
         let from_args = call.args(&["MAC"])?.into_iter().next().flatten();
         Ok(keys.merge(from_args.unwrap_or_default()))
     }
@@ -83,7 +83,7 @@ pub(crate) fn state_folder(call: &Call) -> Result<StateFolder, Failure> {
     struct Keys {
         data_dir: String,
     }
-    let keys: Keys = call.conf().map_err(Failure::Keys)?;
+    let keys: Keys = call.document().decode()?;
     Ok(folder(keys.data_dir))
 }
 

@@ -4,9 +4,9 @@ use std::io;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
-    /// The keys do not have the right types.
-    #[error("{}", .0.msg)]
-    Keys(#[source] Error),
+    /// A key has the wrong type.
+    #[error("failed to load netconf: {0}")]
+    Keys(#[from] go_compat::json::Error),
     /// CNI_ARGS, prevResult or a backup cannot be used.
     #[error(transparent)]
     Cni(#[from] Error),
