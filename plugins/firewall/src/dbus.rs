@@ -1,6 +1,5 @@
 //! D-Bus messages (dbus.freedesktop.org/doc/dbus-specification.html, "Message Protocol") for calls
-//! with string arguments. Hand-written: the crate zbus adds an asynchronous runtime and 650 kB to
-//! the executable for four calls.
+//! with string arguments. Hand-written: zbus adds 0.99 MB and 0.46 ms before the first call.
 
 /// The longest body and the longest header that are read, in bytes.
 const MAX_LEN: usize = 1 << 20;
