@@ -1,5 +1,5 @@
-//! HTTP/1.1 servers of the daemon, with axum for the requests. Everything that a client can use up has
-//! a bound: connections, time and memory.
+//! HTTP/1.1 servers of the daemon, with axum for the requests. Everything that a client can use up
+//! has a bound: connections, time and memory.
 use crate::retry::ExponentialBackoff;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -21,7 +21,8 @@ use tracing::{debug, warn};
 
 /// Largest head of a request, bytes.
 const HEAD_LIMIT: usize = 16 << 10;
-/// After an accept that failed. Most often no file descriptor is free: connections that end free some.
+/// After an accept that failed. Most often no file descriptor is free: connections that end free
+/// some.
 const ACCEPT_BACKOFF: ExponentialBackoff = ExponentialBackoff {
     first: Duration::from_millis(100),
     longest: Duration::from_secs(1),

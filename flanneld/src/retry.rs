@@ -17,8 +17,8 @@ pub(crate) struct ExponentialBackoff {
 }
 
 impl ExponentialBackoff {
-    /// For a peer over the network: a server that restarts is back within a second, one that is away longer
-    /// must not be flooded.
+    /// For a peer over the network: a server that restarts is back within a second, one that is
+    /// away longer must not be flooded.
     pub(crate) const NETWORK: ExponentialBackoff = ExponentialBackoff {
         first: Duration::from_millis(100),
         longest: Duration::from_secs(5),
@@ -30,8 +30,8 @@ impl ExponentialBackoff {
         self.first.saturating_mul(factor).min(self.longest)
     }
 
-    /// The same with jitter, so that the nodes of a cluster do not return at one moment: between half of the delay
-    /// and all of it.
+    /// The same with jitter, so that the nodes of a cluster do not return at one moment: between
+    /// half of the delay and all of it.
     pub(crate) fn jittered(&self, attempt: u32) -> Duration {
         let random = best_effort(getrandom::u32(), "the delay has less jitter").unwrap_or(u32::MAX);
         let share = f64::from(random) / f64::from(u32::MAX);
@@ -39,7 +39,8 @@ impl ExponentialBackoff {
     }
 }
 
-/// A loop that retries one thing until it succeeds. It logs each new reason once, and the end of the outage.
+/// A loop that retries one thing until it succeeds. It logs each new reason once, and the end of
+/// the outage.
 #[derive(Debug)]
 pub(crate) struct Retry {
     what: String,

@@ -1,5 +1,5 @@
-//! The file of the embedded lease store under a real daemon: killed, on a full disk, damaged, opened twice.
-
+//! The file of the embedded lease store under a daemon that is killed, on a full disk, damaged, and
+//! opened twice.
 use nix::sys::signal::Signal;
 use std::{
     collections::BTreeMap,
@@ -10,21 +10,11 @@ use std::{
     thread,
     time::Duration,
 };
-use tests::{Case, Host, Process, Underlay, binaries::program, case, process::eventually};
+use tests::{Host, Process, Underlay, binaries::program, process::eventually, scenario};
 
 const SERVER: &str = "127.0.0.1:8888";
 const STORE: &str = "/var/lib/flannel/leases.redb";
-const LIMIT: Duration = Duration::from_secs(15);
-
-/// The cases.
-pub fn cases() -> Vec<Case> {
-    vec![
-        case("lease_store/kill_nine", kill_nine),
-        case("lease_store/full_disk", full_disk),
-        case("lease_store/unusable_file", unusable_file),
-        case("lease_store/opened_twice", opened_twice),
-    ]
-}
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 fn underlay() -> Underlay {
     let net = Underlay::new(1);
@@ -43,8 +33,8 @@ fn start(host: &Host) -> Process {
     host.spawn(command)
 }
 
-/// An answer's status and body; None if the server went away before it was whole.
-fn ask(method: &str, path: &str, body: &str) -> Option<(u16, serde_json::Value)> {
+/// Status and body of an answer; None if the server ended before it was complete.
+fn request(method: &str, path: &str, body: &str) -> Option<(u16, serde_json::Value)> {
     let mut stream = TcpStream::connect(SERVER).ok()?;
     let request = format!(
         "{method} /v1/_/{path} HTTP/1.0\r\ncontent-length: {}\r\n\r\n{body}",
@@ -60,12 +50,14 @@ fn ask(method: &str, path: &str, body: &str) -> Option<(u16, serde_json::Value)>
 
 fn acquire(n: usize) -> Option<(u16, serde_json::Value)> {
     let body = format!(r#"{{"PublicIP":"198.18.{}.{}"}}"#, n / 250, n % 250);
-    ask("POST", "leases", &body)
+    request("POST", "leases", &body)
 }
 
 /// Public IP -> subnet.
 fn leases(host: &Host) -> BTreeMap<String, String> {
-    let (status, answer) = host.run(|| ask("GET", "leases", "")).expect("an answer");
+    let (status, answer) = host
+        .run(|| request("GET", "leases", ""))
+        .expect("an answer");
     assert_eq!(status, 200);
     let leases = answer["snapshot"].as_array().expect("leases").iter();
     let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
@@ -75,27 +67,27 @@ fn leases(host: &Host) -> BTreeMap<String, String> {
 }
 
 fn wait_for_server(host: &Host, daemon: &mut Process) {
-    eventually("the server answers", LIMIT, || {
+    eventually("the server answers", TIMEOUT, || {
         assert!(daemon.is_running(), "flanneld ended:\n{}", daemon.output());
-        host.run(|| ask("GET", "config", "")).map(drop)
+        host.run(|| request("GET", "config", "")).map(drop)
     });
 }
 
-/// What a node was told is there after kill -9 at any moment, and no subnet is given twice.
-fn kill_nine() {
+#[scenario]
+fn granted_leases_survive_sigkill() {
     let net = underlay();
     let host = &net.hosts[0];
-    let promised = Arc::new(Mutex::new(BTreeMap::new()));
+    let granted = Arc::new(Mutex::new(BTreeMap::new()));
     for round in 0..6u64 {
         let mut daemon = start(host);
         wait_for_server(host, &mut daemon);
-        for (ip, subnet) in promised.lock().expect("map").iter() {
+        for (ip, subnet) in granted.lock().expect("map").iter() {
             assert_eq!(leases(host).get(ip), Some(subnet), "{ip} in round {round}");
         }
         host.run(|| {
             thread::scope(|scope| {
                 for client in 0..4 {
-                    let promised = promised.clone();
+                    let granted = granted.clone();
                     scope.spawn(move || {
                         for n in 0.. {
                             let n = (round as usize * 1000) + n * 4 + client;
@@ -106,7 +98,7 @@ fn kill_nine() {
                                 |value: &serde_json::Value| value.as_str().map(str::to_owned);
                             let (ip, subnet) =
                                 (text(&lease["Attrs"]["PublicIP"]), text(&lease["Subnet"]));
-                            promised
+                            granted
                                 .lock()
                                 .expect("map")
                                 .insert(ip.expect("PublicIP"), subnet.expect("Subnet"));
@@ -117,39 +109,39 @@ fn kill_nine() {
                 daemon.signal(Signal::SIGKILL);
             });
         });
-        daemon.wait(LIMIT);
+        daemon.wait(TIMEOUT);
     }
     let mut daemon = start(host);
     wait_for_server(host, &mut daemon);
     let found = leases(host);
-    let promised = promised.lock().expect("map");
+    let granted = granted.lock().expect("map");
     assert!(
-        promised.len() > 5,
-        "only {} leases were given",
-        promised.len()
+        granted.len() > 5,
+        "only {} leases were granted",
+        granted.len()
     );
-    for (ip, subnet) in promised.iter() {
+    for (ip, subnet) in granted.iter() {
         assert_eq!(found.get(ip), Some(subnet), "{ip}");
     }
     let distinct: std::collections::BTreeSet<_> = found.values().collect();
     assert_eq!(
         distinct.len(),
         found.len(),
-        "a subnet was given twice: {found:?}"
+        "a subnet was leased twice: {found:?}"
     );
 }
 
-/// A change that cannot be written is refused and never seen; with space again the daemon goes on by itself.
-fn full_disk() {
+#[scenario]
+fn full_disk_refuses_changes_and_recovers() {
     let net = underlay();
     let host = &net.hosts[0];
     host.sh("mkdir -p /var/lib/flannel && mount -t tmpfs -o size=8m tmpfs /var/lib/flannel");
     let mut daemon = start(host);
     wait_for_server(host, &mut daemon);
-    eventually("its own lease", LIMIT, || {
+    eventually("its own lease", TIMEOUT, || {
         (leases(host).len() == 1).then_some(())
     });
-    host.sh("dd if=/dev/zero of=/var/lib/flannel/ballast bs=64k 2>/dev/null; true");
+    host.sh("dd if=/dev/zero of=/var/lib/flannel/filler bs=64k 2>/dev/null; true");
     let big = "x".repeat(12_000);
     let fill = |n: usize| {
         let body = format!(
@@ -157,47 +149,47 @@ fn full_disk() {
             n / 250,
             n % 250
         );
-        host.run(|| ask("POST", "leases", &body))
+        host.run(|| request("POST", "leases", &body))
             .expect("an answer")
     };
-    let mut given = 1;
+    let mut granted = 1;
     let (status, error) = loop {
-        let (status, answer) = fill(given);
+        let (status, answer) = fill(granted);
         if status != 200 {
             break (
                 status,
                 answer["error"].as_str().unwrap_or_default().to_owned(),
             );
         }
-        given += 1;
-        assert!(given < 3000, "the disk never fills");
+        granted += 1;
+        assert!(granted < 3000, "the disk never fills");
     };
     assert!(
         status == 500 && error.contains(STORE) && error.contains("space"),
         "{status} {error}"
     );
     assert!(daemon.is_running());
-    assert_eq!(leases(host).len(), given);
-    host.sh("rm /var/lib/flannel/ballast");
-    assert_eq!(fill(given).0, 200, "there is space again");
+    assert_eq!(leases(host).len(), granted);
+    host.sh("rm /var/lib/flannel/filler");
+    assert_eq!(fill(granted).0, 200, "there is space again");
     let before = leases(host);
-    assert_eq!(before.len(), given + 1);
+    assert_eq!(before.len(), granted + 1);
     daemon.signal(Signal::SIGKILL);
-    daemon.wait(LIMIT);
+    daemon.wait(TIMEOUT);
     let mut daemon = start(host);
     wait_for_server(host, &mut daemon);
     assert_eq!(leases(host), before);
 }
 
-/// The daemon ends with the file's name and what to do, and does not touch the file.
-fn unusable_file() {
+#[scenario]
+fn unusable_file_ends_the_daemon_and_stays_unchanged() {
     let net = underlay();
     let host = &net.hosts[0];
     host.sh("mkdir -p /var/lib/flannel");
     for content in ["printf 'hello'", "head -c 300000 /dev/urandom"] {
         host.sh(&format!("{content} > {STORE} && cp {STORE} /run/copy"));
         let mut daemon = start(host);
-        let status = daemon.wait(LIMIT);
+        let status = daemon.wait(TIMEOUT);
         let output = daemon.output();
         assert_eq!(status.code(), Some(1), "{output}");
         assert!(
@@ -208,14 +200,14 @@ fn unusable_file() {
     }
 }
 
-/// A second daemon with the same file is told so; the first goes on.
-fn opened_twice() {
+#[scenario]
+fn second_daemon_on_one_file_ends() {
     let net = underlay();
     let host = &net.hosts[0];
     let mut first = start(host);
     wait_for_server(host, &mut first);
     let mut second = start(host);
-    assert_eq!(second.wait(LIMIT).code(), Some(1));
+    assert_eq!(second.wait(TIMEOUT).code(), Some(1));
     let output = second.output();
     assert!(output.contains("in use by another process"), "{output}");
     assert!(first.is_running());

@@ -1,7 +1,7 @@
 //! Leases: which node holds which subnets, and how it is reached.
 //!
-//! Attributes have the JSON of upstream's etcd values, a lease that of the `/v1/` API of flannel up to
-//! v0.7, with `IPv6Subnet` added. Both are read by Go's rules ([`go_compat::json`]).
+//! Attributes have the JSON of upstream's etcd values, a lease that of the `/v1/` API of flannel up
+//! to v0.7, with `IPv6Subnet` added. Both are read by Go's rules ([`go_compat::json`]).
 use crate::model::{Subnets, rfc3339};
 use go_compat::cidr;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
@@ -52,8 +52,8 @@ pub(crate) struct Lease {
 pub(crate) type Leases = Arc<Vec<Arc<Lease>>>;
 
 impl LeaseAttrs {
-    /// True if both are the same node: the same public IPv4 address or, where one of them has none, the
-    /// same IPv6 address.
+    /// True if both are the same node: the same public IPv4 address or, where one of them has none,
+    /// the same IPv6 address.
     pub(crate) fn same_node(&self, other: &LeaseAttrs) -> bool {
         match (self.public_ip, other.public_ip) {
             (Some(ip), Some(other)) => ip == other,

@@ -8,14 +8,15 @@ use std::{
 
 /// The subnets of a node: at most one of each address family.
 ///
-/// As text it is upstream's key: `10.12.13.0-24`, `10.12.13.0-24&fd00:12:13::-56`. Without IPv4 the key is
+/// As text it is upstream's key: `10.12.13.0-24`, `10.12.13.0-24&fd00:12:13::-56`. Without IPv4 the
+/// key is
 /// `0.0.0.0-0&...`, as upstream's code would write it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Subnets {
     /// The IPv4 subnet.
-    pub v4: Option<Ipv4Network>,
+    pub(crate) v4: Option<Ipv4Network>,
     /// The IPv6 subnet.
-    pub v6: Option<Ipv6Network>,
+    pub(crate) v6: Option<Ipv6Network>,
 }
 
 /// The text is not a key of subnets.
@@ -75,7 +76,8 @@ impl fmt::Display for Subnets {
 impl FromStr for Subnets {
     type Err = InvalidSubnets;
 
-    /// Strict: canonical addresses without host bits, no leading zeros, at most /31 and /127 (upstream's bounds).
+    /// Strict: canonical addresses without host bits, no leading zeros, at most /31 and /127
+    /// (upstream's bounds).
     fn from_str(text: &str) -> Result<Subnets, InvalidSubnets> {
         parse(text).ok_or_else(|| InvalidSubnets(text.to_owned()))
     }

@@ -45,8 +45,9 @@ pub(crate) trait SubnetManager: Send + Sync {
         attrs: &'a LeaseAttrs,
         previous: Subnets,
     ) -> BoxFuture<'a, Result<Lease, Error>>;
-    /// Renews this node's lease and publishes snapshots until the future is dropped. During an outage
-    /// of the store the last snapshot stays. Returns only when the lease is lost: `Error::Revoked`,
+    /// Renews this node's lease and publishes snapshots until the future is dropped. During an
+    /// outage of the store the last snapshot stays. Returns only when the lease is lost:
+    /// `Error::Revoked`,
     /// `Error::Taken`.
     fn run(&self, session: Session) -> BoxFuture<'_, Result<(), Error>>;
 }

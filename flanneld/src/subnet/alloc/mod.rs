@@ -1,14 +1,10 @@
-//! Chooses the subnets of a node: those that it holds, else its reservation, else its previous ones,
-//! else free ones.
+//! Chooses the subnets of a node: those that it holds, else its reservation, else its previous
+//! ones, else free ones.
 //!
 //! Pure, and the same for every store. The rules are upstream's (local_manager.go), applied to each
 //! family by itself: a node keeps what fits of its old lease when the other half has to change, and
 //! a node without IPv4 is identified by its public IPv6 address.
-use crate::{
-    model::Subnets,
-    model::lease::{Lease, LeaseAttrs},
-    model::network_config::NetworkConfig,
-};
+use crate::{model::Subnets, model::lease::LeaseAttrs, model::network_config::NetworkConfig};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -24,11 +20,24 @@ pub(crate) struct Reservation {
     pub(crate) attrs: LeaseAttrs,
 }
 
-/// The leases and reservations of the network.
-pub(crate) struct Taken<'a> {
-    pub(crate) leases: &'a [&'a Lease],
-    pub(crate) reservations: &'a [&'a Reservation],
+/// The node that asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Node<'a> {
+    pub(crate) attrs: &'a LeaseAttrs,
+    /// The addresses by which it holds a lease, if they have changed.
+    pub(crate) former: Option<&'a LeaseAttrs>,
 }
+
+impl Node<'_> {
+    /// True if a lease with these attributes is the node's.
+    pub(crate) fn holds(&self, owner: &LeaseAttrs) -> bool {
+        let is_former = |former: &LeaseAttrs| owner.same_node(former);
+        owner.same_node(self.attrs) || self.former.is_some_and(is_former)
+    }
+}
+
+/// Subnets with the attributes of the node that they belong to.
+pub(crate) type Owned<'a> = (Subnets, &'a LeaseAttrs);
 
 /// Why no subnet can be chosen or reserved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,38 +74,24 @@ pub(crate) enum Error {
     },
 }
 
-/// Chooses for the node with these attributes. `config` has passed `check_subnets`; `random` decides
-/// among free subnets.
+/// Chooses for a node among what the `leases` and `reservations` of the network leave. `config` has
+/// passed `check_subnets`; `random` decides among free subnets.
 pub(crate) fn choose(
     config: &NetworkConfig,
-    attrs: &LeaseAttrs,
+    node: Node<'_>,
     previous: Subnets,
-    taken: &Taken<'_>,
+    leases: &[Owned<'_>],
+    reservations: &[Owned<'_>],
     random: u64,
 ) -> Result<Subnets, Error> {
-    let leases = || {
-        taken
-            .leases
-            .iter()
-            .map(|lease| (lease.subnets, &lease.attrs))
-    };
-    let reservations = || {
-        let reservations = taken.reservations.iter();
-        reservations.map(|reservation| (reservation.subnets, &reservation.attrs))
-    };
-    let held = leases().find(|(_, owner)| owner.same_node(attrs));
-    let reserved = reservations().find(|(_, owner)| owner.same_node(attrs));
-    let preferred: Vec<Subnets> = [held, reserved]
-        .into_iter()
-        .flatten()
-        .map(|(subnets, _)| subnets)
-        .chain([previous])
-        .collect();
-    let others: Vec<Subnets> = leases()
-        .chain(reservations())
-        .filter(|(_, owner)| !owner.same_node(attrs))
-        .map(|(subnets, _)| subnets)
-        .collect();
+    let holds = |(_, owner): &&Owned<'_>| node.holds(owner);
+    let reserved = |(_, owner): &&Owned<'_>| node.attrs.same_node(owner);
+    let own = leases.iter().find(holds).into_iter();
+    let own = own.chain(reservations.iter().find(reserved));
+    let preferred: Vec<Subnets> = own.map(|(subnets, _)| *subnets).chain([previous]).collect();
+    let others = leases.iter().filter(|lease| !holds(lease));
+    let others = others.chain(reservations.iter().filter(|other| !reserved(other)));
+    let others: Vec<Subnets> = others.map(|(subnets, _)| *subnets).collect();
 
     let mut chosen = Subnets::default();
     if config.enable_ipv4 {

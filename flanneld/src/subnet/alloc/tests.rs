@@ -1,4 +1,5 @@
 use super::*;
+use crate::model::lease::Lease;
 use proptest::prelude::*;
 use std::collections::HashSet;
 
@@ -50,6 +51,11 @@ fn reservation(text: &str, attrs: LeaseAttrs) -> Reservation {
     }
 }
 
+fn owned(leases: &[Lease]) -> Vec<Owned<'_>> {
+    let leases = leases.iter();
+    leases.map(|lease| (lease.subnets, &lease.attrs)).collect()
+}
+
 fn ask(
     config: &NetworkConfig,
     attrs: &LeaseAttrs,
@@ -58,13 +64,16 @@ fn ask(
     reservations: &[Reservation],
 ) -> Result<Subnets, Error> {
     let previous = previous.parse().unwrap_or_default();
-    let leases: Vec<&Lease> = leases.iter().collect();
-    let reservations: Vec<&Reservation> = reservations.iter().collect();
-    let taken = Taken {
-        leases: &leases,
-        reservations: &reservations,
+    let node = Node {
+        attrs,
+        former: None,
     };
-    choose(config, attrs, previous, &taken, 0)
+    let leases = owned(leases);
+    let reservations: Vec<Owned<'_>> = reservations
+        .iter()
+        .map(|reservation| (reservation.subnets, &reservation.attrs))
+        .collect();
+    choose(config, node, previous, &leases, &reservations, 0)
 }
 
 #[test]
@@ -217,7 +226,8 @@ fn only_subnets_of_the_range_can_be_reserved() {
 }
 
 proptest! {
-    /// Nodes come, return and leave in any order: no two ever share an address, and all are inside the range.
+    /// Nodes come, return and leave in any order: no two ever share an address, and all are inside
+    /// the range.
     #[test]
     fn no_address_is_leased_twice(steps in proptest::collection::vec((0u8..20, any::<bool>(), any::<u64>()), 1..80), len in 24u8..28) {
         let config = config(&format!(
@@ -229,10 +239,8 @@ proptest! {
                 leases.retain(|lease| !lease.attrs.same_node(&node(id)));
                 continue;
             }
-            let all: Vec<&Lease> = leases.iter().collect();
-            let before = all.iter().find(|lease| lease.attrs.same_node(&node(id))).map(|lease| lease.subnets);
-            let taken = Taken { leases: &all, reservations: &[] };
-            let choice = match choose(&config, &node(id), Subnets::default(), &taken, random) {
+            let before = leases.iter().find(|lease| lease.attrs.same_node(&node(id))).map(|lease| lease.subnets);
+            let choice = match choose(&config, Node { attrs: &node(id), former: None }, Subnets::default(), &owned(&leases), &[], random) {
                 Ok(choice) => choice,
                 Err(Error::OutOfSubnets { .. }) => continue,
                 Err(error) => panic!("{error}"),

@@ -1,5 +1,5 @@
-//! Requests to the lease server: a connection each, since they are rare. Certificates are read again
-//! for each, so that rotated ones are used without a restart.
+//! Requests to the lease server: a connection each, since they are rare. Certificates are read
+//! again for each, so that rotated ones are used without a restart.
 use super::ClientOptions;
 use crate::{
     model::Subnets,
@@ -178,7 +178,8 @@ impl Http {
         }
     }
 
-    /// The lines of a watch. A line that is not there yet may be awaited again after a cancellation.
+    /// The lines of a watch. A line that is not there yet may be awaited again after a
+    /// cancellation.
     pub(super) async fn watch(
         &self,
         path: &str,

@@ -1,8 +1,8 @@
 //! The node that uses another machine's lease store.
 //!
-//! It keeps one streaming watch open and its lease renewed. Whatever happens to the server, the last
-//! snapshot stays, and with it the data path. When the server is back, the watch resumes where it
-//! broke or starts with a new snapshot.
+//! It keeps one streaming watch open and its lease renewed. Whatever happens to the server, the
+//! last snapshot stays, and with it the data path. When the server is back, the watch resumes where
+//! it broke or starts with a new snapshot.
 mod cache;
 mod http;
 

@@ -1,6 +1,6 @@
-//! The streaming watch, and the old API's ways of reading leases. A watcher is a number, the revision
-//! that it has seen: one that falls behind costs nothing and gets a snapshot again. Lines are made when
-//! the connection takes them, one at a time.
+//! The streaming watch, and the old API's ways of reading leases. A watcher is a number, the
+//! revision that it has seen: one that falls behind costs nothing and gets a snapshot again. Lines
+//! are made when the connection takes them, one at a time.
 use crate::subnet::embedded::{
     Store,
     store::Update,
@@ -106,8 +106,8 @@ pub(super) fn list(store: &Store) -> Body {
     Body::from_stream(stream::iter(pieces.map(Ok::<_, Infallible>)))
 }
 
-/// JSON items in pieces of about [`LINE_TARGET`] bytes. Only the last piece has the cursor, so that a
-/// reader never takes a part for the whole.
+/// JSON items in pieces of about [`LINE_TARGET`] bytes. Only the last piece has the cursor, so that
+/// a reader never takes a part for the whole.
 #[derive(Default)]
 struct Lines {
     head: String,

@@ -1,5 +1,5 @@
-//! The store's file: a redb database with a text table for each kind of entry. Keys are subnets as in
-//! etcd (`10.1.2.0-24`), values are JSON as in the lease API.
+//! The store's file: a redb database with a text table for each kind of entry. Keys are subnets as
+//! in etcd (`10.1.2.0-24`), values are JSON as in the lease API.
 use super::{
     error::{FormatError, StoreError},
     state::Change,
@@ -83,9 +83,9 @@ impl StoreFile {
         self.database = None;
     }
 
-    /// Writes the changes and the new revision in one durable transaction: after this they survive a
-    /// power loss. After a failed write it opens the file again and writes `all`, the whole content
-    /// with the changes, in place of what the file holds.
+    /// Writes the changes and the new revision in one durable transaction: after this they survive
+    /// a power loss. After a failed write it opens the file again and writes `all`, the whole
+    /// content with the changes, in place of what the file holds.
     pub(super) fn commit(
         &mut self,
         changes: &[Change],

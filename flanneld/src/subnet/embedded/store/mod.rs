@@ -5,8 +5,8 @@
 //! that was not written.
 //!
 //! Leases end by the monotonic clock, not by the time of day: setting a clock (a board without
-//! battery, NTP at boot) ends none. After a start a lease that ended meanwhile gets [`GRACE`], since
-//! its node could not renew it.
+//! battery, NTP at boot) ends none. After a start a lease that ended meanwhile gets [`GRACE`],
+//! since its node could not renew it.
 mod error;
 mod file;
 mod state;
@@ -96,7 +96,9 @@ impl Store {
 
     /// All leases.
     pub(super) fn leases(&self) -> Vec<Arc<Lease>> {
-        self.state().leases()
+        let state = self.state();
+        let leases = state.leases.values();
+        leases.map(|held| held.lease.clone()).collect()
     }
 
     /// One lease, and the revision.

@@ -83,8 +83,8 @@ pub(in super::super) enum Update {
 }
 
 impl State {
-    /// The content of the file. A lease that ended while the store was away gets `grace`: its node may
-    /// run, and could not renew it.
+    /// The content of the file. A lease that ended while the store was away gets `grace`: its node
+    /// may run, and could not renew it.
     pub(super) fn load(
         changes: Vec<Change>,
         revision: u64,
@@ -217,13 +217,6 @@ impl State {
         self.snapshot
             .get_or_insert_with(|| leases.values().map(|held| held.json.clone()).collect())
             .clone()
-    }
-
-    pub(super) fn leases(&self) -> Vec<Arc<Lease>> {
-        self.leases
-            .values()
-            .map(|held| held.lease.clone())
-            .collect()
     }
 
     pub(super) fn lease(&self, key: &Subnets) -> Option<&Lease> {

@@ -10,13 +10,13 @@ use std::{
 };
 use tempfile::TempDir;
 
-pub(super) fn config(network: &str) -> NetworkConfig {
+fn config(network: &str) -> NetworkConfig {
     let mut config = NetworkConfig::parse(&format!(r#"{{"Network":"{network}"}}"#)).unwrap();
     config.check_subnets().unwrap();
     config
 }
 
-pub(super) fn node(n: u8) -> LeaseAttrs {
+fn node(n: u8) -> LeaseAttrs {
     LeaseAttrs {
         public_ip: Some([192, 0, 2, n].into()),
         backend_type: "vxlan".into(),
@@ -29,14 +29,15 @@ fn key(text: &str) -> Subnets {
     text.parse().unwrap()
 }
 
-struct Place {
+struct TestFolder {
     folder: TempDir,
 }
 
-impl Place {
-    fn new() -> Place {
-        Place {
-            // in memory where there is such a folder: what is tested here is the process that dies, not the disk
+impl TestFolder {
+    fn new() -> TestFolder {
+        TestFolder {
+            // in memory where there is such a folder: what is tested here is the process that dies,
+            // not the disk
             folder: tempfile::tempdir_in("/dev/shm")
                 .or_else(|_| tempfile::tempdir())
                 .unwrap(),
@@ -58,9 +59,9 @@ impl Place {
 }
 
 #[test]
-fn everything_is_there_after_a_restart() {
-    let place = Place::new();
-    let store = place.open();
+fn content_survives_a_restart() {
+    let folder = TestFolder::new();
+    let store = folder.open();
     let (id, lease) = (
         store.id.clone(),
         store.acquire(node(1), Subnets::default(), None).unwrap(),
@@ -78,7 +79,7 @@ fn everything_is_there_after_a_restart() {
     let (_, revision) = store.snapshot();
     drop(store);
 
-    let store = place.open();
+    let store = folder.open();
     assert_eq!(store.id, id);
     assert!(store.snapshot().1 >= revision);
     let read = store.leases();
@@ -102,17 +103,17 @@ fn everything_is_there_after_a_restart() {
 }
 
 #[test]
-fn a_second_process_is_told_who_has_it() {
-    let place = Place::new();
-    let _first = place.open();
-    let error = place.try_open().err().unwrap().to_string();
+fn file_that_is_open_is_refused() {
+    let folder = TestFolder::new();
+    let _first = folder.open();
+    let error = folder.try_open().err().unwrap().to_string();
     assert!(error.contains("in use by another process"), "{error}");
 }
 
 #[test]
-fn reservations_live_through_their_leases() {
-    let place = Place::new();
-    let store = place.open();
+fn reserved_lease_does_not_end() {
+    let folder = TestFolder::new();
+    let store = folder.open();
     let lease = store.acquire(node(1), Subnets::default(), None).unwrap();
     assert!(lease.expiration.is_some());
     let reserve = |key, attrs| {
@@ -149,8 +150,8 @@ fn reservations_live_through_their_leases() {
 
 #[test]
 fn leases_end_unless_renewed() {
-    let place = Place::new();
-    let store = place.open();
+    let folder = TestFolder::new();
+    let store = folder.open();
     let (a, b) = (
         store.acquire(node(1), Subnets::default(), None).unwrap(),
         store.acquire(node(2), Subnets::default(), None).unwrap(),
@@ -172,14 +173,14 @@ fn leases_end_unless_renewed() {
 }
 
 #[test]
-fn a_lease_that_ended_while_the_store_was_away_gets_grace() {
-    let place = Place::new();
+fn lease_that_ended_while_the_store_was_closed_gets_grace() {
+    let folder = TestFolder::new();
     let short = Duration::from_secs(1);
-    let store = place.open_for(short, short);
+    let store = folder.open_for(short, short);
     let lease = store.acquire(node(1), Subnets::default(), None).unwrap();
     drop(store);
     thread::sleep(Duration::from_millis(2100));
-    let store = place.open_for(Duration::from_secs(100), Duration::from_secs(50));
+    let store = folder.open_for(Duration::from_secs(100), Duration::from_secs(50));
     let now = Instant::now();
     assert!(
         store
@@ -190,21 +191,21 @@ fn a_lease_that_ended_while_the_store_was_away_gets_grace() {
     assert!(store.renew(lease.subnets, None).is_ok());
     // and a clock that went back does not make it live longer than a lease does
     drop(store);
-    let store = place.open_for(short, Duration::ZERO);
+    let store = folder.open_for(short, Duration::ZERO);
     store.expire(Instant::now() + short).unwrap();
     assert_eq!(store.leases(), []);
 }
 
 #[test]
-fn another_nodes_lease_cannot_be_renewed() {
-    let place = Place::new();
-    let store = place.open();
+fn lease_of_another_node_cannot_be_renewed() {
+    let folder = TestFolder::new();
+    let store = folder.open();
     let lease = store.acquire(node(1), Subnets::default(), None).unwrap();
     assert!(matches!(
         store.renew(lease.subnets, Some(node(2))),
         Err(StoreError::HeldBy(..))
     ));
-    // new attributes for the same node are news, a renewal alone is not
+    // new attributes are a change for watchers, a renewal alone is not
     let (_, before) = store.snapshot();
     store.renew(lease.subnets, Some(node(1))).unwrap();
     assert_eq!(store.snapshot().1, before);
@@ -217,9 +218,9 @@ fn another_nodes_lease_cannot_be_renewed() {
 }
 
 #[test]
-fn a_node_keeps_its_subnet_when_its_address_changes() {
-    let place = Place::new();
-    let store = place.open();
+fn node_keeps_its_subnet_when_its_address_changes() {
+    let folder = TestFolder::new();
+    let store = folder.open();
     let lease = store.acquire(node(1), Subnets::default(), None).unwrap();
     let other = store.acquire(node(3), Subnets::default(), None).unwrap();
     let moved = store
@@ -238,9 +239,9 @@ fn a_node_keeps_its_subnet_when_its_address_changes() {
 }
 
 #[test]
-fn a_node_must_have_an_address() {
-    let place = Place::new();
-    let store = place.open();
+fn node_without_usable_address_is_refused() {
+    let folder = TestFolder::new();
+    let store = folder.open();
     for ip in [None, Some([224, 0, 0, 1].into()), Some([255; 4].into())] {
         let attrs = LeaseAttrs {
             public_ip: ip,
@@ -253,9 +254,9 @@ fn a_node_must_have_an_address() {
 }
 
 #[test]
-fn news_since_a_revision() {
-    let place = Place::new();
-    let store = place.open();
+fn update_since_a_revision_is_events_or_a_snapshot() {
+    let folder = TestFolder::new();
+    let store = folder.open();
     store.acquire(node(1), Subnets::default(), None).unwrap();
     let (_, seen) = store.snapshot();
     let lease = store.acquire(node(2), Subnets::default(), None).unwrap();
@@ -272,15 +273,15 @@ fn news_since_a_revision() {
     ));
     assert!(matches!(store.since(None), (Update::Snapshot(_), _)));
     drop(store);
-    let store = place.open();
+    let store = folder.open();
     assert!(matches!(store.since(Some(0)), (Update::Snapshot(_), _)));
 }
 
 #[test]
-fn foreign_files_are_refused_with_the_way_out() {
-    let place = Place::new();
-    drop(place.open());
-    let good = fs::read(place.path()).unwrap();
+fn unreadable_files_are_refused_unchanged_with_advice() {
+    let folder = TestFolder::new();
+    drop(folder.open());
+    let good = fs::read(folder.path()).unwrap();
     for (name, content) in [
         ("text", b"hello\n".to_vec()),
         ("long text", b"hello\n".repeat(100_000)),
@@ -292,8 +293,8 @@ fn foreign_files_are_refused_with_the_way_out() {
             [&good[..512], &vec![0; good.len() - 512]].concat(),
         ),
     ] {
-        fs::write(place.path(), &content).unwrap();
-        let error = place
+        fs::write(folder.path(), &content).unwrap();
+        let error = folder
             .try_open()
             .err()
             .unwrap_or_else(|| panic!("{name} opens"));
@@ -302,52 +303,52 @@ fn foreign_files_are_refused_with_the_way_out() {
             text.contains("leases.redb") && text.contains("move it away"),
             "{name}: {text}"
         );
-        let same = fs::read(place.path()).unwrap() == content;
+        let same = fs::read(folder.path()).unwrap() == content;
         assert!(same || content.starts_with(b"redb"), "{name} was changed");
     }
     // an empty file is no store: nothing is lost by making one
-    fs::write(place.path(), b"").unwrap();
-    place
+    fs::write(folder.path(), b"").unwrap();
+    folder
         .open()
         .acquire(node(1), Subnets::default(), None)
         .unwrap();
-    assert_eq!(place.open().leases().len(), 1);
-    // a folder, and a place that cannot be made
-    fs::remove_file(place.path()).unwrap();
-    fs::create_dir(place.path()).unwrap();
-    assert!(place.try_open().is_err());
-    let below_a_file = place.folder.path().join("file");
+    assert_eq!(folder.open().leases().len(), 1);
+    // a folder, and a path below a file
+    fs::remove_file(folder.path()).unwrap();
+    fs::create_dir(folder.path()).unwrap();
+    assert!(folder.try_open().is_err());
+    let below_a_file = folder.folder.path().join("file");
     fs::write(&below_a_file, "x").unwrap();
     let path = below_a_file.join("leases.redb");
     assert!(Store::open_with(&path, config("10.3.0.0/16"), wire::TTL, GRACE).is_err());
 }
 
 #[test]
-fn another_programs_database_is_left_alone() {
-    let place = Place::new();
-    fs::create_dir_all(place.path().parent().unwrap()).unwrap();
-    drop(redb::Database::create(place.path()).unwrap());
-    let error = place.try_open().err().unwrap().to_string();
+fn database_of_another_program_is_refused() {
+    let folder = TestFolder::new();
+    fs::create_dir_all(folder.path().parent().unwrap()).unwrap();
+    drop(redb::Database::create(folder.path()).unwrap());
+    let error = folder.try_open().err().unwrap().to_string();
     assert!(error.contains("another program's"), "{error}");
 }
 
 #[test]
-fn damage_anywhere_is_an_error_or_harmless() {
-    let place = Place::new();
-    let store = place.open();
+fn damage_is_an_error_or_costs_at_most_the_last_change() {
+    let folder = TestFolder::new();
+    let store = folder.open();
     for n in 0..50 {
         store.acquire(node(n), Subnets::default(), None).unwrap();
     }
     drop(store);
-    let good = fs::read(place.path()).unwrap();
+    let good = fs::read(folder.path()).unwrap();
     let used = good.iter().rposition(|byte| *byte != 0).unwrap();
     let (mut refused, mut opened) = (0, 0);
     // each byte of the head, and some of each page
     for at in (0..512).chain((512..used).step_by(293)) {
         let mut bad = good.clone();
         bad[at] ^= 1 << (at % 8);
-        fs::write(place.path(), &bad).unwrap();
-        match place.try_open() {
+        fs::write(folder.path(), &bad).unwrap();
+        match folder.try_open() {
             Err(_) => refused += 1,
             Ok(store) => {
                 opened += 1;
@@ -363,16 +364,17 @@ fn damage_anywhere_is_an_error_or_harmless() {
 }
 
 #[test]
-fn a_full_disk_refuses_and_recovers() {
-    let place = Place::new();
-    let store = place.open();
+fn next_change_after_a_failed_write_writes_everything() {
+    let folder = TestFolder::new();
+    let store = folder.open();
     let first = store.acquire(node(1), Subnets::default(), None).unwrap();
-    // as after a failed write: the file is closed, and the next change opens it and writes everything
+    // as after a failed write: the file is closed, and the next change opens it and writes
+    // everything
     lock(&store.file).close();
     let second = store.acquire(node(2), Subnets::default(), None).unwrap();
     store.revoke(first.subnets).unwrap();
     drop(store);
-    let keys: Vec<Subnets> = place
+    let keys: Vec<Subnets> = folder
         .open()
         .leases()
         .iter()
@@ -383,11 +385,10 @@ fn a_full_disk_refuses_and_recovers() {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
-    /// Whatever was done, a restart shows the same.
     #[test]
-    fn memory_and_file_agree(steps in proptest::collection::vec((0u8..5, 0u8..12), 1..30)) {
-        let place = Place::new();
-        let store = place.open();
+    fn restart_has_the_same_content(steps in proptest::collection::vec((0u8..5, 0u8..12), 1..30)) {
+        let folder = TestFolder::new();
+        let store = folder.open();
         let mut revision = 0;
         for (what, n) in steps {
             let held = store.leases().into_iter().find(|lease| lease.attrs.same_node(&node(n)));
@@ -409,7 +410,7 @@ proptest! {
         };
         let (leases, reservations) = (without_end(&store), store.reservations());
         drop(store);
-        let store = place.open();
+        let store = folder.open();
         prop_assert_eq!(without_end(&store), leases);
         prop_assert_eq!(store.reservations(), reservations);
     }
@@ -417,7 +418,8 @@ proptest! {
 
 const WRITER: &str = "LEASE_STORE_OF_WRITER";
 
-/// Not a test by itself: the process that [`kill_nine_at_any_moment`] kills. It says what it has been promised.
+/// Not a test by itself: the process that [`promised_changes_survive_sigkill`] kills. It says what it has
+/// been promised.
 #[test]
 fn writer() {
     let Ok(path) = std::env::var(WRITER) else {
@@ -426,7 +428,7 @@ fn writer() {
     let config = config("10.3.0.0/16");
     let store = Store::open_with(Path::new(&path), config, wire::TTL, GRACE).unwrap();
     let mut out = std::io::stdout();
-    let mut say = |text: String| {
+    let mut print = |text: String| {
         writeln!(out, "{text}").unwrap();
         out.flush().unwrap();
     };
@@ -436,20 +438,20 @@ fn writer() {
             backend_data: Some(serde_json::json!({ "round": round })),
             ..node(n)
         };
-        say(format!("+? {n} {round}"));
+        print(format!("+? {n} {round}"));
         let lease = store.acquire(attrs, Subnets::default(), None).unwrap();
-        say(format!("+ {n} {round}"));
+        print(format!("+ {n} {round}"));
         if getrandom::u64().unwrap().is_multiple_of(3) {
-            say(format!("-? {n} {round}"));
+            print(format!("-? {n} {round}"));
             store.revoke(lease.subnets).unwrap();
-            say(format!("- {n} {round}"));
+            print(format!("- {n} {round}"));
         }
     }
 }
 
 #[test]
-fn kill_nine_at_any_moment() {
-    let place = Place::new();
+fn promised_changes_survive_sigkill() {
+    let folder = TestFolder::new();
     // what each node was promised: None is "no lease"
     let mut promised: HashMap<u8, Option<u64>> = HashMap::new();
     let mut changes = 0;
@@ -460,7 +462,7 @@ fn kill_nine_at_any_moment() {
                 "subnet::embedded::store::tests::writer",
                 "--nocapture",
             ])
-            .env(WRITER, place.path())
+            .env(WRITER, folder.path())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -502,7 +504,7 @@ fn kill_nine_at_any_moment() {
                 _ => {}
             }
         }
-        let store = place.open();
+        let store = folder.open();
         let found: HashMap<u8, u64> = store
             .leases()
             .into_iter()

@@ -7,7 +7,7 @@ use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs},
     model::network_config::NetworkConfig,
-    subnet::alloc::{self, Reservation, Taken},
+    subnet::alloc::{self, Owned, Reservation},
 };
 use std::{net::IpAddr, time::SystemTime};
 
@@ -17,6 +17,16 @@ const MAX_ENTRIES: usize = 100_000;
 const MAX_REVOKED: usize = 10_000;
 
 impl State {
+    fn leases(&self) -> impl Iterator<Item = Owned<'_>> {
+        let leases = self.leases.values();
+        leases.map(|held| (held.lease.subnets, &held.lease.attrs))
+    }
+
+    fn reservations(&self) -> impl Iterator<Item = Owned<'_>> {
+        let reservations = self.reservations.values();
+        reservations.map(|reservation| (reservation.subnets, &reservation.attrs))
+    }
+
     fn expiration(&self, key: &Subnets, attrs: &LeaseAttrs) -> Option<SystemTime> {
         let reserved = self
             .reservations
@@ -35,36 +45,18 @@ impl State {
         random: u64,
     ) -> Result<(Vec<Change>, Lease), StoreError> {
         check_attrs(config, &attrs)?;
-        let is_mine = |lease: &Lease| {
-            lease.attrs.same_node(&attrs)
-                || former.is_some_and(|former| lease.attrs.same_node(former))
+        let node = alloc::Node {
+            attrs: &attrs,
+            former,
         };
-        // what the node holds by a former address counts as held by this one
-        let mine: Vec<Lease> = self
-            .leases
-            .values()
-            .filter(|held| is_mine(&held.lease))
-            .map(|held| Lease {
-                attrs: attrs.clone(),
-                ..Lease::clone(&held.lease)
-            })
-            .collect();
-        let others = self.leases.values().map(|held| held.lease.as_ref());
-        let leases: Vec<&Lease> = mine
+        let leases: Vec<Owned<'_>> = self.leases().collect();
+        let reservations: Vec<Owned<'_>> = self.reservations().collect();
+        let key = alloc::choose(config, node, previous, &leases, &reservations, random)?;
+        // a node has one lease
+        let mut changes: Vec<Change> = leases
             .iter()
-            .chain(others.filter(|lease| !is_mine(lease)))
-            .collect();
-        let reservations: Vec<&Reservation> = self.reservations.values().collect();
-        let taken = Taken {
-            leases: &leases,
-            reservations: &reservations,
-        };
-        let key = alloc::choose(config, &attrs, previous, &taken, random)?;
-        // one node, one lease
-        let mut changes: Vec<Change> = mine
-            .iter()
-            .filter(|lease| lease.subnets != key)
-            .map(|lease| Change::Remove(lease.subnets, Reason::Replaced))
+            .filter(|(subnets, owner)| *subnets != key && node.holds(owner))
+            .map(|(subnets, _)| Change::Remove(*subnets, Reason::Replaced))
             .collect();
         if leases.len() - changes.len() >= MAX_ENTRIES && self.lease(&key).is_none() {
             return Err(StoreError::Full(MAX_ENTRIES));
@@ -129,28 +121,18 @@ impl State {
         if self.reservations.len() >= MAX_ENTRIES {
             return Err(StoreError::Full(MAX_ENTRIES));
         }
-        let reserved = self
-            .reservations
-            .values()
-            .map(|old| (old.subnets, &old.attrs));
-        let leased = self
-            .leases
-            .values()
-            .map(|held| (held.lease.subnets, &held.lease.attrs));
-        let mut others = reserved
-            .chain(leased)
-            .filter(|(_, owner)| !owner.same_node(attrs));
+        let owners = self.reservations().chain(self.leases());
+        let mut others = owners.filter(|(_, owner)| !owner.same_node(attrs));
         if let Some((other, owner)) = others.find(|(other, _)| other.overlaps(&key)) {
             return Err(StoreError::HeldBy(other, owner.node()));
         }
-        let mine = self
-            .reservations
-            .values()
-            .find(|old| old.attrs.same_node(attrs));
-        if let Some(old) = mine.filter(|old| old.subnets != key) {
+        let mut own = self
+            .reservations()
+            .filter(|(_, owner)| owner.same_node(attrs));
+        if let Some((subnets, _)) = own.find(|(subnets, _)| *subnets != key) {
             return Err(StoreError::AlreadyReserved {
                 node: attrs.node(),
-                subnets: old.subnets,
+                subnets,
             });
         }
         let mut changes = Vec::new();

@@ -1,4 +1,5 @@
-//! A redb backend that makes redb verify every file, so that a damaged one is an error, not a panic.
+//! A redb backend that makes redb verify every file, so that a damaged one is an error, not a
+//! panic.
 //!
 //! redb trusts a file that was closed properly, and verifies one that was not: page by page, each
 //! checksum before what it protects is read. This backend presents every file as not closed
@@ -12,8 +13,8 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-/// The flags (redb's docs/design.md, "God byte"): "not closed properly", and "the list of free pages
-/// can be used as it is".
+/// The flags (redb's docs/design.md, "God byte"): "not closed properly", and "the list of free
+/// pages can be used as it is".
 const FLAGS_OFFSET: usize = 9;
 const RECOVERY_REQUIRED: u8 = 2;
 const TWO_PHASE_COMMIT: u8 = 4;

@@ -2,8 +2,8 @@
 //!
 //! A store that was lost comes back empty, or as an old backup, and fills up as the nodes register
 //! again. Its first snapshots are not the truth about a network that works: leases that it does not
-//! know (yet) are retained until they would have ended, or until it gives their subnet or their node
-//! something else.
+//! know (yet) are retained until they would have ended, or until it gives their subnet or their
+//! node something else.
 use crate::{
     model::Subnets,
     model::lease::{Lease, Leases},

@@ -40,7 +40,7 @@ fn started(leases: &[Value]) -> (LeaseCache, Instant) {
 }
 
 #[test]
-fn snapshot_then_events() {
+fn events_change_the_snapshot() {
     let (mut cache, now) = started(&[lease(1), lease(2)]);
     assert!(
         cache
@@ -54,19 +54,19 @@ fn snapshot_then_events() {
     assert_eq!(effect.revoked, ["10.3.1.0-24".parse().unwrap()]);
     assert_eq!(known(&cache), ["10.3.2.0-24", "10.3.3.0-24"]);
     assert_eq!(cache.resume(), Some(("a", 7)));
-    // the same cache again changes nothing
+    // the same snapshot again changes nothing
     let again = snapshot("a", 9, &[lease(2), lease(3)]);
     assert!(!cache.apply(again, now).unwrap().changed);
 }
 
 #[test]
-fn an_empty_first_cache_is_one() {
+fn empty_first_snapshot_is_complete() {
     let (cache, _) = started(&[]);
     assert_eq!(known(&cache), [] as [&str; 0]);
 }
 
 #[test]
-fn pieces_count_only_when_all_are_there() {
+fn partial_snapshot_changes_nothing() {
     let (mut cache, now) = started(&[lease(1)]);
     let piece = |more: bool, leases: Value| -> Line {
         let mut line = json!({"store": "a", "snapshot": leases});
@@ -76,7 +76,7 @@ fn pieces_count_only_when_all_are_there() {
     let effect = cache.apply(piece(true, json!([lease(4)])), now).unwrap();
     assert_eq!(effect, Effect::default());
     assert_eq!(known(&cache), ["10.3.1.0-24"]);
-    // the connection breaks: pieces are forgotten
+    // the connection breaks: the partial snapshot is dropped
     cache.resume();
     cache.apply(piece(true, json!([lease(5)])), now).unwrap();
     let effect = cache.apply(piece(false, json!([lease(6)])), now).unwrap();
@@ -85,7 +85,7 @@ fn pieces_count_only_when_all_are_there() {
 }
 
 #[test]
-fn garbage_in_one_lease_hides_no_other() {
+fn malformed_lease_hides_no_other() {
     let bad = [
         json!(7),
         json!({"Subnet": "10.3.9.7/24"}),
@@ -112,17 +112,17 @@ fn garbage_in_one_lease_hides_no_other() {
 }
 
 #[test]
-fn a_store_begun_anew_takes_nobody_down() {
+fn leases_of_a_lost_store_are_retained_until_contradicted_or_ended() {
     let (mut cache, now) = started(&[lease(1), lease(2), lease(3), lease(4)]);
     assert!(!cache.apply(snapshot("b", 0, &[]), now).unwrap().changed);
     assert_eq!(known(&cache).len(), 4);
     assert_eq!(cache.get(&"10.3.1.0-24".parse().unwrap()), None);
-    // nodes register anew: one the same, one elsewhere, one subnet goes to a stranger
+    // nodes register again: one the same, one with another subnet; one subnet goes to another node
     cache.apply(event("added", "", lease(1), 1), now).unwrap();
     let moved = json!({"Subnet": "10.3.20.0/24", "Attrs": {"PublicIP": "192.0.2.2"}});
     cache.apply(event("added", "", moved, 2), now).unwrap();
-    let stranger = json!({"Subnet": "10.3.3.0/24", "Attrs": {"PublicIP": "192.0.2.99"}});
-    cache.apply(event("added", "", stranger, 3), now).unwrap();
+    let other = json!({"Subnet": "10.3.3.0/24", "Attrs": {"PublicIP": "192.0.2.99"}});
+    cache.apply(event("added", "", other, 3), now).unwrap();
     assert_eq!(
         known(&cache),
         ["10.3.1.0-24", "10.3.20.0-24", "10.3.3.0-24", "10.3.4.0-24"]
@@ -135,12 +135,12 @@ fn a_store_begun_anew_takes_nobody_down() {
 }
 
 #[test]
-fn an_old_backup_is_a_lost_store() {
+fn old_backup_counts_as_a_lost_store() {
     let (mut cache, now) = started(&[lease(1), lease(2)]);
     let backup = snapshot("a", 3, &[lease(1)]);
     assert!(!cache.apply(backup, now).unwrap().changed);
     assert_eq!(known(&cache).len(), 2);
-    // while a normal one takes away what is gone
+    // a normal snapshot removes what is gone
     let (mut cache, now) = started(&[lease(1), lease(2)]);
     assert!(
         cache
@@ -152,7 +152,7 @@ fn an_old_backup_is_a_lost_store() {
 }
 
 #[test]
-fn a_bad_cursor_changes_nothing() {
+fn malformed_cursor_changes_nothing() {
     let (mut cache, now) = started(&[lease(1)]);
     let mut line = snapshot("a", 6, &[]);
     line.cursor = Some("-1".into());
@@ -160,10 +160,10 @@ fn a_bad_cursor_changes_nothing() {
     assert_eq!(known(&cache), ["10.3.1.0-24"]);
 }
 
-/// What a server would send to somebody at that revision.
+/// What a server sends to a watcher at that revision.
 fn line_of(store: &Store, cursor: Option<u64>) -> Line {
-    let (news, revision) = store.since(cursor);
-    let (name, items) = match &news {
+    let (update, revision) = store.since(cursor);
+    let (name, items) = match &update {
         Update::Snapshot(leases) => ("snapshot", leases.join(",")),
         Update::Events(events) => ("events", events.join(",")),
     };
@@ -174,10 +174,10 @@ fn line_of(store: &Store, cursor: Option<u64>) -> Line {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
-    /// Nodes come, change and go, and a watcher looks now and then, after breaks and from scratch: it always sees the same
-    /// as the store.
+    /// Nodes come, change and go, and a watcher looks now and then, after breaks and from scratch:
+    /// it always sees the same as the store.
     #[test]
-    fn a_watcher_agrees_with_the_store(steps in proptest::collection::vec((0u8..6, 0u8..10), 1..60)) {
+    fn cache_has_the_leases_of_the_store(steps in proptest::collection::vec((0u8..6, 0u8..10), 1..60)) {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let mut config = crate::model::network_config::NetworkConfig::parse(r#"{"Network":"10.3.0.0/18"}"#).unwrap();
         config.check_subnets().unwrap();
