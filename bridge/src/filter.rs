@@ -1,7 +1,7 @@
 //! Reading nftables rules, for masquerade and spoof check.
 use crate::{Error, error::Context};
 use nix::errno::Errno;
-use packet_filter::{Family, Nft, nft::Installed};
+use packet_filter::{Family, Installed, Nft};
 
 /// The rules of a chain; none where the chain, the table or nftables is absent.
 pub(crate) fn chain_rules(

@@ -4,7 +4,7 @@
 use crate::{Error, error::Context, filter::chain_rules, names};
 use linux_net::Mac;
 use packet_filter::{
-    BaseChain, Chain, ChainType, Family, Hook, Nft, Rule, Statement, Transaction, nft::Installed,
+    BaseChain, Chain, ChainType, Family, Hook, Installed, Nft, Rule, Statement, Transaction,
 };
 use plugin::Attachment;
 use std::slice;

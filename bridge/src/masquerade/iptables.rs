@@ -5,7 +5,7 @@ use super::{READ, REMOVE, SET_UP};
 use crate::{Error, error::Context, names};
 use cni_conf::IpConfig;
 use go_compat::cidr;
-use packet_filter::{Iptables, Nft, iptables::Saved};
+use packet_filter::{Iptables, Nft, Saved};
 use plugin::Attachment;
 use std::collections::HashSet;
 

@@ -6,7 +6,7 @@ use cni_conf::IpConfig;
 use go_compat::cidr;
 use ipnetwork::IpNetwork;
 use packet_filter::{
-    BaseChain, Chain, ChainType, Family, Hook, Nft, Rule, Statement, Transaction, nft::Installed,
+    BaseChain, Chain, ChainType, Family, Hook, Installed, Nft, Rule, Statement, Transaction,
 };
 use plugin::Attachment;
 use shared_names::bridge::NFT_TABLE;

@@ -3,24 +3,24 @@
 //! nftables is spoken by netlink: a transaction takes 60 to 260 microseconds, an `nft` process 4 to
 //! 7 milliseconds. rustables is GPL-3; nftnl needs C libraries.
 mod compile;
-pub mod conntrack;
+mod conntrack;
 mod decode;
-pub mod error;
+mod error;
 mod expression;
-pub mod iptables;
+mod iptables;
 mod message;
-pub mod monitor;
-pub mod nft;
+mod monitor;
+mod nft;
 mod reply;
-pub mod rule;
-pub mod set;
-pub mod table;
-pub mod transaction;
+mod rule;
+mod set;
+mod table;
+mod transaction;
 mod user_data;
 
 pub use conntrack::{Connection, Conntrack};
 pub use error::Error;
-pub use iptables::Iptables;
+pub use iptables::{Iptables, Saved};
 pub use monitor::NftMonitor;
 pub use nft::{Installed, Nft};
 pub use rule::{Field, Rule, Statement};

@@ -168,16 +168,6 @@ impl Transaction {
         )
     }
 
-    /// Deletes a set or map that no rule refers to.
-    pub fn delete_set(&mut self, family: Family, table: &str, set: &str) -> &mut Self {
-        self.push(
-            family,
-            NfTablesMessage::DeleteSet(message::set(table, set)),
-            Mode::Existing,
-            format!("delete set {} {table} {set}", family.as_str()),
-        )
-    }
-
     /// Adds elements; EEXIST if there is one with the same key, whatever its value.
     pub fn create_elements(
         &mut self,

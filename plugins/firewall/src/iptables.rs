@@ -4,10 +4,7 @@ use crate::{
     error::Failure,
     rule::{Rule, of_addresses},
 };
-use packet_filter::{
-    Nft,
-    iptables::{Iptables, Saved},
-};
+use packet_filter::{Iptables, Nft, Saved};
 use shared_names::firewall::{FORWARD_CHAIN, IPTABLES_TABLE as TABLE};
 use std::{collections::BTreeSet, net::IpAddr};
 

@@ -6,7 +6,7 @@ use crate::{
     iptables_rules::{self as rules, TABLE},
     mappings::Mappings,
 };
-use packet_filter::{Iptables, Nft, iptables::Saved};
+use packet_filter::{Iptables, Nft, Saved};
 use plugin::Attachment;
 use std::{collections::BTreeSet, fs::File, io};
 

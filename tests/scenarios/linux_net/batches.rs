@@ -1,4 +1,4 @@
-//! Many requests at once, and dumps that others disturb.
+//! Batches of requests, and dumps during changes.
 
 use super::with_bridge;
 use ipnetwork::IpNetwork;
@@ -44,7 +44,7 @@ fn refused_requests_do_not_stop_a_batch() {
     let mut requests: Vec<Request> = (0..1_000)
         .map(|number| route::add(&route(bridge, number)))
         .collect();
-    // refused: in the middle of a packet, twice in a row, and as the very last
+    // refusals in the middle of a packet, two in sequence, and the last one
     let bad = [5, 500, 501, 999];
     for position in bad {
         requests[position] = route::add(&route(bridge + 1000, position as u32));
@@ -67,7 +67,7 @@ fn refused_requests_do_not_stop_a_batch() {
         .filter(|result| result.as_ref().is_err_and(|error| error.is_exists()));
     assert_eq!(exists.count(), 1_000 - bad.len());
     assert!(netlink.batch(&[]).is_empty());
-    // and the socket is still good for other things
+    // the socket is still usable
     netlink
         .request(&link::create_bridge("another", None, false, None))
         .expect("bridge");
@@ -143,7 +143,7 @@ fn interrupted_dump_is_never_short() {
         });
         let end = Instant::now() + std::time::Duration::from_millis(500);
         while Instant::now() < end {
-            // a list that could not be read in peace is an error, never a shorter list
+            // a dump that is always interrupted is an error, never a shorter list
             let Ok(links) = netlink.links() else { continue };
             let mut names: Vec<_> = links.into_iter().map(|link| link.name).collect();
             names.retain(|name| name.starts_with("stay"));
@@ -153,5 +153,5 @@ fn interrupted_dump_is_never_short() {
         }
         stop.store(true, Ordering::Relaxed);
     });
-    assert!(turns > 0, "not one list in half a second");
+    assert!(turns > 0, "no list in half a second");
 }

@@ -1,4 +1,4 @@
-//! The netlink layer against the kernel; `ip`, `bridge` and `tc` show what it did.
+//! linux-net against the kernel, checked by `ip`, `bridge` and `tc`.
 mod batches;
 mod monitor;
 mod objects;

@@ -1,4 +1,4 @@
-//! Notifications.
+//! Notifications of rtnetlink.
 
 use linux_net::{
     Netlink, link,
@@ -11,7 +11,7 @@ use std::{
 };
 use tests::{Host, scenario};
 
-/// Events until one is as wanted.
+/// Reads events until one is as wanted.
 #[track_caller]
 fn until(monitor: &mut Monitor, what: &str, wanted: impl Fn(&Event) -> bool) {
     let end = Instant::now() + Duration::from_secs(5);
@@ -35,7 +35,7 @@ fn monitor_sees_each_kind_of_change() {
     assert_eq!(
         monitor.events().expect("events"),
         [],
-        "nothing yet, and no waiting"
+        "no event, no blocking"
     );
     let mut step = |command: &str, wanted: &dyn Fn(&Event) -> bool| {
         host.sh(command);
@@ -73,7 +73,7 @@ fn monitor_sees_each_kind_of_change() {
         &|event| matches!(event, Event::Neighbour(entry, true) if entry.ip.to_string() == "10.0.0.9" && entry.is_permanent()),
     );
     step("ip neigh del 10.0.0.9 dev v1", &|event| {
-        // the kernel first says that it failed, then that it is gone
+        // the kernel first notifies that it failed, then that it is deleted
         matches!(event, Event::Neighbour(entry, false) if entry.ip.to_string() == "10.0.0.9")
     });
     step(
@@ -87,7 +87,7 @@ fn monitor_sees_each_kind_of_change() {
     step("ip addr del 10.0.0.1/24 dev v1", &|event| {
         matches!(event, Event::Address(_, false))
     });
-    // leaving a bridge is no end of the link
+    // a link that leaves a bridge is not deleted
     host.sh("ip link add sw type bridge && ip link set v1 master sw && ip link set v1 nomaster");
     host.sh("ip link add last type bridge");
     let mut seen = Vec::new();
@@ -120,7 +120,7 @@ fn monitor_reports_lost_notifications() {
             Netlink::open().expect("netlink"),
         )
     });
-    // a batch of changes that no buffer holds
+    // more changes than the buffer holds
     netlink
         .request(&link::create_bridge("br", None, false, None))
         .expect("bridge");
@@ -149,7 +149,7 @@ fn monitor_reports_lost_notifications() {
         "{} events, no overrun",
         seen.len()
     );
-    // and it goes on working
+    // the monitor is still usable
     host.sh("ip link add after type bridge");
     until(
         &mut monitor,

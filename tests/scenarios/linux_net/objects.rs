@@ -11,6 +11,7 @@ use linux_net::{
     route::{self, Filter, MAIN_TABLE, Route, RouteProtocol, RouteType},
     sysctl,
 };
+use nix::sys::stat::fstat;
 use tests::{Host, scenario};
 
 fn net(text: &str) -> IpNetwork {
@@ -37,7 +38,7 @@ fn bridge_and_veth_are_created_and_deleted() {
         &peer,
         &ns,
     );
-    // the request keeps the namespace that it names open
+    // the request holds the namespace that it names
     drop(ns);
     netlink.request(&request).expect("veth");
     let shown = first(&host, "ip -j -d link show veth7");
@@ -62,7 +63,7 @@ fn bridge_and_veth_are_created_and_deleted() {
         isolated: true,
     };
     netlink
-        .request(&link::set_bridge_port(seen.index, wanted))
+        .request(&link::mark_port("veth7", "a pod", wanted))
         .expect("port");
     let seen = netlink
         .link_by_index(seen.index)
@@ -466,7 +467,7 @@ fn neighbours_and_fdb_entries_are_replaced_and_deleted() {
             .unwrap_err()
             .is_absent()
     );
-    // an entry of a bridge for its port is the bridge's own affair
+    // an entry of a bridge for its port is not the device's
     host.sh("ip link set flannel.1 master strange && bridge fdb add 02:00:00:00:00:05 dev flannel.1 master static");
     assert!(
         host.sh("bridge fdb show dev flannel.1")
@@ -491,7 +492,7 @@ fn refusals_carry_the_text_of_the_kernel() {
         .request(&link::change(bridge, &small))
         .unwrap_err()
         .to_string();
-    // the part in brackets is the kernel's own explanation
+    // the part in brackets is the kernel's extended ACK text
     let expected =
         format!("change link {bridge}: mtu 10: invalid argument (mtu less than device minimum)");
     assert_eq!(text, expected);
@@ -523,23 +524,30 @@ fn refusals_carry_the_text_of_the_kernel() {
     assert_eq!(absent.to_string(), "delete link nothing: no such device");
 }
 
+/// Device and inode of a namespace.
+fn identity(ns: &NetNs) -> (u64, u64) {
+    let stat = fstat(ns).expect("fstat");
+    (stat.st_dev, stat.st_ino)
+}
+
 #[scenario]
 fn a_thread_returns_from_another_namespace() {
     let host = Host::new("a");
     let pod = host.pod("p");
     host.run(|| {
-        let home = NetNs::current().expect("own");
+        let current = || NetNs::current().expect("current namespace");
+        let home = current();
         let inside = NetNs::open(pod.path().as_ref()).expect("pod");
-        assert!(!home.is_same(&inside).expect("same"));
-        let here = inside.run(|| NetNs::current().expect("own")).expect("run");
-        assert!(here.is_same(&inside).expect("same"));
-        assert!(NetNs::current().expect("own").is_same(&home).expect("same"));
+        assert!(identity(&home) != identity(&inside));
+        let here = inside.run(current).expect("run");
+        assert!(identity(&here) == identity(&inside));
+        assert!(identity(&current()) == identity(&home));
         let hook = std::panic::take_hook();
         std::panic::set_hook(Box::new(|_| {}));
         let broken = std::panic::catch_unwind(|| inside.run(|| panic!("inside")));
         std::panic::set_hook(hook);
         assert!(broken.is_err());
-        assert!(NetNs::current().expect("own").is_same(&home).expect("same"));
+        assert!(identity(&current()) == identity(&home));
         let mut netlink = Netlink::open_in(&inside).expect("netlink");
         netlink
             .request(&link::create_bridge("in-pod", None, false, None))
@@ -587,7 +595,7 @@ fn sysctls_are_written_only_if_they_differ() {
     );
     host.sh("mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys");
     host.run(|| {
-        sysctl::set("net/ipv4/ip_forward", "1").expect("says so already");
+        sysctl::set("net/ipv4/ip_forward", "1").expect("set already");
         assert!(sysctl::set("net/ipv4/ip_forward", "0").is_err());
     });
 }

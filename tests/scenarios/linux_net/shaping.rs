@@ -14,7 +14,7 @@ fn token_bucket_is_read_back() {
     let (host, mut netlink, bridge) = with_bridge();
     let tbf = Tbf::new(1_000_000, 100_000, Duration::from_millis(25));
     netlink.request(&tc::add_tbf(bridge, &tbf)).expect("tbf");
-    // what Debian's Go plugin's bucket looks like for the same numbers
+    // as the bucket of Debian's Go plugin for the same rate
     let shown = host.sh("tc -d qdisc show dev br");
     let expected =
         "qdisc tbf 1: root refcnt 2 rate 8Mbit burst 100000b/1 mpu 0b lat 25ms linklayer unspec";
@@ -71,7 +71,7 @@ fn received_traffic_is_redirected() {
             .any(|qdisc| qdisc.kind == "ingress" && qdisc.handle == TcHandle::from(0xffff_0000))
     );
     pod.sh("ping -c2 -i0.1 -W2 10.0.0.1");
-    // what came from the pod went through the ifb
+    // the pod's packets went through the ifb
     let stats = host.sh("ip -j -s link show bwp0");
     let stats: serde_json::Value = serde_json::from_str(&stats).expect("JSON");
     let packets = stats[0]["stats64"]["tx"]["packets"].as_u64();

@@ -1,4 +1,4 @@
-//! The rules and tables that the cases put in.
+//! Rules and tables of the scenarios.
 
 use ipnetwork::IpNetwork;
 use packet_filter::{BaseChain, Chain, ChainType, Family, Hook, Rule, Statement, Table};
@@ -57,7 +57,7 @@ pub fn chain(name: &str, base: Option<BaseChain>, rules: Vec<Rule>) -> Chain {
     }
 }
 
-/// The table of flanneld, in both families.
+/// flanneld's table of a family.
 pub fn flannel(family: Family) -> Table {
     let (name, mine, cluster, multicast) = match family {
         Family::Ip => (

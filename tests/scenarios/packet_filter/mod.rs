@@ -1,4 +1,4 @@
-//! nftables by netlink: `nft` lists what we write in its own words, and we read back what we wrote.
+//! packet-filter against the kernel, checked by `nft`.
 mod fixtures;
 mod sets;
 mod shapes;

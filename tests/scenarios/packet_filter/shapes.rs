@@ -1,10 +1,10 @@
-//! Rules: `nft` lists ours in its own words, and compiles them to the same instructions.
+//! Rules: `nft` lists ours as statements, and compiles these to the same instructions.
 
 use super::fixtures::*;
 use packet_filter::{ChainType, Family, Hook, Nft, Rule, Statement, Table, Transaction};
 use tests::{Host, scenario};
 
-/// Each rule with the words that `nft` has for it.
+/// Each rule with its text in `nft`.
 fn every_statement() -> Vec<(&'static str, Rule)> {
     let dport = |protocol| Statement::Dport {
         protocol,
@@ -125,7 +125,7 @@ fn rules_are_compiled_as_nft_compiles_them() {
         let line = format!("{words} comment \"number {number}\"");
         assert!(lines.contains(&line.as_str()), "{line}\nis not in\n{list}");
     }
-    // nft compiles its own words to the same instructions
+    // nft compiles the texts to the same instructions
     let mut script = String::from(
         "add table ip by_nft\nadd chain ip by_nft other\n\
         add chain ip by_nft every { type nat hook prerouting priority -100; policy accept; }\n",
@@ -180,7 +180,7 @@ END");
             assert_eq!(read.as_ref(), Some(table));
         }
 
-        // written again by us, they are listed the same
+        // written by us, they are listed the same
         let mut transaction = Transaction::new();
         for table in &tables {
             transaction.delete_table(table.family, &table.name);

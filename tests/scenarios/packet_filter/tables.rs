@@ -107,7 +107,7 @@ fn refused_transaction_changes_nothing() {
         assert_eq!(nft.table(Family::Ip, "flannel-ipv4").expect("read"), None);
         assert_eq!(nft.generation().expect("generation"), before);
 
-        // the second one depends on a generation that is over
+        // the second commit depends on an outdated generation
         let mut transaction = Transaction::new();
         transaction.only_if(before).set_table(&flannel(Family::Ip));
         nft.commit(&transaction).expect("commit");

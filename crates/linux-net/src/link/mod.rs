@@ -5,13 +5,9 @@ mod create;
 mod message;
 
 use crate::{Error, Mac, Netlink, Request, Result, netlink::Mode};
-use netlink_packet_core::DefaultNla;
-use netlink_packet_route::{
-    AddressFamily,
-    link::{
-        InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags,
-        LinkInfo, LinkMessage, LinkProtoInfoBridge,
-    },
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoPortData, InfoPortKind, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
 };
 use nix::libc::{IFNAMSIZ, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK};
 use std::net::IpAddr;
@@ -227,24 +223,6 @@ impl Change {
         ];
         parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
     }
-}
-
-/// Sets bridge port settings.
-pub fn set_bridge_port(index: u32, port: BridgePort) -> Request {
-    let mut message = LinkMessage::default();
-    message.header.interface_family = AddressFamily::Bridge;
-    message.header.index = index;
-    let setting =
-        |kind, on: bool| LinkProtoInfoBridge::Other(DefaultNla::new(kind, vec![u8::from(on)]));
-    message.attributes = vec![LinkAttribute::ProtoInfoBridge(vec![
-        setting(BRPORT_MODE, port.hairpin),
-        setting(BRPORT_ISOLATED, port.isolated),
-    ])];
-    let what = format!(
-        "set bridge port {index}: hairpin {}, isolated {}",
-        port.hairpin, port.isolated
-    );
-    Request::new(RTM_SETLINK, Mode::Existing, &message, what)
 }
 
 /// Sets the alias (IFLA_IFALIAS, at most 255 bytes) and the settings of a bridge port by name, so

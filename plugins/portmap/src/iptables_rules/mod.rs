@@ -7,7 +7,7 @@ use crate::{
     mappings::Mappings,
 };
 use ipnetwork::IpNetwork;
-use packet_filter::iptables::Saved;
+use packet_filter::Saved;
 use plugin::{Attachment, hash::sha512_prefix};
 pub(crate) use shared_names::portmap::{DNAT_CHAIN as DNAT, IPTABLES_TABLE as TABLE};
 use shared_names::portmap::{MASQ_CHAIN as MASQ, SETMARK_CHAIN as SETMARK};
