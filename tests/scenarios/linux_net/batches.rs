@@ -115,8 +115,7 @@ fn ten_thousand_routes_are_added_listed_and_deleted() {
     assert_eq!(netlink.routes(filter).expect("routes"), []);
 }
 
-/// Links come and go while all are listed: what is listed is whole, whatever the kernel had to say
-/// about interruptions.
+/// Links are added and deleted while all are listed.
 #[scenario]
 fn interrupted_dump_is_never_short() {
     let (host, mut netlink, _) = with_bridge();
