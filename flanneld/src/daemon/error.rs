@@ -43,8 +43,6 @@ pub(super) enum Error {
     /// Upstream's words.
     #[error("Lease has been revoked. Shutting down daemon.")]
     Revoked,
-    #[error("the subnet manager stopped")]
-    SubnetManagerStopped,
     #[error("the reconciler stopped")]
     ReconcilerStopped,
 }

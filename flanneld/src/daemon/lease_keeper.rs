@@ -32,9 +32,8 @@ impl LeaseKeeper<'_> {
             let published = self.backend.lease_attrs(&self.underlay);
             tokio::select! {
                 ended = self.manager.run(session.clone()) => return Err(match ended {
-                    Err(subnet::Error::Revoked(_)) => Error::Revoked,
-                    Err(error) => error.into(),
-                    Ok(()) => Error::SubnetManagerStopped,
+                    subnet::Error::Revoked(_) => Error::Revoked,
+                    error => error.into(),
                 }),
                 underlay = underlay_changed(&mut self.outcomes, &self.backend, &published) => {
                     self.underlay = underlay?;

@@ -27,7 +27,8 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
     }
 }
 
-/// `2026-11-21T08:22:50Z`: UTC, whole seconds. None is Go's zero time.
+/// `2026-11-21T08:22:50Z`: UTC, whole seconds. None, and a time that RFC 3339 cannot express, are
+/// Go's zero time.
 fn format(time: Option<SystemTime>) -> String {
     let seconds = time
         .and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok())

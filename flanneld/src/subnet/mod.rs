@@ -49,7 +49,7 @@ pub(crate) trait SubnetManager: Send + Sync {
     /// outage of the store the last snapshot stays. Returns only when the lease is lost:
     /// `Error::Revoked`,
     /// `Error::Taken`.
-    fn run(&self, session: Session) -> BoxFuture<'_, Result<(), Error>>;
+    fn run(&self, session: Session) -> BoxFuture<'_, Error>;
 }
 
 /// Why a store does not grant or renew a lease.

@@ -94,6 +94,7 @@ pub(crate) fn choose(
     let others: Vec<Subnets> = others.map(|(subnets, _)| *subnets).collect();
 
     let mut chosen = Subnets::default();
+    // the lengths are valid: check_subnets has bounded them
     if config.enable_ipv4 {
         let block = Range::v4(config)?.choose(
             preferred.iter().filter_map(Block::v4),

@@ -113,7 +113,7 @@ impl SubnetManager for Local {
         Box::pin(self.grant(attrs, previous))
     }
 
-    fn run(&self, session: Session) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async { Err(self.watch_until_lost(session).await) })
+    fn run(&self, session: Session) -> BoxFuture<'_, Error> {
+        Box::pin(self.watch_until_lost(session))
     }
 }

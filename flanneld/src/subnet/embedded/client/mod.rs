@@ -225,7 +225,7 @@ impl SubnetManager for Client {
         })
     }
 
-    fn run(&self, session: Session) -> BoxFuture<'_, Result<(), Error>> {
-        Box::pin(async { Err(self.watch_until_lost(session).await) })
+    fn run(&self, session: Session) -> BoxFuture<'_, Error> {
+        Box::pin(self.watch_until_lost(session))
     }
 }

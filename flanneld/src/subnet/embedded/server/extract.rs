@@ -100,7 +100,7 @@ pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         .map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, "body", format!("JSON: {error}")))
 }
 
-/// Why a request is refused, as its answer says it.
+/// The answer to a request that is refused.
 pub(super) struct ApiError {
     status: StatusCode,
     allow: Option<&'static str>,

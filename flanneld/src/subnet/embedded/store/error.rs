@@ -20,7 +20,7 @@ pub(crate) enum StoreError {
     /// Another node holds the lease or an overlapping one.
     #[error("{0} belongs to {1}")]
     HeldBy(Subnets, String),
-    /// The node does not say by which address it is reached.
+    /// The node does not give the address by which it is reached.
     #[error("{0} is missing: it names the node and is where its peers send to")]
     MissingAddress(&'static str),
     /// The public address cannot be a node's.

@@ -128,7 +128,7 @@ fn reserved_lease_does_not_end() {
     assert_eq!(store.renew(lease.subnets, None).unwrap().expiration, None);
     assert_eq!(store.expire(Instant::now() + 2 * wire::TTL).unwrap(), None);
     assert_eq!(store.leases().len(), 1);
-    // nobody else can have it, and one node reserves one
+    // no other node can reserve it, and a node has one reservation
     let error = reserve(lease.subnets, node(2)).unwrap_err().to_string();
     assert!(error.contains("192.0.2.1"), "{error}");
     let error = reserve(key("10.3.99.0-24"), node(1))
@@ -418,8 +418,8 @@ proptest! {
 
 const WRITER: &str = "LEASE_STORE_OF_WRITER";
 
-/// Not a test by itself: the process that [`promised_changes_survive_sigkill`] kills. It says what it has
-/// been promised.
+/// Not a test by itself: the process that [`promised_changes_survive_sigkill`] kills. It prints
+/// what it was promised.
 #[test]
 fn writer() {
     let Ok(path) = std::env::var(WRITER) else {

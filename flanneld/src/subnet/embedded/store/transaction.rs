@@ -163,7 +163,7 @@ impl State {
     }
 }
 
-/// A node must say by which address it is reached.
+/// A node must give the address by which it is reached.
 fn check_attrs(config: &NetworkConfig, attrs: &LeaseAttrs) -> Result<(), StoreError> {
     let unusable = |field, address: IpAddr| Err(StoreError::UnusableAddress { field, address });
     match (attrs.public_ip, attrs.public_ipv6) {

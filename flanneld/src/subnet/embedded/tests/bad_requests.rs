@@ -1,4 +1,4 @@
-//! Bad requests: each is refused by name, and the server goes on.
+//! Malformed requests: the answer names what is wrong, and the server keeps serving.
 use super::*;
 
 #[tokio::test]
@@ -12,7 +12,7 @@ async fn every_endpoint_refuses_malformed_requests() {
         r#"{{"PublicIP":"192.0.2.1","BackendData":{}}}"#,
         "[".repeat(8000)
     );
-    for (method, path, body, status, says) in [
+    for (method, path, body, status, expected) in [
         ("GET", "/", "", 404, "/v1/_/leases"),
         ("GET", "/v2/_/config", "", 404, "there is nothing here"),
         ("GET", "/v1/_/config/x", "", 404, "there is nothing here"),
@@ -122,7 +122,7 @@ async fn every_endpoint_refuses_malformed_requests() {
         assert_eq!(got, status, "{case}");
         let json: serde_json::Value = serde_json::from_str(&text).expect(&case);
         assert!(
-            json["error"].as_str().expect(&case).contains(says),
+            json["error"].as_str().expect(&case).contains(expected),
             "{case}"
         );
     }

@@ -12,13 +12,13 @@ async fn nodes_see_each_other_join_and_leave() {
     for node in [&first, &second, &third] {
         node.will_see(&[1, 2, 3]).await;
     }
-    // a node that goes for good is revoked, and told
+    // a node that is revoked ends
     site.store().revoke(third.own.subnets).unwrap();
     let name = third.own.subnets;
     assert!(matches!(third.end().await, Error::Revoked(subnets) if subnets == name));
     first.will_see(&[1, 2]).await;
     second.will_see(&[1, 2]).await;
-    // one that comes back with another MAC is seen with it
+    // the others see a node that returns with another MAC
     drop(second);
     let changed = LeaseAttrs {
         backend_data: Some(serde_json::json!({"VNI": 1, "VtepMAC": "02:ff:ff:ff:ff:ff"})),
@@ -65,7 +65,7 @@ async fn outage_keeps_leases_and_is_caught_up_with() {
     site.stop().await;
     sleep(Duration::from_millis(500)).await;
     assert_eq!(a.sees(), [1, 2]);
-    // what happens meanwhile is seen when the server is back
+    // changes during the outage are seen when the server is back
     let store = Store::open_with(&site.path(), site.config.clone(), site.ttl, site.ttl).unwrap();
     store.acquire(node(3), Subnets::default(), None).unwrap();
     store.revoke(b.own.subnets).unwrap();
@@ -92,7 +92,7 @@ async fn lost_store_stops_no_node() {
     std::fs::remove_file(site.path()).unwrap();
     site.start().await;
     let store = site.store.clone().unwrap();
-    eventually("both have registered anew", || store.leases().len() == 2).await;
+    eventually("both have registered again", || store.leases().len() == 2).await;
     for node in &nodes {
         assert_eq!(
             store.lease(&node.own.subnets).0.unwrap().attrs,

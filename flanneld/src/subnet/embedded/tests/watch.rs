@@ -71,7 +71,7 @@ async fn idle_watch_sends_heartbeats() {
     assert!(text.matches("{\"cursor\":").count() >= 2, "{text}");
 }
 
-/// A server that answers everything with the same bytes, and then says nothing more.
+/// A server that answers everything with the same bytes, and then falls silent.
 async fn fake_server(answer: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -189,7 +189,7 @@ async fn silent_server_is_reconnected_at_the_cursor() {
     tokio::select! {
         ended = client.run(session(&own, sender)) => panic!("{ended:?}"),
         second = timeout(TIMEOUT, serve) => {
-            // it goes on where it was
+            // the watch resumes at the cursor
             assert!(second.unwrap().contains("store=s&next=4"));
         }
     }
