@@ -4,16 +4,14 @@ use std::{
     process::{Command, Stdio},
     time::Duration,
 };
-use tests::{Cni, Host, Outcome, Process, binaries, process::eventually, scenario};
+use tests::{
+    Cni, Host, Outcome, Process,
+    binaries::{self, BIN},
+    process::eventually,
+    scenario,
+};
 
-const BIN: &str = "/opt/cni/bin";
 const ALL: &str = "0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0";
-
-fn host() -> Host {
-    let host = Host::new("node");
-    host.run(|| binaries::install_suite(BIN.as_ref()));
-    host
-}
 
 /// A valid call.
 fn good() -> Cni {
@@ -30,7 +28,7 @@ fn call(host: &Host, cni: &Cni, verb: &str, config: &str) -> Outcome {
 
 #[scenario]
 fn missing_variables_are_listed_together() {
-    let host = host();
+    let host = Host::with_suite("node");
     let bare = Cni {
         path: BIN.into(),
         env: Default::default(),
@@ -63,7 +61,7 @@ fn missing_variables_are_listed_together() {
 
 #[scenario]
 fn malformed_ids_and_names_are_refused() {
-    let host = host();
+    let host = Host::with_suite("node");
     let long = "x".repeat(4096);
     for id in [
         "../c1",
@@ -118,7 +116,7 @@ fn malformed_ids_and_names_are_refused() {
 
 #[scenario]
 fn malformed_configuration_is_refused() {
-    let host = host();
+    let host = Host::with_suite("node");
     for text in [
         "",
         "{",
@@ -167,7 +165,7 @@ fn malformed_configuration_is_refused() {
 
 #[scenario]
 fn unsupported_versions_are_refused() {
-    let host = host();
+    let host = Host::with_suite("node");
     let outcome = call(&host, &good(), "ADD", &config("9.9.9"));
     assert_eq!(outcome.error(), (1, "incompatible CNI versions".into()));
     let quoted = ALL.replace(", ", "\" \"");
@@ -192,7 +190,7 @@ fn unsupported_versions_are_refused() {
 /// A runtime that never stops writing does not exhaust the node's memory.
 #[scenario]
 fn endless_stdin_is_refused() {
-    let host = host();
+    let host = Host::with_suite("node");
     let outcome = host.run(|| {
         Command::new("sh")
             .args(["-c", "yes | head -c 100000000 | /opt/cni/bin/loopback"])
@@ -209,7 +207,7 @@ fn endless_stdin_is_refused() {
 
 #[scenario]
 fn version_answers_while_stdin_is_open() {
-    let host = host();
+    let host = Host::with_suite("node");
     let command = || {
         let mut command = Command::new(format!("{BIN}/loopback"));
         command.env_clear().env("CNI_COMMAND", "VERSION");
@@ -240,7 +238,7 @@ fn version_answers_while_stdin_is_open() {
 
 #[scenario]
 fn without_a_command_versions_are_printed() {
-    let host = host();
+    let host = Host::with_suite("node");
     for arguments in ["", "version", "--help"] {
         let output = host.try_sh(&format!("exec {BIN}/loopback {arguments} </dev/null"));
         assert!(output.status.success());
@@ -257,7 +255,7 @@ fn without_a_command_versions_are_printed() {
 
 #[scenario]
 fn missing_namespace_fails_add_but_not_del() {
-    let host = host();
+    let host = Host::with_suite("node");
     host.sh("mkdir -p /run/netns && touch /run/netns/left-over");
     for (path, msg) in [
         (
@@ -281,7 +279,7 @@ fn missing_namespace_fails_add_but_not_del() {
 /// The plugin's own namespace is that of the host: nothing in it may change.
 #[scenario]
 fn own_namespace_is_refused_and_unchanged() {
-    let host = host();
+    let host = Host::with_suite("node");
     host.sh("ip link set lo down");
     let up = || host.sh("ip -o link show lo").contains("LOOPBACK,UP");
     let own = (
@@ -308,7 +306,7 @@ fn own_namespace_is_refused_and_unchanged() {
 
 #[scenario]
 fn unwritable_result_is_a_failure() {
-    let host = host();
+    let host = Host::with_suite("node");
     let pod = host.pod("pod");
     let output = host.try_sh(&format!(
         "printf '%s' '{}' | CNI_COMMAND=ADD CNI_CONTAINERID=c1 CNI_NETNS={} CNI_IFNAME=lo CNI_PATH={BIN} {BIN}/loopback >/dev/full",
@@ -321,7 +319,7 @@ fn unwritable_result_is_a_failure() {
 
 #[scenario]
 fn suite_runs_the_plugin_that_it_is_called_as() {
-    let host = host();
+    let host = Host::with_suite("node");
     let suite = binaries::program("cni-suite");
     let run = |arguments: &str, environment: &[(&str, &str)]| {
         let mut command = Command::new(&suite);

@@ -1,18 +1,11 @@
 //! The `loopback` plugin.
 use serde_json::{Value, json};
 use tests::{
-    Cni, Host, binaries,
-    peers::{GO_PLUGINS as GO, without_go_plugins},
+    Cni, Host,
+    binaries::BIN,
+    peers::{GO_PLUGINS, without_go_plugins},
     scenario,
 };
-
-const OURS: &str = "/opt/cni/bin";
-
-fn host() -> Host {
-    let host = Host::new("node");
-    host.run(|| binaries::install_suite(OURS.as_ref()));
-    host
-}
 
 fn config(version: &str, extra: &[(&str, Value)]) -> String {
     let mut config = json!({"cniVersion": version, "name": "lo", "type": "loopback"});
@@ -29,10 +22,10 @@ fn cni(path: &str, netns: &str) -> Cni {
 
 #[scenario]
 fn result_has_the_shape_of_its_version() {
-    let host = host();
+    let host = Host::with_suite("node");
     let pod = host.pod("pod");
     let add = |version: &str| {
-        cni(OURS, &pod.path())
+        cni(BIN, &pod.path())
             .call(&host, "ADD", "loopback", &config(version, &[]))
             .ok()
     };
@@ -68,7 +61,7 @@ fn result_has_the_shape_of_its_version() {
     // a namespace without IPv6 has no IPv6 address in the result
     let pod = host.pod("v4");
     pod.sh("ip link set lo down && echo 1 >/proc/sys/net/ipv6/conf/lo/disable_ipv6");
-    let outcome = cni(OURS, &pod.path())
+    let outcome = cni(BIN, &pod.path())
         .call(&host, "ADD", "loopback", &config("1.0.0", &[]))
         .ok();
     assert_eq!(
@@ -79,10 +72,10 @@ fn result_has_the_shape_of_its_version() {
 
 #[scenario]
 fn add_sets_lo_up_and_del_sets_it_down() {
-    let host = host();
+    let host = Host::with_suite("node");
     let pod = host.pod("pod");
     let call =
-        |verb: &str| cni(OURS, &pod.path()).call(&host, verb, "loopback", &config("1.1.0", &[]));
+        |verb: &str| cni(BIN, &pod.path()).call(&host, verb, "loopback", &config("1.1.0", &[]));
     let up = || pod.sh("ip -o link show lo").contains("LOOPBACK,UP");
     pod.sh("ip link set lo down");
     assert_eq!(
@@ -112,7 +105,7 @@ fn add_sets_lo_up_and_del_sets_it_down() {
 
 #[scenario]
 fn result_of_the_chain_is_passed_on() {
-    let host = host();
+    let host = Host::with_suite("node");
     let pod = host.pod("pod");
     let previous = json!({
         "cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": pod.path()}],
@@ -120,7 +113,7 @@ fn result_of_the_chain_is_passed_on() {
         "routes": [{"dst": "0.0.0.0/0"}],
     });
     let config = config("1.0.0", &[("prevResult", previous.clone())]);
-    let outcome = cni(OURS, &pod.path())
+    let outcome = cni(BIN, &pod.path())
         .call(&host, "ADD", "loopback", &config)
         .ok();
     assert_eq!(outcome.json(), previous);
@@ -128,9 +121,9 @@ fn result_of_the_chain_is_passed_on() {
 
 #[scenario(unless = without_go_plugins)]
 fn exit_codes_and_results_equal_gos() {
-    let host = host();
+    let host = Host::with_suite("node");
     for version in ["0.3.1", "0.4.0", "1.0.0"] {
-        let outcomes = [OURS, GO].map(|path| {
+        let outcomes = [BIN, GO_PLUGINS].map(|path| {
             let pod = host.pod("pod");
             pod.sh("ip link set lo down");
             let call = |verb: &str| {

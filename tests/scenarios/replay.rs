@@ -2,9 +2,8 @@
 //! arguments in any order, DEL with prevResult, and at the removal of the sandbox a second DEL
 //! without prevResult and namespace.
 use serde_json::{Value, json};
-use tests::{Cni, Host, binaries, scenario};
+use tests::{Cni, Host, binaries::BIN, scenario};
 
-const BIN: &str = "/opt/cni/bin";
 const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\nFLANNEL_IPV6_NETWORK=fd00:10:244::/48\n\
     FLANNEL_IPV6_SUBNET=fd00:10:244:3::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 const ARGS: [&str; 5] = [
@@ -14,12 +13,6 @@ const ARGS: [&str; 5] = [
     "K8S_POD_UID=2b7e",
     "K8S_POD_NAMESPACE=default",
 ];
-
-fn host() -> Host {
-    let host = Host::new("node");
-    host.run(|| binaries::install_suite(BIN.as_ref()));
-    host
-}
 
 fn config(plugin: &str, version: &str, extra: &[(&str, Value)]) -> String {
     let mut config = match plugin {
@@ -41,7 +34,7 @@ fn config(plugin: &str, version: &str, extra: &[(&str, Value)]) -> String {
 
 #[scenario]
 fn calls_of_containerd_2_1_attach_and_detach_a_pod() {
-    let host = host();
+    let host = Host::with_suite("node");
     let status = Cni::new(BIN, "", "")
         .with("CNI_IFNAME", "")
         .with("CNI_ARGS", "");
@@ -120,7 +113,7 @@ fn assert_clean(host: &Host) {
 
 #[scenario]
 fn calls_of_containerd_2_1_set_loopback_up_and_down() {
-    let host = host();
+    let host = Host::with_suite("node");
     let pod = host.pod("pod");
     pod.sh("ip link set lo down");
     let conf =

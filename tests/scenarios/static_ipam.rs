@@ -1,18 +1,11 @@
 //! The `static` IPAM plugin, compared with Debian's Go one.
 use serde_json::json;
 use tests::{
-    Cni, Host, binaries,
-    peers::{GO_PLUGINS as GO, without_go_plugins},
+    Cni, Host,
+    binaries::BIN,
+    peers::{GO_PLUGINS, without_go_plugins},
     scenario,
 };
-
-const OURS: &str = "/opt/cni/bin";
-
-fn host() -> Host {
-    let host = Host::new("node");
-    host.run(|| binaries::install_suite(OURS.as_ref()));
-    host
-}
 
 fn config(version: &str) -> String {
     json!({"cniVersion": version, "name": "n", "type": "bridge", "ipam": {"type": "static",
@@ -24,7 +17,7 @@ fn config(version: &str) -> String {
 
 #[scenario(unless = without_go_plugins)]
 fn results_equal_gos() {
-    let host = host();
+    let host = Host::with_suite("node");
     for version in ["0.1.0", "0.2.0", "0.3.1", "0.4.0", "1.0.0"] {
         for args in ["", "IgnoreUnknown=1;K8S_POD_NAME=x"] {
             let add = |path: &str| {
@@ -34,7 +27,7 @@ fn results_equal_gos() {
                     .ok()
                     .stdout
             };
-            let (ours, go) = (add(OURS), add(GO));
+            let (ours, go) = (add(BIN), add(GO_PLUGINS));
             // the Go library has sorted the keys of 1.0.0 since its version 1.2; Debian's is older
             if version == "1.0.0" {
                 let parse =
@@ -52,9 +45,9 @@ fn results_equal_gos() {
             .ok()
             .json()
     };
-    assert_eq!(with_ip(OURS), with_ip(GO));
+    assert_eq!(with_ip(BIN), with_ip(GO_PLUGINS));
     for verb in ["DEL", "DEL"] {
-        Cni::new(OURS, "c", "")
+        Cni::new(BIN, "c", "")
             .call(&host, verb, "static", &config("1.0.0"))
             .ok();
     }
@@ -62,11 +55,11 @@ fn results_equal_gos() {
 
 #[scenario]
 fn invalid_addresses_are_refused() {
-    let host = host();
+    let host = Host::with_suite("node");
     let add = |ipam: serde_json::Value| {
         let config =
             json!({"cniVersion": "1.0.0", "name": "n", "type": "bridge", "ipam": ipam}).to_string();
-        Cni::new(OURS, "c", "/none")
+        Cni::new(BIN, "c", "/none")
             .call(&host, "ADD", "static", &config)
             .error()
     };
@@ -78,7 +71,7 @@ fn invalid_addresses_are_refused() {
     let two = config("1.0.0")
         .replace("3ffe:ffff:0:1ff::1/64", "10.10.0.6/24")
         .replace("\"1.0.0\"", "\"0.2.0\"");
-    let (_, msg) = Cni::new(OURS, "c", "/none")
+    let (_, msg) = Cni::new(BIN, "c", "/none")
         .call(&host, "ADD", "static", &two)
         .error();
     assert_eq!(

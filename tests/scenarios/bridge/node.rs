@@ -1,7 +1,7 @@
 //! A node with the plugins, and queries of its state.
 use serde_json::{Value, json};
 use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path};
-use tests::{Cni, Host, Outcome, Pod, binaries};
+use tests::{Cni, Host, Outcome, Pod, binaries::BIN, peers::GO_PLUGINS};
 
 /// Which plugins a node has.
 #[derive(Clone, Copy, PartialEq)]
@@ -19,16 +19,15 @@ pub(super) struct Node {
 
 impl Node {
     pub(super) fn new(plugins: Plugins) -> Node {
-        let host = Host::new("node");
-        host.run(|| binaries::install_suite(Path::new("/opt/cni/bin")));
+        let host = Host::with_suite("node");
         Node { host, path: "" }.with_plugins(plugins)
     }
 
     /// The same node with other plugins.
     pub(super) fn with_plugins(self, plugins: Plugins) -> Node {
         let path = match plugins {
-            Plugins::Suite => "/opt/cni/bin",
-            Plugins::Debian => "/usr/lib/cni",
+            Plugins::Suite => BIN,
+            Plugins::Debian => GO_PLUGINS,
         };
         Node { path, ..self }
     }

@@ -1,7 +1,13 @@
 //! The whole chain: flannel, bridge, host-local.
-use super::node::{BIN, DUAL, Node, SUBNET_ENV, conf};
+use super::node::{DUAL, Node, SUBNET_ENV, conf};
 use serde_json::{Value, json};
-use tests::{Case, case, peers::without_go_plugins, scenario, scenarios};
+use tests::{
+    Case,
+    binaries::BIN,
+    case,
+    peers::{GO_PLUGINS, without_go_plugins},
+    scenario, scenarios,
+};
 
 #[scenarios]
 fn pods_reach_each_other() -> Vec<Case> {
@@ -129,7 +135,7 @@ fn gc_removes_only_invalid_attachments_of_its_network() {
 fn gos_delegates_get_and_print_the_same() {
     let node = Node::new();
     node.host.sh(&format!(
-        "rm {BIN}/bridge {BIN}/host-local && cp /usr/lib/cni/bridge /usr/lib/cni/host-local {BIN}/"
+        "rm {BIN}/bridge {BIN}/host-local && cp {GO_PLUGINS}/bridge {GO_PLUGINS}/host-local {BIN}/"
     ));
     let conf = conf("1.0.0", json!({}));
     let (a, result) = node.attach("a", &conf);

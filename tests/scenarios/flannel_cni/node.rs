@@ -1,9 +1,8 @@
 //! A node with the suite and a lease.
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
-use tests::{Cni, Host, Outcome, Pod, binaries};
+use tests::{Cni, Host, Outcome, Pod, binaries::BIN};
 
-pub const BIN: &str = "/opt/cni/bin";
 pub const SUBNET_ENV: &str = "/run/flannel/subnet.env";
 pub const DUAL: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\n\
     FLANNEL_IPV6_NETWORK=fd00:10:244::/48\nFLANNEL_IPV6_SUBNET=fd00:10:244:3::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
@@ -24,9 +23,8 @@ impl Node {
     /// With the lease of [`DUAL`].
     pub fn new() -> Node {
         let node = Node {
-            host: Host::new("node"),
+            host: Host::with_suite("node"),
         };
-        node.host.run(|| binaries::install_suite(BIN.as_ref()));
         node.write(SUBNET_ENV, DUAL);
         node.write(&format!("{BIN}/recorder"), RECORDER);
         node.host.run(|| {

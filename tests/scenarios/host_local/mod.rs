@@ -8,18 +8,14 @@ mod shared_store;
 mod store;
 
 use serde_json::{Value, json};
-use tests::{Cni, Host, Outcome, binaries};
+use tests::{Cni, Host, Outcome, binaries::BIN, peers::GO_PLUGINS};
 
-const SUITE: &str = "/opt/cni/bin";
-/// Debian's Go plugins.
-const UPSTREAM: &str = "/usr/lib/cni";
+const SUITE: &str = BIN;
+const UPSTREAM: &str = GO_PLUGINS;
 const STORE: &str = "/var/lib/cni/networks/n";
 
-/// A host with both plugins.
 fn host() -> Host {
-    let host = Host::new("node");
-    host.run(|| binaries::install_suite(SUITE.as_ref()));
-    host
+    Host::with_suite("node")
 }
 
 /// A configuration of network `n` with the keys of `ipam`.
