@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 use std::{path::Path, process::Command, time::Duration};
 use tests::{
-    Cni, Host, Outcome, binaries,
+    Cni, Host, Outcome,
+    binaries::BIN,
     peers::{GO_PLUGINS as GO, without_go_plugins},
     process::eventually,
     scenario,
 };
 
-const SUITE: &str = "/opt/cni/bin";
+const SUITE: &str = BIN;
 
 fn without_firewalld() -> Option<String> {
     let programs = ["/usr/sbin/firewalld", "/usr/bin/dbus-daemon"];
@@ -20,8 +21,7 @@ fn without_firewalld() -> Option<String> {
 }
 
 fn host() -> Host {
-    let host = Host::new("node");
-    host.run(|| binaries::install_suite(SUITE.as_ref()));
+    let host = Host::with_suite("node");
     host
 }
 

@@ -1,4 +1,4 @@
-//! Everything that needs a kernel: each module is one area and lists its cases.
+//! Scenarios on the real kernel: each module is an area.
 
 mod bandwidth;
 mod bridge;
@@ -25,5 +25,5 @@ mod tuning;
 
 fn main() {
     tests::sandbox::enter();
-    tests::suite::main(Vec::new())
+    tests::suite::main()
 }

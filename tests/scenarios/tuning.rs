@@ -2,16 +2,16 @@
 
 use serde_json::{Value, json};
 use tests::{
-    Cni, Host, Pod, binaries,
+    Cni, Host, Pod,
+    binaries::BIN,
     peers::{GO_PLUGINS as GO, without_go_plugins},
     scenario,
 };
 
-const SUITE: &str = "/opt/cni/bin";
+const SUITE: &str = BIN;
 
 fn host() -> Host {
-    let host = Host::new("node");
-    host.run(|| binaries::install_suite(SUITE.as_ref()));
+    let host = Host::with_suite("node");
     host
 }
 

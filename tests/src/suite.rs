@@ -102,22 +102,22 @@ impl Case {
     }
 }
 
-/// Runs every registered case and the listed ones, prints the reason of each skip, and ends the
-/// process with the code that tells whether all passed.
-pub fn main(listed: Vec<Case>) -> ! {
-    run(listed, Arguments::from_args())
+/// Runs every registered case, prints the reason of each skip, and exits with the code that tells
+/// whether all passed.
+pub fn main() -> ! {
+    run(&Arguments::from_args())
 }
 
 /// The same, one case after the other: for cases that share a machine.
 pub fn main_in_turn() -> ! {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    run(Vec::new(), arguments)
+    run(&arguments)
 }
 
-fn run(mut cases: Vec<Case>, arguments: Arguments) -> ! {
+fn run(arguments: &Arguments) -> ! {
     let registered = inventory::iter::<Registered>.into_iter();
-    cases.extend(registered.flat_map(Registered::cases));
+    let mut cases: Vec<Case> = registered.flat_map(Registered::cases).collect();
     cases.sort_by(|one, other| one.name.cmp(&other.name));
     for pair in cases.windows(2) {
         assert!(
@@ -140,7 +140,7 @@ fn run(mut cases: Vec<Case>, arguments: Arguments) -> ! {
             }
         })
         .collect();
-    let conclusion = libtest_mimic::run(&arguments, trials);
+    let conclusion = libtest_mimic::run(arguments, trials);
     if !arguments.list {
         println!("{} skipped", reasons.len());
         for reason in reasons {

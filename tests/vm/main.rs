@@ -8,7 +8,7 @@ mod machine;
 use tests::scenario;
 
 fn main() {
-    tests::suite::main(Vec::new())
+    tests::suite::main()
 }
 
 #[scenario(unless = machine::missing)]

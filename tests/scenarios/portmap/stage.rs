@@ -9,7 +9,7 @@ use std::{
 };
 use tests::{Cni, Host, Outcome, Pod, Underlay, binaries};
 
-pub const BIN: &str = "/opt/cni/bin";
+pub const BIN: &str = binaries::BIN;
 
 /// Two hosts with the suite installed.
 pub fn stage() -> Underlay {
