@@ -21,8 +21,7 @@ fn without_firewalld() -> Option<String> {
 }
 
 fn host() -> Host {
-    let host = Host::with_suite("node");
-    host
+    Host::with_suite("node")
 }
 
 fn config(version: &str, ips: &[&str], extra: &Value) -> String {

@@ -11,8 +11,7 @@ use tests::{
 const SUITE: &str = BIN;
 
 fn host() -> Host {
-    let host = Host::with_suite("node");
-    host
+    Host::with_suite("node")
 }
 
 fn pod<'h>(host: &'h Host, name: &str) -> Pod<'h> {

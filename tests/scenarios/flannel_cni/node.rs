@@ -3,8 +3,8 @@ use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use tests::{Cni, Host, Outcome, Pod, binaries::BIN};
 
-pub const SUBNET_ENV: &str = "/run/flannel/subnet.env";
-pub const DUAL: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\n\
+pub(super) const SUBNET_ENV: &str = "/run/flannel/subnet.env";
+pub(super) const DUAL: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.3.1/24\n\
     FLANNEL_IPV6_NETWORK=fd00:10:244::/48\nFLANNEL_IPV6_SUBNET=fd00:10:244:3::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 
 /// A plugin that records its input and fails if a file `/run/fail-VERB` exists.
@@ -15,13 +15,13 @@ echo $CNI_COMMAND >>/run/recorded
 [ $CNI_COMMAND != ADD ] || printf '{ \"cniVersion\":\"1.1.0\" }'
 ";
 
-pub struct Node {
+pub(super) struct Node {
     pub host: Host,
 }
 
 impl Node {
     /// With the lease of [`DUAL`].
-    pub fn new() -> Node {
+    pub(super) fn new() -> Node {
         let node = Node {
             host: Host::with_suite("node"),
         };
@@ -34,63 +34,63 @@ impl Node {
         node
     }
 
-    pub fn write(&self, file: &str, text: &str) {
+    pub(super) fn write(&self, file: &str, text: &str) {
         self.host.run(|| {
             fs::create_dir_all(Path::new(file).parent().expect("folder")).expect("folder");
             fs::write(file, text).expect("file");
         });
     }
 
-    pub fn read(&self, file: &str) -> String {
+    pub(super) fn read(&self, file: &str) -> String {
         self.host
             .run(|| fs::read_to_string(file).unwrap_or_else(|error| panic!("{file}: {error}")))
     }
 
-    pub fn remove(&self, file: &str) {
+    pub(super) fn remove(&self, file: &str) {
         self.host.run(|| fs::remove_file(file).expect("remove"));
     }
 
     /// A call for container `id`, whose namespace has the same name.
-    pub fn cni(&self, id: &str) -> Cni {
+    pub(super) fn cni(&self, id: &str) -> Cni {
         Cni::new(BIN, id, &format!("/run/netns/{id}"))
     }
 
     #[track_caller]
-    pub fn call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
+    pub(super) fn call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
         self.cni(id)
             .call(&self.host, verb, "flannel", &conf.to_string())
     }
 
     /// Attaches a pod; returns it with the result.
     #[track_caller]
-    pub fn attach(&self, id: &str, conf: &Value) -> (Pod<'_>, Value) {
+    pub(super) fn attach(&self, id: &str, conf: &Value) -> (Pod<'_>, Value) {
         let pod = self.host.pod(id);
         let result = self.call("ADD", id, conf).ok().json();
         (pod, result)
     }
 
-    pub fn list(&self, dir: &str) -> Vec<String> {
+    pub(super) fn list(&self, dir: &str) -> Vec<String> {
         let names = self.host.sh(&format!("ls {dir} 2>/dev/null || true"));
         names.lines().map(str::to_owned).collect()
     }
 
-    pub fn states(&self) -> Vec<String> {
+    pub(super) fn states(&self) -> Vec<String> {
         self.list("/var/lib/cni/flannel")
     }
 
     /// The reserved addresses.
-    pub fn reservations(&self) -> Vec<String> {
+    pub(super) fn reservations(&self) -> Vec<String> {
         let mut names = self.list("/var/lib/cni/networks/cbr0");
         names.retain(|name| name.parse::<std::net::IpAddr>().is_ok());
         names
     }
 
-    pub fn veths(&self) -> usize {
+    pub(super) fn veths(&self) -> usize {
         self.host.sh("ip -o link show type veth").lines().count()
     }
 
     #[track_caller]
-    pub fn assert_clean(&self) {
+    pub(super) fn assert_clean(&self) {
         assert_eq!(self.states(), [""; 0]);
         assert_eq!(self.reservations(), [""; 0]);
         assert_eq!(self.veths(), 0);
@@ -98,12 +98,12 @@ impl Node {
 
     /// The last input of the recorder for a verb.
     #[track_caller]
-    pub fn recorded(&self, verb: &str) -> String {
+    pub(super) fn recorded(&self, verb: &str) -> String {
         self.read(&format!("/run/recorded-{verb}"))
     }
 
     /// The verbs that the recorder got since the last time.
-    pub fn verbs(&self) -> Vec<String> {
+    pub(super) fn verbs(&self) -> Vec<String> {
         let verbs = self
             .host
             .sh("cat /run/recorded 2>/dev/null; rm -f /run/recorded");
@@ -112,7 +112,7 @@ impl Node {
 }
 
 /// The stock configuration of a version, with `more` keys.
-pub fn conf(version: &str, more: Value) -> Value {
+pub(super) fn conf(version: &str, more: Value) -> Value {
     let mut conf = json!({
         "cniVersion": version, "name": "cbr0", "type": "flannel",
         "delegate": { "hairpinMode": true, "isDefaultGateway": true },
@@ -125,7 +125,7 @@ pub fn conf(version: &str, more: Value) -> Value {
 }
 
 /// As [`conf`], with the recorder as delegate.
-pub fn recorder(version: &str, more: Value) -> Value {
+pub(super) fn recorder(version: &str, more: Value) -> Value {
     let mut conf = conf(version, more);
     conf["delegate"] = json!({ "type": "recorder" });
     conf

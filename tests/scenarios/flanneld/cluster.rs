@@ -14,22 +14,22 @@ use std::{
 };
 use tests::{Host, Pod, Process, Underlay, binaries::program, process::eventually, underlay};
 
-pub const V4: &str =
+pub(super) const V4: &str =
     r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
-pub const V6: &str = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
-pub const DUAL: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+pub(super) const V6: &str = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+pub(super) const DUAL: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
 
-pub const TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Nodes are numbered from 1.
-pub struct Cluster {
+pub(super) struct Cluster {
     pub underlay: Underlay,
     daemons: Vec<Option<Process>>,
 }
 
 impl Cluster {
     /// Starts every daemon and waits until all are ready.
-    pub fn new(nodes: usize, net_conf: &str) -> Cluster {
+    pub(super) fn new(nodes: usize, net_conf: &str) -> Cluster {
         let mut cluster = Cluster::idle(nodes, net_conf);
         for node in 1..=nodes {
             cluster.start(node, &[]);
@@ -41,7 +41,7 @@ impl Cluster {
     }
 
     /// Starts no daemon.
-    pub fn idle(nodes: usize, net_conf: &str) -> Cluster {
+    pub(super) fn idle(nodes: usize, net_conf: &str) -> Cluster {
         let underlay = Underlay::new(nodes);
         underlay.hosts[0].sh(&format!("echo '{net_conf}' > /run/net-conf.json"));
         Cluster {
@@ -50,21 +50,21 @@ impl Cluster {
         }
     }
 
-    pub fn host(&self, node: usize) -> &Host {
+    pub(super) fn host(&self, node: usize) -> &Host {
         &self.underlay.hosts[node - 1]
     }
 
-    pub fn daemon(&mut self, node: usize) -> &mut Process {
+    pub(super) fn daemon(&mut self, node: usize) -> &mut Process {
         self.daemons[node - 1].as_mut().expect("it runs")
     }
 
     /// Starts flanneld with further arguments.
-    pub fn start(&mut self, node: usize, more: &[&str]) {
+    pub(super) fn start(&mut self, node: usize, more: &[&str]) {
         self.start_with(node, more, &[]);
     }
 
     /// Starts it with further arguments and variables.
-    pub fn start_with(&mut self, node: usize, more: &[&str], env: &[(&str, &str)]) {
+    pub(super) fn start_with(&mut self, node: usize, more: &[&str], env: &[(&str, &str)]) {
         let store = format!("{}:8888", underlay::ip(1));
         let mut command = Command::new(program("flanneld"));
         if node == 1 {
@@ -82,12 +82,12 @@ impl Cluster {
         self.daemons[node - 1] = Some(self.host(node).spawn(command));
     }
 
-    pub fn is_ready(&self, node: usize) -> bool {
+    pub(super) fn is_ready(&self, node: usize) -> bool {
         get(self.host(node), "/readyz").contains("flanneld is ready")
     }
 
     #[track_caller]
-    pub fn wait_ready(&mut self, node: usize) {
+    pub(super) fn wait_ready(&mut self, node: usize) {
         let daemon = self.daemons[node - 1].as_mut().expect("it runs");
         let host = &self.underlay.hosts[node - 1];
         eventually(&format!("{} is ready", host.name), TIMEOUT, || {
@@ -100,7 +100,7 @@ impl Cluster {
 
     /// Sends SIGTERM, waits for the end within a second, and returns the log.
     #[track_caller]
-    pub fn stop(&mut self, node: usize) -> String {
+    pub(super) fn stop(&mut self, node: usize) -> String {
         let mut daemon = self.daemons[node - 1].take().expect("it runs");
         daemon.signal(Signal::SIGTERM);
         let status = daemon.wait(Duration::from_secs(1));
@@ -109,14 +109,14 @@ impl Cluster {
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self, node: usize) {
+    pub(super) fn kill(&mut self, node: usize) {
         let mut daemon = self.daemons[node - 1].take().expect("it runs");
         daemon.signal(Signal::SIGKILL);
         daemon.wait(Duration::from_secs(1));
     }
 
     /// A value of subnet.env.
-    pub fn env(&self, node: usize, key: &str) -> String {
+    pub(super) fn env(&self, node: usize, key: &str) -> String {
         let text = self.host(node).sh("cat /run/flannel/subnet.env");
         let value = text
             .lines()
@@ -127,25 +127,25 @@ impl Cluster {
     }
 
     /// The node's IPv4 subnet, "10.244.7.0/24".
-    pub fn subnet(&self, node: usize) -> String {
+    pub(super) fn subnet(&self, node: usize) -> String {
         self.env(node, "FLANNEL_SUBNET").replace(".1/24", ".0/24")
     }
 
     /// The node's IPv6 subnet, "fd00:10:244:7::/64".
-    pub fn subnet6(&self, node: usize) -> String {
+    pub(super) fn subnet6(&self, node: usize) -> String {
         self.env(node, "FLANNEL_IPV6_SUBNET")
             .replace("::1/64", "::/64")
     }
 
     /// The MAC of a node's device.
-    pub fn mac(&self, node: usize, device: &str) -> String {
+    pub(super) fn mac(&self, node: usize, device: &str) -> String {
         let link = self.host(node).sh(&format!("ip -j link show {device}"));
         let link: serde_json::Value = serde_json::from_str(&link).expect("JSON");
         link[0]["address"].as_str().expect("an address").to_owned()
     }
 
     /// The addresses of the node's pod.
-    pub fn pod_ips(&self, node: usize) -> Vec<String> {
+    pub(super) fn pod_ips(&self, node: usize) -> Vec<String> {
         let env = self.host(node).sh("cat /run/flannel/subnet.env");
         let mut ips = Vec::new();
         if env.contains("FLANNEL_SUBNET=") {
@@ -158,7 +158,7 @@ impl Cluster {
     }
 
     /// A pod on the node, on a bridge, as the plugins would make it.
-    pub fn pod(&self, node: usize) -> Pod<'_> {
+    pub(super) fn pod(&self, node: usize) -> Pod<'_> {
         let host = self.host(node);
         let pod = host.pod("pod");
         host.sh("ip link add cni0 type bridge && ip link set cni0 up \
@@ -183,7 +183,7 @@ impl Cluster {
 
     /// Every node's pod pings every other's, in each family, with the time to live of two hops.
     #[track_caller]
-    pub fn ping_all(&self, pods: &[(usize, Pod<'_>)]) {
+    pub(super) fn ping_all(&self, pods: &[(usize, Pod<'_>)]) {
         for (from, pod) in pods {
             for (to, _) in pods.iter().filter(|(to, _)| to != from) {
                 for ip in self.pod_ips(*to) {
@@ -196,7 +196,7 @@ impl Cluster {
 }
 
 /// Head and body of the admin endpoint's answer; empty without an answer.
-pub fn get(host: &Host, path: &str) -> String {
+pub(super) fn get(host: &Host, path: &str) -> String {
     host.run(|| {
         let mut answer = String::new();
         let exchanged = TcpStream::connect("127.0.0.1:8081").and_then(|mut stream| {
@@ -211,12 +211,12 @@ pub fn get(host: &Host, path: &str) -> String {
 }
 
 /// The answer to a POST.
-pub fn post(host: &Host, address: &str, path: &str, body: &str) -> String {
+pub(super) fn post(host: &Host, address: &str, path: &str, body: &str) -> String {
     request(host, address, "POST", path, body)
 }
 
 /// The answer to a DELETE.
-pub fn delete(host: &Host, address: &str, path: &str) -> String {
+pub(super) fn delete(host: &Host, address: &str, path: &str) -> String {
     request(host, address, "DELETE", path, "")
 }
 
@@ -236,7 +236,7 @@ fn request(host: &Host, address: &str, method: &str, path: &str, body: &str) -> 
 }
 
 #[track_caller]
-pub fn eventually_shows(cluster: &Cluster, node: usize, command: &str, text: &str) {
+pub(super) fn eventually_shows(cluster: &Cluster, node: usize, command: &str, text: &str) {
     eventually(
         &format!("`{command}` on node {node} shows {text}"),
         TIMEOUT,
@@ -245,7 +245,7 @@ pub fn eventually_shows(cluster: &Cluster, node: usize, command: &str, text: &st
 }
 
 /// The routes of the main table of the calling thread's namespace.
-pub fn main_routes(netlink: &mut Netlink) -> Vec<Route> {
+pub(super) fn main_routes(netlink: &mut Netlink) -> Vec<Route> {
     let filter = Filter {
         table: Some(linux_net::route::MAIN_TABLE),
         ..Filter::default()

@@ -13,7 +13,7 @@ const RESTORE_TIMEOUT: Duration = Duration::from_millis(100);
 const TEST_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Every object of ours on the host, as text; a missing device or table leaves out its lines.
-pub fn snapshot(host: &Host) -> String {
+pub(super) fn snapshot(host: &Host) -> String {
     let output = host.try_sh(
         "for d in flannel.1 flannel-v6.1; do \
            ip -d link show $d | sed 's/^[0-9]*: //; s/ qlen [0-9]*//' | grep -v -e 'valid_lft' ; \

@@ -142,7 +142,7 @@ fn refusals_equal_upstreams() {
             "",
         ),
         (
-            super::config(
+            config(
                 "0.2.0",
                 json!({"ranges": [[{"subnet": "10.0.0.0/24"}], [{"subnet": "10.1.0.0/24"}]]}),
             ),

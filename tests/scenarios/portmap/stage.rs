@@ -9,17 +9,17 @@ use std::{
 };
 use tests::{Cni, Host, Outcome, Pod, Underlay, binaries};
 
-pub const BIN: &str = binaries::BIN;
+pub(super) const BIN: &str = binaries::BIN;
 
 /// Two hosts with the suite installed.
-pub fn stage() -> Underlay {
+pub(super) fn stage() -> Underlay {
     let net = Underlay::new(2);
     net.hosts[0].run(|| binaries::install_suite(BIN.as_ref()));
     net
 }
 
 /// A pod behind a veth of its own, with 10.9.N.2 and fd09:N::2.
-pub fn pod(host: &Host, number: u8) -> Pod<'_> {
+pub(super) fn pod(host: &Host, number: u8) -> Pod<'_> {
     let pod = host.pod(&format!("pod{number}"));
     // a host forwards IPv6 only after duplicate address detection of its link-local address
     let no_dad = "echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad";
@@ -38,12 +38,12 @@ pub fn pod(host: &Host, number: u8) -> Pod<'_> {
 }
 
 /// A mapping as a runtime passes it.
-pub fn port(host_port: u16, container_port: u16, protocol: &str) -> Value {
+pub(super) fn port(host_port: u16, container_port: u16, protocol: &str) -> Value {
     json!({"hostPort": host_port, "containerPort": container_port, "protocol": protocol})
 }
 
 /// portmap's configuration for pod N with these mappings.
-pub fn config(number: u8, mappings: Value, more: Value) -> Value {
+pub(super) fn config(number: u8, mappings: Value, more: Value) -> Value {
     let mut config = json!({
         "name": "cbr0", "cniVersion": "1.1.0", "type": "portmap", "backend": "nftables",
         "runtimeConfig": {"portMappings": mappings},
@@ -66,7 +66,7 @@ pub fn config(number: u8, mappings: Value, more: Value) -> Value {
 }
 
 /// One verb for pod N.
-pub fn call(host: &Host, verb: &str, number: u8, config: &Value) -> Outcome {
+pub(super) fn call(host: &Host, verb: &str, number: u8, config: &Value) -> Outcome {
     let cni = Cni::new(
         BIN,
         &format!("container{number}"),
@@ -76,7 +76,7 @@ pub fn call(host: &Host, verb: &str, number: u8, config: &Value) -> Outcome {
 }
 
 /// Answers each TCP connection with `word`.
-pub fn serve_tcp(pod: &Pod, port: u16, word: &'static str) {
+pub(super) fn serve_tcp(pod: &Pod, port: u16, word: &'static str) {
     let listener = pod.run(|| TcpListener::bind(("::", port)).expect("bind"));
     thread::spawn(move || {
         for stream in listener.incoming() {
@@ -88,7 +88,7 @@ pub fn serve_tcp(pod: &Pod, port: u16, word: &'static str) {
 }
 
 /// Answers each UDP packet with `word`.
-pub fn serve_udp(pod: &Pod, port: u16, word: &'static str) {
+pub(super) fn serve_udp(pod: &Pod, port: u16, word: &'static str) {
     let socket = pod.run(|| UdpSocket::bind(("::", port)).expect("bind"));
     thread::spawn(move || {
         let mut buffer = [0; 64];
@@ -108,7 +108,7 @@ fn address(text: &str) -> SocketAddr {
 }
 
 /// The answer of a TCP server; None without a connection. Runs in the caller's namespace.
-pub fn ask_tcp(to: &str) -> Option<String> {
+pub(super) fn ask_tcp(to: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address(to), REPLY_TIMEOUT).ok()?;
     stream
         .set_read_timeout(Some(REPLY_TIMEOUT))
@@ -119,7 +119,7 @@ pub fn ask_tcp(to: &str) -> Option<String> {
 }
 
 /// The answer of a UDP server to this socket.
-pub fn ask_udp(socket: &UdpSocket, to: &str) -> Option<String> {
+pub(super) fn ask_udp(socket: &UdpSocket, to: &str) -> Option<String> {
     socket
         .set_read_timeout(Some(REPLY_TIMEOUT))
         .expect("timeout");
@@ -129,13 +129,13 @@ pub fn ask_udp(socket: &UdpSocket, to: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&buffer[..len]).into_owned())
 }
 
-pub fn ruleset(host: &Host) -> String {
+pub(super) fn ruleset(host: &Host) -> String {
     host.sh("nft list ruleset")
 }
 
 /// Asserts that the packet filter has nothing of any pod.
 #[track_caller]
-pub fn assert_nothing_left(host: &Host) {
+pub(super) fn assert_nothing_left(host: &Host) {
     let rules = ruleset(host);
     for trace in ["10.9.", "fd09:", "container", "elements"] {
         assert!(!rules.contains(trace), "{trace} is left in\n{rules}");
