@@ -3,25 +3,25 @@
 use ipnetwork::IpNetwork;
 use packet_filter::{BaseChain, Chain, ChainType, Family, Hook, Rule, Statement, Table};
 
-pub fn net(text: &str) -> IpNetwork {
+pub(super) fn net(text: &str) -> IpNetwork {
     text.parse().expect("network")
 }
 
-pub fn saddr(text: &str) -> Statement {
+pub(super) fn saddr(text: &str) -> Statement {
     Statement::Saddr {
         net: net(text),
         negated: false,
     }
 }
 
-pub fn daddr(text: &str) -> Statement {
+pub(super) fn daddr(text: &str) -> Statement {
     Statement::Daddr {
         net: net(text),
         negated: false,
     }
 }
 
-pub fn not(statement: Statement) -> Statement {
+pub(super) fn not(statement: Statement) -> Statement {
     match statement {
         Statement::Saddr { net, negated } => Statement::Saddr {
             net,
@@ -35,11 +35,11 @@ pub fn not(statement: Statement) -> Statement {
     }
 }
 
-pub fn rule<const N: usize>(family: Family, statements: [Statement; N]) -> Rule {
+pub(super) fn rule<const N: usize>(family: Family, statements: [Statement; N]) -> Rule {
     Rule::new(family, &statements)
 }
 
-pub fn base(chain_type: ChainType, hook: Hook, priority: i32) -> Option<BaseChain> {
+pub(super) fn base(chain_type: ChainType, hook: Hook, priority: i32) -> Option<BaseChain> {
     Some(BaseChain {
         chain_type,
         hook,
@@ -48,7 +48,7 @@ pub fn base(chain_type: ChainType, hook: Hook, priority: i32) -> Option<BaseChai
     })
 }
 
-pub fn chain(name: &str, base: Option<BaseChain>, rules: Vec<Rule>) -> Chain {
+pub(super) fn chain(name: &str, base: Option<BaseChain>, rules: Vec<Rule>) -> Chain {
     Chain {
         name: name.into(),
         comment: None,
@@ -58,7 +58,7 @@ pub fn chain(name: &str, base: Option<BaseChain>, rules: Vec<Rule>) -> Chain {
 }
 
 /// flanneld's table of a family.
-pub fn flannel(family: Family) -> Table {
+pub(super) fn flannel(family: Family) -> Table {
     let (name, mine, cluster, multicast) = match family {
         Family::Ip => (
             "flannel-ipv4",
