@@ -55,3 +55,49 @@ pub(crate) fn build(
 pub(crate) fn owns_device(link: &Link) -> bool {
     TYPES.iter().any(|backend| (backend.owns_device)(link))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::underlay::fixtures;
+    use linux_net::link::Vxlan;
+
+    fn link(name: &str, kind: Kind) -> Link {
+        Link {
+            kind,
+            ..fixtures::link(3, name)
+        }
+    }
+
+    fn vxlan(name: &str, vni: u32) -> Link {
+        let vxlan = Vxlan {
+            vni,
+            ..Vxlan::default()
+        };
+        link(name, Kind::Vxlan(vxlan))
+    }
+
+    #[test]
+    fn device_is_ours_by_name_kind_and_vni() {
+        for own in [
+            vxlan("flannel.1", 1),
+            vxlan("flannel-v6.4096", 4096),
+            link("flannel.ipip", Kind::Other("ipip".into())),
+            link("flannel-wg", Kind::Other("wireguard".into())),
+        ] {
+            assert!(owns_device(&own), "{own:?}");
+        }
+        let bridge = Kind::Bridge {
+            vlan_filtering: false,
+        };
+        for foreign in [
+            vxlan("flannel.1", 2),
+            vxlan("vxlan.calico", 1),
+            vxlan("flannel.01", 1),
+            link("flannel.1", bridge),
+            link("flannel.ipip", Kind::Other("sit".into())),
+        ] {
+            assert!(!owns_device(&foreign), "{foreign:?}");
+        }
+    }
+}

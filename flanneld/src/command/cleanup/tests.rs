@@ -1,6 +1,6 @@
 use super::{ownership::NotOurs, *};
 use crate::underlay::fixtures::{self, PERMANENT, address};
-use linux_net::link::{Kind, Link, Vxlan};
+use linux_net::link::{Kind, Link};
 use std::net::IpAddr;
 
 fn link(index: u32, name: &str, kind: Kind, master: Option<u32>) -> Link {
@@ -11,54 +11,8 @@ fn link(index: u32, name: &str, kind: Kind, master: Option<u32>) -> Link {
     }
 }
 
-fn vxlan(name: &str, vni: u32) -> Link {
-    link(
-        3,
-        name,
-        Kind::Vxlan(Vxlan {
-            vni,
-            ..Vxlan::default()
-        }),
-        None,
-    )
-}
-
 fn env() -> Previous {
     ::subnet_env::previous("FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\n")
-}
-
-#[test]
-fn device_is_ours_by_name_kind_and_vni() {
-    assert!(backend::owns_device(&vxlan("flannel.1", 1)));
-    assert!(backend::owns_device(&vxlan("flannel-v6.4096", 4096)));
-    assert!(backend::owns_device(&link(
-        3,
-        "flannel.ipip",
-        Kind::Other("ipip".into()),
-        None
-    )));
-    assert!(backend::owns_device(&link(
-        3,
-        "flannel-wg",
-        Kind::Other("wireguard".into()),
-        None
-    )));
-    for foreign in [
-        vxlan("flannel.1", 2),
-        vxlan("vxlan.calico", 1),
-        vxlan("flannel.01", 1),
-        link(
-            3,
-            "flannel.1",
-            Kind::Bridge {
-                vlan_filtering: false,
-            },
-            None,
-        ),
-        link(3, "flannel.ipip", Kind::Other("sit".into()), None),
-    ] {
-        assert!(!backend::owns_device(&foreign), "{foreign:?}");
-    }
 }
 
 #[test]

@@ -5,10 +5,10 @@ use crate::{
         self,
         host_state::{DeviceKind, DeviceLink},
     },
+    underlay::fixtures::{self as host, PERMANENT},
 };
 use linux_net::{
     Mac,
-    address::{AddressFlags, AddressScope},
     link::{Kind, Vxlan},
     neighbour::NeighbourState,
 };
@@ -23,22 +23,9 @@ fn ip(text: &str) -> IpAddr {
 
 fn link(index: u32, name: &str, kind: Kind) -> Link {
     Link {
-        index,
-        name: name.to_owned(),
-        mtu: 1500,
         mac: Some(MAC),
-        up: true,
-        oper_up: true,
-        loopback: false,
-        promisc: false,
-        allmulti: false,
-        master: None,
-        lower: None,
-        peer_netnsid: None,
-        txqlen: 0,
-        alias: None,
         kind,
-        port: None,
+        ..host::link(index, name)
     }
 }
 
@@ -103,13 +90,7 @@ fn our_route() -> Route {
 }
 
 fn address(index: u32, net: &str) -> Address {
-    Address {
-        index,
-        net: net.parse().unwrap(),
-        scope: AddressScope::Universe,
-        flags: AddressFlags::Permanent,
-        label: None,
-    }
+    host::address(index, net, PERMANENT)
 }
 
 #[test]
