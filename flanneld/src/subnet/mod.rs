@@ -78,8 +78,8 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// True if the same request may succeed later.
+    /// True if a later attempt may succeed.
     pub(crate) fn is_transient(&self) -> bool {
-        matches!(self, Error::Transient(_))
+        matches!(self, Error::Transient(_) | Error::Unknown(_))
     }
 }

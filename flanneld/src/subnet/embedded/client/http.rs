@@ -295,9 +295,11 @@ fn authority(options: &ClientOptions) -> Result<String, AddressError> {
     Ok(address.to_owned())
 }
 
-/// An error with its causes: the text of hyper's errors leaves them out.
+/// The causes of an error: the text of hyper's errors leaves them out. The error itself if it has
+/// none.
 fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
+    let first = error.source().unwrap_or(error);
+    let causes = std::iter::successors(Some(first), |error| error.source());
     let texts: Vec<String> = causes.map(ToString::to_string).collect();
     texts.join(": ")
 }
