@@ -24,16 +24,24 @@ const UNFINISHED_SUFFIX: &str = ".tmp";
 /// How a file is written.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    mode: u32,
-    keep_mode: bool,
-    folder_mode: Option<u32>,
-    durable: bool,
-    concurrent: bool,
-    unnamed: bool,
+    /// Permission bits of the file, whatever the umask is.
+    pub mode: u32,
+    /// The new file takes over the permission bits of the file that it replaces.
+    pub keep_mode: bool,
+    /// Creates missing folders with these permission bits, less the umask.
+    pub folder_mode: Option<u32>,
+    /// fsync of the file before it gets its name, and of the folder afterwards.
+    pub durable: bool,
+    /// Several processes may write one path at the same time: the name of the unfinished file holds
+    /// the process id. The next write does not remove what a killed one left.
+    pub concurrent: bool,
+    /// [`write`](Self::write) links a file without a name (O_TMPFILE) where the path is free and the
+    /// file system supports it: a killed process then leaves nothing.
+    pub unnamed: bool,
 }
 
 impl Options {
-    /// A file with these permission bits, whatever the umask is.
+    /// None of the options.
     pub const fn new(mode: u32) -> Options {
         Options {
             mode,
@@ -43,43 +51,6 @@ impl Options {
             concurrent: false,
             unnamed: false,
         }
-    }
-
-    /// The new file takes over the permission bits of the file that it replaces.
-    #[must_use]
-    pub const fn keep_mode(mut self) -> Options {
-        self.keep_mode = true;
-        self
-    }
-
-    /// Creates missing folders with these permission bits, less the umask.
-    #[must_use]
-    pub const fn create_folder(mut self, mode: u32) -> Options {
-        self.folder_mode = Some(mode);
-        self
-    }
-
-    /// fsync of the file before it gets its name, and of the folder afterwards.
-    #[must_use]
-    pub const fn durable(mut self) -> Options {
-        self.durable = true;
-        self
-    }
-
-    /// Several processes may write one path at the same time: the name of the unfinished file holds
-    /// the process id. The next write does not remove what a killed one left.
-    #[must_use]
-    pub const fn concurrent(mut self) -> Options {
-        self.concurrent = true;
-        self
-    }
-
-    /// [`write`](Self::write) links a file without a name (O_TMPFILE) where the path is free and
-    /// the file system supports it: a killed process then leaves nothing.
-    #[must_use]
-    pub const fn unnamed(mut self) -> Options {
-        self.unnamed = true;
-        self
     }
 
     /// Writes the whole file.
@@ -246,7 +217,23 @@ fn sync_folder(path: &Path, durable: bool) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const DURABLE: Options = Options::new(0o644).durable().create_folder(0o755);
+    const DURABLE: Options = Options {
+        folder_mode: Some(0o755),
+        durable: true,
+        ..Options::new(0o644)
+    };
+    const KEEP_MODE: Options = Options {
+        keep_mode: true,
+        ..DURABLE
+    };
+    const CONCURRENT: Options = Options {
+        concurrent: true,
+        ..DURABLE
+    };
+    const UNNAMED: Options = Options {
+        unnamed: true,
+        ..DURABLE
+    };
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
@@ -258,7 +245,7 @@ mod tests {
 
     #[test]
     fn write_creates_the_folder_and_leaves_no_other_file() {
-        for options in [DURABLE, DURABLE.concurrent(), DURABLE.unnamed()] {
+        for options in [DURABLE, CONCURRENT, UNNAMED] {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("a/b/subnet.env");
             options.write(&path, b"one").unwrap();
@@ -275,7 +262,7 @@ mod tests {
         let path = dir.path().join("f");
         fs::write(&path, "old").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        DURABLE.keep_mode().write(&path, b"new").unwrap();
+        KEEP_MODE.write(&path, b"new").unwrap();
         assert_eq!(mode(&path), 0o640);
         DURABLE.write(&path, b"new").unwrap();
         assert_eq!(mode(&path), 0o644);
@@ -287,7 +274,7 @@ mod tests {
         let path = dir.path().join("taken");
         fs::create_dir(&path).unwrap();
         assert!(DURABLE.write(&path, b"x").is_err());
-        assert!(DURABLE.unnamed().write(&path, b"x").is_err());
+        assert!(UNNAMED.write(&path, b"x").is_err());
         assert!(path.is_dir());
         assert_eq!(files_beside(&path), 1, "no unfinished file is left");
     }

@@ -13,7 +13,7 @@ pub fn delegate(
     config: &[u8],
 ) -> Result<Vec<u8>, Error> {
     let file = search::find(plugin_type, &call.path)?;
-    let environment = call.environment(verb);
+    let environment = call.delegate_environment(verb);
     let registered = (call.registry.iter()).find(|plugin| plugin.name() == plugin_type);
     match registered {
         Some(plugin) if identity::is_own(&file) => {

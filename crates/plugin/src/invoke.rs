@@ -48,7 +48,7 @@ pub(crate) fn versions(plugin: &dyn Plugin) -> Vec<u8> {
 /// True if CNI_NETNS is the namespace of the plugin itself and CNI_NETNS_OVERRIDE does not allow
 /// that. The verb reports a path that does not exist.
 fn is_own_netns(call: &Call) -> bool {
-    if call.netns.is_empty() || call.netns_override {
+    if call.netns.is_empty() || call.environment.overrides_netns() {
         return false;
     }
     let identity = |path: &str| std::fs::metadata(path).map(|stat| (stat.dev(), stat.ino()));

@@ -59,16 +59,14 @@ pub struct Call {
     pub netns: String,
     /// CNI_IFNAME, "" for verbs without a container.
     pub ifname: String,
-    args: String,
     /// The folders of CNI_PATH.
     pub(crate) path: Vec<PathBuf>,
-    pub(crate) netns_override: bool,
     /// stdin, as given.
     pub(crate) config: Vec<u8>,
     /// The common keys of the configuration.
     pub net: NetConf,
     pub(crate) registry: Registry,
-    environment: Environment,
+    pub(crate) environment: Environment,
     document: Document,
 }
 
@@ -98,9 +96,7 @@ impl Call {
             container_id: of_container(&environment.container_id),
             netns: of_container(&environment.netns),
             ifname: of_container(&environment.ifname),
-            args: environment.args.clone(),
             path: environment.path(),
-            netns_override: environment.overrides_netns(),
             config,
             net,
             registry,
@@ -140,7 +136,7 @@ impl Call {
 
     /// The values of the `known` keys of CNI_ARGS.
     pub fn args(&self, known: &[&str]) -> Result<Vec<Option<String>>, Error> {
-        args::load(&self.args, known)
+        args::load(&self.environment.args, known)
     }
 
     /// The same call without a namespace, as a runtime makes it when the namespace is gone.
@@ -151,8 +147,8 @@ impl Call {
         call
     }
 
-    /// The environment of a delegate: that of this call with another verb.
-    pub(crate) fn environment(&self, verb: Verb) -> Environment {
+    /// The environment of this call with another verb.
+    pub(crate) fn delegate_environment(&self, verb: Verb) -> Environment {
         Environment {
             command: verb.as_str().to_owned(),
             ..self.environment.clone()

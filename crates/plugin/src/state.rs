@@ -11,9 +11,11 @@ use std::{
 };
 
 /// Not synced: the folder does not survive a power loss.
-const FILE: atomic_file::Options = atomic_file::Options::new(0o600)
-    .create_folder(0o700)
-    .unnamed();
+const FILE: atomic_file::Options = atomic_file::Options {
+    folder_mode: Some(0o700),
+    unnamed: true,
+    ..atomic_file::Options::new(0o600)
+};
 
 /// The folder of a plugin's state files. All networks of the node share it.
 #[derive(Debug, Clone)]

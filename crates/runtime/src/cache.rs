@@ -10,9 +10,11 @@ use std::{fs, io, path::PathBuf};
 const KIND: &str = "cniCacheV1";
 
 /// Not synced: readers can do without a result that a power loss damaged.
-const FILE: atomic_file::Options = atomic_file::Options::new(0o600)
-    .create_folder(0o700)
-    .concurrent();
+const FILE: atomic_file::Options = atomic_file::Options {
+    folder_mode: Some(0o700),
+    concurrent: true,
+    ..atomic_file::Options::new(0o600)
+};
 
 /// The content of a file, less `config`, which only Go's libcni reads.
 #[derive(Debug, Clone, Default, serde::Deserialize)]

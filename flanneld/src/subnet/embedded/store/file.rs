@@ -30,10 +30,12 @@ const REVOKED: Text = TableDefinition::new("revoked");
 pub(super) const FORMAT: &str = "1";
 /// Pages kept in memory, bytes: everything is read once, at the start.
 const CACHE: usize = 256 << 10;
-const NEW_FILE: atomic_file::Options = atomic_file::Options::new(0o600)
-    .create_folder(0o755)
-    .durable()
-    .concurrent();
+const NEW_FILE: atomic_file::Options = atomic_file::Options {
+    folder_mode: Some(0o755),
+    durable: true,
+    concurrent: true,
+    ..atomic_file::Options::new(0o600)
+};
 
 /// The open file. A failed write closes it; the next change opens it again.
 pub(super) struct StoreFile {
