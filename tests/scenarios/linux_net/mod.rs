@@ -1,9 +1,12 @@
 //! linux-net against the kernel, checked by `ip`, `bridge` and `tc`.
 mod batches;
+mod links;
 mod monitor;
-mod objects;
+mod namespaces;
+mod routing;
 mod shaping;
 
+use ipnetwork::IpNetwork;
 use linux_net::{Netlink, link};
 use serde_json::Value;
 use std::net::IpAddr;
@@ -42,4 +45,8 @@ fn index(netlink: &mut Netlink, name: &str) -> u32 {
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("address")
+}
+
+fn net(text: &str) -> IpNetwork {
+    text.parse().expect("network")
 }

@@ -142,8 +142,19 @@ fn elements_of_sets_and_maps_are_read_back() {
     ] {
         assert!(list.contains(words), "{words}\nis not in\n{list}");
     }
+}
+
+#[scenario]
+fn existing_element_is_not_replaced() {
+    let host = Host::new("node");
     host.run(|| {
         let mut nft = Nft::open().expect("open");
+        let mut transaction = Transaction::new();
+        transaction
+            .add_table(Family::Ip, "t", None)
+            .add_set(Family::Ip, "t", &ports_map())
+            .create_elements(Family::Ip, "t", "ports", &[port(8080, "first")]);
+        nft.commit(&transaction).expect("commit");
         // an element with the same key is never replaced, even by one with the same value
         let error = nft
             .commit(Transaction::new().create_elements(

@@ -1,0 +1,81 @@
+//! Namespaces and sysctls.
+
+use linux_net::{NetNs, Netlink, link, sysctl};
+use nix::sys::stat::fstat;
+use tests::{Host, scenario};
+
+/// Device and inode of a namespace.
+fn identity(ns: &NetNs) -> (u64, u64) {
+    let stat = fstat(ns).expect("fstat");
+    (stat.st_dev, stat.st_ino)
+}
+
+#[scenario]
+fn a_thread_returns_from_another_namespace() {
+    let host = Host::new("a");
+    let pod = host.pod("p");
+    host.run(|| {
+        let current = || NetNs::current().expect("current namespace");
+        let home = current();
+        let inside = NetNs::open(pod.path().as_ref()).expect("pod");
+        assert!(identity(&home) != identity(&inside));
+        let here = inside.run(current).expect("run");
+        assert!(identity(&here) == identity(&inside));
+        assert!(identity(&current()) == identity(&home));
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let broken = std::panic::catch_unwind(|| inside.run(|| panic!("inside")));
+        std::panic::set_hook(hook);
+        assert!(broken.is_err());
+        assert!(identity(&current()) == identity(&home));
+        let mut netlink = Netlink::open_in(&inside).expect("netlink");
+        netlink
+            .request(&link::create_bridge("in-pod", None, false, None))
+            .expect("bridge");
+        let text = NetNs::open("/run/netns/none".as_ref())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            text,
+            "failed to Statfs \"/run/netns/none\": no such file or directory"
+        );
+    });
+    pod.sh("ip link show in-pod");
+    assert!(!host.try_sh("ip link show in-pod").status.success());
+}
+
+#[scenario]
+fn sysctls_are_written_only_if_they_differ() {
+    let host = Host::new("a");
+    host.sh("ip link add eth0.5 type bridge");
+    host.run(|| {
+        sysctl::set("net/ipv4/conf/eth0.5/forwarding", "0").expect("set");
+        assert_eq!(
+            sysctl::get("net/ipv4/conf/eth0.5/forwarding").expect("get"),
+            "0"
+        );
+        let text = sysctl::get("net/ipv4/conf/none/forwarding")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            text,
+            "read sysctl net/ipv4/conf/none/forwarding: no such file or directory"
+        );
+        let refused = sysctl::set("net/ipv4/ip_forward", "many")
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            refused,
+            "write sysctl net/ipv4/ip_forward=many: invalid argument"
+        );
+    });
+    assert_eq!(
+        host.sh("cat /proc/sys/net/ipv4/conf/eth0.5/forwarding"),
+        "0\n"
+    );
+    host.sh("mount --bind /proc/sys /proc/sys && mount -o remount,ro,bind /proc/sys");
+    host.run(|| {
+        sysctl::set("net/ipv4/ip_forward", "1").expect("set already");
+        assert!(sysctl::set("net/ipv4/ip_forward", "0").is_err());
+    });
+}
