@@ -35,8 +35,8 @@ pub struct Options {
     /// Several processes may write one path at the same time: the name of the unfinished file holds
     /// the process id. The next write does not remove what a killed one left.
     pub concurrent: bool,
-    /// [`write`](Self::write) links a file without a name (O_TMPFILE) where the path is free and the
-    /// file system supports it: a killed process then leaves nothing.
+    /// [`write`](Self::write) links a file without a name (O_TMPFILE) where the path is free and
+    /// the file system supports it: a killed process then leaves nothing.
     pub unnamed: bool,
 }
 
