@@ -1,5 +1,5 @@
 //! The subnet manager of the machine that has the store.
-use super::{Store, store::StoreError};
+use super::store::{Store, StoreError};
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs},

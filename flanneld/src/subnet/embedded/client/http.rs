@@ -1,15 +1,12 @@
 //! Requests to the lease server: a connection each, since they are rare. Certificates are read
 //! again for each, so that rotated ones are used without a restart.
-use super::ClientOptions;
+use super::error::{AddressError, Failed, Failure, RemoteError, with_causes};
 use crate::{
     model::Subnets,
     subnet::{
         Error, alloc,
-        embedded::{
-            client::cache::LineError,
-            wire::{LINE_LIMIT, Line},
-        },
-        tls::{self, TlsError, TlsFiles},
+        embedded::wire::{LINE_LIMIT, Line},
+        tls::{self, TlsFiles},
     },
 };
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -20,103 +17,17 @@ use hyper::{
     header::CONTENT_TYPE,
 };
 use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::{
-    client::legacy::{self, Client},
-    rt::TokioExecutor,
-};
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use serde::Deserialize;
 use std::{io, net::IpAddr, time::Duration};
 use tokio::time::timeout;
 use tokio_util::{
-    codec::{FramedRead, LinesCodec, LinesCodecError},
+    codec::{FramedRead, LinesCodec},
     io::StreamReader,
 };
 
 /// For a connection, and for an answer, which may wait for the server's disk.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// `-remote` cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("-remote {remote}: {source}")]
-pub(crate) struct RemoteError {
-    remote: String,
-    source: AddressError,
-}
-
-/// What is wrong with `-remote`.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AddressError {
-    /// The scheme is neither http nor https.
-    #[error("{0}:// is not known, only http and https")]
-    Scheme(String),
-    /// There is no host, or no port.
-    #[error("{0:?} must be HOST:PORT")]
-    Shape(String),
-    /// https without certificates.
-    #[error("https:// needs -remote-keyfile, -remote-certfile and -remote-cafile")]
-    MissingCertificates,
-    /// http with certificates.
-    #[error("http:// contradicts the certificates: say https://, or nothing")]
-    NeedlessCertificates,
-    /// The certificates cannot be used, or are missing.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
-
-/// A request failed; a later one may succeed.
-#[derive(Debug, thiserror::Error)]
-#[error("{url}: {source}")]
-pub(super) struct Failed {
-    url: String,
-    source: Failure,
-}
-
-/// Why a request failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
-    /// The certificates cannot be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-    /// The request cannot be written as HTTP.
-    #[error(transparent)]
-    Request(#[from] hyper::http::Error),
-    /// No connection, or no answer.
-    #[error("{}", with_causes(.0))]
-    Http(#[from] legacy::Error),
-    /// The body of the answer broke off, or is too long.
-    #[error("{}", with_causes(.0.as_ref()))]
-    Body(crate::subnet::BoxError),
-    /// The server did not answer in time.
-    #[error("no answer within {REQUEST_TIMEOUT:?}")]
-    Timeout,
-    /// The server sent no line of the watch, not even a heartbeat.
-    #[error("silent for {0:?}")]
-    Silent(Duration),
-    /// The watch broke, or a line is too long.
-    #[error(transparent)]
-    Line(#[from] LinesCodecError),
-    /// A line is not JSON of the expected shape.
-    #[error("not a line of a watch: {0}")]
-    Json(#[source] go_compat::json::Error),
-    /// A line contradicts itself.
-    #[error(transparent)]
-    Content(#[from] LineError),
-    /// The server closed the watch.
-    #[error("the server ended the watch")]
-    Ended,
-    /// The server answered with an error.
-    #[error("{status}: {error}")]
-    Status { status: StatusCode, error: String },
-    /// The answer is not the network configuration.
-    #[error(transparent)]
-    Config(#[from] crate::model::network_config::Error),
-    /// The answer is not a lease.
-    #[error("not a lease: {0}")]
-    Lease(#[source] go_compat::json::Error),
-    /// The answer is a lease for another node.
-    #[error("asked for a lease for {asked}, got one for {got}")]
-    OtherNode { asked: String, got: String },
-}
 
 /// The body of an answer that is an error.
 #[derive(Debug, Default, Deserialize)]
@@ -126,6 +37,19 @@ struct ErrorBody {
     code: String,
     min: String,
     max: String,
+}
+
+/// How to reach the server.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientOptions {
+    /// `-remote`: HOST:PORT, or http:// or https:// before it.
+    pub(crate) remote: String,
+    /// Mutual TLS.
+    pub(crate) tls: Option<TlsFiles>,
+    /// `-insecure`: no TLS off loopback.
+    pub(crate) insecure: bool,
+    /// `-subnet-lease-renew-margin`: how long before its end a lease is renewed.
+    pub(crate) renew_margin: Duration,
 }
 
 /// The server's address.
@@ -170,7 +94,7 @@ impl Http {
         };
         let (status, body) = timeout(REQUEST_TIMEOUT, call)
             .await
-            .unwrap_or(Err(Failure::Timeout))
+            .unwrap_or(Err(Failure::Timeout(REQUEST_TIMEOUT)))
             .map_err(|failure| self.failed(failure))?;
         match status {
             StatusCode::OK => Ok(body),
@@ -186,7 +110,7 @@ impl Http {
     ) -> Result<impl Stream<Item = Result<Line, Failure>> + Unpin + use<>, Error> {
         let response = timeout(REQUEST_TIMEOUT, self.send(Method::GET, path, String::new()))
             .await
-            .unwrap_or(Err(Failure::Timeout))
+            .unwrap_or(Err(Failure::Timeout(REQUEST_TIMEOUT)))
             .map_err(|failure| self.failed(failure))?;
         if response.status() != StatusCode::OK {
             return Err(self.refused(response.status(), b"", Subnets::default()));
@@ -293,15 +217,6 @@ fn authority(options: &ClientOptions) -> Result<String, AddressError> {
         files.client()?;
     }
     Ok(address.to_owned())
-}
-
-/// The causes of an error: the text of hyper's errors leaves them out. The error itself if it has
-/// none.
-fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let first = error.source().unwrap_or(error);
-    let causes = std::iter::successors(Some(first), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
 }
 
 #[cfg(test)]

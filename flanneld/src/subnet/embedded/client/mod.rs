@@ -4,9 +4,11 @@
 //! last snapshot stays, and with it the data path. When the server is back, the watch resumes where
 //! it broke or starts with a new snapshot.
 mod cache;
+mod error;
 mod http;
 
-pub(crate) use http::RemoteError;
+pub(crate) use error::RemoteError;
+pub(crate) use http::ClientOptions;
 
 use super::wire::{self, HEARTBEAT_INTERVAL};
 use crate::{
@@ -15,13 +17,14 @@ use crate::{
     model::network_config::{self, NetworkConfig},
     retry::{ExponentialBackoff, Retry},
     subnet::{
-        BoxFuture, Error, Session, SubnetManager, TlsFiles,
+        BoxFuture, Error, Session, SubnetManager,
         renewal::{self, LastRenewal, LeaseStore},
     },
 };
 use cache::LeaseCache;
+use error::Failure;
 use futures_util::StreamExt;
-use http::{Failure, Http};
+use http::Http;
 use hyper::Method;
 use std::{
     convert::Infallible,
@@ -34,19 +37,6 @@ use tokio::{
 
 /// Three heartbeats missed: the server, or the way there, is gone.
 const SILENCE_TIMEOUT: Duration = HEARTBEAT_INTERVAL.saturating_mul(3);
-
-/// How to reach the server.
-#[derive(Debug, Clone)]
-pub(crate) struct ClientOptions {
-    /// `-remote`: HOST:PORT, or http:// or https:// before it.
-    pub(crate) remote: String,
-    /// Mutual TLS.
-    pub(crate) tls: Option<TlsFiles>,
-    /// `-insecure`: no TLS off loopback.
-    pub(crate) insecure: bool,
-    /// `-subnet-lease-renew-margin`: how long before its end a lease is renewed.
-    pub(crate) renew_margin: Duration,
-}
 
 /// A lease server, used over HTTP.
 pub(crate) struct Client {

@@ -1,6 +1,7 @@
 //! The requests of the lease API. An error is `{"code":"...","error":"..."}`.
 use super::{
-    extract::{ApiError, PathSubnets, RequestBody, decode, known_network},
+    error::{ApiError, JSON},
+    extract::{PathSubnets, RequestBody, decode, known_network},
     watch,
 };
 use crate::{
@@ -225,5 +226,5 @@ async fn change<T: Send + 'static>(
 }
 
 fn text(json: impl Into<Body>) -> Answer {
-    Ok(([(CONTENT_TYPE, super::extract::JSON)], json.into()))
+    Ok(([(CONTENT_TYPE, JSON)], json.into()))
 }

@@ -1,9 +1,10 @@
 //! The server of the lease API.
 mod api;
+mod error;
 mod extract;
 mod watch;
 
-use super::{Store, wire::TTL};
+use super::{store::Store, wire::TTL};
 use crate::{
     http_server::{self, Acceptors, Limits},
     subnet::tls::{self, ServerTls, TlsError, TlsFiles},
@@ -27,8 +28,6 @@ const LIMITS: Limits = Limits {
     head_timeout: Duration::from_secs(if cfg!(test) { 1 } else { 10 }),
     stall_timeout: Duration::from_secs(if cfg!(test) { 1 } else { 30 }),
 };
-/// For the body of a request.
-const BODY_TIMEOUT: Duration = LIMITS.head_timeout;
 /// What the kernel buffers for a slow client, bytes.
 const SEND_BUFFER: u32 = 256 << 10;
 const BACKLOG: u32 = 1024;

@@ -2,8 +2,7 @@
 //! revision that it has seen: one that falls behind costs nothing and gets a snapshot again. Lines
 //! are made when the connection takes them, one at a time.
 use crate::subnet::embedded::{
-    Store,
-    store::Update,
+    store::{Store, Update},
     wire::{HEARTBEAT_INTERVAL, LINE_TARGET, json},
 };
 use axum::body::Body;

@@ -67,8 +67,8 @@ pub(crate) enum FormatError {
     #[error("it has no {0}")]
     Missing(&'static str),
     /// Another layout than this program's.
-    #[error("its format is {0}, this flanneld knows {known}: it was written by a newer one", known = super::file::FORMAT)]
-    Version(String),
+    #[error("its format is {found}, this flanneld knows {known}: it was written by a newer one")]
+    Version { found: String, known: &'static str },
     /// The revision is not a number.
     #[error("its revision is {0:?}")]
     Revision(String),

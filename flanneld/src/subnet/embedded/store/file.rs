@@ -27,7 +27,7 @@ const RESERVATIONS: Text = TableDefinition::new("reservations");
 const REVOKED: Text = TableDefinition::new("revoked");
 
 /// The version of the layout.
-pub(super) const FORMAT: &str = "1";
+const FORMAT: &str = "1";
 /// Pages kept in memory, bytes: everything is read once, at the start.
 const CACHE: usize = 256 << 10;
 const NEW_FILE: atomic_file::Options = atomic_file::Options {
@@ -235,7 +235,10 @@ fn read(database: &Database, path: &Path) -> Result<Content, FormatError> {
     };
     let format = entry("format")?;
     if format != FORMAT {
-        return Err(FormatError::Version(format));
+        return Err(FormatError::Version {
+            found: format,
+            known: FORMAT,
+        });
     }
     let revision = entry("revision")?;
     let revision = revision

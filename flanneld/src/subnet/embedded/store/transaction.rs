@@ -1,6 +1,6 @@
 //! The changes that a request makes, or why it is refused. Pure: nothing is changed here.
 use super::{
-    StoreError,
+    error::StoreError,
     state::{Change, Reason, State},
 };
 use crate::{

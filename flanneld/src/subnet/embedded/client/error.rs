@@ -1,0 +1,102 @@
+//! Errors of the client.
+use super::cache::LineError;
+use crate::{
+    model::network_config,
+    subnet::{BoxError, TlsError},
+};
+use hyper::StatusCode;
+use hyper_util::client::legacy;
+use std::time::Duration;
+use tokio_util::codec::LinesCodecError;
+
+/// `-remote` cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("-remote {remote}: {source}")]
+pub(crate) struct RemoteError {
+    pub(super) remote: String,
+    pub(super) source: AddressError,
+}
+
+/// What is wrong with `-remote`.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AddressError {
+    /// The scheme is neither http nor https.
+    #[error("{0}:// is not known, only http and https")]
+    Scheme(String),
+    /// There is no host, or no port.
+    #[error("{0:?} must be HOST:PORT")]
+    Shape(String),
+    /// https without certificates.
+    #[error("https:// needs -remote-keyfile, -remote-certfile and -remote-cafile")]
+    MissingCertificates,
+    /// http with certificates.
+    #[error("http:// contradicts the certificates: say https://, or nothing")]
+    NeedlessCertificates,
+    /// The certificates cannot be used, or are missing.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A request failed; a later one may succeed.
+#[derive(Debug, thiserror::Error)]
+#[error("{url}: {source}")]
+pub(super) struct Failed {
+    pub(super) url: String,
+    pub(super) source: Failure,
+}
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The request cannot be written as HTTP.
+    #[error(transparent)]
+    Request(#[from] hyper::http::Error),
+    /// No connection, or no answer.
+    #[error("{}", with_causes(.0))]
+    Http(#[from] legacy::Error),
+    /// The body of the answer broke off, or is too long.
+    #[error("{}", with_causes(.0.as_ref()))]
+    Body(BoxError),
+    /// The server did not answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(Duration),
+    /// The server sent no line of the watch, not even a heartbeat.
+    #[error("silent for {0:?}")]
+    Silent(Duration),
+    /// The watch broke, or a line is too long.
+    #[error(transparent)]
+    Line(#[from] LinesCodecError),
+    /// A line is not JSON of the expected shape.
+    #[error("not a line of a watch: {0}")]
+    Json(#[source] go_compat::json::Error),
+    /// A line contradicts itself.
+    #[error(transparent)]
+    Content(#[from] LineError),
+    /// The server closed the watch.
+    #[error("the server ended the watch")]
+    Ended,
+    /// The server answered with an error.
+    #[error("{status}: {error}")]
+    Status { status: StatusCode, error: String },
+    /// The answer is not the network configuration.
+    #[error(transparent)]
+    Config(#[from] network_config::Error),
+    /// The answer is not a lease.
+    #[error("not a lease: {0}")]
+    Lease(#[source] go_compat::json::Error),
+    /// The answer is a lease for another node.
+    #[error("asked for a lease for {asked}, got one for {got}")]
+    OtherNode { asked: String, got: String },
+}
+
+/// The causes of an error: the text of hyper's errors leaves them out. The error itself if it has
+/// none.
+pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let first = error.source().unwrap_or(error);
+    let causes = std::iter::successors(Some(first), |error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}
