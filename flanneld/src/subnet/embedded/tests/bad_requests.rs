@@ -1,19 +1,34 @@
 //! Malformed requests: the answer names what is wrong, and the server keeps serving.
 use super::*;
 
-#[tokio::test]
-async fn every_endpoint_refuses_malformed_requests() {
+/// Method, path, body, expected status, expected part of the error.
+type Malformed<'a> = (&'a str, &'a str, &'a str, u16, &'a str);
+
+/// Asserts that a server refuses each request, stores nothing, and keeps serving.
+async fn assert_refused(requests: &[Malformed<'_>]) {
     let site = TestServer::new().await;
-    let large = format!(
-        r#"{{"PublicIP":"192.0.2.1","x":"{}"}}"#,
-        "y".repeat(wire::BODY_LIMIT)
+    for (method, path, body, status, expected) in requests {
+        let (got, text) = request(site.address, method, path, body).await;
+        let case = format!("{method} {path} {body:.60}: {got} {text:.300}");
+        assert_eq!(got, *status, "{case}");
+        let json: serde_json::Value = serde_json::from_str(&text).expect(&case);
+        assert!(
+            json["error"].as_str().expect(&case).contains(expected),
+            "{case}"
+        );
+    }
+    assert_eq!(site.store().leases(), []);
+    assert!(
+        site.client()
+            .acquire(&node(1), Subnets::default())
+            .await
+            .is_ok()
     );
-    let deep = format!(
-        r#"{{"PublicIP":"192.0.2.1","BackendData":{}}}"#,
-        "[".repeat(8000)
-    );
-    for (method, path, body, status, expected) in [
-        ("GET", "/", "", 404, "/v1/_/leases"),
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_refused() {
+    assert_refused(&[
         ("GET", "/v2/_/config", "", 404, "there is nothing here"),
         ("GET", "/v1/_/config/x", "", 404, "there is nothing here"),
         ("POST", "/v1/", "", 405, "use GET"),
@@ -22,6 +37,22 @@ async fn every_endpoint_refuses_malformed_requests() {
         ("GET", "/v1/blue/config", "", 404, "no network blue"),
         ("GET", "/v1//config", "", 400, "1 to 63"),
         ("GET", "/v1/..%2f..%2fetc/config", "", 400, "network"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn malformed_lease_requests_are_refused() {
+    let large = format!(
+        r#"{{"PublicIP":"192.0.2.1","x":"{}"}}"#,
+        "y".repeat(wire::BODY_LIMIT)
+    );
+    let deep = format!(
+        r#"{{"PublicIP":"192.0.2.1","BackendData":{}}}"#,
+        "[".repeat(8000)
+    );
+    assert_refused(&[
+        ("GET", "/", "", 404, "/v1/_/leases"),
         ("POST", "/v1/_/leases", "", 400, "JSON"),
         ("POST", "/v1/_/leases", "{", 400, "JSON"),
         ("POST", "/v1/_/leases", "[]", 400, "JSON"),
@@ -66,6 +97,13 @@ async fn every_endpoint_refuses_malformed_requests() {
         ("POST", "/v1/_/leases", &deep, 400, "JSON"),
         ("GET", "/v1/_/leases?next=x", "", 400, "next"),
         ("GET", "/v1/_/leases?watch=true&next=-1", "", 400, "next"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn malformed_renewals_and_deletions_are_refused() {
+    assert_refused(&[
         ("GET", "/v1/_/leases/10.3.1.0", "", 400, "10.12.13.0-24"),
         ("GET", "/v1/_/leases/10.3.1.0-24", "", 404, "10.3.1.0-24"),
         ("PUT", "/v1/_/leases/10.3.1.0-24", "", 404, "10.3.1.0-24"),
@@ -86,6 +124,13 @@ async fn every_endpoint_refuses_malformed_requests() {
         ),
         ("DELETE", "/v1/_/leases/%00", "", 400, "subnet"),
         ("DELETE", "/v1/_/leases/10.3.1.0-24", "", 404, "10.3.1.0-24"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn malformed_reservations_are_refused() {
+    assert_refused(&[
         ("POST", "/v1/_/reservations", "{}", 400, "Subnet"),
         (
             "POST",
@@ -116,23 +161,8 @@ async fn every_endpoint_refuses_malformed_requests() {
             404,
             "10.3.1.0-24",
         ),
-    ] {
-        let (got, text) = request(site.address, method, path, body).await;
-        let case = format!("{method} {path} {body:.60}: {got} {text:.300}");
-        assert_eq!(got, status, "{case}");
-        let json: serde_json::Value = serde_json::from_str(&text).expect(&case);
-        assert!(
-            json["error"].as_str().expect(&case).contains(expected),
-            "{case}"
-        );
-    }
-    assert_eq!(site.store().leases(), []);
-    assert!(
-        site.client()
-            .acquire(&node(1), Subnets::default())
-            .await
-            .is_ok()
-    );
+    ])
+    .await;
 }
 
 #[tokio::test]
