@@ -29,8 +29,8 @@ pub(crate) struct NodeIdentity<'a> {
 }
 
 impl NodeIdentity<'_> {
-    /// The MAC of the device with that name: the one it has, else the remembered one, else a new one.
-    /// Peers learn it before the device is created. `is_ours` tells devices of the backend's kind.
+    /// The MAC of the device with that name: the one it has, else the remembered one, else a new
+    /// one. Peers learn it before the device is created. `is_ours` selects the backend's kind.
     pub(super) fn mac(&mut self, name: &str, is_ours: fn(&Kind) -> bool) -> io::Result<Mac> {
         let link = self.links.iter().find(|link| link.name == name);
         let on_device = link

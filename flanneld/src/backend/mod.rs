@@ -46,7 +46,8 @@ pub(crate) struct Input<'a> {
 /// What a backend wants.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Plan {
-    /// Devices, routes and the backend's own tables; those that every backend needs are added later.
+    /// Devices, routes and the backend's own tables; those that every backend needs are added
+    /// later.
     pub(crate) state: HostState,
     /// The peers that `state` leads to, each family of a lease apart.
     pub(crate) peers: Vec<PlannedPeer>,
@@ -58,8 +59,8 @@ pub(crate) struct Plan {
 pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// `Backend.Type`, as leases carry it.
     fn kind(&self) -> &'static str;
-    /// Names of devices that are ours whatever the configuration enables: one that is not planned is
-    /// removed.
+    /// Names of devices that are ours whatever the configuration enables: one that is not planned
+    /// is removed.
     fn device_names(&self) -> &[DeviceName];
     /// True if this backend makes routes over the underlay's interface.
     fn makes_direct_routes(&self) -> bool;
@@ -74,8 +75,8 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError>;
     /// The state that this host should have.
     fn plan(&self, input: &Input<'_>) -> Plan;
-    /// Moves packets as long as the daemon runs, for backends whose packets the kernel does not move.
-    /// Returns only on failure.
+    /// Moves packets as long as the daemon runs, for backends whose packets the kernel does not
+    /// move. Returns only on failure.
     fn data_path(
         &self,
         _peers: watch::Receiver<Arc<[PlannedPeer]>>,

@@ -4,8 +4,8 @@ use crate::model::lease::{Lease, Leases};
 use serde_json::Value;
 use std::{collections::HashMap, sync::Arc};
 
-/// The decoded leases of the latest snapshot. A snapshot shares unchanged leases with the one before:
-/// those keep what was decoded.
+/// The decoded leases of the latest snapshot. A snapshot shares unchanged leases with the one
+/// before: those keep what was decoded.
 #[derive(Debug, Default)]
 pub(crate) struct PeerLeases {
     snapshot: Leases,

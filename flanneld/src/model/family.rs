@@ -16,7 +16,8 @@ impl Family {
         self.network.contains(net.ip()) && net.prefix() > self.network.prefix()
     }
 
-    /// True if another node's subnet can be `net`: the length of ours, inside the network, not ours.
+    /// True if another node's subnet can be `net`: the length of ours, inside the network, not
+    /// ours.
     pub(crate) fn may_be_peer_subnet(&self, net: IpNetwork) -> bool {
         self.network.contains(net.ip())
             && net.prefix() == self.subnet.prefix()

@@ -1,7 +1,7 @@
 //! The part of a host's network that a backend and the rules manage, as plain data. One type says
 //! what is wanted and what was observed; `reconcile::diff` compares the two.
 //!
-//! Whoever adds a field destructures it in `diff` and in `observe`: both list the fields without `..`.
+//! A new field does not compile until `diff` and `observe` handle it: both list every field.
 use ipnetwork::IpNetwork;
 use linux_net::{Mac, link::Vxlan};
 use packet_filter::Table;
@@ -66,7 +66,8 @@ pub(crate) struct HostRoute {
 }
 
 impl DeviceLink {
-    /// True if this observed device can become `wanted` without being created again. Attributes that
+    /// True if this observed device can become `wanted` without being created again. Attributes
+    /// that
     /// `wanted` leaves to the kernel are not compared: Go flannel adopts a device by the same rule.
     pub(crate) fn adoptable_as(&self, wanted: &DeviceLink) -> bool {
         match (&self.kind, &wanted.kind) {
@@ -116,9 +117,15 @@ impl HostState {
     /// run stay.
     pub(crate) fn keep_peers_of(&mut self, observed: &HostState) {
         for (name, device) in &mut self.devices {
+            let Device {
+                link: _,
+                addresses: _,
+                neighbours,
+                fdb,
+            } = device;
             if let Some(observed) = observed.devices.get(name) {
-                device.neighbours.extend(&observed.neighbours);
-                device.fdb.extend(&observed.fdb);
+                neighbours.extend(&observed.neighbours);
+                fdb.extend(&observed.fdb);
             }
         }
         self.routes.extend(observed.routes.iter().cloned());

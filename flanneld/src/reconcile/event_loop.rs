@@ -24,7 +24,8 @@ use tracing::warn;
 
 /// Passes without any notification.
 const SLOW_INTERVAL: Duration = Duration::from_secs(60);
-/// Delay for the rest of a burst of notifications: a device that is deleted takes many entries along.
+/// Delay for the rest of a burst of notifications: a device that is deleted takes many entries
+/// along.
 const BURST_DELAY: Duration = Duration::from_millis(2);
 /// How often subnet.env is compared.
 const SUBNET_FILE_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
 //! The reconciler: keeps the host in the state that the backend and the rules ask for.
 //!
-//! `event_loop` decides when a pass runs. `pass` reads the host (`observe`, `ownership`), compares it
-//! with the plan (`diff`), and makes the changes (`apply`, `backoff`).
+//! `event_loop` decides when a pass runs. `pass` reads the host (`observe`, `ownership`), compares
+//! it with the plan (`diff`), and makes the changes (`apply`, `backoff`).
 mod apply;
 mod backoff;
 mod diff;

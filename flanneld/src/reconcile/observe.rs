@@ -29,7 +29,8 @@ pub(crate) struct Dump {
 }
 
 impl Dump {
-    /// Reads everything. If nftables cannot be read, `tables` is empty: the write reports the error.
+    /// Reads everything. If nftables cannot be read, `tables` is empty: the write reports the
+    /// error.
     pub(crate) fn read(
         kernel: &mut Kernel,
         device_names: &[DeviceName],
@@ -84,30 +85,30 @@ impl Dump {
         ownership: &Ownership,
         indexes: &DeviceIndexes,
     ) -> BTreeMap<DeviceName, Device> {
-        let mut devices: BTreeMap<u32, Device> = self
-            .host
-            .links
-            .iter()
-            .filter(|link| indexes.contains_key(&link.index))
-            .map(|link| (link.index, Device::bare(device_link(link))))
-            .collect();
-        for address in &self.host.addresses {
-            if let Some(device) = devices.get_mut(&address.index) {
-                device.addresses.extend(ownership.address(address));
-            }
-        }
-        for entry in &self.neighbours {
-            if let Some(device) = devices.get_mut(&entry.index) {
-                device.neighbours.extend(ownership::neighbour(entry));
-            }
-        }
-        for entry in &self.fdb {
-            if let Some(device) = devices.get_mut(&entry.index) {
-                device.fdb.extend(ownership::fdb(entry));
-            }
-        }
-        let named = |(index, device)| Some((indexes.get(&index)?.clone(), device));
-        devices.into_iter().filter_map(named).collect()
+        let device = |link: &Link| {
+            let index = link.index;
+            let name = indexes.get(&index)?.clone();
+            let addresses = self.host.addresses.iter();
+            let neighbours = self.neighbours.iter();
+            let fdb = self.fdb.iter();
+            let device = Device {
+                link: device_link(link),
+                addresses: addresses
+                    .filter(|address| address.index == index)
+                    .filter_map(|address| ownership.address(address))
+                    .collect(),
+                neighbours: neighbours
+                    .filter(|entry| entry.index == index)
+                    .filter_map(ownership::neighbour)
+                    .collect(),
+                fdb: fdb
+                    .filter(|entry| entry.index == index)
+                    .filter_map(ownership::fdb)
+                    .collect(),
+            };
+            Some((name, device))
+        };
+        self.host.links.iter().filter_map(device).collect()
     }
 
     /// The name of a device of ours, or of the interface over which direct routes go.

@@ -6,8 +6,8 @@ use crate::{
 };
 use std::{sync::Arc, time::Instant};
 
-/// Attempts after which a failing entry of a peer no longer affects readiness: one bad peer must not
-/// take a node out of service.
+/// Attempts after which a failing entry of a peer no longer affects readiness: one bad peer must
+/// not take a node out of service.
 const ATTEMPTS_BEFORE_READY: u32 = 3;
 
 /// The outcome of a pass.

@@ -235,8 +235,8 @@ impl Reconciler {
         }
     }
 
-    /// Writes subnet.env once the node is set up, and again if it is missing or altered. Returns its
-    /// content if the file is in place.
+    /// Writes subnet.env once the node is set up, and again if it is missing or altered. Returns
+    /// its content if the file is in place.
     fn keep_subnet_env(&mut self, own: &Lease, setup_in_place: bool) -> Option<String> {
         let Settings {
             config,

@@ -248,8 +248,8 @@ fn owns_device(link: &Link) -> bool {
     }
 }
 
-/// True for a direct route, and for a route over a vxlan device of ours: inside the network, or with
-/// the subnet's first address as onlink gateway, which an earlier network may have had.
+/// True for a direct route, and for a route over a vxlan device of ours: inside the network, or
+/// with the subnet's first address as onlink gateway, which an earlier network may have had.
 pub(super) fn owns_route(candidate: &CandidateRoute<'_>) -> bool {
     let HostRoute {
         dst,

@@ -230,7 +230,8 @@ fn invalid_backend_data_skips_one_family_of_one_peer() {
     }
 }
 
-/// A node that comes back with another address leaves a lease behind: its MAC is where the newer lease says.
+/// A node that comes back with another address leaves a lease behind: its MAC is where the newer
+/// lease says.
 #[test]
 fn newest_lease_decides_where_a_vtep_mac_is() {
     let (mut old, new) = (lease(9, mac(2)), lease(2, mac(2)));

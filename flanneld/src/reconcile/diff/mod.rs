@@ -15,7 +15,8 @@ use std::{
 /// One change to the host.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Change {
-    /// Makes an entry that is missing or differs. What the kernel has under the same key is replaced.
+    /// Makes an entry that is missing or differs. What the kernel has under the same key is
+    /// replaced.
     Put(Entry),
     /// Removes an entry that nothing wants any more.
     Delete(Entry),
@@ -39,8 +40,8 @@ impl fmt::Display for Change {
 }
 
 /// The changes that lead from `observed` to `wanted`, in the order in which they are made: devices,
-/// addresses, tables; neighbours and FDB entries before the routes that need them; removals last and
-/// in the opposite order.
+/// addresses, tables; neighbours and FDB entries before the routes that need them; removals last
+/// and in the opposite order.
 pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
     let HostState {
         devices,

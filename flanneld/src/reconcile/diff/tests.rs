@@ -53,7 +53,8 @@ prop_compose! {
         neighbours in btree_set((0u8..4, 0u8..4), 0..5),
         fdb in btree_set((0u8..4, 0u8..4), 0..5),
     ) -> Device {
-        // the kernel holds one neighbour an address; of forwarding entries it may hold several a MAC, a plan only one
+        // the kernel holds one neighbour an address; of forwarding entries it may hold several a
+        // MAC, a plan only one
         let neighbours: BTreeMap<_, _> = neighbours.into_iter().collect();
         let fdb: Vec<(u8, u8)> = match observed {
             true => fdb.into_iter().collect(),
@@ -181,7 +182,8 @@ proptest! {
         for change in diff(&wanted, &observed) {
             make(&mut observed, &change).map_err(TestCaseError::fail)?;
         }
-        // the kernel chooses which of several entries with one key it replaces: the next pass mends the rest
+        // the kernel chooses which of several entries with one key it replaces: the next pass mends
+        // the rest
         for change in diff(&wanted, &observed) {
             make(&mut observed, &change).map_err(TestCaseError::fail)?;
         }

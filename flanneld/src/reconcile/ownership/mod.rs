@@ -116,7 +116,8 @@ pub(crate) fn neighbour(entry: &Neighbour) -> Option<(IpAddr, Mac)> {
     Some((entry.ip, entry.mac?)).filter(|_| entry.is_permanent())
 }
 
-/// An FDB entry as a backend makes it: permanent, for the MAC of one device (not zero, not a group).
+/// An FDB entry as a backend makes it: permanent, for the MAC of one device (not zero, not a
+/// group).
 pub(crate) fn fdb(entry: &FdbEntry) -> Option<(Mac, IpAddr)> {
     let unicast = entry.mac.0[0] & 1 == 0 && entry.mac != Mac::default();
     Some((entry.mac, entry.dst?)).filter(|_| unicast && entry.is_permanent())
