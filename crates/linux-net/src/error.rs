@@ -80,7 +80,7 @@ impl Error {
         Error::Kernel {
             what: what.into(),
             errno: Errno::EINTR,
-            message: Some("others change it faster than it can be read".into()),
+            message: Some("it changes faster than it can be read".into()),
         }
     }
 }

@@ -2,8 +2,8 @@
 //! there that sends all traffic through another device (linux/pkt_sched.h, linux/pkt_cls.h,
 //! tc_act/tc_mirred.h).
 //!
-//! Token buckets are encoded by hand: netlink-packet-route has no type for them. Starting `tc`
-//! would cost several milliseconds for each request.
+//! Token buckets are encoded by hand: netlink-packet-route has no type for them, and a `tc` process
+//! takes 2.5 ms of processor time.
 
 use crate::{
     Netlink, Request, Result,

@@ -1,7 +1,7 @@
 //! nftables, connection tracking and iptables. This crate does not depend on CNI.
 //!
-//! nftables is spoken by netlink: a transaction takes 60 to 260 microseconds, an `nft` process 4 to
-//! 7 milliseconds. rustables is GPL-3; nftnl needs C libraries.
+//! nftables is hand-written over netlink: a transaction takes 0.06 to 0.26 ms, an `nft` process 3 ms
+//! of processor time; rustables is GPL-3, nftnl and libnftables are C libraries.
 mod compile;
 mod conntrack;
 mod decode;

@@ -87,7 +87,7 @@ impl Failure {
         match self {
             Failure::System(Errno::EAGAIN) => Error::Decode {
                 what,
-                reason: "there is none".into(),
+                reason: "it is missing".into(),
             },
             Failure::System(errno) => Error::io(what, errno),
             Failure::Truncated => Error::io(what, Errno::EMSGSIZE),

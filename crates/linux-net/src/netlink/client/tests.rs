@@ -159,7 +159,7 @@ fn missing_answer_is_an_error() {
     let text = client.request(&requests(1)[0]).unwrap_err().to_string();
     assert_eq!(
         text,
-        "delete link 0: unreadable netlink answer: there is none"
+        "delete link 0: unreadable netlink answer: it is missing"
     );
     assert!(client.get(&requests(1)[0], numbers).is_err());
     // a dump without an end
