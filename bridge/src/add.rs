@@ -1,4 +1,5 @@
 //! ADD: computes the plan, executes it, and rolls back if a step fails.
+
 use crate::{
     Error, bridge,
     conf::Settings,

@@ -1,4 +1,5 @@
 //! The bridge device.
+
 use crate::{Error, conf::Settings, device::Device, error::Context};
 use linux_net::{
     Mac, Netlink,

@@ -1,4 +1,5 @@
 //! The plugin's configuration: the keys as upstream reads them, checked once into [`Settings`].
+
 use crate::{
     Error,
     vlan::{self, Vlans},

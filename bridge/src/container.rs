@@ -1,4 +1,5 @@
 //! The container's interface: sysctls, addresses and routes.
+
 use crate::{
     Error,
     conf::Settings,

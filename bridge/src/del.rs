@@ -1,4 +1,5 @@
 //! DEL: removes all that it finds, also without prevResult, namespace or valid configuration.
+
 use crate::{
     Error, device,
     error::Context,

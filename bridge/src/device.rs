@@ -1,4 +1,5 @@
 //! Operations on links of any kind.
+
 use crate::{Error, error::Context};
 use linux_net::{
     Mac, Netlink, Request,

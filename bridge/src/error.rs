@@ -1,4 +1,5 @@
 //! Errors of the plugin, in upstream's words where upstream has them.
+
 use ipnetwork::IpNetwork;
 use std::fmt::Display;
 

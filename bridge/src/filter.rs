@@ -1,4 +1,5 @@
 //! Reading nftables rules, for masquerade and spoof check.
+
 use crate::{Error, error::Context};
 use nix::errno::Errno;
 use packet_filter::{Family, Installed, Nft};

@@ -1,4 +1,5 @@
 //! The gateway addresses of the bridge, and forwarding.
+
 use crate::{Error, device::Device, error::Context};
 use ipnetwork::IpNetwork;
 use linux_net::{

@@ -1,4 +1,5 @@
 //! GC: removes the objects of this network's attachments that are no longer valid.
+
 use crate::{Error, device, error::Context, masquerade, names, spoof};
 use linux_net::{
     Netlink,

@@ -6,6 +6,7 @@
 //! `check`, `del`, `gc` and `status` are the verbs. The names of all objects of an attachment
 //! derive from network, container id and interface name (`names`), so that DEL and GC find them
 //! without prevResult.
+
 mod add;
 mod bridge;
 mod check;

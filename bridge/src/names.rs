@@ -1,5 +1,6 @@
 //! The names of an attachment's objects. They derive from network, container id and interface name,
 //! so that DEL and GC find the objects without prevResult and without the namespace.
+
 use packet_filter::COMMENT_MAX;
 use plugin::{Attachment, hash::sha512_prefix};
 

@@ -1,5 +1,6 @@
 //! Computes the addresses and routes of a pod, and the bridge's gateway addresses, from the
 //! settings and the IPAM plugin's result. No I/O.
+
 use crate::{Error, conf::Settings};
 use cni_conf::{AddResult, IpConfig, Route};
 use ipnetwork::IpNetwork;

@@ -1,4 +1,5 @@
 //! The container's network namespace.
+
 use crate::Error;
 use linux_net::{NetNs, Netlink};
 use std::path::Path;

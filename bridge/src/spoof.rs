@@ -1,6 +1,7 @@
 //! `macspoofchk`: drops frames from the pod whose source MAC is not the pod's. Tables, chains and
 //! comments are upstream's: `bridge nat PREROUTING` jumps by interface to `cni-br-iface-ID-IF`, and
 //! that to `cni-br-iface-ID-IF-mac`.
+
 use crate::{Error, error::Context, filter::chain_rules, names};
 use linux_net::Mac;
 use packet_filter::{

@@ -1,4 +1,5 @@
 //! STATUS: an ADD can work.
+
 use crate::{Error, conf::Settings, device::lookup, error::Context};
 use cni_conf::Code;
 use linux_net::{Netlink, link::Kind};

@@ -1,4 +1,5 @@
 //! Rollback of a failed ADD.
+
 use crate::{Error, device, error::Context, masquerade, spoof};
 use linux_net::Netlink;
 use packet_filter::Nft;

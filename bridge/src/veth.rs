@@ -1,4 +1,5 @@
 //! The veth pair: one end is a port of the bridge, the other end is the container's interface.
+
 use crate::{
     Error,
     conf::Settings,

@@ -1,4 +1,5 @@
 //! Waits for the kernel's notifications, without polling at intervals.
+
 use crate::{Error, device::Device, error::Context, sandbox::Sandbox};
 use linux_net::{Netlink, monitor::Monitor};
 use nix::{

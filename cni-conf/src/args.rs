@@ -1,4 +1,5 @@
 //! `CNI_ARGS` (`K=V;K=V`), as Go's types.LoadArgs reads it.
+
 use crate::Error;
 
 /// The key with which a runtime may send keys that a plugin does not know. Kubernetes runtimes

@@ -1,4 +1,5 @@
 //! The error that a plugin prints (CNI spec section 5 "Error").
+
 use go_compat::json;
 
 /// Well-known error codes (CNI spec 1.1, section 5; 8 and 999 are of the Go library).

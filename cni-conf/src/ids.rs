@@ -1,5 +1,6 @@
 //! Checks of container ids, network names and interface names (CNI spec section 2), with skel's
 //! messages.
+
 use crate::{Code, Error};
 
 /// Longest interface name, in bytes: IFNAMSIZ of linux/if.h without its NUL.

@@ -1,5 +1,6 @@
 //! The data of CNI: network configurations, results of every spec version, errors and their codes.
 //! Pure data and parsing, independent of Linux.
+
 pub mod args;
 pub mod error;
 pub mod ids;

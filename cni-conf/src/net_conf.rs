@@ -1,5 +1,6 @@
 //! The network configuration of one plugin: the keys that are common to all plugins (CNI spec
 //! section 1).
+
 use crate::{AddResult, Code, Dns, Error, Version, ids, version};
 use go_compat::json::{self, Document};
 use serde::Deserialize;

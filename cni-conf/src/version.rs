@@ -1,4 +1,5 @@
 //! The versions of the CNI spec.
+
 use crate::{Code, Error};
 
 /// A released version of the CNI spec; `<` means older.

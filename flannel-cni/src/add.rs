@@ -1,4 +1,5 @@
 //! ADD: derives the delegate's configuration, saves it, delegates.
+
 use crate::{
     Error,
     conf::Conf,

@@ -1,4 +1,5 @@
 //! CHECK: passes the delegate the configuration of ADD with the result of the chain.
+
 use crate::{
     Error,
     conf::Conf,

@@ -1,4 +1,5 @@
 //! The plugin's own keys. Those of `delegate` and `ipam` are passed on as they are.
+
 use crate::Error;
 use plugin::Call;
 use serde::Deserialize;

@@ -1,4 +1,5 @@
 //! DEL: passes the delegate the configuration of ADD.
+
 use crate::{
     Error,
     conf::Conf,

@@ -1,4 +1,5 @@
 //! The errors of this plugin and their CNI codes.
+
 use crate::subnet_file::SubnetFileError;
 use cni_conf::Code;
 use go_compat::json;

@@ -1,4 +1,5 @@
 //! GC: the delegates remove what no valid attachment owns, then the state files go too.
+
 use crate::{
     Error,
     conf::Conf,

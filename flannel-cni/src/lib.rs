@@ -3,6 +3,7 @@
 //!
 //! `conf` reads the keys, `derive` makes the delegate's configuration, `state` keeps it for DEL;
 //! each verb has a module.
+
 mod add;
 mod check;
 mod conf;

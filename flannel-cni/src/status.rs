@@ -1,4 +1,5 @@
 //! STATUS: whether the next ADD can work.
+
 use crate::{Error, conf::Conf, derive::derive, subnet_file};
 use cni_conf::Code;
 use plugin::{Call, Verb, delegate::delegate};

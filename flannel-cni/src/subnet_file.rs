@@ -1,5 +1,6 @@
 //! Reads subnet.env. ADD waits for it for a short time: the first pods of a node often start in the
 //! same second as flanneld.
+
 use linux_net::error::io_reason;
 use std::{
     fs::File,

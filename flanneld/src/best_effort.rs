@@ -1,4 +1,5 @@
 //! Steps that may fail without harm.
+
 use std::fmt::Display;
 use tracing::debug;
 

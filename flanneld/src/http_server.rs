@@ -1,5 +1,6 @@
 //! HTTP/1.1 servers of the daemon, with axum for the requests. Everything that a client can use up
 //! has a bound: connections, time and memory.
+
 use crate::retry::ExponentialBackoff;
 use axum::Router;
 use hyper::server::conn::http1;

@@ -1,4 +1,5 @@
 //! The daemon, by folder: where leases come from, and what a node makes of them.
+
 mod backend;
 mod best_effort;
 mod cli;

@@ -1,4 +1,5 @@
 //! The flanneld binary.
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

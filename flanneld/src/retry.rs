@@ -1,4 +1,5 @@
 //! Retries: one exponential backoff for every loop of the daemon, and the loop's log lines.
+
 use crate::best_effort::best_effort;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};

@@ -1,4 +1,5 @@
 //! The plugin's configuration (upstream: `LoadIPAMConfig`).
+
 use crate::{
     error::Error,
     range::{ParsedSpec, RangeSpec},

@@ -1,4 +1,5 @@
 //! Errors of the plugin, in upstream's words where upstream has them.
+
 use crate::range::RangeError;
 use linux_net::error::io_reason;
 use std::{fmt, io, net::IpAddr, path::Path};

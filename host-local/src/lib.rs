@@ -1,6 +1,7 @@
 //! The `host-local` IPAM plugin: addresses from ranges, with the reservations in files on this node
 //! (upstream: plugins/ipam/host-local). `range`, `range_set` and `allocator` are pure arithmetic;
 //! `store` is the disk.
+
 mod allocator;
 mod config;
 mod error;

@@ -1,4 +1,5 @@
 //! One range of addresses inside a subnet (upstream: `Range`).
+
 use go_compat::cidr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;

@@ -1,4 +1,5 @@
 //! A set of ranges of one family (upstream: `RangeSet`). A container gets one address of each set.
+
 use crate::range::{ParsedSpec, Range, RangeError, offset};
 use std::{fmt, net::IpAddr};
 

@@ -1,4 +1,5 @@
 //! The subset of resolv.conf(5) that a CNI result holds.
+
 use cni_conf::Dns;
 
 /// Servers, search domains and options of several lines are joined; the last domain wins. `#` and

@@ -1,4 +1,5 @@
 //! Delegation in process and by execution give the same bytes, exit codes and kernel state.
+
 use serde_json::{Value, json};
 use std::{fs, io::Write, os::unix::fs::PermissionsExt, path::Path};
 use tests::{Cni, Host, Outcome, binaries, scenario};

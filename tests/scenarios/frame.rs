@@ -1,5 +1,6 @@
 //! The frame of every plugin: its answers to an invalid environment, an invalid configuration,
 //! VERSION and a missing verb.
+
 use std::{
     process::{Command, Stdio},
     time::Duration,

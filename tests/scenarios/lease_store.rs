@@ -1,5 +1,6 @@
 //! The file of the embedded lease store under a daemon that is killed, on a full disk, damaged, and
 //! opened twice.
+
 use nix::sys::signal::Signal;
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,5 @@
 //! The `loopback` plugin.
+
 use serde_json::{Value, json};
 use tests::{
     Cni, Host,

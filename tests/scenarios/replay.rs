@@ -1,6 +1,7 @@
 //! The calls of containerd 2.1: STATUS with every other variable present but empty, ADD with its
 //! arguments in any order, DEL with prevResult, and at the removal of the sandbox a second DEL
 //! without prevResult and namespace.
+
 use serde_json::{Value, json};
 use tests::{Cni, Host, binaries::BIN, scenario};
 

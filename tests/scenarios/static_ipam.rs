@@ -1,4 +1,5 @@
 //! The `static` IPAM plugin, compared with Debian's Go one.
+
 use serde_json::json;
 use tests::{
     Cni, Host,

@@ -1,4 +1,5 @@
 //! CHECK of the container's addresses and routes.
+
 use crate::{
     Error,
     container::kernel_route,

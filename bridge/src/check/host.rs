@@ -1,4 +1,5 @@
 //! CHECK of the host: gateway addresses, forwarding, masquerade and spoof check.
+
 use super::{addresses::own_ips, links};
 use crate::{
     Error,

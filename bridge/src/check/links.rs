@@ -1,4 +1,5 @@
 //! CHECK of the links: bridge, host end and container's interface as prevResult claims them.
+
 use crate::{Error, conf::Settings, device::lookup, error::ensure, sandbox::Sandbox};
 use cni_conf::{AddResult, Interface};
 use linux_net::{

@@ -1,6 +1,7 @@
 //! CHECK: the objects of ADD still exist. Beyond upstream it checks the port's hairpin mode and
 //! isolation, the bridge's gateway addresses, forwarding, masquerade and the spoof check, and it
 //! works without IPAM.
+
 mod addresses;
 mod host;
 mod links;

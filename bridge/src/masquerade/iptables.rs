@@ -1,6 +1,7 @@
 //! Masquerade by iptables: in table `nat` a chain for each container and network, and a jump to it
 //! for each address. Names, rules and comments are upstream's, so that either implementation cleans
 //! up after the other.
+
 use super::{READ, REMOVE, SET_UP};
 use crate::{Error, error::Context, names};
 use cni_conf::IpConfig;

@@ -1,4 +1,5 @@
 //! `ipMasq`: source NAT of what the pods send out of their subnets, by iptables or nftables.
+
 mod iptables;
 mod nftables;
 

@@ -1,5 +1,6 @@
 //! Masquerade by nftables: one table for all pods of all networks, and a rule for each address.
 //! Names and comments are upstream's, so that either implementation cleans up after the other.
+
 use super::{READ, REMOVE, SET_UP};
 use crate::{Error, error::Context, filter::chain_rules, names};
 use cni_conf::IpConfig;

@@ -1,4 +1,5 @@
 //! The interface `BRIDGE.VLAN`, which has the gateway address of a VLAN.
+
 use super::{Vlans, configure_port};
 use crate::{
     Error,

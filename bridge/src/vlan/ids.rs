@@ -1,4 +1,5 @@
 //! The VLAN IDs that the configuration asks for.
+
 use crate::Error;
 use serde::Deserialize;
 use std::collections::BTreeSet;

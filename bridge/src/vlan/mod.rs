@@ -1,4 +1,5 @@
 //! VLANs: the configured IDs, a pod's port in them, and the gateway interface of one VLAN.
+
 mod gateway;
 mod ids;
 mod port;

@@ -1,4 +1,5 @@
 //! The VLANs of a pod's port on the bridge.
+
 use super::Vlans;
 use crate::{
     Error,

@@ -1,5 +1,6 @@
 //! The result of ADD (CNI spec section 5 "Success"): read from any version into the newest shape,
 //! written in the exact shape of a version.
+
 mod read;
 mod write;
 

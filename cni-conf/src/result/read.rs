@@ -1,4 +1,5 @@
 //! Reads a result of any version into the newest shape.
+
 use super::{AddResult, Dns, Interface, IpConfig, Route};
 use crate::{Code, Error, Version};
 use go_compat::{cidr, json::Document};

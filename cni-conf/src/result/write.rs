@@ -1,5 +1,6 @@
 //! Writes a result in the shape of a version. Up to 0.4.0, keys have the order of the structs below
 //! and an empty `dns` is written; from 1.0.0 on, keys are sorted and it is not.
+
 use super::{AddResult, Dns, Interface, IpConfig, Route};
 use crate::{Error, Version};
 use go_compat::json;

@@ -2,6 +2,7 @@
 //! writer was killed. With [`Options::durable`] this holds across a power loss too. Hand-written
 //! instead of `tempfile`: the names of unfinished files are predictable, so that their owner can
 //! remove what a killed process left.
+
 use nix::{
     fcntl::{AT_FDCWD, AtFlags},
     libc::O_TMPFILE,

@@ -1,5 +1,6 @@
 //! Addresses and CIDRs as strict as Go's `net.ParseIP` and `net.ParseCIDR`: no missing length, no
 //! netmask form, no leading zeros, no `/+8`.
+
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 

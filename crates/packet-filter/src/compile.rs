@@ -1,4 +1,5 @@
 //! Compiling statements to the instructions that `nft` compiles them to.
+
 use crate::{
     Family, Statement,
     expression::{

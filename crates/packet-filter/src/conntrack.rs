@@ -1,6 +1,7 @@
 //! Connection tracking (ctnetlink, linux/netfilter/nfnetlink_conntrack.h): connections that were
 //! translated by rules which are gone are deleted, so that the next packet is translated by the
 //! present rules.
+
 use crate::{Error, message::request, reply::Object};
 use linux_net::{
     Request,

@@ -1,6 +1,7 @@
 //! Reading the kernel's attributes as instructions in canonical form. An instruction of another
 //! shape than any that `compile` emits keeps the attributes of the kernel: it equals no compiled
 //! one, and it is written back unchanged.
+
 use crate::expression::{
     MAP_IPS, NFTA_NAT_FAMILY, NFTA_NAT_FLAGS, NFTA_NAT_REG_ADDR_MAX, NFTA_NAT_REG_ADDR_MIN,
     NFTA_NAT_REG_PROTO_MAX, NFTA_NAT_REG_PROTO_MIN, NFTA_NAT_TYPE, bitwise, compare, immediate,

@@ -1,4 +1,5 @@
 //! Errors of nftables, conntrack and iptables.
+
 use nix::errno::Errno;
 
 /// Its text names the object that it is about.

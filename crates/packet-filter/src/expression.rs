@@ -2,6 +2,7 @@
 //! canonical form: compiled and read instructions are equal if they do the same.
 //! netlink-packet-netfilter has no types for ct, fib, masq and nat: these are built from plain
 //! attributes here, in order of type.
+
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, Expressions, Immediate, Lookup, Meta, MetaKey, Operator, Payload,

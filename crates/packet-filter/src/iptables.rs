@@ -1,5 +1,6 @@
 //! iptables and ip6tables: one `iptables-restore --noflush` a change, which is all or nothing, and
 //! one `iptables-save` a read. No process is started where no chain can exist.
+
 use crate::{Error, Family, Nft};
 use std::{
     env,

@@ -1,4 +1,5 @@
 //! Building messages of nftables from tables, chains, rules and sets.
+
 use crate::{
     Chain, ChainType, Family, Hook, Rule,
     set::{Element, Set, ValueType, type_len, type_number},

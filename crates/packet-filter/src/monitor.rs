@@ -1,4 +1,5 @@
 //! Notifications about nftables: which tables changed.
+
 use crate::{
     Error, Family,
     reply::{NEW_GENERATION, Object},

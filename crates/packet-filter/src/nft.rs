@@ -1,4 +1,5 @@
 //! nftables: committing transactions, and reading the ruleset.
+
 use crate::{
     Chain, Element, Error, Family, Rule, Set, Table, Transaction,
     message::{self, request},

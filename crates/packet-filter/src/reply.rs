@@ -1,4 +1,5 @@
 //! Reading messages of the kernel into tables, chains, rules and elements.
+
 use crate::{
     BaseChain, Chain, ChainType, Family, Hook, Installed, Rule, decode,
     message::{hook_number, type_name},

@@ -1,6 +1,7 @@
 //! Rules. Statements are compiled to the instructions that `nft` compiles them to, so `nft list`
 //! prints them as statements; rules of the kernel are read as instructions. Rules are compared as
 //! instructions.
+
 use crate::{
     Family,
     compile::{address_offset, compile},

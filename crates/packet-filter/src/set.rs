@@ -1,5 +1,6 @@
 //! Sets and maps. They hold the state of each pod, since adding an element takes the same time
 //! however many there are.
+
 use crate::{
     decode::{self, Data},
     expression::{ACCEPT, DROP, verdict_data},

@@ -1,4 +1,5 @@
 //! Tables and chains as plain data.
+
 use crate::Rule;
 
 /// A family of tables (NFPROTO_*).

@@ -1,4 +1,5 @@
 //! Transactions: messages between NFNL_MSG_BATCH_BEGIN and NFNL_MSG_BATCH_END.
+
 use crate::{
     Chain, Element, Family, Rule, Set, Table,
     message::{self, request},

@@ -1,4 +1,5 @@
 //! The owner of everything that an ADD makes.
+
 use crate::hash::shortened;
 use cni_conf::GcAttachment;
 

@@ -1,5 +1,6 @@
 //! Delegation (CNI spec section 4): in process if CNI_PATH resolves to this executable, otherwise
 //! by execution. Both ways check the same and return the same bytes.
+
 use crate::{Call, Verb, execute, identity, invoke::invoke, search};
 use cni_conf::{AddResult, Error};
 

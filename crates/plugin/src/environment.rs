@@ -1,5 +1,6 @@
 //! The environment variables of a call (CNI spec 1.1, section 2 "Parameters"), with the checks and
 //! messages of upstream's skel.
+
 use cni_conf::{Code, Error, ids};
 use std::{
     ffi::{OsStr, OsString},

@@ -1,4 +1,5 @@
 //! Executes a plugin (CNI spec section 4; upstream: pkg/invoke RawExec).
+
 use cni_conf::{Code, Error};
 use nix::errno::Errno;
 use std::{

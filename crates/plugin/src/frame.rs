@@ -1,5 +1,6 @@
 //! The frame of every plugin (upstream: pkg/skel): reads the environment and stdin, calls the verb,
 //! prints its output.
+
 use crate::{
     Call, Environment, Plugin, Registry, Verb,
     invoke::{invoke, versions},

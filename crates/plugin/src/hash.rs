@@ -1,4 +1,5 @@
 //! Names made of hashes, as upstream makes them.
+
 use sha2::{Digest, Sha512};
 use std::fmt::Write;
 

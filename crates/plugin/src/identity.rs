@@ -1,6 +1,7 @@
 //! Whether a file is this executable: the same inode, or a copy with the same build id (ELF note
 //! NT_GNU_BUILD_ID, the linker's hash of its output). Calling its code in process is then the same
 //! as executing it.
+
 use std::{
     fs::File,
     io::{self, Read},

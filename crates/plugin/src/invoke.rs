@@ -1,4 +1,5 @@
 //! Runs one verb of a plugin in this process: for its own frame and for delegation.
+
 use crate::{AddOutput, Call, Plugin, Verb};
 use cni_conf::{Code, Error, Version};
 use std::os::unix::fs::MetadataExt;

@@ -1,6 +1,7 @@
 //! What all plugins share: the frame from environment and stdin to stdout, delegation, the owner of
 //! what a plugin makes, and its state files. [`execute`], [`search`] and [`environment`] also serve
 //! a runtime, which calls plugins by the same protocol.
+
 pub mod attachment;
 mod best_effort;
 pub mod delegate;

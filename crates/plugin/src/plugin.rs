@@ -1,5 +1,6 @@
 //! The interface between a plugin and its frame: the verbs that it implements and the call that
 //! each of them gets. Both are in one module because a call names the plugins it can delegate to.
+
 use crate::{Attachment, Environment, Verb, version_gate};
 use cni_conf::{AddResult, Code, Error, NetConf, Version, args, net_conf};
 use go_compat::json::Document;

@@ -1,4 +1,5 @@
 //! Finds the executable of a plugin (upstream: pkg/invoke FindInPath).
+
 use cni_conf::Error;
 use std::path::{Path, PathBuf};
 

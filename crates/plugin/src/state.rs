@@ -1,5 +1,6 @@
 //! State files: what a plugin keeps of an attachment for DEL, one JSON file each,
 //! `FOLDER/CONTAINER_ID_IFNAME.json`. The folder is in /run: a reboot makes its content obsolete.
+
 use crate::Attachment;
 use cni_conf::{Code, Error};
 use go_compat::json;

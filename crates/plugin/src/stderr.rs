@@ -1,4 +1,5 @@
 //! Messages of a plugin for people.
+
 use std::{
     fmt::Display,
     io::{self, Write},

@@ -1,5 +1,6 @@
 //! Which verbs the version of a configuration allows (CNI spec 1.1, section 1; upstream: skel's
 //! pluginMain).
+
 use crate::Verb;
 use cni_conf::{Code, Error, Version, ids};
 use go_compat::json::Document;

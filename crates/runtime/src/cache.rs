@@ -1,5 +1,6 @@
 //! The cache of results between ADD and DEL: `CACHE/results/NETWORK-CONTAINER_ID-IFNAME`, as libcni
 //! writes and reads it (kind cniCacheV1). Unlike libcni's, each file is replaced as a whole.
+
 use crate::{conf_list::ConfList, runtime_conf::RuntimeConf};
 use base64::{Engine, prelude::BASE64_STANDARD as BASE64};
 use cni_conf::{AddResult, Code, Error, GcAttachment, Version};

@@ -1,6 +1,7 @@
 //! Configuration lists, which a runtime reads from /etc/cni/net.d (CNI spec section 1), and the
 //! configuration of each plugin derived from them. Keys match exactly, as in libcni; plugins match
 //! theirs by the rules of [`go_compat::json`].
+
 use cni_conf::{Code, Error, Version};
 use go_compat::json;
 use serde_json::{Map, Value};

@@ -1,5 +1,6 @@
 //! The runtime's side of CNI (upstream: libcni): configuration lists, chains of plugins with
 //! prevResult, the result cache, GC. Plugins are executed, as by every runtime.
+
 mod cache;
 mod conf_list;
 mod load;

@@ -1,4 +1,5 @@
 //! Finds the configuration list of a network by its name (upstream: libcni LoadNetworkConf).
+
 use crate::conf_list::ConfList;
 use cni_conf::{Code, Error};
 use std::{

@@ -1,4 +1,5 @@
 //! The parameters of a call that concern one attachment.
+
 use serde_json::{Map, Value};
 
 /// The parameters of an attachment (CNI spec section 2).

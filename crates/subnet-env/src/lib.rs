@@ -1,6 +1,7 @@
 //! `subnet.env`: the file by which flanneld passes the node's subnets to the plugin, one
 //! `KEY=value` a line. flanneld writes it ([`SubnetEnv::render`]) and reads at its start what an
 //! earlier run wrote ([`previous()`]); the plugin reads it strictly ([`SubnetEnv::parse`]).
+
 mod previous;
 
 use go_compat::cidr;

@@ -1,4 +1,5 @@
 //! The subnets that an earlier run of flanneld had, so that it can ask for them again.
+
 use crate::{IPV6_NETWORK, IPV6_SUBNET, NETWORK, SUBNET};
 use go_compat::cidr;
 use ipnetwork::IpNetwork;

@@ -1,5 +1,6 @@
 //! The delegate's configuration, byte for byte as upstream makes it: after a downgrade, upstream's
 //! plugin reads it from the state file.
+
 use crate::{Error, conf::Conf};
 use cni_conf::Route;
 use go_compat::{cidr, json};

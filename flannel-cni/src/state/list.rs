@@ -1,4 +1,5 @@
 //! The state files of all attachments, for GC.
+
 use super::{State, stat, unlink};
 use crate::{Error, derive::Delegate};
 use std::{

@@ -7,6 +7,7 @@
 //!
 //! Files are renamed into place when they are complete. They are not synced on the path of every
 //! pod: DEL derives again what a power loss damaged.
+
 mod list;
 
 use crate::{Error, derive::Delegate};

@@ -1,4 +1,5 @@
 //! What every backend type gives to the registry, and what it is built from.
+
 use super::{Backend, Error};
 use crate::{files::node_state::NodeState, model::network_config::NetworkConfig};
 use linux_net::{

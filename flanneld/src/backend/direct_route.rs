@@ -1,4 +1,5 @@
 //! Routes to peers' subnets over the underlay: vxlan's DirectRouting.
+
 use super::{CandidateRoute, PlannedPeer};
 use crate::model::host_state::HostRoute;
 use linux_net::route::{Route, RouteProtocol};

@@ -1,4 +1,5 @@
 //! Backends and configurations for unit tests.
+
 use super::{Backend, Error, NodeIdentity, PeerLeases, build};
 use crate::{
     files::node_state::NodeState,

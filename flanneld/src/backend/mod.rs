@@ -1,5 +1,6 @@
 //! Backends: how packets get to the other nodes. A backend is a pure function from configuration,
 //! underlay and leases to the state that this host should have; `reconcile` does the rest.
+
 mod backend_type;
 mod direct_route;
 #[cfg(test)]

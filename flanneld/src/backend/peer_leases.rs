@@ -1,4 +1,5 @@
 //! The leases of a snapshot with what each peer's backend published, decoded once a lease.
+
 use super::{Backend, PeerData, PeerError};
 use crate::model::lease::{Lease, Leases};
 use serde_json::Value;

@@ -1,5 +1,6 @@
 //! Every backend type: how it is built, and how its devices are recognised. Devices of types that
 //! only Go flannel has are recognised too, so that a node that ran it can be cleaned.
+
 use super::{
     Backend, Error,
     backend_type::{BackendType, NodeIdentity},

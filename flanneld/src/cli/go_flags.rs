@@ -1,6 +1,7 @@
 //! Go's `flag` syntax and upstream's environment variables, rewritten to what clap reads: `-x` is
 //! `--x`, a value follows its flag or `=`, a bool takes a value only behind `=`, and a `FLANNELD_*`
 //! variable counts where its flag is not on the command line.
+
 use clap::{Arg, ArgAction, Command};
 
 /// A variable that has no effect, because its flag does not take the value.

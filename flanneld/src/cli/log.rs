@@ -1,4 +1,5 @@
 //! The log: one line for each event, on stderr.
+
 use std::io::{IsTerminal, stderr};
 use tracing::level_filters::LevelFilter;
 

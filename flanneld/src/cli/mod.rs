@@ -1,4 +1,5 @@
 //! The command line: options, Go's flag syntax, log.
+
 mod go_flags;
 mod log;
 pub(crate) mod options;

@@ -1,2 +1,3 @@
 //! Commands that run instead of the daemon.
+
 pub(crate) mod cleanup;

@@ -1,5 +1,6 @@
 //! The admin endpoint: /healthz and /readyz with upstream's bodies. Unlike upstream's, /readyz
 //! follows the status at each moment.
+
 use crate::{
     daemon::status::Status,
     http_server::{self, Limits},

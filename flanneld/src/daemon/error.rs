@@ -1,4 +1,5 @@
 //! Why the daemon ends.
+
 use super::{admin, subnet_manager};
 use crate::{backend, cli::options, reconcile, subnet, underlay};
 use std::io;

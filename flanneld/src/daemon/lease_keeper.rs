@@ -1,5 +1,6 @@
 //! Keeps this node's lease: runs the subnet manager, and acquires the lease again when this node
 //! comes to be reached by another address or publishes other backend data.
+
 use super::Error;
 use crate::{
     backend::Backend,

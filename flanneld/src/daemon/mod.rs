@@ -1,4 +1,5 @@
 //! The daemon: runs until a signal or an error ends it.
+
 mod admin;
 mod error;
 mod lease_keeper;

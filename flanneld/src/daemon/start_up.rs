@@ -1,5 +1,6 @@
 //! Start-up: the network configuration, the underlay, the backend and the lease, in this order;
 //! then the tasks that run side by side.
+
 use super::{Error, status::Status, subnet_manager, tasks};
 use crate::{
     backend::{self, Backend, NodeIdentity},

@@ -1,4 +1,5 @@
 //! The daemon's status, for probes, systemd and the log.
+
 use crate::reconcile::Outcome;
 use sd_notify::NotifyState;
 use std::fmt;

@@ -1,4 +1,5 @@
 //! Which subnet manager the options name.
+
 use crate::{
     cli::options::Options,
     model::network_config::{self, NetworkConfig},

@@ -1,5 +1,6 @@
 //! What runs side by side once this node has a lease: the reconciler, the lease keeper, the
 //! backend's data path, and the status report. The first one that ends, ends the daemon.
+
 use super::{Error, lease_keeper::LeaseKeeper, status::Status};
 use crate::{
     backend::{Backend, PlannedPeer},

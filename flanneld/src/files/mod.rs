@@ -1,4 +1,5 @@
 //! Files that the daemon keeps on the node.
+
 pub(crate) mod node_state;
 pub(crate) mod subnet_env;
 

@@ -1,6 +1,7 @@
 //! What this node keeps across reboots: the MAC of each of its devices, so that peers need not
 //! learn a new one, and whether it ever made routes over the underlay, because only then are such
 //! routes ours.
+
 use crate::{best_effort::best_effort, files::FILE};
 use linux_net::Mac;
 use serde_json::{Value, json};

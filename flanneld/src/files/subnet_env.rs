@@ -1,5 +1,6 @@
 //! The file subnet.env, from which the plugins learn this node's subnet. Crate `subnet_env` has its
 //! format; this module keeps the file in place.
+
 use crate::{
     best_effort::best_effort, files::FILE, model::lease::Lease,
     model::network_config::NetworkConfig,

@@ -1,6 +1,7 @@
 //! One entry of a [`HostState`](super::host_state::HostState), with all that it takes to make,
 //! remove, compare or report it. A new kind of entry is a new variant here; the compiler
 //! then names every place that has to handle it.
+
 use super::host_state::{DeviceLink, DeviceName, HostRoute};
 use ipnetwork::IpNetwork;
 use linux_net::Mac;

@@ -1,4 +1,5 @@
 //! One address family of this node.
+
 use ipnetwork::IpNetwork;
 
 /// An address family that the network configuration enables, with this node's part in it.

@@ -2,6 +2,7 @@
 //! what is wanted and what was observed; `reconcile::diff` compares the two.
 //!
 //! A new field does not compile until `diff` and `observe` handle it: both list every field.
+
 use ipnetwork::IpNetwork;
 use linux_net::{Mac, link::Vxlan};
 use packet_filter::Table;

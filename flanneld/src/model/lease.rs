@@ -2,6 +2,7 @@
 //!
 //! Attributes have the JSON of upstream's etcd values, a lease that of the `/v1/` API of flannel up
 //! to v0.7, with `IPv6Subnet` added. Both are read by Go's rules ([`go_compat::json`]).
+
 use crate::model::{Subnets, rfc3339};
 use go_compat::cidr;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};

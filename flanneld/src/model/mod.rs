@@ -1,4 +1,5 @@
 //! Plain data: leases, subnets, the network configuration, the state of a host.
+
 pub(crate) mod entry;
 mod family;
 pub(crate) mod host_state;

@@ -1,5 +1,6 @@
 //! Times as Go writes them in JSON (RFC 3339). Go's zero time, the start of year 1, stands for "no
 //! time".
+
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serializer, de};
 use std::time::SystemTime;

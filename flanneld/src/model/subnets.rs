@@ -1,4 +1,5 @@
 //! The subnets of one node, and the text that names them in etcd and in the lease API.
+
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use std::{
     fmt,

@@ -1,5 +1,6 @@
 //! Makes changes: devices and tables one by one, everything else in one batch. A change that fails
 //! is retried on its own; the others are made all the same.
+
 use super::{backoff::Backoff, diff::Change, kernel::Kernel};
 use crate::model::{
     entry::Entry,

@@ -1,5 +1,6 @@
 //! When failed changes are tried again: each has its own exponential backoff, so that one that
 //! keeps failing does not delay the others.
+
 use super::diff::Change;
 use crate::retry::ExponentialBackoff;
 use std::{

@@ -1,5 +1,6 @@
 //! The loop: a pass at the start, for each new snapshot of the leases, for each notification that
 //! contradicts the wanted state, when a failed change is due again, and on a slow timer.
+
 use super::{
     Error, event_filter::EventFilter, outcome::Outcome, pass::Reconciler, rate_limiter::RateLimiter,
 };

@@ -1,4 +1,5 @@
 //! The sockets by which the daemon reads and changes the host.
+
 use crate::underlay::HostNetwork;
 use linux_net::{
     Netlink,

@@ -1,4 +1,5 @@
 //! The log lines of a pass. What stays the same from pass to pass is logged once.
+
 use super::{apply::Applied, backoff::Backoff, diff::Change};
 use crate::{
     backend::{PlannedPeer, SkippedLease},

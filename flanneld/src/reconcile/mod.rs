@@ -2,6 +2,7 @@
 //!
 //! `event_loop` decides when a pass runs. `pass` reads the host (`observe`, `ownership`), compares
 //! it with the plan (`diff`), and makes the changes (`apply`, `backoff`).
+
 mod apply;
 mod backoff;
 mod diff;

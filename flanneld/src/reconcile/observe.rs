@@ -1,4 +1,5 @@
 //! Reads the kernel's state: a few dumps, and from them, without further requests, what is ours.
+
 use super::{
     kernel::Kernel,
     ownership::{self, DeviceIndexes, Ownership},

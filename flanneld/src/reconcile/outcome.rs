@@ -1,4 +1,5 @@
 //! What a pass found and did: the source of status, readiness and the log.
+
 use super::{backoff::Failure, diff::Change, event_filter::EventFilter};
 use crate::{
     backend::{PlannedPeer, SkippedLease},

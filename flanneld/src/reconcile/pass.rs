@@ -1,5 +1,6 @@
 //! One pass: read the host, plan what it should be, change what differs. Synchronous; the loop in
 //! `event_loop` decides when.
+
 use super::{
     apply::{self, IndexesByName},
     backoff::Backoff,

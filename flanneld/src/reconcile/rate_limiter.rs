@@ -1,5 +1,6 @@
 //! Token bucket that limits passes when another program keeps reverting our changes. A single
 //! change is reverted at once.
+
 use std::time::{Duration, Instant};
 
 /// Passes that may follow each other without delay.

@@ -1,6 +1,7 @@
 //! iptables chains that no other program removes: those of Go flanneld, once our nftables rules
 //! replace them, and those that portmap shares among pods, at `flanneld cleanup`. No process starts
 //! where the kernel cannot have such a chain.
+
 use packet_filter::{Error, Iptables, Nft, Saved};
 use shared_names::portmap;
 

@@ -1,5 +1,6 @@
 //! Packet-filter rules: this node's own in nftables, those that Go flanneld left in iptables, and
 //! what the CNI plugins share among pods.
+
 pub(crate) mod legacy_chains;
 pub(crate) mod nftables;
 pub(crate) mod plugin_tables;

@@ -1,6 +1,7 @@
 //! Masquerade and forward rules in nftables: upstream's tables, chains, comments and rules in its
 //! order (pkg/trafficmngr/nftables), so that `nft list ruleset` shows what operators of Go flannel
 //! know.
+
 use super::RuleSettings;
 use crate::{model::lease::Lease, model::network_config::NetworkConfig};
 use ipnetwork::IpNetwork;

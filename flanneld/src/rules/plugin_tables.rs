@@ -1,5 +1,6 @@
 //! The nftables tables that the CNI plugins share among all pods of a node. The last pod's DEL
 //! empties them; only `flanneld cleanup` deletes them.
+
 use packet_filter::{Error, Family, Nft};
 use shared_names::{bridge, portmap};
 

@@ -1,5 +1,6 @@
 //! Subnet managers: where leases come from. Each publishes snapshots of all leases; a newer one
 //! replaces one that is not yet handled.
+
 mod alloc;
 pub(crate) mod embedded;
 mod renewal;

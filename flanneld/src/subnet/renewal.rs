@@ -6,6 +6,7 @@
 //!   node down: it asks for the same subnets again;
 //! - another node's: two nodes must not use one subnet, and the store decides; the daemon stops;
 //! - no answer: the next attempt follows; peers keep what they know meanwhile.
+
 use super::Error;
 use crate::model::{
     Subnets,

@@ -1,5 +1,6 @@
 //! Mutual TLS: both sides show a certificate of an authority that both name. Whoever has such a
 //! certificate may do anything in the store, so the authority should serve no other purpose.
+
 use super::BoxError;
 use std::{
     fs,

@@ -1,4 +1,5 @@
 //! The best address of an interface.
+
 use super::{error::Reason, host_network::HostNetwork};
 use linux_net::{
     address::{Address, AddressFlags},

@@ -1,5 +1,6 @@
 //! Which addresses the host reaches without a gateway. The answer comes from the dumped routes and
 //! equals that of `ip route get`, without one kernel request for each peer.
+
 use super::host_network::is_main_unicast;
 use ipnetwork::IpNetwork;
 use linux_net::route::{MAIN_TABLE, Route};

@@ -1,4 +1,5 @@
 //! Why no underlay was selected; upstream's messages where it has one.
+
 use std::net::IpAddr;
 
 /// Every way of selection failed.

@@ -1,4 +1,5 @@
 //! Links, addresses and selectors for unit tests.
+
 use super::{host_network::HostNetwork, selector::Selector};
 use linux_net::{
     address::{Address, AddressFlags, AddressScope},

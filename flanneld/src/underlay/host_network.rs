@@ -1,4 +1,5 @@
 //! The host's network, from which an underlay is selected.
+
 use linux_net::{
     address::Address,
     link::Link,

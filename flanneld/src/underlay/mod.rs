@@ -1,6 +1,7 @@
 //! The underlay: the interface and addresses by which other nodes reach this one (upstream:
 //! pkg/ipmatch). Nothing here talks to the kernel: `select` decides on a dump, so the daemon can
 //! select again whenever the host's network changes.
+
 mod addresses;
 mod direct_routes;
 mod error;

@@ -1,4 +1,5 @@
 //! The selected underlay.
+
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},

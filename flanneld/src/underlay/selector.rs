@@ -1,4 +1,5 @@
 //! By what an underlay is selected.
+
 use regex::Regex;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

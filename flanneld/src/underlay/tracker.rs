@@ -2,6 +2,7 @@
 //! addresses: a VPN that takes the default route, or a second address, must not give a node another
 //! public IP and cost its pods their subnet. The tracker selects again only after the interface or
 //! an address has been missing for `REPLACEMENT_DELAY`.
+
 use super::{host_network::HostNetwork, select::select, selected::Underlay, selector::Selector};
 use crate::best_effort::best_effort;
 use std::{

@@ -1,5 +1,6 @@
 //! Chooses the addresses of a container: round robin over each range set, or the requested ones
 //! (upstream: `IPAllocator`).
+
 use crate::{
     error::{AllocateError, Error, FileError},
     range_set::RangeSet,

@@ -1,4 +1,5 @@
 //! The allocator with a store in memory.
+
 use super::*;
 use crate::range_set::tests::set;
 use std::collections::BTreeMap;

@@ -1,4 +1,5 @@
 //! The allocator's operations on the disk.
+
 use super::{
     disk::Disk,
     record::{FileId, NetNsFile, Record},

@@ -1,4 +1,5 @@
 //! The store of one network: its lock, its files and the index.
+
 use super::{
     draft::{Draft, remove_if_present},
     index::Index,

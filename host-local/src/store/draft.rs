@@ -1,4 +1,5 @@
 //! Creates a reservation's file: complete, and only if the address is free.
+
 use plugin::best_effort;
 use std::{
     fs::{self, OpenOptions},

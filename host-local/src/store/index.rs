@@ -11,6 +11,7 @@
 //! reservations. If they differ (another program changed the store, the plugin was killed, the
 //! machine lost power, the folder is another one), the index is rebuilt from the files. The index
 //! is a cache: its loss or damage costs time only.
+
 use super::{
     draft::remove_if_present,
     record::{FileId, Record},

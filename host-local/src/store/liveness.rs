@@ -4,6 +4,7 @@
 //! file system that no other machine writes to. Or the container's network namespace no longer
 //! exists: CNI_NETNS is another file, no mount namespace has it bound to a path, and no thread and
 //! no open file refers to it.
+
 use super::record::{Record, UNKNOWN_BOOT};
 use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,

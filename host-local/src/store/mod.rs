@@ -5,6 +5,7 @@
 //! absent: it is written to another folder of the same file system and linked into this one, which
 //! fails if the address is reserved. There is no fsync: a power loss ends the containers whose
 //! reservations it damages.
+
 mod allocation;
 mod disk;
 mod draft;

@@ -1,4 +1,5 @@
 //! Removal of reservations whose containers are gone: when all addresses are reserved, and in GC.
+
 use super::{
     disk::Disk,
     liveness::{Reason, Snapshot},

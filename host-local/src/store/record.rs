@@ -1,4 +1,5 @@
 //! A line of the index: a reservation and what its file does not hold.
+
 use super::reservation::is_legacy;
 use plugin::Attachment;
 use std::{

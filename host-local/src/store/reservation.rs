@@ -1,4 +1,5 @@
 //! The file of a reservation: its name is the address, its content `<container id>\r\n<ifname>`.
+
 use cni_conf::ids;
 use plugin::Attachment;
 

@@ -1,4 +1,5 @@
 //! The store while another program uses the same folder.
+
 use super::{Disk, draft::Draft, index::Index, liveness::boot_id, reservation::content};
 use crate::{allocator::Store as _, config::Folders};
 use plugin::Attachment;

@@ -1,4 +1,5 @@
 //! Rates and bursts: the plugin's keys, or else `runtimeConfig.bandwidth`.
+
 use crate::error::Failure;
 use go_compat::json::Document;
 use linux_net::tc::Tbf;

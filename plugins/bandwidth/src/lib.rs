@@ -1,6 +1,7 @@
 //! The `bandwidth` plugin: a token bucket for what a container receives (on its veth's host end)
 //! and one for what it sends (on an ifb device that the host end redirects its incoming traffic
 //! to).
+
 mod conf;
 mod error;
 mod shaper;

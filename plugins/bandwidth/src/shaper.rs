@@ -1,4 +1,5 @@
 //! Token buckets on the host end of a veth and on an ifb device.
+
 use crate::{conf::Bandwidth, error::Failure};
 use cni_conf::{AddResult, Interface};
 use linux_net::{

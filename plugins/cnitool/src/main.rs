@@ -1,5 +1,6 @@
 //! `cnitool`: makes, checks and removes attachments by hand, as a runtime does (upstream:
 //! containernetworking/cni/cnitool).
+
 mod options;
 
 use cni_conf::{Error, Version};

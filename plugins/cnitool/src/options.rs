@@ -1,4 +1,5 @@
 //! The command line and the environment variables, named as those of upstream's cnitool.
+
 use cni_conf::GcAttachment;
 use lexopt::{
     Arg::{Long, Short, Value as Positional},

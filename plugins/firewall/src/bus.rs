@@ -1,4 +1,5 @@
 //! A connection to the system's D-Bus.
+
 use crate::dbus::{self, Call, HEAD, Message};
 use nix::unistd::geteuid;
 use std::{

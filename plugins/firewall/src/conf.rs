@@ -1,4 +1,5 @@
 //! The plugin's keys.
+
 use crate::{error::Failure, ingress::Policy, rule::is_plain};
 use plugin::Call;
 use shared_names::firewall::ADMIN_CHAIN;

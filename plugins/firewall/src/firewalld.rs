@@ -1,4 +1,5 @@
 //! firewalld over the system's D-Bus: a container's addresses are sources of a zone.
+
 use crate::{
     bus::{self, Bus, BusFailure},
     dbus::Call,

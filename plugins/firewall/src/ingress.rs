@@ -1,5 +1,6 @@
 //! `ingressPolicy`: who may open connections to a container. The rules belong to a bridge, not to a
 //! container, so they stay after DEL for the bridge's other containers.
+
 use crate::{
     error::Failure,
     rule::{Rule, is_plain},

@@ -1,5 +1,6 @@
 //! iptables' filter table with upstream's chains and rules: one save and one restore for each
 //! family and step.
+
 use crate::{
     error::Failure,
     rule::{Rule, of_addresses},

@@ -1,6 +1,7 @@
 //! The `firewall` plugin: accepts a container's forwarded traffic on a host that drops it by
 //! default, with iptables or firewalld, and isolates the containers of a bridge if `ingressPolicy`
 //! asks for it.
+
 mod bus;
 mod conf;
 mod dbus;

@@ -1,6 +1,7 @@
 //! Which addresses an attachment's rules are for. Rules do not name their attachment, so ADD writes
 //! it to `/run/cni/firewall/<container>_<ifname>.json`: DEL then needs no prevResult, and GC finds
 //! rules without an owner.
+
 use cni_conf::Error;
 use plugin::{Attachment, state::StateFolder};
 use std::{

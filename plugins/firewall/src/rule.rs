@@ -1,4 +1,5 @@
 //! Rules of the filter table in the form of iptables-save.
+
 use shared_names::firewall::FORWARD_CHAIN;
 use std::net::IpAddr;
 

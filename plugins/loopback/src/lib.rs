@@ -1,4 +1,5 @@
 //! The `loopback` plugin: sets `lo` of a container up, whatever CNI_IFNAME is.
+
 use cni_conf::{AddResult, Error, Interface, IpConfig};
 use linux_net::{NetNs, Netlink, address::Address, link};
 use plugin::{AddOutput, Call, Plugin};

@@ -1,5 +1,6 @@
 //! The comment of an nftables element or rule names the attachment that it belongs to: `ID IFNAME
 //! NETWORK`, with long ids and networks replaced by `#` and their hash.
+
 use plugin::{Attachment, hash::shortened};
 
 /// A comment holds 128 bytes: 70 for the id, 15 for the interface, 40 for the network, two spaces.

@@ -1,5 +1,6 @@
 //! Mappings with conditions (nftables). Conditions are text in the language of the program `nft`,
 //! so `nft` adds these rules. It is the only process that this back end starts.
+
 use crate::{
     comment::comment,
     forward::Forward,

@@ -1,4 +1,5 @@
 //! The plugin's own keys. Checks and messages are upstream's.
+
 use crate::forward::{Forward, Protocol};
 use go_compat::{
     cidr,

@@ -1,6 +1,7 @@
 //! UDP flows in conntrack. The kernel translates a flow as it did the first packet for as long as
 //! packets come, so a sender that does not pause keeps the previous translation. Changed mappings
 //! therefore delete the flows that they affect.
+
 use crate::forward::{Forward, Protocol};
 use packet_filter::{Connection, Conntrack};
 

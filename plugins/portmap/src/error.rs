@@ -1,4 +1,5 @@
 //! Why a verb failed. Every variant becomes CNI's code 999.
+
 use crate::{conditional::NftFailure, conf::Invalid};
 use std::io;
 

@@ -1,4 +1,5 @@
 //! One port mapping: a port of the host that leads to a port of a container.
+
 use nix::libc;
 use std::{
     fmt,

@@ -1,5 +1,6 @@
 //! Rules that the Go plugin made in the same table: one for each mapping. Their comment is the
 //! container's id alone.
+
 use crate::forward::Forward;
 use packet_filter::{Installed, Statement};
 

@@ -1,5 +1,6 @@
 //! The iptables back end: one save and one restore for each family; DEL and GC start no process
 //! where no chain can be.
+
 use crate::{
     error::Failure,
     forward::Forward,

@@ -4,6 +4,7 @@
 //!
 //! The base chains run directly after the Go plugin's, so that a node with pods of both plugins
 //! reaches both.
+
 use nix::libc::{NF_IP_PRI_NAT_DST, NF_IP_PRI_NAT_SRC};
 use packet_filter::{
     BaseChain, Chain, ChainType, DataType, Family, Field, Hook, Installed, Rule, Set, Statement,

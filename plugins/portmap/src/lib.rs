@@ -1,5 +1,6 @@
 //! The `portmap` plugin: ports of the host that lead to ports of a container. It is chained after
 //! the plugin that gives the container its addresses, and passes that plugin's result on.
+
 mod comment;
 mod conditional;
 mod conf;

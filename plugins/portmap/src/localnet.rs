@@ -1,5 +1,6 @@
 //! The sysctl `route_localnet`: lets packets from 127.0.0.1 leave through the interface that leads
 //! to the container.
+
 use crate::error::Failure;
 use linux_net::{Netlink, sysctl};
 use std::net::IpAddr;

@@ -1,4 +1,5 @@
 //! The mappings of one attachment to one container address.
+
 use crate::{conf::Conf, forward::Forward};
 use ipnetwork::IpNetwork;
 use plugin::Attachment;

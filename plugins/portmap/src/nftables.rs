@@ -1,5 +1,6 @@
 //! The nftables back end: mappings are elements of two maps, so lookup and ADD cost the same
 //! however many pods a node has.
+
 use crate::{
     comment::{comment, names, names_network},
     conditional,

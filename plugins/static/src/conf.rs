@@ -1,5 +1,6 @@
 //! The plugin's keys. Addresses of `args.cni.ips`, else of `runtimeConfig.ips`, replace those of
 //! `ipam.addresses`; then `IP=` and `GATEWAY=` of CNI_ARGS add to them.
+
 use cni_conf::{AddResult, Dns, Error, IpConfig, Route};
 use go_compat::cidr;
 use plugin::Call;

@@ -1,4 +1,5 @@
 //! The `static` IPAM plugin: returns the addresses of its configuration and stores nothing.
+
 mod conf;
 
 use cni_conf::{Error, IpConfig, Version};

@@ -1,4 +1,5 @@
 //! The suite: one executable that contains every plugin and runs the one that it is called as.
+
 use plugin::{Plugin, Registry};
 use std::{env, ffi::OsStr, path::Path, process::ExitCode};
 

@@ -1,5 +1,6 @@
 //! /etc/cni/tuning/allowlist.conf: one regular expression a line. Pods may set the sysctls that a
 //! line matches; without the file, all below `net`.
+
 use crate::{error::Failure, sysctls::Sysctls};
 use regex_lite::Regex;
 use std::{fs, io};

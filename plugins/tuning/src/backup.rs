@@ -1,5 +1,6 @@
 //! The interface's settings before ADD, as a file in upstream's format with one more key: the
 //! network's name, by which GC finds its own files.
+
 use crate::{
     conf::{Settings, parse_mac},
     error::Failure,

@@ -1,5 +1,6 @@
 //! The plugin's configuration. Of several sources for one setting, `args.cni` has precedence over
 //! `runtimeConfig`, then CNI_ARGS, then the plugin's own key.
+
 use crate::{error::Failure, sysctls::Sysctls};
 use linux_net::{
     Mac,

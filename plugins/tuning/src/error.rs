@@ -1,4 +1,5 @@
 //! Why a verb failed. Texts are upstream's where upstream refuses the same.
+
 use cni_conf::{Code, Error};
 use std::io;
 

@@ -1,6 +1,7 @@
 //! The `tuning` plugin: sets sysctls of a container's namespace and settings of one of its
 //! interfaces; DEL restores the settings of the interface. It is chained after the plugin that
 //! creates the interface.
+
 mod allowlist;
 mod backup;
 mod conf;

@@ -1,5 +1,6 @@
 //! The `sysctl` key: names below `net` with dots or slashes, in which `IFNAME` stands for the
 //! interface.
+
 use crate::error::Failure;
 use linux_net::sysctl;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};

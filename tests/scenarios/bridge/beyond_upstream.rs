@@ -1,5 +1,6 @@
 //! Behaviour beyond the Go plugin's older releases: concurrent calls, leftovers of killed calls,
 //! clean-up by name, and newer keys.
+
 use super::node::{Node, Plugins, V4, V6, address, conf, ip_in};
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, thread};

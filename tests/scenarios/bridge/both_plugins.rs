@@ -1,4 +1,5 @@
 //! Behaviour that the suite and the Go plugin have in common.
+
 use super::node::{Node, Plugins, V4, V6, address, conf, ip_in};
 use serde_json::json;
 use std::time::Duration;

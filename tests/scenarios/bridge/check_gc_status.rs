@@ -1,4 +1,5 @@
 //! CHECK, GC and STATUS.
+
 use super::node::{Node, V4, V6, conf, json_of};
 use serde_json::{Value, json};
 use tests::scenario;

@@ -1,6 +1,7 @@
 //! The cost of ADD and DEL in processes, packets to the kernel and system calls, which do not
 //! depend on the machine's speed. (The Go plugins: 2 processes, 19 to 28 sockets with one to two
 //! requests each and 2,300 system calls; 13 processes with iptables.)
+
 use super::node::{Node, V4, V6, conf};
 use serde_json::{Value, json};
 use tests::{Case, case, scenarios};

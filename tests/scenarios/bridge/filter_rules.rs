@@ -1,4 +1,5 @@
 //! Masquerade and spoof check: their effect, their rules, and the clean-up of the rules.
+
 use super::node::{Node, Plugins, V4, V6, conf};
 use serde_json::json;
 use tests::scenario;

@@ -1,4 +1,5 @@
 //! The `bridge` plugin with `host-local`, executed as a runtime executes it.
+
 mod beyond_upstream;
 mod both_plugins;
 mod check_gc_status;

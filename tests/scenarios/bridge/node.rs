@@ -1,4 +1,5 @@
 //! A node with the plugins, and queries of its state.
+
 use serde_json::{Value, json};
 use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path};
 use tests::{Cni, Host, Outcome, Pod, binaries::BIN, peers::GO_PLUGINS};

@@ -1,4 +1,5 @@
 //! A step of ADD fails: ADD is rolled back, and the error names the remedy.
+
 use super::node::{Node, V4, conf};
 use serde_json::json;
 use tests::scenario;

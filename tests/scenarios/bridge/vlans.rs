@@ -1,4 +1,5 @@
 //! VLANs, which need a kernel with VLAN filtering on bridges.
+
 use super::node::{Node, V4, address, conf};
 use serde_json::{Value, json};
 use tests::{Host, scenario};

@@ -1,5 +1,6 @@
 //! `cnitool` and the runtime crate behind it: chains, prevResult, the cache, GC; also with Debian's
 //! Go plugins, and upstream's cnitool with our plugins.
+
 mod peers;
 
 use serde_json::{Value, json};

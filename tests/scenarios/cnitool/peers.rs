@@ -1,4 +1,5 @@
 //! Our cnitool with Debian's Go plugins, and upstream's cnitool with ours.
+
 use super::{Runtime, failed, run, succeeded};
 use serde_json::{Value, json};
 use std::path::Path;

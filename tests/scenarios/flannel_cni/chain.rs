@@ -1,4 +1,5 @@
 //! The whole chain: flannel, bridge, host-local.
+
 use super::node::{DUAL, Node, SUBNET_ENV, conf};
 use serde_json::{Value, json};
 use tests::{

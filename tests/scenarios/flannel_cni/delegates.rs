@@ -1,4 +1,5 @@
 //! The configuration of the delegate, and its failures.
+
 use super::node::{DUAL, Node, SUBNET_ENV, recorder};
 use serde_json::{Value, json};
 use tests::scenario;

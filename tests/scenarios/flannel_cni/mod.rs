@@ -1,4 +1,5 @@
 //! The `flannel` plugin: the whole chain, delegates, subnet.env and state files.
+
 mod chain;
 mod delegates;
 mod node;

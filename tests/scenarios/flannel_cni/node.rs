@@ -1,4 +1,5 @@
 //! A node with the suite and a lease.
+
 use serde_json::{Value, json};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use tests::{Cni, Host, Outcome, Pod, binaries::BIN};

@@ -1,4 +1,5 @@
 //! State files that are shared, damaged, of Go's plugin, or without a lease.
+
 use super::node::{Node, SUBNET_ENV, conf};
 use serde_json::json;
 use tests::scenario;

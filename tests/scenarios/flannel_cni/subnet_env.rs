@@ -1,4 +1,5 @@
 //! subnet.env: missing, late, malformed.
+
 use super::node::{DUAL, Node, SUBNET_ENV, conf};
 use serde_json::json;
 use std::{

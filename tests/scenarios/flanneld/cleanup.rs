@@ -1,4 +1,5 @@
 //! `flanneld cleanup`: what it removes, and what it leaves with a reason.
+
 use super::cluster::{Cluster, DUAL, V4};
 use tests::{Host, binaries::program, scenario};
 

@@ -1,4 +1,5 @@
 //! flanneld on hosts in namespaces: what it creates, what it restores, what it leaves alone.
+
 mod bad_leases;
 mod cleanup;
 mod cluster;

@@ -1,4 +1,5 @@
 //! The underlay's address, MTU or state changes while the daemon runs.
+
 use super::cluster::{Cluster, DUAL, V4, eventually_shows};
 use std::{thread, time::Duration};
 use tests::scenario;

@@ -1,4 +1,5 @@
 //! The cost of ADD and DEL with many reservations.
+
 use super::{STORE, SUITE, add, config, del, host};
 use serde_json::json;
 use std::fs;

@@ -1,4 +1,5 @@
 //! SIGKILL during ADD.
+
 use super::{STORE, SUITE, add, address, config, del, host, range, taken};
 use std::{
     collections::HashMap,

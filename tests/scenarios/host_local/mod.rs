@@ -1,5 +1,6 @@
 //! The `host-local` plugin: compared with Debian's Go plugin, in one store with it, and after
 //! reboots and crashes.
+
 mod cost;
 mod crash;
 mod recovery;

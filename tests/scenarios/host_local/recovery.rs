@@ -1,4 +1,5 @@
 //! Reclaiming of reservations after a failed ADD, a lost DEL and a reboot. Those of live pods stay.
+
 use super::{STORE, SUITE, UPSTREAM, add, address, config, host, range, taken};
 use std::{process::Command, thread};
 use tests::{Cni, Host, scenario};

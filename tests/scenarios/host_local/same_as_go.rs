@@ -1,4 +1,5 @@
 //! The suite and Debian's Go plugin give the same results, files and messages.
+
 use super::{SUITE, UPSTREAM, config, host};
 use serde_json::{Value, json};
 use tests::{Cni, Host, scenario};

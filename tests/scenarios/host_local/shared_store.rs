@@ -1,4 +1,5 @@
 //! One store, used by the suite and by Debian's Go plugin.
+
 use super::{SUITE, UPSTREAM, add, address, config, del, host, range, taken};
 use std::{
     collections::HashSet,

@@ -1,4 +1,5 @@
 //! The verbs with different states of the store.
+
 use super::{STORE, SUITE, add, address, config, del, host, range, taken};
 use serde_json::{Value, json};
 use tests::{Cni, Host, Outcome, scenario};

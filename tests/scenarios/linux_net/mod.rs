@@ -1,4 +1,5 @@
 //! linux-net against the kernel, checked by `ip`, `bridge` and `tc`.
+
 mod batches;
 mod links;
 mod monitor;

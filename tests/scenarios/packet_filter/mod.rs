@@ -1,4 +1,5 @@
 //! packet-filter against the kernel, checked by `nft`.
+
 mod fixtures;
 mod sets;
 mod shapes;

@@ -1,5 +1,6 @@
 //! A value that does not fit the struct: path of the key and both types, in the wording of Go's
 //! UnmarshalTypeError.
+
 use serde::de::{self, Expected, Unexpected};
 use std::fmt::{self, Display};
 

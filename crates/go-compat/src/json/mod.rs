@@ -3,6 +3,7 @@
 //! writes it (`<`, `>`, `&` escaped, keys of maps sorted).
 //!
 //! serde_json limits the nesting (128 levels, Go: 10,000); the caller limits the size.
+
 mod mismatch;
 mod read;
 mod tree;

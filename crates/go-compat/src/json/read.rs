@@ -1,4 +1,5 @@
 //! Decodes a tree into a struct by Go's rules.
+
 use super::{mismatch::Mismatch, tree::Tree};
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, SeqAccess, Unexpected,

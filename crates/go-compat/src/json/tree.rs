@@ -1,4 +1,5 @@
 //! A JSON text with its keys in order, repeated ones included: the order decides which one wins.
+
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 

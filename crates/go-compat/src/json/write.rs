@@ -1,4 +1,5 @@
 //! Writes JSON as Go does.
+
 use serde::Serialize;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::io::{self, Write};

@@ -1,6 +1,7 @@
 //! Which leases are peers that can be used. Other nodes write the leases, so every field is
 //! checked: what cannot be used is skipped with the reason, in one address family, and affects no
 //! other lease.
+
 use super::{
     OwnFamily,
     peer_leases::{PeerLease, PeerLeases},

@@ -1,5 +1,6 @@
 //! vxlan: one device a family; a neighbour, an FDB entry and an onlink route a peer (upstream:
 //! pkg/backend/vxlan).
+
 use super::{
     Backend, CandidateRoute, Error, Input, OwnFamily, PeerData, PeerError, Plan, PlannedPeer,
     SkippedLease,

@@ -1,4 +1,5 @@
 //! The flags by group. The doc comments are the text of the help.
+
 use crate::{files::node_state, subnet::embedded};
 use clap::{ArgAction, Args};
 use std::{fmt, path::PathBuf};

@@ -1,4 +1,5 @@
 //! The command line: upstream's flags with their defaults, and those of this flanneld.
+
 mod groups;
 mod values;
 

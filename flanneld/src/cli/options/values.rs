@@ -1,4 +1,5 @@
 //! The values of the flags as the other folders need them.
+
 use super::{Error, RuleOptions, UnderlayOptions};
 use crate::{rules::RuleSettings, underlay::Selector};
 use regex::Regex;

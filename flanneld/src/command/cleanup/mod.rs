@@ -1,6 +1,7 @@
 //! `flanneld cleanup`: removes everything of ours from the node. It goes by what it finds, so it
 //! may run twice, or after another version or Go flannel. It reports and leaves what is not proved
 //! to be ours and what pods still need.
+
 mod ownership;
 mod report;
 

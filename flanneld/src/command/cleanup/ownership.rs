@@ -1,5 +1,6 @@
 //! What a host has to prove that its routes and bridge are ours: subnet.env. Of devices, the
 //! backends know which are theirs.
+
 use crate::{model::Family, underlay::HostNetwork};
 use ipnetwork::IpNetwork;
 use linux_net::{

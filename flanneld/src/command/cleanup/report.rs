@@ -1,4 +1,5 @@
 //! What `cleanup` removed, left and failed to remove, line by line.
+
 use crate::cli;
 use std::{fmt, process::ExitCode};
 

@@ -1,4 +1,5 @@
 //! net-conf.json: the network that the cluster shares (upstream: pkg/subnet/config.go).
+
 mod error;
 mod subnets;
 

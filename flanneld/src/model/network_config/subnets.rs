@@ -1,5 +1,6 @@
 //! Which subnets a network has: upstream's defaults and checks, the same for both families.
 //! Addresses are numbers here.
+
 use super::error::Error;
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,5 +1,6 @@
 //! Compares the observed with the wanted state. The changes are in an order that never leaves a
 //! route without the neighbour and the FDB entry that it needs.
+
 use crate::model::{
     entry::{Entry, WholeTable},
     host_state::{Device, DeviceName, HostRoute, HostState},

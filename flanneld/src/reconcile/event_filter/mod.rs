@@ -1,6 +1,7 @@
 //! Decides which kernel notifications need a pass: those that contradict the wanted state. The
 //! daemon's own changes come back as notifications too, and pods come and go all the time: neither
 //! is a reason to read the host again.
+
 use super::{
     observe::device_link,
     ownership::{self, DeviceIndexes, Ownership},

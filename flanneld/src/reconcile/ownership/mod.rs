@@ -1,4 +1,5 @@
 //! Decides which observed objects belong to flanneld. Objects that are not ours are never modified.
+
 use crate::{
     backend::{self, Backend, CandidateRoute},
     model::{

@@ -4,6 +4,7 @@
 //! Pure, and the same for every store. The rules are upstream's (local_manager.go), applied to each
 //! family by itself: a node keeps what fits of its old lease when the other half has to change, and
 //! a node without IPv4 is identified by its public IPv6 address.
+
 use crate::{model::Subnets, model::lease::LeaseAttrs, model::network_config::NetworkConfig};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,5 @@
 //! The subnet manager of the machine that has the store.
+
 use super::store::{Store, StoreError};
 use crate::{
     model::Subnets,

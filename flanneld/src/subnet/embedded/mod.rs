@@ -3,6 +3,7 @@
 //! `flanneld -listen` opens a [`Store`], serves it by a [`Server`] and uses it itself as [`Local`];
 //! `flanneld -remote` is a [`Client`]. The API is the one that flannel had up to v0.7 (`/v1/`),
 //! with a streaming watch added.
+
 mod client;
 mod local;
 mod server;

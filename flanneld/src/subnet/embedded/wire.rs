@@ -1,8 +1,8 @@
 //! The JSON of the lease API, besides leases themselves.
 //!
 //! `GET /v1/_/leases` answers `{"events":null,"snapshot":[LEASE, ...],"cursor":"17"}` as flannel up
-//! to v0.7 did; with `?next=CURSOR` it waits until something has changed. With `?watch=true` (new) it
-//! answers with lines, each a [`Line`], until one side ends the connection:
+//! to v0.7 did; with `?next=CURSOR` it waits until something has changed. With `?watch=true` (new)
+//! it answers with lines, each a [`Line`], until one side ends the connection:
 //!
 //! ```text
 //! {"store":"6f1c...","ttl":86400,"snapshot":[LEASE, ...],"more":true}    leases, 64 KiB a line
@@ -13,6 +13,7 @@
 //!
 //! Each watch begins with `{"store":"6f1c...","ttl":86400}`. `?watch=true&store=ID&next=CURSOR`
 //! resumes: the server sends no snapshot if it still knows what changed since.
+
 use crate::model::{
     Subnets,
     lease::{self, LeaseAttrs},

@@ -1,4 +1,5 @@
 //! Selects the underlay from the options and a dump of the host's network.
+
 use super::{
     addresses,
     error::{Error, Reason, Rejected},

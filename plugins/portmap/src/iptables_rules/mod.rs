@@ -1,6 +1,7 @@
 //! The rules of the iptables back end as text. Chains, names, comments and order are upstream's,
 //! whose source asks that "these names should never be changed". Rules are written as
 //! `iptables-save` prints them, so that both can be compared.
+
 use crate::{
     conf::{Conf, Mark},
     forward::{Forward, HostSide, Protocol},

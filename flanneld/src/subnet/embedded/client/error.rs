@@ -1,4 +1,5 @@
 //! Errors of the client.
+
 use super::cache::LineError;
 use crate::{
     model::network_config,

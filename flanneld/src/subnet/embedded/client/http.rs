@@ -1,5 +1,6 @@
 //! Requests to the lease server: a connection each, since they are rare. Certificates are read
 //! again for each, so that rotated ones are used without a restart.
+
 use super::error::{AddressError, Failed, Failure, RemoteError, with_causes};
 use crate::{
     model::Subnets,

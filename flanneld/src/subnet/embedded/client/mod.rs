@@ -3,6 +3,7 @@
 //! It keeps one streaming watch open and its lease renewed. Whatever happens to the server, the
 //! last snapshot stays, and with it the data path. When the server is back, the watch resumes where
 //! it broke or starts with a new snapshot.
+
 mod cache;
 mod error;
 mod http;

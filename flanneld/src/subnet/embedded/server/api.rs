@@ -1,4 +1,5 @@
 //! The requests of the lease API. An error is `{"code":"...","error":"..."}`.
+
 use super::{
     error::{ApiError, JSON},
     extract::{PathSubnets, RequestBody, decode, known_network},

@@ -1,4 +1,5 @@
 //! Errors of the lease API, as answers.
+
 use crate::subnet::{
     alloc,
     embedded::{store::StoreError, wire::json},

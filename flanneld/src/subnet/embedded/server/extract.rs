@@ -1,4 +1,5 @@
 //! What is read from a request before it is handled.
+
 use super::error::ApiError;
 use crate::{
     model::{InvalidSubnets, Subnets},

@@ -1,4 +1,5 @@
 //! The server of the lease API.
+
 mod api;
 mod error;
 mod extract;

@@ -1,6 +1,7 @@
 //! The streaming watch, and the old API's ways of reading leases. A watcher is a number, the
 //! revision that it has seen: one that falls behind costs nothing and gets a snapshot again. Lines
 //! are made when the connection takes them, one at a time.
+
 use crate::subnet::embedded::{
     store::{Store, Update},
     wire::{HEARTBEAT_INTERVAL, LINE_TARGET, json},

@@ -1,4 +1,5 @@
 //! Errors of the store.
+
 use crate::{
     model::Subnets,
     subnet::{self, alloc},

@@ -1,5 +1,6 @@
 //! The store's file: a redb database with a text table for each kind of entry. Keys are subnets as
 //! in etcd (`10.1.2.0-24`), values are JSON as in the lease API.
+
 use super::{
     error::{FormatError, StoreError},
     state::Change,

@@ -7,6 +7,7 @@
 //! Leases end by the monotonic clock, not by the time of day: setting a clock (a board without
 //! battery, NTP at boot) ends none. After a start a lease that ended meanwhile gets [`GRACE`],
 //! since its node could not renew it.
+
 mod error;
 mod file;
 mod state;

@@ -1,4 +1,5 @@
 //! The content of the store in memory: plain data, and how each change alters it.
+
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs},

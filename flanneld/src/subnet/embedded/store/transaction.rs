@@ -1,4 +1,5 @@
 //! The changes that a request makes, or why it is refused. Pure: nothing is changed here.
+
 use super::{
     error::StoreError,
     state::{Change, Reason, State},

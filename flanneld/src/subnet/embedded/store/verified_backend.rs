@@ -5,6 +5,7 @@
 //! checksum before what it protects is read. This backend presents every file as not closed
 //! properly, until redb has verified it and writes its header. No checksum covers the sizes in the
 //! header: they must be those that redb gives a new file.
+
 use redb::{BackendError, DatabaseError, StorageBackend, backends::FileBackend};
 use std::{
     fs::File,

@@ -1,4 +1,5 @@
 //! The API as curl, or a flannel of long ago, uses it.
+
 use super::*;
 use serde_json::{Value, json};
 

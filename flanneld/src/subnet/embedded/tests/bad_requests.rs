@@ -1,4 +1,5 @@
 //! Malformed requests: the answer names what is wrong, and the server keeps serving.
+
 use super::*;
 
 /// Method, path, body, expected status, expected part of the error.

@@ -1,4 +1,5 @@
 //! Server and client over loopback.
+
 mod api;
 mod bad_requests;
 mod mutual_tls;

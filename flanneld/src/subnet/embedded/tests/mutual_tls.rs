@@ -1,4 +1,5 @@
 //! Mutual TLS.
+
 use super::*;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use std::{fs, path::Path};

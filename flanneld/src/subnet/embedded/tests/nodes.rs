@@ -1,4 +1,5 @@
 //! Nodes that come, go, and outlive their server.
+
 use super::*;
 
 #[tokio::test]

@@ -1,4 +1,5 @@
 //! Slow, silent and broken ends of a watch.
+
 use super::*;
 use serde_json::json;
 use tokio::net::TcpListener;

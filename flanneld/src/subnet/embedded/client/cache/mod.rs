@@ -4,6 +4,7 @@
 //! again. Its first snapshots are not the truth about a network that works: leases that it does not
 //! know (yet) are retained until they would have ended, or until it gives their subnet or their
 //! node something else.
+
 use crate::{
     model::Subnets,
     model::lease::{Lease, Leases},
