@@ -1,132 +1,17 @@
 //! Malformed requests: the answer names what is wrong, and the server keeps serving.
+
 use super::*;
 
-/// Method, path, body; status and a part of the error.
-type Case<'a> = (&'a str, &'a str, &'a str, u16, &'a str);
+/// Method, path, body, expected status, expected part of the error.
+type Malformed<'a> = (&'a str, &'a str, &'a str, u16, &'a str);
 
-const CASES: &[Case<'_>] = &[
-    ("GET", "/", "", 404, "/v1/_/leases"),
-    ("GET", "/v2/_/config", "", 404, "there is nothing here"),
-    ("GET", "/v1/_/config/x", "", 404, "there is nothing here"),
-    ("POST", "/v1/", "", 405, "use GET"),
-    ("POST", "/v1/_/config", "{}", 405, "use GET"),
-    ("PATCH", "/v1/_/leases", "{}", 405, "use GET or POST"),
-    ("GET", "/v1/blue/config", "", 404, "no network blue"),
-    ("GET", "/v1//config", "", 400, "1 to 63"),
-    ("GET", "/v1/..%2f..%2fetc/config", "", 400, "network"),
-    ("POST", "/v1/_/leases", "", 400, "JSON"),
-    ("POST", "/v1/_/leases", "{", 400, "JSON"),
-    ("POST", "/v1/_/leases", "[]", 400, "JSON"),
-    ("POST", "/v1/_/leases", "{}", 400, "PublicIP is missing"),
-    ("POST", "/v1/_/leases", r#"{"PublicIP":7}"#, 400, "PublicIP"),
-    (
-        "POST",
-        "/v1/_/leases",
-        r#"{"PublicIP":"256.0.0.1"}"#,
-        400,
-        "PublicIP",
-    ),
-    (
-        "POST",
-        "/v1/_/leases",
-        r#"{"PublicIP":"239.1.1.1"}"#,
-        400,
-        "239.1.1.1",
-    ),
-    (
-        "POST",
-        "/v1/_/leases",
-        r#"{"PublicIP":"192.0.2.1","PublicIPv6":"1.2.3.4"}"#,
-        400,
-        "PublicIPv6",
-    ),
-    (
-        "POST",
-        "/v1/_/leases",
-        r#"{"PublicIP":"192.0.2.1","Previous":"../x"}"#,
-        400,
-        "Previous",
-    ),
-    (
-        "POST",
-        "/v1/_/leases",
-        r#"{"PublicIP":"192.0.2.1","Formerly":7}"#,
-        400,
-        "Formerly",
-    ),
-    ("GET", "/v1/_/leases?next=x", "", 400, "next"),
-    ("GET", "/v1/_/leases?watch=true&next=-1", "", 400, "next"),
-    ("GET", "/v1/_/leases/10.3.1.0", "", 400, "10.12.13.0-24"),
-    ("GET", "/v1/_/leases/10.3.1.0-24", "", 404, "10.3.1.0-24"),
-    ("PUT", "/v1/_/leases/10.3.1.0-24", "", 404, "10.3.1.0-24"),
-    ("PUT", "/v1/_/leases/10.3.1.0-24", "x", 400, "JSON"),
-    (
-        "PUT",
-        "/v1/_/leases/10.3.1.0-24",
-        r#"{"Subnet":"10.3.2.0/24"}"#,
-        400,
-        "10.3.2.0-24",
-    ),
-    (
-        "PUT",
-        "/v1/_/leases/10.3.1.0-24",
-        r#"{"Subnet":"10.3.1.7/24"}"#,
-        400,
-        "host bits",
-    ),
-    ("DELETE", "/v1/_/leases/%00", "", 400, "subnet"),
-    ("DELETE", "/v1/_/leases/10.3.1.0-24", "", 404, "10.3.1.0-24"),
-    ("POST", "/v1/_/reservations", "{}", 400, "Subnet"),
-    (
-        "POST",
-        "/v1/_/reservations",
-        r#"{"Subnet":"10.3.1.0/24"}"#,
-        400,
-        "PublicIP",
-    ),
-    (
-        "POST",
-        "/v1/_/reservations",
-        r#"{"Subnet":"10.3.1.0/25","PublicIP":"192.0.2.1"}"#,
-        400,
-        "not a subnet of this network",
-    ),
-    (
-        "POST",
-        "/v1/_/reservations",
-        r#"{"Subnet":"10.3.1.0","PublicIP":"192.0.2.1"}"#,
-        400,
-        "Subnet",
-    ),
-    ("DELETE", "/v1/_/reservations/x", "", 400, "subnet"),
-    (
-        "DELETE",
-        "/v1/_/reservations/10.3.1.0-24",
-        "",
-        404,
-        "10.3.1.0-24",
-    ),
-];
-
-#[tokio::test]
-async fn every_endpoint_refuses_malformed_requests() {
+/// Asserts that a server refuses each request, stores nothing, and keeps serving.
+async fn assert_refused(requests: &[Malformed<'_>]) {
     let site = TestServer::new().await;
-    let large = format!(
-        r#"{{"PublicIP":"192.0.2.1","x":"{}"}}"#,
-        "y".repeat(wire::BODY_LIMIT)
-    );
-    let deep = format!(
-        r#"{{"PublicIP":"192.0.2.1","BackendData":{}}}"#,
-        "[".repeat(8000)
-    );
-    let long: [Case<'_>; 2] = [
-        ("POST", "/v1/_/leases", &large, 413, "larger"),
-        ("POST", "/v1/_/leases", &deep, 400, "JSON"),
-    ];
-    for (method, path, body, status, expected) in CASES.iter().chain(&long).copied() {
+    for (method, path, body, status, expected) in requests {
         let (got, text) = request(site.address, method, path, body).await;
         let case = format!("{method} {path} {body:.60}: {got} {text:.300}");
-        assert_eq!(got, status, "{case}");
+        assert_eq!(got, *status, "{case}");
         let json: serde_json::Value = serde_json::from_str(&text).expect(&case);
         assert!(
             json["error"].as_str().expect(&case).contains(expected),
@@ -140,6 +25,145 @@ async fn every_endpoint_refuses_malformed_requests() {
             .await
             .is_ok()
     );
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_refused() {
+    assert_refused(&[
+        ("GET", "/v2/_/config", "", 404, "there is nothing here"),
+        ("GET", "/v1/_/config/x", "", 404, "there is nothing here"),
+        ("POST", "/v1/", "", 405, "use GET"),
+        ("POST", "/v1/_/config", "{}", 405, "use GET"),
+        ("PATCH", "/v1/_/leases", "{}", 405, "use GET or POST"),
+        ("GET", "/v1/blue/config", "", 404, "no network blue"),
+        ("GET", "/v1//config", "", 400, "1 to 63"),
+        ("GET", "/v1/..%2f..%2fetc/config", "", 400, "network"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn malformed_lease_requests_are_refused() {
+    let large = format!(
+        r#"{{"PublicIP":"192.0.2.1","x":"{}"}}"#,
+        "y".repeat(wire::BODY_LIMIT)
+    );
+    let deep = format!(
+        r#"{{"PublicIP":"192.0.2.1","BackendData":{}}}"#,
+        "[".repeat(8000)
+    );
+    assert_refused(&[
+        ("GET", "/", "", 404, "/v1/_/leases"),
+        ("POST", "/v1/_/leases", "", 400, "JSON"),
+        ("POST", "/v1/_/leases", "{", 400, "JSON"),
+        ("POST", "/v1/_/leases", "[]", 400, "JSON"),
+        ("POST", "/v1/_/leases", "{}", 400, "PublicIP is missing"),
+        ("POST", "/v1/_/leases", r#"{"PublicIP":7}"#, 400, "PublicIP"),
+        (
+            "POST",
+            "/v1/_/leases",
+            r#"{"PublicIP":"256.0.0.1"}"#,
+            400,
+            "PublicIP",
+        ),
+        (
+            "POST",
+            "/v1/_/leases",
+            r#"{"PublicIP":"239.1.1.1"}"#,
+            400,
+            "239.1.1.1",
+        ),
+        (
+            "POST",
+            "/v1/_/leases",
+            r#"{"PublicIP":"192.0.2.1","PublicIPv6":"1.2.3.4"}"#,
+            400,
+            "PublicIPv6",
+        ),
+        (
+            "POST",
+            "/v1/_/leases",
+            r#"{"PublicIP":"192.0.2.1","Previous":"../x"}"#,
+            400,
+            "Previous",
+        ),
+        (
+            "POST",
+            "/v1/_/leases",
+            r#"{"PublicIP":"192.0.2.1","Formerly":7}"#,
+            400,
+            "Formerly",
+        ),
+        ("POST", "/v1/_/leases", &large, 413, "larger"),
+        ("POST", "/v1/_/leases", &deep, 400, "JSON"),
+        ("GET", "/v1/_/leases?next=x", "", 400, "next"),
+        ("GET", "/v1/_/leases?watch=true&next=-1", "", 400, "next"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn malformed_renewals_and_deletions_are_refused() {
+    assert_refused(&[
+        ("GET", "/v1/_/leases/10.3.1.0", "", 400, "10.12.13.0-24"),
+        ("GET", "/v1/_/leases/10.3.1.0-24", "", 404, "10.3.1.0-24"),
+        ("PUT", "/v1/_/leases/10.3.1.0-24", "", 404, "10.3.1.0-24"),
+        ("PUT", "/v1/_/leases/10.3.1.0-24", "x", 400, "JSON"),
+        (
+            "PUT",
+            "/v1/_/leases/10.3.1.0-24",
+            r#"{"Subnet":"10.3.2.0/24"}"#,
+            400,
+            "10.3.2.0-24",
+        ),
+        (
+            "PUT",
+            "/v1/_/leases/10.3.1.0-24",
+            r#"{"Subnet":"10.3.1.7/24"}"#,
+            400,
+            "host bits",
+        ),
+        ("DELETE", "/v1/_/leases/%00", "", 400, "subnet"),
+        ("DELETE", "/v1/_/leases/10.3.1.0-24", "", 404, "10.3.1.0-24"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn malformed_reservations_are_refused() {
+    assert_refused(&[
+        ("POST", "/v1/_/reservations", "{}", 400, "Subnet"),
+        (
+            "POST",
+            "/v1/_/reservations",
+            r#"{"Subnet":"10.3.1.0/24"}"#,
+            400,
+            "PublicIP",
+        ),
+        (
+            "POST",
+            "/v1/_/reservations",
+            r#"{"Subnet":"10.3.1.0/25","PublicIP":"192.0.2.1"}"#,
+            400,
+            "not a subnet of this network",
+        ),
+        (
+            "POST",
+            "/v1/_/reservations",
+            r#"{"Subnet":"10.3.1.0","PublicIP":"192.0.2.1"}"#,
+            400,
+            "Subnet",
+        ),
+        ("DELETE", "/v1/_/reservations/x", "", 400, "subnet"),
+        (
+            "DELETE",
+            "/v1/_/reservations/10.3.1.0-24",
+            "",
+            404,
+            "10.3.1.0-24",
+        ),
+    ])
+    .await;
 }
 
 #[tokio::test]
