@@ -7,6 +7,6 @@ use tracing::debug;
 /// harm.
 pub(crate) fn best_effort<T, E: Display>(result: Result<T, E>, reason: &str) -> Option<T> {
     result
-        .inspect_err(|error| debug!("{error}; no harm: {reason}"))
+        .inspect_err(|error| debug!("{error} (ignored: {reason})"))
         .ok()
 }

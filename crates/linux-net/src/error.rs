@@ -33,7 +33,7 @@ pub enum Error {
         magic: i64,
     },
     /// The kernel's answer is missing, malformed or of unexpected content.
-    #[error("{what}: unreadable netlink answer: {reason}")]
+    #[error("{what}: invalid netlink answer: {reason}")]
     Decode {
         /// the request
         what: String,

@@ -214,7 +214,7 @@ impl Set {
     /// Reads an element of this set.
     pub(crate) fn read(&self, element: Attributes<'_>) -> Read<Element> {
         self.try_read(element)
-            .ok_or_else(|| Malformed("an element is not of its types".into()))
+            .ok_or_else(|| Malformed("an element does not have the types of its set".into()))
     }
 
     fn try_read(&self, element: Attributes<'_>) -> Option<Element> {

@@ -33,7 +33,7 @@ pub(crate) fn load(dir: &Path, name: &str) -> Result<ConfList, Error> {
     let error = Error::new(Code::InvalidNetworkConfig, absent);
     Err(match unreadable {
         None => error,
-        Some(cause) => error.details(format!("and one file there cannot be used: {cause}")),
+        Some(cause) => error.details(format!("another file of that folder is invalid: {cause}")),
     })
 }
 

@@ -20,7 +20,7 @@ const LIMITS: Limits = Limits {
 /// The endpoint cannot listen.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot serve health at {address}: {source}; choose others with -healthz-ip and -healthz-port"
+    "cannot serve /healthz and /readyz at {address}: {source}; set another address with -healthz-ip and -healthz-port"
 )]
 pub(super) struct Error {
     address: String,

@@ -15,7 +15,7 @@ pub(super) enum Error {
     /// The admin endpoint cannot be bound.
     #[error(transparent)]
     Admin(#[from] admin::Error),
-    #[error("the health port was closed")]
+    #[error("the admin endpoint stopped")]
     AdminClosed,
     /// The options name no usable subnet manager.
     #[error(transparent)]

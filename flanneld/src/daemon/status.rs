@@ -80,7 +80,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {} peers", self.subnets, self.peers)?;
         if self.skipped > 0 {
-            write!(f, ", {} leases left out", self.skipped)?;
+            write!(f, ", {} leases skipped", self.skipped)?;
         }
         if self.failing > 0 {
             write!(f, ", {} entries failing", self.failing)?;

@@ -61,7 +61,7 @@ pub(crate) enum Error {
     Revoked(Subnets),
     /// The subnet is another node's now.
     #[error(
-        "subnet {subnets} now belongs to {by}: this node must take another one; start it again, then re-create its pods"
+        "subnet {subnets} now belongs to {by}: this node needs another subnet: restart flanneld, then recreate the node's pods"
     )]
     Taken { subnets: Subnets, by: String },
     /// The store does not know the lease: it ended, or the store was lost.

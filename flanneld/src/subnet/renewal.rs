@@ -72,7 +72,7 @@ pub(super) async fn renew(store: &impl LeaseStore, own: &Lease) -> Result<Lease,
         answer => return answer,
     }
     let subnets = own.subnets;
-    warn!("the lease for {subnets} is unknown to its store: asking for the same subnets again");
+    warn!("the store does not know the lease for {subnets}: acquiring the same subnets again");
     let lease = store.grant(&own.attrs, subnets).await?;
     if lease.subnets == subnets {
         return Ok(lease);

@@ -34,15 +34,15 @@ pub(crate) enum TlsError {
         source: BoxError,
     },
     /// A file has no certificate.
-    #[error("certificate {}: no certificate in it", .0.display())]
+    #[error("certificate {}: the file contains no certificate", .0.display())]
     NoCertificate(PathBuf),
     /// The versions of TLS do not fit the cryptography.
     #[error(transparent)]
     Provider(rustls::Error),
     /// An address off loopback without TLS.
     #[error(
-        "{0} is not on loopback: whoever reaches the lease API there could take any node's subnet. Give both sides \
-         -remote-keyfile, -remote-certfile and -remote-cafile, or say -insecure if the link is private"
+        "{0} is not on loopback: any client of the lease API could take any node's subnet. Configure on both sides \
+         -remote-keyfile, -remote-certfile and -remote-cafile, or set -insecure if the link is private"
     )]
     NotOnLoopback(String),
 }
@@ -151,9 +151,11 @@ impl ServerTls {
             match self.files.server() {
                 Ok(config) => {
                     current.0 = TlsAcceptor::from(Arc::new(config));
-                    tracing::info!("new certificates: {}", self.files.cert.display());
+                    tracing::info!("loaded new certificates: {}", self.files.cert.display());
                 }
-                Err(error) => tracing::error!("the last certificates stay in use: {error}"),
+                Err(error) => tracing::error!(
+                    "cannot load the new certificates, the previous ones stay in use: {error}"
+                ),
             }
         }
         current.0.clone()

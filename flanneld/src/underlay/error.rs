@@ -49,7 +49,7 @@ pub(crate) enum Reason {
     #[error("there is no route to it")]
     NoRoute,
     /// That route is multipath or its interface is gone.
-    #[error("the route to it has no single interface")]
+    #[error("the route to it has no interface or several")]
     RouteWithoutInterface,
     /// The main table has no default route; `family` is empty for IPv4, else followed by a space.
     #[error("unable to find {family}default route; name the interface with -iface")]

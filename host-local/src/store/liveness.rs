@@ -35,7 +35,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Reboot => f.write_str("the machine was restarted since it was reserved"),
-            Reason::NoNamespace(path) => write!(f, "network namespace {path} is gone"),
+            Reason::NoNamespace(path) => write!(f, "network namespace {path} no longer exists"),
             Reason::Empty => f.write_str("its file was empty"),
         }
     }

@@ -13,8 +13,7 @@ use std::{
     path::{Component, PathBuf},
 };
 
-const USAGE: &str =
-    "usage: cnitool add|check|del|gc|status NETWORK NETNS   (cnitool --help tells more)";
+const USAGE: &str = "usage: cnitool add|check|del|gc|status NETWORK NETNS   (see cnitool --help)";
 
 /// Why the arguments or the environment are refused.
 #[derive(Debug, thiserror::Error)]

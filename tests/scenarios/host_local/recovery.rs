@@ -74,7 +74,7 @@ fn reservation_is_reclaimed_when_its_namespace_is_gone() {
     let outcome = add(&host, SUITE, "new", &config);
     assert!(
         outcome.stderr.contains(
-            "freed 10.77.0.4 of container gone: network namespace /run/netns/gone is gone"
+            "freed 10.77.0.4 of container gone: network namespace /run/netns/gone no longer exists"
         ),
         "{outcome:?}"
     );

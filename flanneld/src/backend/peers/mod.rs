@@ -55,7 +55,7 @@ pub(crate) enum PeerError {
     NoPublicIp,
     #[error("its public IP {0} is this node's own")]
     OwnPublicIp(IpAddr),
-    #[error("its public IP {0} cannot be a node's")]
+    #[error("its public IP {0} cannot be a node's address")]
     UnusablePublicIp(IpAddr),
     #[error("its public IP {0} is inside the pod network itself")]
     PublicIpInsideNetwork(IpAddr),

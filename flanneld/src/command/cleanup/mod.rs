@@ -119,7 +119,7 @@ fn remove_bridge(
             report.left(
                 name,
                 format!(
-                    "{count} interfaces are still attached to it; run this again when the pods are gone"
+                    "{count} interfaces are still attached to it; run this again after the pods are deleted"
                 ),
             );
             return false;
@@ -138,7 +138,7 @@ fn remove_tables(nft: &mut Nft, report: &mut Report) {
             Ok(count) => report.left(
                 format!("nftables table {}", table.name),
                 format!(
-                    "{count} rules of pods are still in it; run this again when the pods are gone"
+                    "{count} rules of pods are still in it; run this again after the pods are deleted"
                 ),
             ),
             Err(error) => report.failure(error),
@@ -170,7 +170,9 @@ fn remove_chains(nft: &mut Nft, report: &mut Report) {
             Ok(Removal::Removed) => report.removed(name),
             Ok(Removal::InUse(count)) => report.left(
                 name,
-                format!("{count} pods still have host ports; run this again when they are gone"),
+                format!(
+                    "{count} pods still have host ports; run this again after they are deleted"
+                ),
             ),
             Err(error) => report.failure(format!("{name}: {error}")),
         }
@@ -189,7 +191,7 @@ fn report_returned_device(kernel: &mut Kernel, report: &mut Report) -> linux_net
     let links = kernel.netlink.links()?;
     if let Some(link) = links.iter().find(|link| backend::owns_device(link)) {
         report.failure(format!(
-            "device {}: it came back; stop flanneld first",
+            "device {}: it was created again; stop flanneld first",
             link.name
         ));
     }

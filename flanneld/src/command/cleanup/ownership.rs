@@ -16,7 +16,7 @@ pub(super) const BRIDGE: &str = "cni0";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotOurs {
     /// The link is of another kind.
-    #[error("it is no bridge")]
+    #[error("it is not a bridge")]
     NotABridge,
     /// No address proves that the plugins made it.
     #[error("it has no address of the subnet in subnet.env, so another program may own it")]

@@ -51,7 +51,7 @@ impl fmt::Display for Report {
             ("FAILED", &self.failed),
         ];
         if groups.iter().all(|(_, lines)| lines.is_empty()) {
-            return writeln!(f, "nothing of flanneld's is on this node");
+            return writeln!(f, "this node has nothing of flanneld");
         }
         for (word, lines) in groups {
             for line in lines {

@@ -45,7 +45,7 @@ fn bridge_is_ours_by_its_gateway_address() {
     );
     let dummy = link(5, "cni0", Kind::Other("dummy".into()), None);
     let error = attached_interfaces(&dummy, &ours, &env()).unwrap_err();
-    assert!(error.to_string().contains("no bridge"));
+    assert!(error.to_string().contains("not a bridge"));
 }
 
 #[test]

@@ -45,8 +45,8 @@ pub(crate) type Owned<'a> = (Subnets, &'a LeaseAttrs);
 pub(crate) enum Error {
     /// Every subnet of the range is taken.
     #[error(
-        "out of subnets: every subnet between {min} and {max} is leased or reserved; enlarge Network, lower SubnetLen's \
-         size, or release leases of nodes that are gone"
+        "out of subnets: every subnet between {min} and {max} is leased or reserved; enlarge Network, \
+         increase SubnetLen, or delete leases of nodes that no longer exist"
     )]
     OutOfSubnets {
         /// First address of the first subnet.

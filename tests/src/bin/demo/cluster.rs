@@ -106,7 +106,7 @@ impl Cluster {
         step(&format!("{}: flanneld {}", host.name, role.join(" ")));
         let daemon = host.spawn(command);
         eventually(
-            &format!("{}: /readyz says ready", host.name),
+            &format!("{}: /readyz reports ready", host.name),
             Duration::from_secs(20),
             || {
                 assert!(

@@ -21,11 +21,11 @@ const COMMANDS: &[&str] = &[
 /// Prints the state of each host, and the packet filter of one.
 pub(crate) fn hosts(cluster: &Cluster) {
     for host in &cluster.underlay.hosts {
-        section(&format!("{}, as its operator sees it", host.name));
+        section(&format!("the network state of {}", host.name));
         for command in COMMANDS {
             show(host, command);
         }
     }
-    section("the packet filter, on one of them");
+    section("the packet filter of one host");
     show(&cluster.underlay.hosts[0], "nft list ruleset");
 }

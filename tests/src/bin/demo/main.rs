@@ -31,12 +31,12 @@ fn main() {
     if detach::requested() {
         detach::stay(&cluster);
     }
-    section("all of it is taken away again");
+    section("pods, daemons and their network are removed");
     teardown::pods(&mut cluster);
     teardown::daemons(&mut cluster);
     teardown::cleanup(&cluster);
     step(&format!(
-        "done in {:.1} s: nothing of it is left on this machine",
+        "done in {:.1} s: nothing is left on this machine",
         start.elapsed().as_secs_f32()
     ));
 }

@@ -75,5 +75,5 @@ pub(crate) fn cleanup(cluster: &Cluster) {
             assert_eq!(host.sh(command), "", "{}: {what} left", host.name);
         }
     }
-    step("flanneld cleanup: no device, route, rule or file of ours is left on any host");
+    step("flanneld cleanup: no device, route, rule or file of flanneld is left on any host");
 }

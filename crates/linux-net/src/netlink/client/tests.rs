@@ -157,10 +157,7 @@ fn lost_answers_are_errors() {
 fn missing_answer_is_an_error() {
     let mut client = scripted(vec![vec![], vec![], vec![Gives(object(1))]]);
     let text = client.request(&requests(1)[0]).unwrap_err().to_string();
-    assert_eq!(
-        text,
-        "delete link 0: unreadable netlink answer: it is missing"
-    );
+    assert_eq!(text, "delete link 0: invalid netlink answer: it is missing");
     assert!(client.get(&requests(1)[0], numbers).is_err());
     // a dump without an end
     assert!(client.dump(&requests(1)[0], numbers).is_err());

@@ -22,7 +22,7 @@ pub(crate) struct RemoteError {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AddressError {
     /// The scheme is neither http nor https.
-    #[error("{0}:// is not known, only http and https")]
+    #[error("unsupported scheme {0}://: use http or https")]
     Scheme(String),
     /// There is no host, or no port.
     #[error("{0:?} must be HOST:PORT")]
@@ -31,7 +31,7 @@ pub(crate) enum AddressError {
     #[error("https:// needs -remote-keyfile, -remote-certfile and -remote-cafile")]
     MissingCertificates,
     /// http with certificates.
-    #[error("http:// contradicts the certificates: say https://, or nothing")]
+    #[error("http:// contradicts the certificate flags: use https:// or no scheme")]
     NeedlessCertificates,
     /// The certificates cannot be used, or are missing.
     #[error(transparent)]
@@ -65,13 +65,13 @@ pub(super) enum Failure {
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     /// The server sent no line of the watch, not even a heartbeat.
-    #[error("silent for {0:?}")]
+    #[error("received no data for {0:?}")]
     Silent(Duration),
     /// The watch broke, or a line is too long.
     #[error(transparent)]
     Line(#[from] LinesCodecError),
     /// A line is not JSON of the expected shape.
-    #[error("not a line of a watch: {0}")]
+    #[error("invalid line of the watch: {0}")]
     Json(#[source] go_compat::json::Error),
     /// A line contradicts itself.
     #[error(transparent)]
@@ -86,10 +86,10 @@ pub(super) enum Failure {
     #[error(transparent)]
     Config(#[from] network_config::Error),
     /// The answer is not a lease.
-    #[error("not a lease: {0}")]
+    #[error("invalid lease: {0}")]
     Lease(#[source] go_compat::json::Error),
     /// The answer is a lease for another node.
-    #[error("asked for a lease for {asked}, got one for {got}")]
+    #[error("requested a lease for {asked}, received one for {got}")]
     OtherNode { asked: String, got: String },
 }
 

@@ -76,7 +76,7 @@ impl Client {
         let mut own = session.own.borrow().clone();
         let mut cache = LeaseCache::default();
         let mut retry = self.retry(format!(
-            "{} (peers stay as they are meanwhile)",
+            "{} (the data path stays as it is)",
             self.http.url()
         ));
         loop {

@@ -68,7 +68,7 @@ async fn not_found() -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         "path",
-        "there is nothing here: see /v1/_/config, /v1/_/leases and /v1/_/reservations",
+        "unknown path: see /v1/_/config, /v1/_/leases and /v1/_/reservations",
     )
 }
 
@@ -98,8 +98,8 @@ struct Since {
 }
 
 fn since(query: Result<Query<Since>, QueryRejection>) -> Result<Since, ApiError> {
-    let Query(since) = query
-        .map_err(|error| ApiError::bad("next", format!("no cursor of this server: {error}")))?;
+    let Query(since) =
+        query.map_err(|error| ApiError::bad("next", format!("invalid cursor: {error}")))?;
     Ok(since)
 }
 

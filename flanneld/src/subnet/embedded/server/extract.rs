@@ -55,7 +55,7 @@ pub(super) async fn known_network(
         Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "network",
-            format!("there is no network {network} here, only the default one: {NETWORK}"),
+            format!("there is no network {network}, the only network is {NETWORK}"),
         ))
     }
 }
@@ -82,7 +82,7 @@ impl<S: Send + Sync> FromRequest<S> for RequestBody {
             Err(_) => Err(ApiError::new(
                 StatusCode::REQUEST_TIMEOUT,
                 "body",
-                format!("no whole body within {BODY_TIMEOUT:?}"),
+                format!("no complete body within {BODY_TIMEOUT:?}"),
             )),
         }
     }

@@ -22,29 +22,29 @@ pub(crate) enum StoreError {
     #[error("{0} belongs to {1}")]
     HeldBy(Subnets, String),
     /// The node does not give the address by which it is reached.
-    #[error("{0} is missing: it names the node and is where its peers send to")]
+    #[error("{0} is missing: it identifies the node, and peers send packets to it")]
     MissingAddress(&'static str),
     /// The public address cannot be a node's.
-    #[error("{field}: {address} is no node's address")]
+    #[error("{field}: {address} cannot be a node's address")]
     UnusableAddress {
         field: &'static str,
         address: IpAddr,
     },
     /// The node has another reservation.
-    #[error("{node} has the reservation {subnets} already: delete that first")]
+    #[error("{node} already has the reservation {subnets}: delete it first")]
     AlreadyReserved { node: String, subnets: Subnets },
     /// The bound on leases or reservations is reached.
     #[error("this store holds at most {0} leases and reservations")]
     Full(usize),
     /// Another process has the file open.
     #[error(
-        "lease store {} is in use by another process: stop that flanneld, or give this one another store", .0.display()
+        "lease store {} is in use by another process: stop the other flanneld, or set another file with -store", .0.display()
     )]
     InUse(PathBuf),
     /// The file is damaged, or not a store of ours.
     #[error(
-        "lease store {} cannot be read: {source}. Put a backup in its place, or move it away and start again: nodes that \
-         are up keep their subnets and register them anew", .path.display()
+        "lease store {} cannot be read: {source}. Restore a backup, or move it away and restart: running \
+         nodes keep their subnets and register them again", .path.display()
     )]
     Corrupt { path: PathBuf, source: FormatError },
     /// The file cannot be read or written.
@@ -65,13 +65,13 @@ pub(crate) enum FormatError {
     #[error("it is another program's database")]
     Foreign,
     /// An entry that each store has.
-    #[error("it has no {0}")]
+    #[error("the entry {0} is missing")]
     Missing(&'static str),
     /// Another layout than this program's.
-    #[error("its format is {found}, this flanneld knows {known}: it was written by a newer one")]
+    #[error("its format is {found}, this version supports {known}: a newer version wrote the file")]
     Version { found: String, known: &'static str },
     /// The revision is not a number.
-    #[error("its revision is {0:?}")]
+    #[error("its revision {0:?} is not a number")]
     Revision(String),
 }
 

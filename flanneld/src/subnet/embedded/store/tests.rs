@@ -134,7 +134,7 @@ fn reserved_lease_does_not_end() {
     let error = reserve(key("10.3.99.0-24"), node(1))
         .unwrap_err()
         .to_string();
-    assert!(error.contains("delete that first"), "{error}");
+    assert!(error.contains("delete it first"), "{error}");
     let error = reserve(key("10.99.1.0-24"), node(3))
         .unwrap_err()
         .to_string();

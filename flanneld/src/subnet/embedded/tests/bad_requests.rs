@@ -30,8 +30,8 @@ async fn assert_refused(requests: &[Malformed<'_>]) {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_refused() {
     assert_refused(&[
-        ("GET", "/v2/_/config", "", 404, "there is nothing here"),
-        ("GET", "/v1/_/config/x", "", 404, "there is nothing here"),
+        ("GET", "/v2/_/config", "", 404, "unknown path"),
+        ("GET", "/v1/_/config/x", "", 404, "unknown path"),
         ("POST", "/v1/", "", 405, "use GET"),
         ("POST", "/v1/_/config", "{}", 405, "use GET"),
         ("PATCH", "/v1/_/leases", "{}", 405, "use GET or POST"),
