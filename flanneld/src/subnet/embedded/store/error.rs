@@ -43,7 +43,7 @@ pub(crate) enum StoreError {
     InUse(PathBuf),
     /// The file is damaged, or not a store of ours.
     #[error(
-        "lease store {} cannot be read: {source}. Restore a backup, or move it away and restart: running \
+        "lease store {} cannot be read: {source}. Restore it from a backup, or move it away and restart: running \
          nodes keep their subnets and register them again", .path.display()
     )]
     Corrupt { path: PathBuf, source: FormatError },
