@@ -16,7 +16,7 @@ fn vlan_scenarios_pass_where_bridges_filter_vlans() {
     scenarios(
         "vlan",
         &[
-            "linux_net/bridge_vlans",
+            "linux_net/bridge_vlans_are_read_back",
             "bridge/pods_of_different_vlans_are_separated",
             "bridge/trunk_vlans_are_tagged",
             "bridge/gateway_address_is_on_the_vlans_interface",

@@ -60,7 +60,10 @@ impl Watcher {
             }
             match timeout(HEARTBEAT_INTERVAL, self.revisions.changed()).await {
                 Ok(Ok(())) => {
-                    sleep(BATCH_DELAY).await;
+                    // the first snapshot is complete as it is
+                    if self.cursor.is_some() {
+                        sleep(BATCH_DELAY).await;
+                    }
                     self.lines = self.update();
                 }
                 Ok(Err(_)) => return None,

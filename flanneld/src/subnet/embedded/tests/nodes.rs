@@ -88,7 +88,9 @@ async fn lost_store_stops_no_node() {
     site.store()
         .acquire(node(3), Subnets::default(), None)
         .unwrap();
-    nodes[0].will_see(&[1, 2, 3]).await;
+    for node in &nodes {
+        node.will_see(&[1, 2, 3]).await;
+    }
     site.stop().await;
     std::fs::remove_file(site.path()).unwrap();
     site.start().await;
