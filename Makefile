@@ -21,7 +21,8 @@ host := $(shell rustc -vV | sed -n 's/^host: //p')
 musl := $(subst -gnu,-musl,$(host))
 # plugins are static: with musl where its standard library is installed, else with glibc
 target := $(if $(wildcard $(shell rustc --print target-libdir --target $(musl))),$(musl),$(host))
-static := CARGO_TARGET_$(shell echo $(target) | tr a-z- A-Z_)_RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static"
+# without the last flag getrandom finds no system call in a static executable and opens /dev/urandom
+static := CARGO_TARGET_$(shell echo $(target) | tr a-z- A-Z_)_RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static --cfg getrandom_backend="linux_getrandom"'
 # part of the version that `flannel` prints
 export GIT_COMMIT := $(shell git rev-parse --short=8 HEAD 2>/dev/null || echo unknown)
 bin := target/bin

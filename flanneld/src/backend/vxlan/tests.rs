@@ -5,6 +5,7 @@ use crate::{
     model::{Family, lease::Lease},
     underlay::DirectRoutes,
 };
+use ipnetwork::IpNetwork;
 use linux_net::route::Route;
 use std::{
     path::Path,
@@ -66,6 +67,19 @@ fn plan(keys: &str, leases: &[Lease], direct_routes: &DirectRoutes) -> Plan {
     })
 }
 
+/// `dst gateway device onlink` of each route to such a subnet.
+fn routes(plan: &Plan, of: impl Fn(&IpNetwork) -> bool) -> Vec<String> {
+    let routes = plan.state.routes.iter().filter(|route| of(&route.dst));
+    routes
+        .map(|route| {
+            format!(
+                "{} {} {} {}",
+                route.dst, route.gateway, route.device, route.onlink
+            )
+        })
+        .collect()
+}
+
 const PLAIN: &str = r#"{"Type":"vxlan"}"#;
 
 #[test]
@@ -75,7 +89,7 @@ fn peer_gets_route_neighbour_and_fdb_entry_in_each_family() {
         &[lease(1, mac(1)), lease(2, mac(2))],
         &DirectRoutes::default(),
     );
-    assert_eq!((plan.peers.len(), plan.skipped), (2, vec![]));
+    assert_eq!((plan.peers.len(), &plan.skipped), (2, &vec![]));
     let device = &plan.state.devices["flannel.1"];
     let vtep: Mac = "02:00:00:00:01:02".parse().unwrap();
     assert_eq!(device.addresses, ["10.244.1.0/32".parse().unwrap()].into());
@@ -95,19 +109,8 @@ fn peer_gets_route_neighbour_and_fdb_entry_in_each_family() {
     );
     assert_eq!(device.fdb, [(vtep, "fd31::2".parse().unwrap())].into());
     assert_eq!(device.link.mtu, 1430, "the outer header is 20 bytes longer");
-    let routes: Vec<_> = plan
-        .state
-        .routes
-        .iter()
-        .map(|route| {
-            format!(
-                "{} {} {} {}",
-                route.dst, route.gateway, route.device, route.onlink
-            )
-        })
-        .collect();
     assert_eq!(
-        routes,
+        routes(&plan, |_| true),
         [
             "10.244.2.0/24 10.244.2.0 flannel.1 true",
             "fd00:10:244:2::/64 fd00:10:244:2:: flannel-v6.1 true",
@@ -258,20 +261,8 @@ fn direct_routing_is_used_without_a_gateway_in_between() {
         &[lease(2, mac(2)), far],
         &direct_routes,
     );
-    let routes: Vec<_> = plan
-        .state
-        .routes
-        .iter()
-        .filter(|route| route.dst.is_ipv4())
-        .map(|route| {
-            format!(
-                "{} {} {} {}",
-                route.dst, route.gateway, route.device, route.onlink
-            )
-        })
-        .collect();
     assert_eq!(
-        routes,
+        routes(&plan, IpNetwork::is_ipv4),
         [
             "10.244.2.0/24 172.31.0.2 eth0 false",
             "10.244.3.0/24 10.244.3.0 flannel.1 true"
