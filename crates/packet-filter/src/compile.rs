@@ -7,7 +7,7 @@ use crate::{
         PROTO_RANDOM_FULLY, TRANSPORT_HEADER, bitwise, compare, ct, dnat, fib, immediate, lookup,
         masquerade, meta, payload, set_meta, verdict,
     },
-    rule::Field,
+    statement::Field,
 };
 use ipnetwork::IpNetwork;
 use netlink_packet_netfilter::{
