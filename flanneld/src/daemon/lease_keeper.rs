@@ -22,7 +22,6 @@ pub(super) struct LeaseKeeper<'a> {
     pub(super) backend: Arc<dyn Backend>,
     /// How this node is reached, as the lease says it.
     pub(super) underlay: Underlay,
-    pub(super) own: watch::Sender<Lease>,
     pub(super) outcomes: watch::Receiver<Option<Outcome>>,
 }
 
@@ -40,13 +39,13 @@ impl LeaseKeeper<'_> {
                     self.underlay = underlay?;
                 }
             }
-            self.acquire_again().await;
+            self.acquire_again(&session.own).await;
         }
     }
 
     /// Publishes the changed attributes, for the same subnet if the store still grants it.
-    async fn acquire_again(&mut self) {
-        let own = self.own.borrow().clone();
+    async fn acquire_again(&self, current: &watch::Sender<Lease>) {
+        let own = current.borrow().clone();
         let attrs = self.backend.lease_attrs(&self.underlay);
         match self.manager.acquire(&attrs, own.subnets).await {
             Ok(lease) => {
@@ -57,7 +56,7 @@ impl LeaseKeeper<'_> {
                         lease.subnets.cidrs()
                     );
                 }
-                self.own.send_replace(lease);
+                current.send_replace(lease);
             }
             Err(error) => {
                 warn!(

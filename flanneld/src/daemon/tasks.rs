@@ -36,7 +36,6 @@ pub(super) async fn run(
         manager,
         backend: backend.clone(),
         underlay,
-        own: own.clone(),
         outcomes: outcomes.clone(),
     };
     let session = Session {

@@ -53,10 +53,9 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
     let kept = diff_links(devices, &observed.devices, &mut changes);
     let (mut put, mut delete) = (Vec::new(), Vec::new());
     for (name, device) in devices {
+        let bare = Device::bare(device.link.clone());
         let observed = observed.devices.get(name).filter(|_| kept.contains(name));
-        let observed = observed
-            .cloned()
-            .unwrap_or_else(|| Device::bare(device.link.clone()));
+        let observed = observed.unwrap_or(&bare);
         let Device {
             link: _,
             addresses,
