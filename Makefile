@@ -34,7 +34,8 @@ all: build
 
 need-build:
 	@command -v $(CARGO) >/dev/null || { echo "cargo is missing: install Rust 1.90 or newer (rustup.rs)"; exit 1; }
-	@scripts/need cc:gcc:'links programs, compiles the TLS primitives' /usr/include/stdio.h:libc6-dev:'C headers and static libraries'
+	@scripts/need cc:gcc:'links programs, compiles the TLS primitives' /usr/include/stdio.h:libc6-dev:'C headers and static libraries' \
+	    protoc:protobuf-compiler:'compiles the API of etcd' /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev:'compiles the API of etcd'
 
 need-demo: need-build
 	@scripts/need ip:iproute2:'hosts, links, routes' nft:nftables:'prints the rules' ping:iputils-ping:'traffic between pods' \
@@ -44,7 +45,7 @@ need-test: need-demo
 	@scripts/need /usr/lib/cni/bridge:containernetworking-plugins:'Go plugins as peers' iptables:iptables:'prints rules' \
 	    conntrack:conntrack:'prints connections' strace:strace:'counts system calls, injects faults' \
 	    containerd:containerd:'container runtime' runc:runc:'container runtime' podman:podman:'container runtime' \
-	    protoc:protobuf-compiler:'compiles the CRI of containerd' busybox:busybox-static:'the image of the pods' \
+	    busybox:busybox-static:'the image of the pods' \
 	    qemu-system-x86_64:qemu-system-x86:'virtual machine' /usr/share/seabios/bios-256k.bin:seabios:'virtual machine' \
 	    cpio:cpio:'virtual machine' zstd:zstd:'virtual machine' modprobe:kmod:'virtual machine'
 

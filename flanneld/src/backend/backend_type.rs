@@ -1,7 +1,10 @@
 //! What every backend type gives to the registry, and what it is built from.
 
 use super::{Backend, Error};
-use crate::{files::node_state::NodeState, model::network_config::NetworkConfig};
+use crate::{
+    files::node_state::NodeState,
+    model::{network_config::NetworkConfig, node_record::NodeRecord},
+};
 use linux_net::{
     Mac,
     link::{Kind, Link},
@@ -27,16 +30,24 @@ pub(crate) struct NodeIdentity<'a> {
     pub(crate) state: &'a mut NodeState,
     /// The host's links.
     pub(crate) links: &'a [Link],
+    /// What the store says of this node.
+    pub(crate) record: &'a NodeRecord,
 }
 
 impl NodeIdentity<'_> {
-    /// The MAC of the device with that name: the one it has, else the remembered one, else a new
-    /// one. Peers learn it before the device is created. `is_ours` selects the backend's kind.
-    pub(super) fn mac(&mut self, name: &str, is_ours: fn(&Kind) -> bool) -> io::Result<Mac> {
+    /// The MAC of the device with that name: the one it has, else the one that this node published
+    /// last, else the remembered one, else a new one. Peers learn it before the device is created.
+    /// `is_ours` selects the backend's kind.
+    pub(super) fn mac(
+        &mut self,
+        name: &str,
+        is_ours: fn(&Kind) -> bool,
+        published: Option<Mac>,
+    ) -> io::Result<Mac> {
         let link = self.links.iter().find(|link| link.name == name);
         let on_device = link
             .filter(|link| is_ours(&link.kind))
             .and_then(|link| link.mac);
-        self.state.mac(name, on_device)
+        self.state.mac(name, [on_device, published])
     }
 }

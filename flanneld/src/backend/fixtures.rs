@@ -3,7 +3,7 @@
 use super::{Backend, Error, NodeIdentity, PeerLeases, build};
 use crate::{
     files::node_state::NodeState,
-    model::{lease::Lease, network_config::NetworkConfig},
+    model::{lease::Lease, network_config::NetworkConfig, node_record::NodeRecord},
 };
 use linux_net::Mac;
 use std::{path::Path, sync::Arc};
@@ -24,7 +24,9 @@ pub(crate) fn backend(config: &NetworkConfig) -> Result<Arc<dyn Backend>, Error>
     let mut state = NodeState::load(Path::new("/nonexistent/node.json"));
     for vni in [1, 5, 7] {
         for name in ["flannel", "flannel-v6"] {
-            state.mac(&format!("{name}.{vni}"), Some(OWN_MAC)).unwrap();
+            state
+                .mac(&format!("{name}.{vni}"), [Some(OWN_MAC), None])
+                .unwrap();
         }
     }
     build(
@@ -32,6 +34,7 @@ pub(crate) fn backend(config: &NetworkConfig) -> Result<Arc<dyn Backend>, Error>
         &mut NodeIdentity {
             state: &mut state,
             links: &[],
+            record: &NodeRecord::default(),
         },
     )
 }

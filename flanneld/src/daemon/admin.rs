@@ -1,11 +1,16 @@
 //! The admin endpoint: /healthz and /readyz with upstream's bodies. Unlike upstream's, /readyz
-//! follows the status at each moment.
+//! follows the status at each moment; /readyz?verbose adds it as a line of text.
 
 use crate::{
     daemon::status::Status,
     http_server::{self, Limits},
 };
-use axum::{Router, extract::State, http::StatusCode, routing::any};
+use axum::{
+    Router,
+    extract::{RawQuery, State},
+    http::StatusCode,
+    routing::any,
+};
 use std::{io, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 
@@ -51,12 +56,22 @@ fn router(status: watch::Receiver<Status>) -> Router {
         .with_state(status)
 }
 
-async fn readyz(State(status): State<watch::Receiver<Status>>) -> (StatusCode, &'static str) {
-    if status.borrow().is_ready() {
+async fn readyz(
+    State(status): State<watch::Receiver<Status>>,
+    RawQuery(query): RawQuery,
+) -> (StatusCode, String) {
+    let status = status.borrow();
+    let (code, body) = if status.is_ready() {
         (StatusCode::OK, "flanneld is ready")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "flanneld is not ready yet")
-    }
+    };
+    let verbose = query.is_some_and(|query| query.split('&').any(|key| key == "verbose"));
+    let body = match verbose {
+        true => format!("{body}\n{}\n", *status),
+        false => body.to_owned(),
+    };
+    (code, body)
 }
 
 #[cfg(test)]
@@ -83,6 +98,7 @@ mod tests {
             peers: 0,
             skipped: 0,
             failing: 0,
+            waiting: None,
         });
         assert_eq!(code("/healthz", waiting.clone()).await, 200);
         assert_eq!(code("/readyz", waiting).await, 503);

@@ -8,28 +8,51 @@ use crate::{
     files::{node_state::NodeState, subnet_env},
     model::{Subnets, network_config::NetworkConfig},
     reconcile::{Kernel, Reconciler, Settings},
-    subnet::SubnetManager,
+    subnet::{SubnetManager, Waiting},
     underlay,
 };
-use linux_net::link::Link;
-use std::{path::Path, sync::Arc};
+use std::{convert::Infallible, future, path::Path, sync::Arc};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
 pub(super) async fn run(options: &Options, status: &watch::Sender<Status>) -> Result<(), Error> {
-    let chosen = subnet_manager::choose(options).await?;
+    let waiting = Waiting::default();
+    tokio::select! {
+        ended = start(options, &waiting, status) => ended,
+        never = announce_each(waiting.subscribe(), status) => match never {},
+    }
+}
+
+async fn start(
+    options: &Options,
+    waiting: &Waiting,
+    status: &watch::Sender<Status>,
+) -> Result<(), Error> {
+    let chosen = subnet_manager::choose(options, waiting).await?;
     let manager = &*chosen.manager;
     info!("leases come from the {}", manager.describe());
     let config = network_config(manager, status).await?;
-    let selector = options
+    announce_waiting(
+        status,
+        format!("for this node's record in the {}", manager.describe()),
+    );
+    let record = manager.node_record().await?;
+    let mut selector = options
         .underlay
         .selector(config.enable_ipv4, config.enable_ipv6)?;
+    selector.public_ip = record.public_ip.or(selector.public_ip);
+    selector.public_ipv6 = record.public_ipv6.or(selector.public_ipv6);
     let mut kernel = Kernel::open()?;
     let host = kernel.host_network(selector.can_reach)?;
     let underlay = underlay::select(&selector, &host)?;
     info!("the underlay is {underlay}");
     let mut node = NodeState::load(&options.node.state_file);
-    let backend = build_backend(&config, &mut node, &host.links, &options.node.state_file)?;
+    let identity = NodeIdentity {
+        state: &mut node,
+        links: &host.links,
+        record: &record,
+    };
+    let backend = build_backend(&config, identity, &options.node.state_file)?;
     announce_waiting(
         status,
         format!("for a lease from the {}", manager.describe()),
@@ -47,7 +70,7 @@ pub(super) async fn run(options: &Options, status: &watch::Sender<Status>) -> Re
         had_direct_routes: node.host_routes(),
     };
     let reconciler = Reconciler::new(settings, kernel, underlay.clone());
-    tasks::run(manager, backend, reconciler, own, underlay, status).await
+    tasks::run(manager, backend, reconciler, own, underlay, waiting, status).await
 }
 
 async fn network_config(
@@ -70,11 +93,11 @@ async fn network_config(
 /// Builds the backend and stores what identifies this node before anything is published or made.
 fn build_backend(
     config: &NetworkConfig,
-    node: &mut NodeState,
-    links: &[Link],
+    mut identity: NodeIdentity<'_>,
     state_file: &Path,
 ) -> Result<Arc<dyn Backend>, Error> {
-    let backend = backend::build(config, &mut NodeIdentity { state: node, links })?;
+    let backend = backend::build(config, &mut identity)?;
+    let node = identity.state;
     if backend.makes_direct_routes() {
         node.set_host_routes();
     }
@@ -90,4 +113,19 @@ fn build_backend(
 fn announce_waiting(status: &watch::Sender<Status>, what: String) {
     let waiting = Status::Waiting(what);
     waiting.announce(&status.send_replace(waiting.clone()));
+}
+
+/// Sets the status to what the subnet manager waits for, until the first pass.
+async fn announce_each(
+    mut waiting: watch::Receiver<Option<Arc<str>>>,
+    status: &watch::Sender<Status>,
+) -> Infallible {
+    while waiting.changed().await.is_ok() {
+        let what = waiting.borrow_and_update().clone();
+        let started = matches!(*status.borrow(), Status::Running(_));
+        if let Some(what) = what.filter(|_| !started) {
+            announce_waiting(status, what.to_string());
+        }
+    }
+    future::pending().await
 }

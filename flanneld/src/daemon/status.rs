@@ -2,7 +2,7 @@
 
 use crate::reconcile::Outcome;
 use sd_notify::NotifyState;
-use std::fmt;
+use std::{fmt, sync::Arc};
 use tracing::{debug, info};
 
 /// What the daemon does. As text it is systemd's status line.
@@ -26,6 +26,8 @@ pub(crate) struct Summary {
     pub(crate) skipped: usize,
     /// changes that fail
     pub(crate) failing: usize,
+    /// what the subnet manager waits for; the text completes "waiting: "
+    pub(crate) waiting: Option<Arc<str>>,
 }
 
 impl Default for Status {
@@ -36,13 +38,14 @@ impl Default for Status {
 
 impl Status {
     /// The status after a pass.
-    pub(crate) fn of(outcome: &Outcome, subnets: String) -> Status {
+    pub(crate) fn of(outcome: &Outcome, subnets: String, waiting: Option<Arc<str>>) -> Status {
         Status::Running(Summary {
             ready: outcome.node_ready && outcome.peers_ready(),
             subnets,
             peers: outcome.peer_count(),
             skipped: outcome.skipped.len(),
             failing: outcome.failing.len(),
+            waiting,
         })
     }
 
@@ -84,6 +87,9 @@ impl fmt::Display for Summary {
         }
         if self.failing > 0 {
             write!(f, ", {} entries failing", self.failing)?;
+        }
+        if let Some(waiting) = &self.waiting {
+            write!(f, "; waiting: {waiting}")?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::{
     cli::options::Options,
     model::network_config::{self, NetworkConfig},
     subnet::{
-        SubnetManager, TlsError, TlsFiles,
+        SubnetManager, TlsError, TlsFiles, Waiting,
         embedded::{
             Client, ClientOptions, Local, RemoteError, Server, ServerError, ServerOptions, Store,
             StoreError,
@@ -72,9 +72,9 @@ pub(super) enum Error {
 }
 
 /// Opens the manager that the options name.
-pub(super) async fn choose(options: &Options) -> Result<Chosen, Error> {
+pub(super) async fn choose(options: &Options, _waiting: &Waiting) -> Result<Chosen, Error> {
     let leases = &options.leases;
-    if options.compatibility.kube_subnet_mgr {
+    if options.kube.kube_subnet_mgr {
         return Err(Error::Kubernetes);
     }
     let tls = TlsFiles::from_options(
@@ -84,7 +84,7 @@ pub(super) async fn choose(options: &Options) -> Result<Chosen, Error> {
     )?;
     match (leases.listen.is_empty(), leases.remote.is_empty()) {
         (true, true) => Err(Error::Etcd {
-            endpoints: options.compatibility.etcd_endpoints.clone(),
+            endpoints: options.etcd.etcd_endpoints.clone(),
         }),
         (false, false) => Err(Error::Both),
         (false, true) => listen(options, tls).await,

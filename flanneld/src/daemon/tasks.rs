@@ -6,7 +6,7 @@ use crate::{
     backend::{Backend, PlannedPeer},
     model::lease::Lease,
     reconcile::{EventLoop, Notifications, Outcome, Reconciler},
-    subnet::{Session, SubnetManager},
+    subnet::{Session, SubnetManager, Waiting},
     underlay::Underlay,
 };
 use std::{convert::Infallible, sync::Arc};
@@ -18,6 +18,7 @@ pub(super) async fn run(
     reconciler: Reconciler,
     own: Lease,
     underlay: Underlay,
+    waiting: &Waiting,
     status: &watch::Sender<Status>,
 ) -> Result<(), Error> {
     let own = watch::Sender::new(own);
@@ -48,6 +49,7 @@ pub(super) async fn run(
         own: own.subscribe(),
         node_ready,
         peers: peers.clone(),
+        waiting: waiting.subscribe(),
         status,
     };
     let ended: Result<Infallible, Error> = tokio::select! {
@@ -66,14 +68,18 @@ struct Report<'a> {
     own: watch::Receiver<Lease>,
     node_ready: watch::Sender<bool>,
     peers: watch::Sender<Arc<[PlannedPeer]>>,
+    /// what the subnet manager waits for
+    waiting: watch::Receiver<Option<Arc<str>>>,
     status: &'a watch::Sender<Status>,
 }
 
 impl Report<'_> {
     async fn run(mut self) -> Result<Infallible, Error> {
         loop {
-            let changed = self.outcomes.changed().await;
-            changed.map_err(|_| Error::ReconcilerStopped)?;
+            tokio::select! {
+                changed = self.outcomes.changed() => changed.map_err(|_| Error::ReconcilerStopped)?,
+                Ok(()) = self.waiting.changed() => {}
+            }
             let outcome = self.outcomes.borrow_and_update().clone();
             if let Some(outcome) = outcome {
                 self.publish(&outcome);
@@ -86,7 +92,8 @@ impl Report<'_> {
         if let Some(peers) = &outcome.peers {
             replace_if_changed(&self.peers, peers.clone());
         }
-        let status = Status::of(outcome, self.own.borrow().subnets.cidrs());
+        let waiting = self.waiting.borrow().clone();
+        let status = Status::of(outcome, self.own.borrow().subnets.cidrs(), waiting);
         let before = self.status.borrow().clone();
         if replace_if_changed(self.status, status.clone()) {
             status.announce(&before);

@@ -40,11 +40,12 @@ impl NodeState {
         }
     }
 
-    /// The MAC for a device: the one that it has, else the one in the file, else a new one.
-    pub(crate) fn mac(&mut self, name: &str, on_device: Option<Mac>) -> io::Result<Mac> {
-        let usable = |mac: &Mac| mac.0[0] & 1 == 0 && *mac != Mac::default();
+    /// The MAC for a device: the first usable one of `current`, else the one in the file, else a
+    /// new one.
+    pub(crate) fn mac(&mut self, name: &str, current: [Option<Mac>; 2]) -> io::Result<Mac> {
         let kept = self.macs.get(name).copied();
-        let mac = match on_device.filter(usable).or(kept.filter(usable)) {
+        let mut known = current.into_iter().chain([kept]).flatten();
+        let mac = match known.find(is_usable) {
             Some(mac) => mac,
             None => Mac::random()?,
         };
@@ -78,6 +79,11 @@ impl NodeState {
     }
 }
 
+/// True for a unicast address that is not zero.
+fn is_usable(mac: &Mac) -> bool {
+    mac.0[0] & 1 == 0 && *mac != Mac::default()
+}
+
 fn macs(value: &Value) -> Option<BTreeMap<String, Mac>> {
     let macs = value.get("macs")?.as_object()?;
     let entry = |(name, mac): (&String, &Value)| {
@@ -96,21 +102,23 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.json");
         let mut state = NodeState::load(&path);
-        let first = state.mac("flannel.1", None).unwrap();
+        let first = state.mac("flannel.1", [None, None]).unwrap();
         state.set_host_routes();
         state.save().unwrap();
         let mut again = NodeState::load(&path);
-        assert_eq!(again.mac("flannel.1", None).unwrap(), first);
+        assert_eq!(again.mac("flannel.1", [None, None]).unwrap(), first);
         assert!(again.host_routes());
         let other: Mac = "02:00:00:00:00:07".parse().unwrap();
         assert_eq!(
-            again.mac("flannel.1", Some(other)).unwrap(),
+            again.mac("flannel.1", [Some(other), None]).unwrap(),
             other,
             "the device's own"
         );
         again.save().unwrap();
         assert_eq!(
-            NodeState::load(&path).mac("flannel.1", None).unwrap(),
+            NodeState::load(&path)
+                .mac("flannel.1", [None, None])
+                .unwrap(),
             other
         );
     }
@@ -127,7 +135,9 @@ mod tests {
             "\0\0\0",
         ] {
             fs::write(&path, content).unwrap();
-            let mac = NodeState::load(&path).mac("flannel.1", None).unwrap();
+            let mac = NodeState::load(&path)
+                .mac("flannel.1", [None, None])
+                .unwrap();
             assert_eq!(mac.0[0] & 0x03, 0x02, "local and unicast: {mac}");
         }
     }

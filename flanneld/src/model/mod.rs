@@ -5,6 +5,7 @@ mod family;
 pub(crate) mod host_state;
 pub(crate) mod lease;
 pub(crate) mod network_config;
+pub(crate) mod node_record;
 pub(crate) mod rfc3339;
 mod subnets;
 

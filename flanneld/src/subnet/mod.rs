@@ -5,15 +5,21 @@ mod alloc;
 pub(crate) mod embedded;
 mod renewal;
 mod tls;
+mod waiting;
 
 pub(crate) use tls::{TlsError, TlsFiles};
+pub(crate) use waiting::Waiting;
 
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
     model::network_config::NetworkConfig,
+    model::node_record::NodeRecord,
 };
-use std::{future::Future, pin::Pin};
+use std::{
+    future::{self, Future},
+    pin::Pin,
+};
 use tokio::sync::watch;
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -39,6 +45,10 @@ pub(crate) trait SubnetManager: Send + Sync {
     fn describe(&self) -> String;
     /// The network configuration. Retries until there is one, and logs what it waits for.
     fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>>;
+    /// What the store says of this node. Retries until the store answers.
+    fn node_record(&self) -> BoxFuture<'_, Result<NodeRecord, Error>> {
+        Box::pin(future::ready(Ok(NodeRecord::default())))
+    }
     /// Acquires a lease: the one this node has, else one for `previous` (from subnet.env) if free,
     /// else any.
     fn acquire<'a>(

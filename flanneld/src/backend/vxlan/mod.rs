@@ -8,6 +8,7 @@ use super::{
     direct_route, own_families, peers,
 };
 use crate::{
+    best_effort::best_effort,
     model::{
         host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostRoute},
         lease::LeaseAttrs,
@@ -86,17 +87,21 @@ impl Vxlan {
             json::from_value(Value::Object(config.backend.clone())).map_err(Error::Decode)?;
         keys.check(config.enable_ipv6)?;
         let names = device_names(keys.vni).map(DeviceName::from);
-        let mut mac = |enabled: bool, name: &DeviceName| {
+        let record = node.record;
+        let mut mac = |enabled: bool, name: &DeviceName, published: &Option<Value>| {
             let is_vxlan = |kind: &Kind| matches!(kind, Kind::Vxlan(_));
-            let mac = enabled.then(|| node.mac(name, is_vxlan)).transpose();
+            let published = best_effort(vtep_mac(published.as_ref()), "another MAC is as good");
+            let mac = enabled
+                .then(|| node.mac(name, is_vxlan, published))
+                .transpose();
             mac.map_err(|source| Error::Mac {
                 device: name.clone(),
                 source,
             })
         };
         let macs = [
-            mac(config.enable_ipv4, &names[0])?,
-            mac(config.enable_ipv6, &names[1])?,
+            mac(config.enable_ipv4, &names[0], &record.backend_data)?,
+            mac(config.enable_ipv6, &names[1], &record.backend_v6_data)?,
         ];
         Ok(Vxlan { keys, names, macs })
     }

@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     backend::fixtures::{self, OWN_MAC, config},
     files::node_state::NodeState,
-    model::{Family, lease::Lease},
+    model::{Family, lease::Lease, node_record::NodeRecord},
     underlay::DirectRoutes,
 };
 use ipnetwork::IpNetwork;
@@ -15,11 +15,12 @@ use std::{
 fn vxlan(keys: &str) -> Result<Vxlan, Error> {
     let mut state = NodeState::load(Path::new("/nonexistent/node.json"));
     for name in ["flannel.1", "flannel-v6.1", "flannel.5", "flannel.7"] {
-        state.mac(name, Some(OWN_MAC)).unwrap();
+        state.mac(name, [Some(OWN_MAC), None]).unwrap();
     }
     let mut node = NodeIdentity {
         state: &mut state,
         links: &[],
+        record: &NodeRecord::default(),
     };
     Vxlan::new(&config(keys), &mut node)
 }

@@ -5,7 +5,7 @@ use clap::{ArgAction, Args};
 use std::{fmt, path::PathBuf};
 
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Where leases come from")]
+#[command(next_help_heading = "Leases without Kubernetes and etcd")]
 pub(crate) struct LeaseOptions {
     /// Keep the leases on this machine and serve them at HOST:PORT; the network is described by
     /// -net-config-path
@@ -30,7 +30,7 @@ pub(crate) struct LeaseOptions {
     /// The file that -listen keeps leases in
     #[arg(long, default_value = embedded::DEFAULT_STORE, value_name = "FILE")]
     pub(crate) store: PathBuf,
-    /// The network's configuration, for -listen
+    /// The network's configuration, for -listen and -kube-subnet-mgr
     #[arg(
         long,
         default_value = "/etc/kube-flannel/net-conf.json",
@@ -104,44 +104,70 @@ pub(crate) struct NodeOptions {
     pub(crate) v: i32,
 }
 
-/// Upstream's flags that this build reads and does not use: an existing unit file or manifest stays
-/// valid.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Accepted for compatibility, without effect in this build")]
-#[allow(dead_code, reason = "most of these flags are accepted and not used")]
-pub(crate) struct CompatibilityFlags {
+#[command(next_help_heading = "Leases from Kubernetes")]
+pub(crate) struct KubeOptions {
+    /// Take this node's subnet from its Node object (spec.podCIDRs), and publish how it is reached
+    /// as annotations; the network is described by -net-config-path
     #[arg(long, default_value_t = false, action = ArgAction::Set)]
     pub(crate) kube_subnet_mgr: bool,
+    /// API server, in place of the kubeconfig's
     #[arg(long, default_value = "", value_name = "URL")]
     pub(crate) kube_api_url: String,
+    /// Kubeconfig; without it and -kube-api-url, the pod's service account
     #[arg(long, default_value = "", value_name = "FILE")]
     pub(crate) kubeconfig_file: String,
+    /// Prefix of the annotations, the same on every node
     #[arg(
         long,
         default_value = "flannel.alpha.coreos.com",
         value_name = "PREFIX"
     )]
     pub(crate) kube_annotation_prefix: String,
+    /// Set the node's condition NetworkUnavailable to False while its network is in place
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
     pub(crate) set_node_network_unavailable: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(
+    next_help_heading = "Leases from etcd (the default, without -kube-subnet-mgr, -listen and -remote)"
+)]
+pub(crate) struct EtcdOptions {
+    /// Addresses of the etcd members, separated by commas
     #[arg(
         long,
         default_value = "http://127.0.0.1:4001,http://127.0.0.1:2379",
         value_name = "URLS"
     )]
     pub(crate) etcd_endpoints: String,
+    /// Prefix of the keys: the network is described by PREFIX/config, leases are under
+    /// PREFIX/subnets
     #[arg(long, default_value = "/coreos.com/network", value_name = "PREFIX")]
     pub(crate) etcd_prefix: String,
+    /// Private key that this node shows etcd (PEM)
     #[arg(long, default_value = "", value_name = "FILE")]
     pub(crate) etcd_keyfile: String,
+    /// Certificate that this node shows etcd (PEM)
     #[arg(long, default_value = "", value_name = "FILE")]
     pub(crate) etcd_certfile: String,
+    /// Authority that signed the certificates of etcd (PEM)
     #[arg(long, default_value = "", value_name = "FILE")]
     pub(crate) etcd_cafile: String,
+    /// User for etcd
     #[arg(long, default_value = "", value_name = "NAME")]
     pub(crate) etcd_username: String,
+    /// The user's password; FLANNELD_ETCD_PASSWORD keeps it out of the list of processes
     #[arg(long, default_value = "", value_name = "PASSWORD")]
     pub(crate) etcd_password: Secret,
+}
+
+/// Upstream's flags that this build reads and does not use: an existing unit file or manifest stays
+/// valid.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Accepted for compatibility, without effect in this build")]
+#[allow(dead_code, reason = "most of these flags are accepted and not used")]
+pub(crate) struct CompatibilityFlags {
     #[arg(long, default_value_t = false, action = ArgAction::Set)]
     pub(crate) ip_blackhole_route: bool,
     #[arg(long, default_value = "", value_name = "PATTERNS")]
@@ -158,6 +184,14 @@ pub(crate) struct CompatibilityFlags {
 /// A value that neither the log nor `Debug` shows.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(String);
+
+impl Secret {
+    /// The value itself, for the one place that sends it.
+    #[allow(dead_code, reason = "the etcd subnet manager sends it")]
+    pub(crate) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
 
 impl From<&str> for Secret {
     fn from(text: &str) -> Secret {

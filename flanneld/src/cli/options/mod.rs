@@ -7,7 +7,9 @@ pub(crate) use groups::NodeOptions;
 
 use crate::cli::go_flags::{self, IgnoredVariable};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use groups::{CompatibilityFlags, LeaseOptions, RuleOptions, UnderlayOptions};
+use groups::{
+    CompatibilityFlags, EtcdOptions, KubeOptions, LeaseOptions, RuleOptions, UnderlayOptions,
+};
 use std::{ops::RangeInclusive, time::Duration};
 
 const ABOUT: &str = "flanneld leases this node a subnet of the pod network and makes the pods of every other node \
@@ -48,6 +50,10 @@ pub(crate) struct Options {
     /// What to do instead of running
     #[arg(value_enum)]
     pub(crate) action: Option<Action>,
+    #[command(flatten)]
+    pub(crate) kube: KubeOptions,
+    #[command(flatten)]
+    pub(crate) etcd: EtcdOptions,
     #[command(flatten)]
     pub(crate) leases: LeaseOptions,
     #[command(flatten)]

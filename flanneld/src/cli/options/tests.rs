@@ -34,11 +34,11 @@ fn one_or_two_dashes_and_values_in_both_places_are_equal() {
         "the last counts"
     );
     assert_eq!(
-        read(&["-etcd-prefix", "-x"]).compatibility.etcd_prefix,
+        read(&["-etcd-prefix", "-x"]).etcd.etcd_prefix,
         "-x",
         "the next argument, whatever it is"
     );
-    assert_eq!(read(&["-etcd-prefix=a=b"]).compatibility.etcd_prefix, "a=b");
+    assert_eq!(read(&["-etcd-prefix=a=b"]).etcd.etcd_prefix, "a=b");
 }
 
 #[test]
@@ -56,9 +56,7 @@ fn bools_are_read_as_by_go() {
         assert_eq!(read(&[text]).rules.ip_masq, value, "{text}");
     }
     assert!(
-        read(&["-ip-masq", "-kube-subnet-mgr"])
-            .compatibility
-            .kube_subnet_mgr,
+        read(&["-ip-masq", "-kube-subnet-mgr"]).kube.kube_subnet_mgr,
         "takes no value after it"
     );
     assert!(
@@ -88,21 +86,19 @@ fn defaults_are_upstreams() {
         ("0.0.0.0", 0)
     );
     assert_eq!(options.rules.iptables_resync, 5);
-    assert!(
-        options.rules.iptables_forward_rules && options.compatibility.set_node_network_unavailable
-    );
+    assert!(options.rules.iptables_forward_rules && options.kube.set_node_network_unavailable);
     assert!(
         !options.rules.ip_masq
             && !options.rules.ip_masq_fully_random_disable
             && !options.node.version
     );
     assert_eq!(
-        options.compatibility.etcd_endpoints,
+        options.etcd.etcd_endpoints,
         "http://127.0.0.1:4001,http://127.0.0.1:2379"
     );
-    assert_eq!(options.compatibility.etcd_prefix, "/coreos.com/network");
+    assert_eq!(options.etcd.etcd_prefix, "/coreos.com/network");
     assert_eq!(
-        options.compatibility.kube_annotation_prefix,
+        options.kube.kube_annotation_prefix,
         "flannel.alpha.coreos.com"
     );
     assert_eq!(options.action, None);
@@ -178,7 +174,7 @@ fn environment_counts_where_the_flag_is_not_given() {
         options.node.healthz_port, 0,
         "a value that does not parse is ignored"
     );
-    assert_eq!(options.compatibility.etcd_prefix, "-odd");
+    assert_eq!(options.etcd.etcd_prefix, "-odd");
     assert_eq!(options.node.v, 2);
     let ignored: Vec<_> = options.ignored.iter().map(ToString::to_string).collect();
     assert_eq!(ignored.len(), 1);
