@@ -3,6 +3,12 @@
 
 mod alloc;
 pub(crate) mod embedded;
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "-kube-subnet-mgr is refused until the watch is in place"
+)]
+pub(crate) mod kube;
 mod renewal;
 mod tls;
 mod waiting;

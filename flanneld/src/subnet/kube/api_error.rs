@@ -1,0 +1,118 @@
+//! What a failed request to the API server says: the request, the reason and what to do.
+
+use kube::Error;
+use std::error::Error as _;
+
+/// How much of a server's message is shown, in bytes.
+const LONGEST_MESSAGE: usize = 300;
+
+/// A request, in the words of RBAC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// "get", "list", "watch", "patch"
+    pub(crate) verb: &'static str,
+    /// "nodes", "nodes/status", "pods"
+    pub(crate) resource: &'static str,
+}
+
+/// The HTTP status of an answer that is an error.
+pub(crate) fn status_code(error: &Error) -> Option<u16> {
+    match error {
+        Error::Api(status) => Some(status.code),
+        _ => None,
+    }
+}
+
+/// The text that completes "waiting for the API server: ".
+pub(crate) fn describe(request: Request, error: &Error) -> String {
+    let Request { verb, resource } = request;
+    match error {
+        Error::Api(status) if status.code == 403 => format!(
+            "flanneld may not {verb} {resource}: bind its service account to a ClusterRole that \
+             allows the verb {verb} on {resource} (kube-flannel.yml has it: ClusterRole flannel): {}",
+            bounded(&status.message)
+        ),
+        Error::Api(status) if status.code == 401 => format!(
+            "the API server does not accept flanneld's credentials: renew the token or certificate \
+             of the service account or kubeconfig: {}",
+            bounded(&status.message)
+        ),
+        Error::Api(status) => format!(
+            "{verb} {resource}: the API server answers {} {}: {}",
+            status.code,
+            status.reason,
+            bounded(&status.message)
+        ),
+        error => format!("{verb} {resource}: {}", chain(error)),
+    }
+}
+
+/// The innermost reasons of an error: the outer ones only say that a request failed.
+fn chain(error: &Error) -> String {
+    let mut text = match error {
+        Error::Service(_) | Error::HyperError(_) => String::new(),
+        error => bounded(&error.to_string()),
+    };
+    let mut source = error.source();
+    while let Some(error) = source {
+        let reason = bounded(&error.to_string());
+        if !text.contains(&reason) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&reason);
+        }
+        source = error.source();
+    }
+    text
+}
+
+fn bounded(text: &str) -> String {
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(LONGEST_MESSAGE)
+        .collect();
+    line.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    const PATCH: Request = Request {
+        verb: "patch",
+        resource: "nodes/status",
+    };
+
+    fn answer(code: u16, reason: &str, message: &str) -> Error {
+        Error::Api(Box::new(Status::failure(message, reason).with_code(code)))
+    }
+
+    #[test]
+    fn missing_permission_names_verb_resource_and_remedy() {
+        let error = answer(403, "Forbidden", "nodes \"n1\" is forbidden");
+        let text = describe(PATCH, &error);
+        for part in ["patch", "nodes/status", "ClusterRole", "is forbidden"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn message_of_a_server_is_bounded() {
+        let text = describe(PATCH, &answer(500, "InternalError", &"x\n".repeat(100_000)));
+        assert!(text.len() < 500, "{}", text.len());
+        assert!(!text.contains('\n'));
+    }
+
+    #[test]
+    fn reasons_are_not_repeated() {
+        let refused = std::io::Error::other("Connection refused (os error 111)");
+        let text = describe(PATCH, &Error::Service(Box::new(refused)));
+        assert_eq!(
+            text,
+            "patch nodes/status: Connection refused (os error 111)"
+        );
+    }
+}

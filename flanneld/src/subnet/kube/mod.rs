@@ -1,0 +1,26 @@
+//! The Kubernetes subnet manager (upstream: pkg/subnet/kube): the API server's nodes are the
+//! leases. A controller assigns each node's subnet (spec.podCIDRs); each flanneld publishes how its
+//! node is reached as annotations.
+//!
+//! One watch of all nodes ([`watch`]) tells about this node ([`OwnNode`]) and about the others'
+//! leases. The rest of the folder acts on this node: [`annotations`], the condition, the client.
+
+mod annotations;
+mod api_error;
+mod node;
+
+pub(crate) use annotations::{Families, Keys, NodeError, NodeLease};
+pub(crate) use node::{Condition, Node};
+
+use std::sync::Arc;
+
+/// This node's object, as the watch last saw it. During an outage of the API server it stays.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum OwnNode {
+    /// Neither a snapshot nor a change told about it yet.
+    #[default]
+    Unknown,
+    /// A whole snapshot does not have it, or it was deleted.
+    Missing,
+    Present(Arc<Node>),
+}
