@@ -1,3 +1,4 @@
 //! Commands that run instead of the daemon.
 
 pub(crate) mod cleanup;
+pub(crate) mod lease;

@@ -8,6 +8,8 @@ mod status;
 mod subnet_manager;
 mod tasks;
 
+pub(crate) use subnet_manager::{Error as ManagerError, archive};
+
 use crate::cli::options::Options;
 use error::Error;
 use status::Status;

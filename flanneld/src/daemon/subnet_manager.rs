@@ -9,11 +9,13 @@ use crate::{
             Client, ClientOptions, Local, RemoteError, Server, ServerError, ServerOptions, Store,
             StoreError,
         },
+        transfer::LeaseArchive,
     },
 };
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// A manager, with what has to live as long as it.
@@ -28,7 +30,7 @@ const CHOICES: &str = "-listen HOST:PORT keeps the leases on this machine and se
 
 /// Why there is no subnet manager.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
+pub(crate) enum Error {
     /// -kube-subnet-mgr is given.
     #[error(
         "-kube-subnet-mgr: this build cannot take leases from Kubernetes yet. It has: {}",
@@ -60,6 +62,9 @@ pub(super) enum Error {
         path: PathBuf,
         source: network_config::Error,
     },
+    /// There is nothing to export.
+    #[error("there is no lease store {}: name another file with -store", .0.display())]
+    NoStore(PathBuf),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -77,11 +82,7 @@ pub(super) async fn choose(options: &Options, _waiting: &Waiting) -> Result<Chos
     if options.kube.kube_subnet_mgr {
         return Err(Error::Kubernetes);
     }
-    let tls = TlsFiles::from_options(
-        &leases.remote_keyfile,
-        &leases.remote_certfile,
-        &leases.remote_cafile,
-    )?;
+    let tls = remote_tls(options)?;
     match (leases.listen.is_empty(), leases.remote.is_empty()) {
         (true, true) => Err(Error::Etcd {
             endpoints: options.etcd.etcd_endpoints.clone(),
@@ -92,11 +93,35 @@ pub(super) async fn choose(options: &Options, _waiting: &Waiting) -> Result<Chos
     }
 }
 
+/// Opens the store that the options name, to read its leases or to write some; serves nothing.
+pub(crate) async fn archive(
+    options: &Options,
+    write: bool,
+) -> Result<Box<dyn LeaseArchive>, Error> {
+    let leases = &options.leases;
+    if options.kube.kube_subnet_mgr {
+        return Err(Error::Kubernetes);
+    }
+    match (leases.listen.is_empty(), leases.remote.is_empty()) {
+        (true, true) => Err(Error::Etcd {
+            endpoints: options.etcd.etcd_endpoints.clone(),
+        }),
+        (false, false) => Err(Error::Both),
+        (false, true) if !write && !leases.store.exists() => {
+            Err(Error::NoStore(leases.store.clone()))
+        }
+        (false, true) => Ok(Box::new(Local::new(
+            open_store(options)?,
+            options.renew_margin(),
+        ))),
+        (true, false) => Ok(Box::new(client(options, remote_tls(options)?)?)),
+    }
+}
+
 /// The embedded store, served to the other nodes.
 async fn listen(options: &Options, tls: Option<TlsFiles>) -> Result<Chosen, Error> {
     let leases = &options.leases;
-    let config = read_config(&leases.net_config_path)?;
-    let store = Store::open(&leases.store, config)?;
+    let store = open_store(options)?;
     let server_options = ServerOptions {
         listen: leases.listen.clone(),
         tls,
@@ -109,18 +134,35 @@ async fn listen(options: &Options, tls: Option<TlsFiles>) -> Result<Chosen, Erro
     })
 }
 
+fn open_store(options: &Options) -> Result<Arc<Store>, Error> {
+    let config = read_config(&options.leases.net_config_path)?;
+    Ok(Store::open(&options.leases.store, config)?)
+}
+
 /// The store of another flanneld.
 fn remote(options: &Options, tls: Option<TlsFiles>) -> Result<Chosen, Error> {
-    let client = Client::new(ClientOptions {
+    Ok(Chosen {
+        manager: Box::new(client(options, tls)?),
+        _server: None,
+    })
+}
+
+fn client(options: &Options, tls: Option<TlsFiles>) -> Result<Client, Error> {
+    Ok(Client::new(ClientOptions {
         remote: options.leases.remote.clone(),
         tls,
         insecure: options.leases.insecure,
         renew_margin: options.renew_margin(),
-    })?;
-    Ok(Chosen {
-        manager: Box::new(client),
-        _server: None,
-    })
+    })?)
+}
+
+fn remote_tls(options: &Options) -> Result<Option<TlsFiles>, TlsError> {
+    let leases = &options.leases;
+    TlsFiles::from_options(
+        &leases.remote_keyfile,
+        &leases.remote_certfile,
+        &leases.remote_cafile,
+    )
 }
 
 fn read_config(path: &Path) -> Result<NetworkConfig, Error> {

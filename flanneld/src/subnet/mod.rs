@@ -11,6 +11,7 @@ pub(crate) mod embedded;
 pub(crate) mod kube;
 mod renewal;
 mod tls;
+pub(crate) mod transfer;
 mod waiting;
 
 pub(crate) use tls::{TlsError, TlsFiles};

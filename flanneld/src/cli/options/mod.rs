@@ -34,13 +34,16 @@ const RENEW_MARGIN: RangeInclusive<i64> = 1..=1439;
 pub(crate) enum Action {
     /// Remove everything that flanneld made on this node; stop flanneld first
     Cleanup,
+    /// `lease export [FILE]` writes every lease of the store that the flags name, as JSON;
+    /// `lease import [FILE]` adds them to that store. Without FILE: stdout, stdin
+    Lease,
     /// Print this help
     Help,
 }
 
 /// The options, by group.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "flanneld", about = ABOUT, after_help = MORE, override_usage = "flanneld [flags] [cleanup | help]")]
+#[command(name = "flanneld", about = ABOUT, after_help = MORE, override_usage = "flanneld [flags] [cleanup | lease export [FILE] | lease import [FILE] | help]")]
 #[command(
     disable_help_subcommand = true,
     disable_version_flag = true,
@@ -50,6 +53,9 @@ pub(crate) struct Options {
     /// What to do instead of running
     #[arg(value_enum)]
     pub(crate) action: Option<Action>,
+    /// What follows the action
+    #[arg(hide = true)]
+    pub(crate) arguments: Vec<String>,
     #[command(flatten)]
     pub(crate) kube: KubeOptions,
     #[command(flatten)]
@@ -78,6 +84,9 @@ pub(crate) enum Error {
     /// A flag or value that clap refuses; with exit code 0, the help that was asked for.
     #[error(transparent)]
     Usage(clap::Error),
+    /// A word after an action that takes none.
+    #[error("unexpected argument {0:?}: see flanneld help")]
+    UnexpectedArgument(String),
     /// -subnet-lease-renew-margin is out of range.
     #[error(
         "Invalid subnet-lease-renew-margin option, out of acceptable range: {minutes} is not within \
@@ -114,6 +123,11 @@ impl Options {
         let mut options = Options::from_arg_matches_mut(&mut matches).map_err(Error::Usage)?;
         options.given = args.into_iter().map(without_secret).collect();
         options.ignored = ignored;
+        if let (action, Some(unexpected)) = (options.action, options.arguments.first())
+            && action != Some(Action::Lease)
+        {
+            return Err(Error::UnexpectedArgument(unexpected.clone()));
+        }
         let minutes = options.leases.subnet_lease_renew_margin;
         if !RENEW_MARGIN.contains(&minutes) {
             return Err(Error::RenewMargin { minutes });

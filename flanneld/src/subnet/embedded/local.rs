@@ -22,7 +22,7 @@ const RENEWAL_BACKOFF: ExponentialBackoff = ExponentialBackoff {
 
 /// The store of this machine, without HTTP in between.
 pub(crate) struct Local {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     renew_margin: Duration,
     renewed: LastRenewal,
 }

@@ -4,6 +4,7 @@
 //! `flanneld -remote` is a [`Client`]. The API is the one that flannel had up to v0.7 (`/v1/`),
 //! with a streaming watch added.
 
+mod archive;
 mod client;
 mod local;
 mod server;

@@ -14,9 +14,12 @@
 //! Each watch begins with `{"store":"6f1c...","ttl":86400}`. `?watch=true&store=ID&next=CURSOR`
 //! resumes: the server sends no snapshot if it still knows what changed since.
 
-use crate::model::{
-    Subnets,
-    lease::{self, LeaseAttrs},
+use crate::{
+    model::{
+        Subnets,
+        lease::{self, LeaseAttrs},
+    },
+    subnet::alloc::Reservation,
 };
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
@@ -121,6 +124,33 @@ pub(super) struct ReservationJson {
         deserialize_with = "lease::specified"
     )]
     pub(super) public_ipv6: Option<Ipv6Addr>,
+}
+
+impl From<&Reservation> for ReservationJson {
+    fn from(reservation: &Reservation) -> ReservationJson {
+        ReservationJson {
+            subnet: reservation.subnets.v4,
+            ipv6_subnet: reservation.subnets.v6,
+            public_ip: reservation.attrs.public_ip,
+            public_ipv6: reservation.attrs.public_ipv6,
+        }
+    }
+}
+
+impl From<ReservationJson> for Reservation {
+    fn from(json: ReservationJson) -> Reservation {
+        Reservation {
+            subnets: Subnets {
+                v4: json.subnet,
+                v6: json.ipv6_subnet,
+            },
+            attrs: LeaseAttrs {
+                public_ip: json.public_ip,
+                public_ipv6: json.public_ipv6,
+                ..LeaseAttrs::default()
+            },
+        }
+    }
 }
 
 /// The JSON of our own types. Writing strings, numbers and maps with string keys into memory cannot

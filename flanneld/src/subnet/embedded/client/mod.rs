@@ -11,7 +11,7 @@ mod http;
 pub(crate) use error::RemoteError;
 pub(crate) use http::ClientOptions;
 
-use super::wire::{self, HEARTBEAT_INTERVAL};
+use super::wire::{self, HEARTBEAT_INTERVAL, ReservationJson};
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
@@ -19,6 +19,7 @@ use crate::{
     retry::{ExponentialBackoff, Retry},
     subnet::{
         BoxFuture, Error, Session, SubnetManager,
+        alloc::Reservation,
         renewal::{self, LastRenewal, LeaseStore},
     },
 };
@@ -60,7 +61,7 @@ impl Client {
         Retry::new(what, ExponentialBackoff::NETWORK)
     }
 
-    async fn config(&self) -> Result<NetworkConfig, Error> {
+    pub(super) async fn config(&self) -> Result<NetworkConfig, Error> {
         let call = self.http.call(
             Method::GET,
             "/v1/_/config",
@@ -131,6 +132,60 @@ impl Client {
             }
             own.expiration = renewal::renew(self, own).await?.expiration;
         }
+    }
+
+    /// Every lease and reservation of the server.
+    pub(super) async fn whole_store(&self) -> Result<(Vec<Lease>, Vec<Reservation>), Error> {
+        let mut cache = LeaseCache::default();
+        let mut lines = self.http.watch("/v1/_/leases?watch=true").await?;
+        let failed = |failure| self.http.failed(failure);
+        loop {
+            let line = timeout(SILENCE_TIMEOUT, lines.next()).await;
+            let line = line.map_err(|_| failed(Failure::Silent(SILENCE_TIMEOUT)))?;
+            let line = line.unwrap_or(Err(Failure::Ended)).map_err(failed)?;
+            let applied = cache.apply(line, Instant::now());
+            if applied.map_err(|error| failed(error.into()))?.snapshot {
+                break;
+            }
+        }
+        let leases = cache.leases();
+        let leases = leases.iter().map(|lease| Lease::clone(lease)).collect();
+        Ok((leases, self.reservations().await?))
+    }
+
+    async fn reservations(&self) -> Result<Vec<Reservation>, Error> {
+        let path = "/v1/_/reservations";
+        let call = self
+            .http
+            .call(Method::GET, path, String::new(), Subnets::default());
+        let kept: Vec<ReservationJson> = go_compat::json::from_slice(&call.await?)
+            .map_err(|error| self.http.failed(Failure::Lease(error)))?;
+        Ok(kept.into_iter().map(Reservation::from).collect())
+    }
+
+    /// Keeps subnets for a node.
+    pub(super) async fn reserve(&self, reservation: &Reservation) -> Result<(), Error> {
+        let body = wire::json(&ReservationJson::from(reservation));
+        let path = "/v1/_/reservations";
+        let call = self
+            .http
+            .call(Method::POST, path, body, reservation.subnets);
+        call.await.map(drop)
+    }
+
+    /// Grants a lease with its own subnets, which are free.
+    pub(super) async fn grant_previous(&self, lease: &Lease) -> Result<Lease, Error> {
+        let body = wire::acquire_body(&lease.attrs, &lease.subnets, None);
+        let path = "/v1/_/leases";
+        let body = self.http.call(Method::POST, path, body, lease.subnets);
+        let granted = self.read_lease(&body.await?, &lease.attrs)?;
+        if granted.subnets == lease.subnets {
+            return Ok(granted);
+        }
+        Err(Error::Taken {
+            subnets: lease.subnets,
+            by: "another node, since a moment ago".to_owned(),
+        })
     }
 
     fn read_lease(&self, body: &[u8], attrs: &LeaseAttrs) -> Result<Lease, Error> {

@@ -179,31 +179,18 @@ async fn revoke(State(store): State<Arc<Store>>, PathSubnets(subnets): PathSubne
 }
 
 async fn reservations(State(store): State<Arc<Store>>) -> Answer {
-    let reservations = store.reservations().into_iter();
-    let reservations = reservations.map(|Reservation { subnets, attrs }| ReservationJson {
-        subnet: subnets.v4,
-        ipv6_subnet: subnets.v6,
-        public_ip: attrs.public_ip,
-        public_ipv6: attrs.public_ipv6,
-    });
+    let reservations = store.reservations();
+    let reservations = reservations.iter().map(ReservationJson::from);
     text(wire::json(&reservations.collect::<Vec<_>>()))
 }
 
 async fn reserve(State(store): State<Arc<Store>>, RequestBody(body): RequestBody) -> Answer {
     let request: ReservationJson = decode(&body)?;
-    let subnets = Subnets {
-        v4: request.subnet,
-        v6: request.ipv6_subnet,
-    };
-    if subnets.is_empty() {
+    let reservation = Reservation::from(request);
+    if reservation.subnets.is_empty() {
         return Err(ApiError::bad("Subnet", "is missing"));
     }
-    let attrs = LeaseAttrs {
-        public_ip: request.public_ip,
-        public_ipv6: request.public_ipv6,
-        ..LeaseAttrs::default()
-    };
-    change(move || store.reserve(Reservation { subnets, attrs })).await?;
+    change(move || store.reserve(reservation)).await?;
     text(Body::empty())
 }
 

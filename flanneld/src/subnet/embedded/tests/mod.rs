@@ -1,6 +1,7 @@
 //! Server and client over loopback.
 
 mod api;
+mod archive;
 mod bad_requests;
 mod mutual_tls;
 mod nodes;
