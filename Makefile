@@ -26,6 +26,8 @@ static := CARGO_TARGET_$(shell echo $(target) | tr a-z- A-Z_)_RUSTFLAGS='-C targ
 # part of the version that `flannel` prints
 export GIT_COMMIT := $(shell git rev-parse --short=8 HEAD 2>/dev/null || echo unknown)
 bin := target/bin
+# Go programs that tests run beside ours; KUBEBUILDER_ASSETS=folder names another kube-apiserver
+test_peers := cnitool flannel $(if $(KUBEBUILDER_ASSETS),,kube-apiserver)
 cargo_release := $(CARGO) build --release --locked --target
 
 .PHONY: all build demo test bench lint deny install uninstall clean need-build need-demo need-test
@@ -47,6 +49,8 @@ need-test: need-demo
 	    containerd:containerd:'container runtime' runc:runc:'container runtime' podman:podman:'container runtime' \
 	    busybox:busybox-static:'the image of the pods' \
 	    qemu-system-x86_64:qemu-system-x86:'virtual machine' /usr/share/seabios/bios-256k.bin:seabios:'virtual machine' \
+	    etcd:etcd-server:'subnet manager, behind the API server' etcdctl:etcd-client:'judges what is in etcd' \
+	    kubectl:kubernetes-client:'judges what is in Kubernetes' \
 	    cpio:cpio:'virtual machine' zstd:zstd:'virtual machine' modprobe:kmod:'virtual machine'
 
 build: need-build
@@ -61,7 +65,7 @@ demo: need-demo build
 	@BIN_DIR=$(CURDIR)/$(bin) KEEP=$(KEEP) target/$(host)/release/demo
 
 test: need-test build
-	@scripts/go-peer build cnitool
+	@scripts/go-peer build $(test_peers)
 	BIN_DIR=$(CURDIR)/$(bin) scripts/test $(CARGO) test --workspace --locked --no-fail-fast
 
 bench: need-test build

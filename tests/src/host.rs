@@ -68,6 +68,15 @@ impl Host {
         host
     }
 
+    /// Another handle of the same namespaces.
+    pub fn handle(&self) -> Host {
+        Host {
+            name: self.name.clone(),
+            net: self.net.try_clone().expect("file descriptor"),
+            mnt: self.mnt.try_clone().expect("file descriptor"),
+        }
+    }
+
     /// Writes a file, and creates the folders above it.
     #[track_caller]
     pub fn write(&self, path: &str, text: &str) {
@@ -84,7 +93,8 @@ impl Host {
         })
     }
 
-    fn enter(&self) {
+    /// Moves the calling thread into the host's namespaces, for a thread that stays there.
+    pub(crate) fn enter(&self) {
         unshare(CloneFlags::CLONE_FS).expect("unshare fs");
         setns(&self.mnt, CloneFlags::CLONE_NEWNS).expect("enter mount namespace");
         setns(&self.net, CloneFlags::CLONE_NEWNET).expect("enter network namespace");

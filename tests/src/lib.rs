@@ -6,17 +6,27 @@
 
 pub mod binaries;
 pub mod cni;
+pub mod etcd;
+pub mod fault_proxy;
+pub mod go_flanneld;
 pub mod host;
+pub mod kubernetes;
 pub mod peers;
+pub mod pki;
 pub mod process;
 pub mod sandbox;
 pub mod shell;
+pub mod subnet_env;
 pub mod suite;
 pub mod underlay;
 
 pub use ::inventory;
 pub use cni::{Cni, Outcome};
+pub use etcd::Etcd;
+pub use fault_proxy::{Ending, Fault, FaultProxy};
+pub use go_flanneld::GoFlanneld;
 pub use host::{Host, Pod};
+pub use kubernetes::ApiServer;
 pub use process::Process;
 pub use scenario_macro::{scenario, scenarios};
 pub use suite::{Case, Registered, case};

@@ -1,7 +1,7 @@
 //! Programs of other makes that scenarios and benchmarks run beside ours.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -32,4 +32,43 @@ pub fn built_from_go(name: &str) -> Result<PathBuf, String> {
         Ok(reason) => reason.trim().to_owned(),
         Err(_) => format!("not built yet: scripts/go-peer build {name}"),
     })
+}
+
+/// The folder of `$KUBEBUILDER_ASSETS`: kube-apiserver, etcd and kubectl of another build.
+fn assets() -> Option<PathBuf> {
+    env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from)
+}
+
+/// The path of a program: in `$KUBEBUILDER_ASSETS` if it is there, else its name, which the
+/// operating system looks up in `$PATH`.
+pub fn program(name: &str) -> PathBuf {
+    let asset = assets().map(|folder| folder.join(name));
+    asset
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from(name))
+}
+
+/// The reason to skip where [`program`] finds nothing.
+pub fn without_program(name: &str, package: &str) -> Option<String> {
+    let path = program(name);
+    let folders = env::var_os("PATH").unwrap_or_default();
+    let found =
+        path.is_absolute() || env::split_paths(&folders).any(|folder| folder.join(&path).exists());
+    (!found).then(|| format!("no {name} (Debian package {package})"))
+}
+
+/// The path of kube-apiserver: `$KUBEBUILDER_ASSETS`, or what `scripts/go-peer` built. The error is
+/// the reason to skip.
+pub fn kube_apiserver() -> Result<PathBuf, String> {
+    let Some(folder) = assets() else {
+        return Ok(built_from_go("kube-apiserver")?.join("kube-apiserver"));
+    };
+    let path = folder.join("kube-apiserver");
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(format!(
+        "KUBEBUILDER_ASSETS: there is no {}",
+        path.display()
+    ))
 }

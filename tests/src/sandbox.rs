@@ -2,19 +2,31 @@
 
 use nix::mount::{MsFlags, mount};
 use std::{env, fs, os::unix::process::CommandExt, process::Command};
+use tempfile::TempDir;
 
 const MARK: &str = "POD_NETWORK_SANDBOX";
+/// A folder that every host of this process sees, and that disappears with the process.
+const SHARED: &str = "/srv";
 
 /// Moves the whole process into fresh user, network, mount and pid namespaces: it executes itself
 /// again through `unshare`. Call it first in `main`, before any thread exists. Returns inside, with
-/// an empty `/run`, `/opt` and `/var/lib`.
+/// an empty `/run`, `/opt`, `/var/lib` and `/srv`.
 pub fn enter() {
     if env::var_os(MARK).is_none() {
         let error = unshare(&["--user", "--map-root-user", "--net"], MARK).exec();
         panic!("cannot run unshare (Debian package util-linux): {error}");
     }
     private_folders();
+    mount_tmpfs(SHARED);
     loopback_up();
+}
+
+/// A new folder that every host sees under the same path.
+pub fn shared_folder(name: &str) -> TempDir {
+    tempfile::Builder::new()
+        .prefix(&format!("{name}-"))
+        .tempdir_in(SHARED)
+        .expect("folder")
 }
 
 /// The command that executes this program again with the same arguments, in mount and pid
@@ -37,17 +49,21 @@ pub fn private_folders() {
     mount::<str, str, str, str>(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
         .expect("private mounts");
     for folder in ["/run", "/opt", "/var/lib"] {
-        mount(
-            Some("tmpfs"),
-            folder,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some("mode=0755"),
-        )
-        .unwrap_or_else(|error| panic!("tmpfs over {folder}: {error}"));
+        mount_tmpfs(folder);
     }
     // some versions of iptables open the lock file without O_CREAT
     fs::write("/run/xtables.lock", "").expect("xtables.lock");
+}
+
+fn mount_tmpfs(folder: &str) {
+    mount(
+        Some("tmpfs"),
+        folder,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("mode=0755"),
+    )
+    .unwrap_or_else(|error| panic!("tmpfs over {folder}: {error}"));
 }
 
 /// Sets the loopback interface of the calling thread's network namespace up.

@@ -2,6 +2,11 @@
 
 use crate::Host;
 
+/// The address of the underlay's namespace.
+pub const GATEWAY: &str = "172.31.0.254";
+/// The IPv6 address of the underlay's namespace.
+pub const GATEWAY6: &str = "fd31::fe";
+
 /// Hosts at 172.31.0.N/24 and fd31::N/64 (N from 1); their default gateway is the underlay's
 /// namespace (.254, ::fe).
 pub struct Underlay {
@@ -33,6 +38,13 @@ impl Underlay {
     pub fn add_host(&mut self) -> &Host {
         let number = self.hosts.len() + 1;
         let host = Host::new(&format!("host{number}"));
+        self.attach(&host, number);
+        self.hosts.push(host);
+        self.hosts.last().expect("just pushed")
+    }
+
+    /// Gives a host an eth0 with the addresses of this number and a default route.
+    pub fn attach(&self, host: &Host, number: usize) {
         let ns = linux_net::NetNs::from(host.net_fd().try_clone().expect("fd"));
         self.switch.run(|| {
             let mut netlink = linux_net::Netlink::open().expect("netlink");
@@ -53,12 +65,10 @@ impl Underlay {
         });
         host.sh(&format!(
             "ip link set eth0 up && ip addr add {}/24 dev eth0 && ip addr add {}/64 dev eth0 nodad \
-             && ip route add default via 172.31.0.254 && ip -6 route add default via fd31::fe",
+             && ip route add default via {GATEWAY} && ip -6 route add default via {GATEWAY6}",
             ip(number),
             ip6(number)
         ));
-        self.hosts.push(host);
-        self.hosts.last().expect("just pushed")
     }
 }
 

@@ -12,7 +12,9 @@ use std::{
     process::Command,
     time::Duration,
 };
-use tests::{Host, Pod, Process, Underlay, binaries::program, process::eventually, underlay};
+use tests::{
+    Host, Pod, Process, Underlay, binaries::program, process::eventually, subnet_env, underlay,
+};
 
 pub(super) const V4: &str =
     r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
@@ -117,13 +119,7 @@ impl Cluster {
 
     /// A value of subnet.env.
     pub(super) fn env(&self, node: usize, key: &str) -> String {
-        let text = self.host(node).sh("cat /run/flannel/subnet.env");
-        let value = text
-            .lines()
-            .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-        value
-            .unwrap_or_else(|| panic!("{key} in {text}"))
-            .to_owned()
+        subnet_env::value(self.host(node), key).unwrap_or_else(|| panic!("no {key}"))
     }
 
     /// The node's IPv4 subnet, "10.244.7.0/24".
@@ -146,39 +142,12 @@ impl Cluster {
 
     /// The addresses of the node's pod.
     pub(super) fn pod_ips(&self, node: usize) -> Vec<String> {
-        let env = self.host(node).sh("cat /run/flannel/subnet.env");
-        let mut ips = Vec::new();
-        if env.contains("FLANNEL_SUBNET=") {
-            ips.push(self.subnet(node).replace(".0/24", ".2"));
-        }
-        if env.contains("FLANNEL_IPV6_SUBNET=") {
-            ips.push(self.subnet6(node).replace("::/64", "::2"));
-        }
-        ips
+        subnet_env::pod_addresses(self.host(node))
     }
 
     /// A pod on the node, on a bridge, as the plugins would make it.
     pub(super) fn pod(&self, node: usize) -> Pod<'_> {
-        let host = self.host(node);
-        let pod = host.pod("pod");
-        host.sh("ip link add cni0 type bridge && ip link set cni0 up \
-             && ip link add veth0 type veth peer name eth0 netns pod \
-             && ip link set veth0 master cni0 up && ip -n pod link set eth0 up");
-        for ip in self.pod_ips(node) {
-            let (gateway, length, nodad) = match ip.strip_suffix("::2") {
-                Some(prefix) => (format!("{prefix}::1"), 64, "nodad"),
-                None => {
-                    let (prefix, _) = ip.rsplit_once('.').expect("an IPv4 address");
-                    (format!("{prefix}.1"), 24, "")
-                }
-            };
-            host.sh(&format!(
-                "ip addr add {gateway}/{length} dev cni0 {nodad} \
-                 && ip -n pod addr add {ip}/{length} dev eth0 {nodad} \
-                 && ip -n pod route add default via {gateway}"
-            ));
-        }
-        pod
+        subnet_env::pod(self.host(node))
     }
 
     /// Every node's pod pings every other's, in each family, with the time to live of two hops.
@@ -186,10 +155,7 @@ impl Cluster {
     pub(super) fn ping_all(&self, pods: &[(usize, Pod<'_>)]) {
         for (from, pod) in pods {
             for (to, _) in pods.iter().filter(|(to, _)| to != from) {
-                for ip in self.pod_ips(*to) {
-                    let answer = pod.sh(&format!("ping -n -c1 -W3 {ip}"));
-                    assert!(answer.contains("ttl=62 "), "node {from} to {ip}: {answer}");
-                }
+                subnet_env::ping(pod, self.host(*to));
             }
         }
     }

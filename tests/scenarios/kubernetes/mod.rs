@@ -1,0 +1,5 @@
+//! The Kubernetes subnet manager, and the Go flanneld at the same API server.
+
+mod api_server;
+mod fault_proxy;
+mod go_flanneld;
