@@ -8,6 +8,7 @@
 mod annotations;
 mod api_error;
 mod node;
+mod protobuf;
 
 pub(crate) use annotations::{Families, Keys, NodeError, NodeLease};
 pub(crate) use node::{Condition, Node};
