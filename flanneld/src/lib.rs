@@ -14,13 +14,14 @@ mod rules;
 mod subnet;
 mod underlay;
 
-use cli::options::Action;
+use cli::{Invocation, options::Action};
 use std::process::ExitCode;
 
 /// The program.
 pub fn main() -> ExitCode {
     let options = match cli::start() {
-        Ok(options) => options,
+        Ok(Invocation::Flanneld(options)) => options,
+        Ok(Invocation::Command(command)) => return command::run(&command),
         Err(code) => return code,
     };
     match options.action {

@@ -1,21 +1,39 @@
-//! The command line: options, Go's flag syntax, log.
+//! The command line: options, commands, Go's flag syntax, log.
 
+pub(crate) mod commands;
 mod go_flags;
 mod log;
 pub(crate) mod options;
 
+use commands::NodeCommand;
 use options::{Error, Options};
 use std::{
     io::{self, Write},
     process::ExitCode,
 };
 
+/// What the command line asks for.
+pub(crate) enum Invocation {
+    /// The daemon, or an action that shares its flags.
+    Flanneld(Box<Options>),
+    /// A command with arguments of its own.
+    Command(NodeCommand),
+}
+
 /// Reads the process's arguments and environment, and starts the log. The error is the exit code
 /// after the help, the version or the reason for a refusal has been printed.
-pub(crate) fn start() -> Result<Options, ExitCode> {
-    let args = std::env::args_os()
-        .skip(1)
-        .map(|arg| arg.to_string_lossy().into_owned());
+pub(crate) fn start() -> Result<Invocation, ExitCode> {
+    let mut args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
+    let called = args.next().unwrap_or_default();
+    let args: Vec<_> = args.collect();
+    if let Some(command) = NodeCommand::read(&called, &args) {
+        let command = command.map_err(|error| report(Error::Usage(error)))?;
+        return Ok(Invocation::Command(command));
+    }
+    read_options(args).map(|options| Invocation::Flanneld(Box::new(options)))
+}
+
+fn read_options(args: Vec<String>) -> Result<Options, ExitCode> {
     // a variable that is not Unicode counts as not set
     let variable = |key: &str| std::env::var(key).ok();
     let options = Options::read(args, variable).map_err(report)?;

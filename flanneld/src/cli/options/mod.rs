@@ -15,6 +15,9 @@ use std::{ops::RangeInclusive, time::Duration};
 const ABOUT: &str = "flanneld leases this node a subnet of the pod network and makes the pods of every other node \
 reachable from it.";
 
+const USAGE: &str = "flanneld [flags] [cleanup | lease export [FILE] | lease import [FILE] | help]
+       flanneld install-cni | install-conf | uninstall-cni [arguments]   (--help describes each)";
+
 const MORE: &str = "Every flag has a variable: -ip-masq is FLANNELD_IP_MASQ. A flag on the command line overrides its variable.
 Flags are written as -flag or --flag, with -flag=value or -flag value; a bool is -flag or -flag=false.
 
@@ -43,7 +46,7 @@ pub(crate) enum Action {
 
 /// The options, by group.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "flanneld", about = ABOUT, after_help = MORE, override_usage = "flanneld [flags] [cleanup | lease export [FILE] | lease import [FILE] | help]")]
+#[command(name = "flanneld", about = ABOUT, after_help = MORE, override_usage = USAGE)]
 #[command(
     disable_help_subcommand = true,
     disable_version_flag = true,

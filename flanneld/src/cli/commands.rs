@@ -1,0 +1,175 @@
+//! Commands with arguments of their own. Those that share the daemon's flags are
+//! [`Action`](super::options::Action).
+
+use super::go_flags;
+use clap::{Args, CommandFactory, Parser};
+use std::path::{Path, PathBuf};
+
+const PLUGINS_HELP: &str = "\
+A plugin that is missing is installed, and one that an earlier run installed is updated. A plugin of another origin is
+left as it is, unless -replace names it: what is replaced stays beside it as NAME.before-flanneld. Each plugin is an
+executable of its own and replaces the one of that name by a rename, so that pods may start at any time, and so that a
+program that overwrites one plugin does not change the others.
+
+  flanneld install-cni                              flannel, and what it needs where that is missing
+  flanneld install-cni -plugins=all -replace=all    every plugin, whoever installed the present ones
+  flanneld install-cni -bin-dir=/host/opt/cni/bin";
+
+const CONF_HELP: &str = "\
+The file has its name only when it is complete and on the disk, with the permission bits of SRC. What install-conf did
+not write itself stays beside it as DST.before-flanneld. A DST that ends in .conflist, .conf or .json is replaced only
+by a JSON object. An executable named install-conf runs this command: install-conf SRC DST.
+
+  flanneld install-conf /etc/kube-flannel/cni-conf.json /etc/cni/net.d/10-flannel.conflist";
+
+const UNINSTALL_HELP: &str = "\
+Files that were replaced come back, other files that the two commands wrote are removed, and files that somebody changed
+since are left. Delete the node's pods first: their removal needs the plugins. `flanneld cleanup` removes the network.";
+
+/// A command and its arguments. The doc comments are the text of the help.
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(name = "flanneld", disable_help_subcommand = true)]
+pub(crate) enum NodeCommand {
+    /// Install the CNI plugins that come with flanneld
+    #[command(after_help = PLUGINS_HELP)]
+    InstallCni(InstallCni),
+    /// Install a CNI configuration file
+    #[command(after_help = CONF_HELP)]
+    InstallConf(InstallConf),
+    /// Undo install-cni and install-conf
+    #[command(after_help = UNINSTALL_HELP)]
+    UninstallCni(UninstallCni),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(override_usage = "flanneld install-cni [flags]")]
+pub(crate) struct InstallCni {
+    /// The folder in which the container runtime looks for plugins
+    #[arg(long, default_value = "/opt/cni/bin", value_name = "FOLDER")]
+    pub(crate) bin_dir: PathBuf,
+    /// The plugins to install, or `all`
+    #[arg(
+        long,
+        default_value = "flannel,bridge,host-local,portmap,loopback",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    pub(crate) plugins: Vec<String>,
+    /// Those of them that replace a plugin of another origin, or `all`, or `none`
+    #[arg(
+        long,
+        default_value = "flannel",
+        value_name = "NAMES",
+        value_delimiter = ','
+    )]
+    pub(crate) replace: Vec<String>,
+    /// The executable that is all plugins [default: cni-suite in flanneld's folder]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) source: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(override_usage = "flanneld install-conf SRC DST")]
+pub(crate) struct InstallConf {
+    /// The file to copy
+    #[arg(value_name = "SRC")]
+    pub(crate) source: PathBuf,
+    /// Where the runtime reads it
+    #[arg(value_name = "DST")]
+    pub(crate) destination: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(override_usage = "flanneld uninstall-cni [flags]")]
+pub(crate) struct UninstallCni {
+    /// The -bin-dir of install-cni
+    #[arg(long, default_value = "/opt/cni/bin", value_name = "FOLDER")]
+    pub(crate) bin_dir: PathBuf,
+    /// The folder of install-conf's DST
+    #[arg(long, default_value = "/etc/cni/net.d", value_name = "FOLDER")]
+    pub(crate) conf_dir: PathBuf,
+}
+
+impl NodeCommand {
+    /// The command that the executable's name or the first argument selects; None if neither does.
+    pub(super) fn read(called: &str, args: &[String]) -> Option<Result<NodeCommand, clap::Error>> {
+        let commands = NodeCommand::command();
+        let called = Path::new(called).file_name()?.to_str()?;
+        let (command, args) = match commands.find_subcommand(called) {
+            Some(command) => (command, args),
+            None => {
+                let (name, args) = args.split_first()?;
+                (commands.find_subcommand(name)?, args)
+            }
+        };
+        let args = go_flags::rewrite(command, args.iter().cloned());
+        let command = ["flanneld", command.get_name()].map(str::to_owned);
+        Some(NodeCommand::try_parse_from(command.into_iter().chain(args)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(called: &str, args: &[&str]) -> Option<Result<NodeCommand, clap::Error>> {
+        let args: Vec<_> = args.iter().map(|arg| arg.to_string()).collect();
+        NodeCommand::read(called, &args)
+    }
+
+    #[test]
+    fn name_of_the_executable_or_first_argument_selects() {
+        let expected = NodeCommand::InstallConf(InstallConf {
+            source: "/a".into(),
+            destination: "/b".into(),
+        });
+        for (called, args) in [
+            ("/opt/bin/install-conf", ["/a", "/b"].as_slice()),
+            ("install-conf", &["/a", "/b"]),
+            ("/opt/bin/flanneld", &["install-conf", "/a", "/b"]),
+        ] {
+            assert_eq!(read(called, args).unwrap().unwrap(), expected, "{called}");
+        }
+        assert!(read("flanneld", &["-ip-masq"]).is_none());
+        assert!(read("flanneld", &["cleanup"]).is_none());
+        assert!(read("flanneld", &[]).is_none());
+        assert!(read("", &["install-conf", "/a", "/b"]).is_none());
+    }
+
+    #[test]
+    fn flags_have_gos_syntax() {
+        let args = ["install-cni", "-plugins", "flannel,bridge", "--replace=all"];
+        match read("flanneld", &args).unwrap().unwrap() {
+            NodeCommand::InstallCni(options) => {
+                assert_eq!(options.plugins, ["flannel", "bridge"]);
+                assert_eq!(options.replace, ["all"]);
+                assert_eq!(options.bin_dir, Path::new("/opt/cni/bin"));
+                assert_eq!(options.source, None);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_errors_and_help_is_not() {
+        for bad in [
+            ["install-conf"].as_slice(),
+            &["install-conf", "/a"],
+            &["install-conf", "/a", "/b", "/c"],
+            &["install-cni", "-no-such-flag"],
+            &["install-cni", "bridge"],
+            &["uninstall-cni", "-bin-dir"],
+        ] {
+            let error = read("flanneld", bad).unwrap().unwrap_err();
+            assert_ne!(error.exit_code(), 0, "{bad:?}");
+        }
+        for command in ["install-cni", "install-conf", "uninstall-cni"] {
+            for flag in ["-h", "-help", "--help"] {
+                let help = read("flanneld", &[command, flag]).unwrap().unwrap_err();
+                assert_eq!(help.exit_code(), 0, "{command} {flag}");
+                let usage = format!("Usage: flanneld {command} ");
+                assert!(help.to_string().contains(&usage), "{help}");
+            }
+        }
+    }
+}
