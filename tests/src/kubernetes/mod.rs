@@ -297,9 +297,9 @@ impl ApiServer {
 
     /// Creates many nodes over a few connections.
     #[track_caller]
-    pub fn create_nodes(&self, nodes: impl IntoIterator<Item = Node>) {
+    pub fn create_nodes(&self, nodes: impl IntoIterator<Item = Node, IntoIter: Send>) {
         self.client
-            .create_all("/api/v1/nodes", nodes.into_iter().map(|node| node.object()));
+            .create_all("/api/v1/nodes", nodes.into_iter().map(|node| node.text()));
     }
 
     /// Deletes a node.
