@@ -9,7 +9,7 @@ use crate::{
 };
 use nix::sys::signal::Signal;
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
     time::Duration,
 };
@@ -44,7 +44,6 @@ pub struct Tls {
 
 struct Member {
     host: Host,
-    program: PathBuf,
     ip: String,
     arguments: Vec<String>,
     process: Option<Process>,
@@ -58,21 +57,15 @@ impl Etcd {
 
     /// One member that demands certificates of its clients.
     pub fn with_tls(host: &Host, ip: &str) -> Etcd {
-        Etcd::start_all(&[(host, ip)], true, &peers::program("etcd"))
+        Etcd::start_all(&[(host, ip)], true)
     }
 
     /// A member at each place, without TLS.
     pub fn cluster(places: &[(&Host, &str)]) -> Etcd {
-        Etcd::start_all(places, false, &peers::program("etcd"))
+        Etcd::start_all(places, false)
     }
 
-    /// The etcd behind an API server, on the host's loopback interface.
-    pub(crate) fn of_kubernetes(host: &Host) -> Etcd {
-        let program = peers::etcd_of_kubernetes();
-        Etcd::start_all(&[(host, "127.0.0.1")], false, &program)
-    }
-
-    fn start_all(places: &[(&Host, &str)], with_tls: bool, program: &Path) -> Etcd {
+    fn start_all(places: &[(&Host, &str)], with_tls: bool) -> Etcd {
         let folder = sandbox::shared_folder("etcd");
         let mut tls = None;
         let mut server = None;
@@ -112,7 +105,6 @@ impl Etcd {
             }
             Member {
                 host: host.handle(),
-                program: program.to_owned(),
                 ip: (*ip).to_owned(),
                 arguments,
                 process: None,
@@ -133,7 +125,7 @@ impl Etcd {
 
     fn spawn(&mut self, number: usize) {
         let member = &mut self.members[number];
-        let mut command = Command::new(&member.program);
+        let mut command = Command::new(peers::program("etcd"));
         command.args(&member.arguments);
         member.process = Some(member.host.spawn(command));
     }

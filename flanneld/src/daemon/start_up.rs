@@ -37,14 +37,12 @@ async fn start(
         format!("for this node's record in the {}", manager.describe()),
     );
     let record = manager.node_record().await?;
-    let mut selector = options
+    let selector = options
         .underlay
         .selector(config.enable_ipv4, config.enable_ipv6)?;
-    selector.public_ip = record.public_ip.or(selector.public_ip);
-    selector.public_ipv6 = record.public_ipv6.or(selector.public_ipv6);
     let mut kernel = Kernel::open()?;
     let host = kernel.host_network(selector.can_reach)?;
-    let underlay = underlay::select(&selector, &host)?;
+    let underlay = underlay::select(&selector.with_record(&record), &host)?;
     info!("the underlay is {underlay}");
     let mut node = NodeState::load(&options.node.state_file);
     let identity = NodeIdentity {
@@ -69,8 +67,13 @@ async fn start(
         subnet_file: options.node.subnet_file.clone(),
         had_direct_routes: node.host_routes(),
     };
-    let reconciler = Reconciler::new(settings, kernel, underlay.clone());
-    tasks::run(manager, backend, reconciler, own, underlay, waiting, status).await
+    let reconciler = Reconciler::new(settings, &record, kernel, underlay.clone());
+    let started = tasks::Started {
+        own,
+        record,
+        underlay,
+    };
+    tasks::run(manager, backend, reconciler, started, waiting, status).await
 }
 
 async fn network_config(

@@ -4,7 +4,7 @@
 use super::{Error, lease_keeper::LeaseKeeper, status::Status};
 use crate::{
     backend::{Backend, PlannedPeer},
-    model::lease::Lease,
+    model::{lease::Lease, node_record::NodeRecord},
     reconcile::{EventLoop, Notifications, Outcome, Reconciler},
     subnet::{Session, SubnetManager, Waiting},
     underlay::Underlay,
@@ -12,15 +12,32 @@ use crate::{
 use std::{convert::Infallible, sync::Arc};
 use tokio::sync::watch;
 
+/// What the start has found out.
+pub(super) struct Started {
+    /// This node's lease.
+    pub(super) own: Lease,
+    /// What the store said of this node.
+    pub(super) record: NodeRecord,
+    pub(super) underlay: Underlay,
+}
+
 pub(super) async fn run(
     manager: &dyn SubnetManager,
     backend: Arc<dyn Backend>,
     reconciler: Reconciler,
-    own: Lease,
-    underlay: Underlay,
+    started: Started,
     waiting: &Waiting,
     status: &watch::Sender<Status>,
 ) -> Result<(), Error> {
+    let Started {
+        own,
+        record,
+        underlay,
+    } = started;
+    // without a sender the record stays
+    let records = manager
+        .node_records()
+        .unwrap_or_else(|| watch::channel(record).1);
     let own = watch::Sender::new(own);
     let leases = watch::Sender::new(None);
     let node_ready = watch::Sender::new(false);
@@ -30,6 +47,7 @@ pub(super) async fn run(
         reconciler,
         notifications: Notifications::open()?,
         own: own.subscribe(),
+        records,
         leases: leases.subscribe(),
         outcomes: outcome_sender,
     };

@@ -6,7 +6,10 @@ use super::{
 };
 use crate::{
     files::subnet_env,
-    model::lease::{Lease, Leases},
+    model::{
+        lease::{Lease, Leases},
+        node_record::NodeRecord,
+    },
 };
 use linux_net::monitor::Monitor;
 use packet_filter::NftMonitor;
@@ -110,6 +113,8 @@ pub(crate) struct EventLoop {
     pub(crate) notifications: Notifications,
     /// This node's lease.
     pub(crate) own: watch::Receiver<Lease>,
+    /// What the store says of this node's addresses.
+    pub(crate) records: watch::Receiver<NodeRecord>,
     /// Every lease; None until the first whole snapshot.
     pub(crate) leases: watch::Receiver<Option<Leases>>,
     /// The outcome of each pass.
@@ -127,6 +132,8 @@ impl EventLoop {
             // the pass sees what was notified until now
             self.notifications.drain(None)?;
             let own = self.own.borrow_and_update().clone();
+            self.reconciler
+                .set_record(&self.records.borrow_and_update());
             let snapshot = self.leases.borrow_and_update().clone();
             let start = Instant::now();
             let (reconciler, outcome) = pass(self.reconciler, own, snapshot).await?;
@@ -149,6 +156,7 @@ impl EventLoop {
                     sleep(duration).await;
                 }
                 changed = self.own.changed() => changed.map_err(|_| Error::NoSubnetManager)?,
+                Ok(()) = self.records.changed() => {}
                 notified = self.notifications.wait(&outcome.filter) => {
                     notified?;
                     sleep(BURST_DELAY).await;

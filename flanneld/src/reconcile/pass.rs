@@ -19,6 +19,7 @@ use crate::{
         host_state::HostState,
         lease::{Lease, Leases},
         network_config::NetworkConfig,
+        node_record::NodeRecord,
     },
     rules::{
         RuleSettings,
@@ -35,7 +36,7 @@ use tracing::{debug, info, warn};
 pub(crate) struct Settings {
     pub(crate) config: NetworkConfig,
     pub(crate) backend: Arc<dyn Backend>,
-    /// Which interface is the underlay.
+    /// Which interface is the underlay, by the options.
     pub(crate) selector: Selector,
     pub(crate) rules: RuleSettings,
     pub(crate) subnet_file: PathBuf,
@@ -47,6 +48,10 @@ pub(crate) struct Settings {
 pub(crate) struct Reconciler {
     settings: Settings,
     kernel: Kernel,
+    /// Which interface is the underlay, by the options and this node's record.
+    selector: Selector,
+    /// The selector changed, and no underlay was selected by it yet.
+    reselect: Option<Reselect>,
     underlay: Tracker,
     backoff: Backoff,
     leases: PeerLeases,
@@ -55,10 +60,23 @@ pub(crate) struct Reconciler {
     legacy_chains_checked: bool,
 }
 
+/// What was logged of a selection that fails.
+#[derive(Debug, Default)]
+struct Reselect {
+    logged: Option<String>,
+}
+
 impl Reconciler {
     /// Uses the sockets of `kernel`, and so their network namespace.
-    pub(crate) fn new(settings: Settings, kernel: Kernel, underlay: Underlay) -> Reconciler {
+    pub(crate) fn new(
+        settings: Settings,
+        record: &NodeRecord,
+        kernel: Kernel,
+        underlay: Underlay,
+    ) -> Reconciler {
         Reconciler {
+            selector: settings.selector.with_record(record),
+            reselect: None,
             settings,
             kernel,
             underlay: Tracker::new(underlay),
@@ -71,6 +89,16 @@ impl Reconciler {
 
     pub(crate) fn subnet_file(&self) -> &std::path::Path {
         &self.settings.subnet_file
+    }
+
+    /// Follows this node's record: the next pass selects the underlay by it.
+    pub(crate) fn set_record(&mut self, record: &NodeRecord) {
+        let selector = self.settings.selector.with_record(record);
+        let addresses = |selector: &Selector| (selector.public_ip, selector.public_ipv6);
+        if addresses(&selector) != addresses(&self.selector) {
+            self.selector = selector;
+            self.reselect = Some(Reselect::default());
+        }
     }
 
     /// Makes the host what it should be. Without a snapshot of the leases the pass sets the node up
@@ -118,15 +146,15 @@ impl Reconciler {
 
     fn read_host(&mut self) -> linux_net::Result<Dump> {
         let device_names = self.settings.backend.device_names();
-        let can_reach = self.settings.selector.can_reach;
+        let can_reach = self.selector.can_reach;
         Dump::read(&mut self.kernel, device_names, can_reach)
     }
 
     /// Returns when to look again if the underlay is missing. Until then the data path stays.
     fn track_underlay(&mut self, dump: &Dump) -> Option<Instant> {
+        self.reselect_underlay(dump);
         let now = Instant::now();
-        let selector = &self.settings.selector;
-        match self.underlay.update(selector, &dump.host, now) {
+        match self.underlay.update(&self.selector, &dump.host, now) {
             Observation::Unchanged => None,
             Observation::Changed => {
                 info!("the underlay is now {}", self.underlay.current);
@@ -141,6 +169,34 @@ impl Reconciler {
                     );
                 }
                 Some(until).filter(|until| *until > now)
+            }
+        }
+    }
+
+    /// After a change of the selector. If it selects nothing, the underlay stays, and each pass
+    /// tries again.
+    fn reselect_underlay(&mut self, dump: &Dump) {
+        let Some(reselect) = &mut self.reselect else {
+            return;
+        };
+        match self.underlay.reselect(&self.selector, &dump.host) {
+            Ok(changed) => {
+                self.reselect = None;
+                if changed {
+                    info!("the underlay is now {}", self.underlay.current);
+                    self.backoff.clear();
+                }
+            }
+            Err(error) => {
+                let text = Some(error.to_string());
+                if reselect.logged != text {
+                    warn!(
+                        "the underlay stays {}, because the addresses that this node's record names cannot be used: \
+                         {error}",
+                        self.underlay.current
+                    );
+                    reselect.logged = text;
+                }
             }
         }
     }

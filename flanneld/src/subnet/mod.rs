@@ -56,6 +56,10 @@ pub(crate) trait SubnetManager: Send + Sync {
     fn node_record(&self) -> BoxFuture<'_, Result<NodeRecord, Error>> {
         Box::pin(future::ready(Ok(NodeRecord::default())))
     }
+    /// What the store says of this node's addresses while the daemon runs; None if it never changes.
+    fn node_records(&self) -> Option<watch::Receiver<NodeRecord>> {
+        None
+    }
     /// Acquires a lease: the one this node has, else one for `previous` (from subnet.env) if free,
     /// else any.
     fn acquire<'a>(

@@ -1,5 +1,6 @@
 //! By what an underlay is selected.
 
+use crate::model::node_record::NodeRecord;
 use regex::Regex;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -20,4 +21,15 @@ pub(crate) struct Selector {
     pub(crate) ipv4: bool,
     /// the network has IPv6
     pub(crate) ipv6: bool,
+}
+
+impl Selector {
+    /// With the addresses that the store gives this node in place of the options'.
+    pub(crate) fn with_record(&self, record: &NodeRecord) -> Selector {
+        Selector {
+            public_ip: record.public_ip.or(self.public_ip),
+            public_ipv6: record.public_ipv6.or(self.public_ipv6),
+            ..self.clone()
+        }
+    }
 }

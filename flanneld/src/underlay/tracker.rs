@@ -3,7 +3,9 @@
 //! public IP and cost its pods their subnet. The tracker selects again only after the interface or
 //! an address has been missing for `REPLACEMENT_DELAY`.
 
-use super::{host_network::HostNetwork, select::select, selected::Underlay, selector::Selector};
+use super::{
+    error::Error, host_network::HostNetwork, select::select, selected::Underlay, selector::Selector,
+};
 use crate::best_effort::best_effort;
 use std::{
     net::IpAddr,
@@ -89,6 +91,21 @@ impl Tracker {
         }
     }
 
+    /// Selects again because the selector changed; true if the underlay did. On failure the one in
+    /// use stays.
+    pub(crate) fn reselect(
+        &mut self,
+        selector: &Selector,
+        host: &HostNetwork,
+    ) -> Result<bool, Error> {
+        let selected = select(selector, host)?;
+        let changed = selected != self.current;
+        if changed {
+            *self = Tracker::new(selected);
+        }
+        Ok(changed)
+    }
+
     /// The current underlay with its interface's present index and MTU; None if the interface or an
     /// address is missing.
     fn refreshed(&self, host: &HostNetwork) -> Option<Underlay> {
@@ -132,6 +149,26 @@ mod tests {
             tracker.update(&selector, &host, now),
             Observation::Unchanged
         );
+    }
+
+    #[test]
+    fn changed_selector_selects_another_underlay_at_once_if_there_is_one() {
+        let (mut tracker, selector) = tracker();
+        let with = |ip: &str| Selector {
+            public_ip: Some(ip.parse().unwrap()),
+            ..selector.clone()
+        };
+        let first = tracker.current.clone();
+        assert!(tracker.reselect(&with("203.0.113.9"), &host()).is_err());
+        assert_eq!(tracker.current, first);
+        assert!(tracker.reselect(&with("172.31.0.101"), &host()).unwrap());
+        assert_eq!(
+            tracker.current.public_ip.unwrap().to_string(),
+            "172.31.0.101"
+        );
+        assert!(tracker.reselect(&selector, &host()).unwrap());
+        assert_eq!(tracker.current, first);
+        assert!(!tracker.reselect(&selector, &host()).unwrap());
     }
 
     #[test]

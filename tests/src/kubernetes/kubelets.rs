@@ -1,7 +1,7 @@
 //! The status updates of many kubelets, over a few connections.
 
 use super::{
-    client::{Client, METADATA, Patch},
+    client::{Client, Patch},
     node::heartbeat,
     node_path,
 };
@@ -53,13 +53,7 @@ impl KubeletUpdates {
                         let path = format!("{}/status", node_path(&names[number % names.len()]));
                         let patch = json!({"status": {"conditions": heartbeat(&time(number))}});
                         let answer = connection
-                            .send(
-                                "PATCH",
-                                &path,
-                                Some(Patch::Strategic),
-                                METADATA,
-                                patch.to_string(),
-                            )
+                            .request("PATCH", &path, Some(Patch::Strategic), Some(&patch))
                             .await;
                         match answer {
                             Ok(_) => sent.fetch_add(1, Ordering::Relaxed),

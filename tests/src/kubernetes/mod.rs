@@ -48,16 +48,6 @@ pub fn without_kubernetes() -> Option<String> {
         .or_else(|| peers::without_program("kubectl", "kubernetes-client"))
 }
 
-/// The reason to skip where the API server streams no lists (`sendInitialEvents`).
-pub fn without_streaming_lists() -> Option<String> {
-    without_kubernetes().or_else(|| {
-        let debians = peers::etcd_of_kubernetes().is_relative();
-        debians.then(|| {
-            "streaming lists need etcd 3.4.25 or newer; KUBEBUILDER_ASSETS has none".into()
-        })
-    })
-}
-
 /// A running API server. What it stores disappears with it.
 pub struct ApiServer {
     process: Option<Process>,
@@ -96,7 +86,7 @@ impl ApiServer {
         fs::write(folder.path().join("tokens.csv"), TOKENS).expect("tokens");
         let mut server = ApiServer {
             process: None,
-            etcd: Etcd::of_kubernetes(&host),
+            etcd: Etcd::new(&host, "127.0.0.1"),
             client: Client::new(&host, &authority.ca()),
             host,
             authority,
@@ -297,9 +287,9 @@ impl ApiServer {
 
     /// Creates many nodes over a few connections.
     #[track_caller]
-    pub fn create_nodes(&self, nodes: impl IntoIterator<Item = Node, IntoIter: Send>) {
+    pub fn create_nodes(&self, nodes: impl IntoIterator<Item = Node>) {
         self.client
-            .create_all("/api/v1/nodes", nodes.into_iter().map(|node| node.text()));
+            .create_all("/api/v1/nodes", nodes.into_iter().map(|node| node.object()));
     }
 
     /// Deletes a node.

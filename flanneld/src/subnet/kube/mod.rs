@@ -7,10 +7,19 @@
 
 mod annotations;
 mod api_error;
+mod client;
+mod condition;
+mod config_file;
+mod manager;
+mod name;
 mod node;
+mod own_lease;
 mod protobuf;
+mod retry;
 
 pub(crate) use annotations::{Families, Keys, NodeError, NodeLease};
+pub(crate) use client::{Client, ClientError};
+pub(crate) use manager::{Manager, OpenError, Options};
 pub(crate) use node::{Condition, Node};
 
 use std::sync::Arc;

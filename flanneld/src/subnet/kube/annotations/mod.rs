@@ -7,6 +7,9 @@ mod write;
 
 pub(crate) use error::{NodeError, PrefixError};
 pub(crate) use read::NodeLease;
+pub(super) use write::{Ignored, patch};
+
+use super::Node;
 
 /// The names of the annotations.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +66,11 @@ impl Keys {
             node_public_ipv6: key("node-public-ipv6"),
             prefix,
         })
+    }
+
+    /// True if a flanneld runs on the node, or ran when its object was last written.
+    pub(super) fn is_managed(&self, node: &Node) -> bool {
+        node.annotation(&self.managed) == "true"
     }
 
     /// True for the annotations that [`super::Node`] keeps.

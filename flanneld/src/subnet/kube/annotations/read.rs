@@ -42,7 +42,7 @@ impl Keys {
         node: &Node,
         families: Families,
     ) -> Result<Option<NodeLease>, NodeError> {
-        if node.annotation(&self.managed) != "true" {
+        if !self.is_managed(node) {
             return Ok(None);
         }
         let pod_cidrs = pod_cidrs(node)?;

@@ -1,0 +1,18 @@
+//! Why the manager cannot be opened.
+
+use crate::subnet::kube::{
+    ClientError, annotations::PrefixError, config_file::ConfigError, name::NameError,
+};
+
+/// Every error needs the operator.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    #[error(transparent)]
+    Prefix(#[from] PrefixError),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Name(#[from] NameError),
+}
