@@ -9,7 +9,7 @@ use crate::{
 };
 use nix::sys::signal::Signal;
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
     time::Duration,
 };
@@ -44,6 +44,7 @@ pub struct Tls {
 
 struct Member {
     host: Host,
+    program: PathBuf,
     ip: String,
     arguments: Vec<String>,
     process: Option<Process>,
@@ -57,15 +58,21 @@ impl Etcd {
 
     /// One member that demands certificates of its clients.
     pub fn with_tls(host: &Host, ip: &str) -> Etcd {
-        Etcd::start_all(&[(host, ip)], true)
+        Etcd::start_all(&[(host, ip)], true, &peers::program("etcd"))
     }
 
     /// A member at each place, without TLS.
     pub fn cluster(places: &[(&Host, &str)]) -> Etcd {
-        Etcd::start_all(places, false)
+        Etcd::start_all(places, false, &peers::program("etcd"))
     }
 
-    fn start_all(places: &[(&Host, &str)], with_tls: bool) -> Etcd {
+    /// The etcd behind an API server, on the host's loopback interface.
+    pub(crate) fn of_kubernetes(host: &Host) -> Etcd {
+        let program = peers::etcd_of_kubernetes();
+        Etcd::start_all(&[(host, "127.0.0.1")], false, &program)
+    }
+
+    fn start_all(places: &[(&Host, &str)], with_tls: bool, program: &Path) -> Etcd {
         let folder = sandbox::shared_folder("etcd");
         let mut tls = None;
         let mut server = None;
@@ -105,6 +112,7 @@ impl Etcd {
             }
             Member {
                 host: host.handle(),
+                program: program.to_owned(),
                 ip: (*ip).to_owned(),
                 arguments,
                 process: None,
@@ -125,7 +133,7 @@ impl Etcd {
 
     fn spawn(&mut self, number: usize) {
         let member = &mut self.members[number];
-        let mut command = Command::new(peers::program("etcd"));
+        let mut command = Command::new(&member.program);
         command.args(&member.arguments);
         member.process = Some(member.host.spawn(command));
     }

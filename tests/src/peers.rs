@@ -48,6 +48,16 @@ pub fn program(name: &str) -> PathBuf {
         .unwrap_or_else(|| PathBuf::from(name))
 }
 
+/// The path of the etcd behind the API server: the version that Kubernetes pins, where
+/// `scripts/go-peer` built it, because the streaming list needs 3.4.25 or newer; else [`program`].
+pub fn etcd_of_kubernetes() -> PathBuf {
+    // the package of etcd's program is named server
+    match built_from_go("kube-apiserver") {
+        Ok(folder) if assets().is_none() => folder.join("server"),
+        _ => program("etcd"),
+    }
+}
+
 /// The reason to skip where [`program`] finds nothing.
 pub fn without_program(name: &str, package: &str) -> Option<String> {
     let path = program(name);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 use tests::{
     ApiServer, Underlay,
-    kubernetes::{Node, Patch, User, without_kubernetes},
+    kubernetes::{Node, Patch, User, without_kubernetes, without_streaming_lists},
     process::eventually,
     scenario,
 };
@@ -99,6 +99,21 @@ fn conditions_are_set_and_removed() {
     server.remove_condition("host1", "NetworkUnavailable");
     assert_eq!(server.condition("host1", "NetworkUnavailable"), None);
     assert!(server.condition("host1", "Ready").is_some());
+}
+
+#[scenario(unless = without_streaming_lists)]
+fn the_server_streams_lists() {
+    let server = ApiServer::pooled();
+    server.create_nodes((0..3).map(Node::of_fleet));
+    let path = "/api/v1/nodes?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=1";
+    let (status, events) = server
+        .client()
+        .try_request("GET", path, None, None)
+        .expect("an answer");
+    assert_eq!(status, 200);
+    let events = events.as_str().expect("several lines");
+    assert_eq!(events.matches("\"ADDED\"").count(), 3, "{events}");
+    assert!(events.contains("k8s.io/initial-events-end"), "{events}");
 }
 
 #[scenario(unless = without_kubernetes)]

@@ -161,6 +161,11 @@ impl Fault {
         )
     }
 
+    /// 401: the token is not valid, or not any more.
+    pub fn unauthorized() -> Fault {
+        Fault::status(401, "Unauthorized", "Unauthorized")
+    }
+
     /// 403 as RBAC answers it.
     pub fn forbidden(message: &str) -> Fault {
         Fault::status(403, "Forbidden", message)

@@ -11,7 +11,6 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use std::{
-    collections::VecDeque,
     path::Path,
     sync::{Arc, Mutex},
     thread,
@@ -22,6 +21,9 @@ use tokio_rustls::TlsConnector;
 
 /// Connections that make many objects.
 const CONNECTIONS: usize = 4;
+const JSON: &str = "application/json";
+/// Without spec and status: the answer to a change that nobody reads.
+pub(super) const METADATA: &str = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a patch is merged.
@@ -118,27 +120,27 @@ impl Client {
         }
     }
 
-    /// POSTs each object, over a few connections at once.
+    /// POSTs each object (JSON), over a few connections at once.
     #[track_caller]
-    pub(super) fn create_all(&self, path: &str, objects: impl Iterator<Item = Value>) {
-        let queue: Mutex<VecDeque<Value>> = Mutex::new(objects.collect());
-        let next = || queue.lock().expect("queue").pop_front();
+    pub(super) fn create_all(&self, path: &str, objects: impl Iterator<Item = String> + Send) {
+        let objects = Mutex::new(objects);
+        let next = || objects.lock().expect("objects").next();
         let create = || {
             self.run(async || {
                 let mut connection = self.connect().await?;
                 while let Some(object) = next() {
-                    let answer = connection.request("POST", path, None, Some(&object));
-                    let (status, answer) = answer.await?;
-                    if status != 201 {
-                        return Err(RequestError::Status(status, answer.to_string()));
+                    let answer = connection
+                        .send("POST", path, None, METADATA, object)
+                        .await?;
+                    if answer.0 != 201 {
+                        return Err(RequestError::Status(answer.0, text(&answer.1)));
                     }
                 }
                 Ok(())
             })
         };
-        let connections = queue.lock().expect("queue").len().min(CONNECTIONS);
         thread::scope(|scope| {
-            let threads: Vec<_> = (0..connections).map(|_| scope.spawn(create)).collect();
+            let threads: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(create)).collect();
             for thread in threads {
                 let created = thread.join().expect("no panic");
                 created.unwrap_or_else(|error| panic!("POST {path}: {error}"));
@@ -168,6 +170,7 @@ impl Client {
 }
 
 impl Connection {
+    /// Status and body, JSON if it is.
     pub(super) async fn request(
         &mut self,
         method: &str,
@@ -175,17 +178,31 @@ impl Connection {
         patch: Option<Patch>,
         body: Option<&Value>,
     ) -> Result<(u16, Value), RequestError> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let answer = self.send(method, path, patch, JSON, body).await?;
+        let value = serde_json::from_slice(&answer.1);
+        Ok((answer.0, value.unwrap_or_else(|_| text(&answer.1).into())))
+    }
+
+    /// Status and body.
+    pub(super) async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        patch: Option<Patch>,
+        accept: &str,
+        body: String,
+    ) -> Result<(u16, Bytes), RequestError> {
         let content_type = match patch {
-            None => "application/json",
+            None => JSON,
             Some(Patch::Merge) => "application/merge-patch+json",
             Some(Patch::Strategic) => "application/strategic-merge-patch+json",
         };
-        let body = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("host", "localhost")
-            .header("accept", "application/json")
+            .header("accept", accept)
             .header("content-type", content_type)
             .header("authorization", format!("Bearer {}", self.user.token()))
             .body(Full::from(body))
@@ -193,15 +210,14 @@ impl Connection {
         let exchange = async {
             let answer = self.sender.send_request(request).await?;
             let status = answer.status().as_u16();
-            let body = answer.into_body().collect().await?.to_bytes();
-            let text = || Value::from(String::from_utf8_lossy(&body));
-            Ok((
-                status,
-                serde_json::from_slice(&body).unwrap_or_else(|_| text()),
-            ))
+            Ok((status, answer.into_body().collect().await?.to_bytes()))
         };
         tokio::time::timeout(REQUEST_TIMEOUT, exchange).await?
     }
+}
+
+fn text(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).into_owned()
 }
 
 fn runtime() -> Runtime {

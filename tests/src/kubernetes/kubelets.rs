@@ -1,7 +1,7 @@
 //! The status updates of many kubelets, over a few connections.
 
 use super::{
-    client::{Client, Patch},
+    client::{Client, METADATA, Patch},
     node::heartbeat,
     node_path,
 };
@@ -53,7 +53,13 @@ impl KubeletUpdates {
                         let path = format!("{}/status", node_path(&names[number % names.len()]));
                         let patch = json!({"status": {"conditions": heartbeat(&time(number))}});
                         let answer = connection
-                            .request("PATCH", &path, Some(Patch::Strategic), Some(&patch))
+                            .send(
+                                "PATCH",
+                                &path,
+                                Some(Patch::Strategic),
+                                METADATA,
+                                patch.to_string(),
+                            )
                             .await;
                         match answer {
                             Ok(_) => sent.fetch_add(1, Ordering::Relaxed),

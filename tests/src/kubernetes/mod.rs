@@ -48,6 +48,16 @@ pub fn without_kubernetes() -> Option<String> {
         .or_else(|| peers::without_program("kubectl", "kubernetes-client"))
 }
 
+/// The reason to skip where the API server streams no lists (`sendInitialEvents`).
+pub fn without_streaming_lists() -> Option<String> {
+    without_kubernetes().or_else(|| {
+        let debians = peers::etcd_of_kubernetes().is_relative();
+        debians.then(|| {
+            "streaming lists need etcd 3.4.25 or newer; KUBEBUILDER_ASSETS has none".into()
+        })
+    })
+}
+
 /// A running API server. What it stores disappears with it.
 pub struct ApiServer {
     process: Option<Process>,
@@ -86,7 +96,7 @@ impl ApiServer {
         fs::write(folder.path().join("tokens.csv"), TOKENS).expect("tokens");
         let mut server = ApiServer {
             process: None,
-            etcd: Etcd::new(&host, "127.0.0.1"),
+            etcd: Etcd::of_kubernetes(&host),
             client: Client::new(&host, &authority.ca()),
             host,
             authority,
@@ -287,9 +297,9 @@ impl ApiServer {
 
     /// Creates many nodes over a few connections.
     #[track_caller]
-    pub fn create_nodes(&self, nodes: impl IntoIterator<Item = Node>) {
+    pub fn create_nodes(&self, nodes: impl IntoIterator<Item = Node, IntoIter: Send>) {
         self.client
-            .create_all("/api/v1/nodes", nodes.into_iter().map(|node| node.object()));
+            .create_all("/api/v1/nodes", nodes.into_iter().map(|node| node.text()));
     }
 
     /// Deletes a node.

@@ -2,6 +2,7 @@
 
 use crate::underlay;
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
 /// Images of a node of about 14 KB.
 const IMAGES: usize = 46;
@@ -13,7 +14,7 @@ pub struct Node {
     pod_cidrs: Vec<String>,
     annotations: Vec<(String, String)>,
     addresses: Vec<String>,
-    images: usize,
+    large: bool,
 }
 
 impl Node {
@@ -28,7 +29,7 @@ impl Node {
                 "true".to_owned(),
             )],
             addresses: Vec::new(),
-            images: 0,
+            large: false,
         }
     }
 
@@ -75,7 +76,7 @@ impl Node {
     /// Gives it the list of images of a busy node, which makes it about 14 KB long.
     #[must_use]
     pub fn large(mut self) -> Node {
-        self.images = IMAGES;
+        self.large = true;
         self
     }
 
@@ -126,6 +127,21 @@ impl Node {
         })
     }
 
+    /// The object as JSON. The images, which are most of it, are the same text for every node.
+    pub(super) fn text(&self) -> String {
+        static IMAGE_LIST: LazyLock<String> = LazyLock::new(|| {
+            let images: Vec<Value> = (0..IMAGES).map(image).collect();
+            format!(r#""images":{}"#, Value::from(images))
+        });
+        if !self.large {
+            return self.object().to_string();
+        }
+        let mut node = self.clone();
+        node.large = false;
+        let text = node.object().to_string();
+        text.replacen(r#""images":[]"#, &IMAGE_LIST, 1)
+    }
+
     fn status(&self) -> Value {
         let resources = json!({
             "cpu": "64", "ephemeral-storage": "959786032Ki", "hugepages-1Gi": "0",
@@ -137,7 +153,8 @@ impl Node {
             .map(|address| json!({"type": "InternalIP", "address": address}))
             .chain([json!({"type": "Hostname", "address": self.name})])
             .collect();
-        let images: Vec<Value> = (0..self.images).map(image).collect();
+        let images = if self.large { IMAGES } else { 0 };
+        let images: Vec<Value> = (0..images).map(image).collect();
         json!({
             "capacity": resources,
             "allocatable": resources,
