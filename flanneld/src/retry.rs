@@ -34,10 +34,20 @@ impl ExponentialBackoff {
     /// The same with jitter, so that the nodes of a cluster do not return at one moment: between
     /// half of the delay and all of it.
     pub(crate) fn jittered(&self, attempt: u32) -> Duration {
-        let random = best_effort(getrandom::u32(), "the delay has less jitter").unwrap_or(u32::MAX);
-        let share = f64::from(random) / f64::from(u32::MAX);
-        self.delay(attempt).mul_f64(0.5 + 0.5 * share)
+        self.delay(attempt).mul_f64(0.5 + 0.5 * random_share())
     }
+
+    /// The same with more jitter, for thousands of nodes whose server went away at one moment:
+    /// between nothing and all of the delay.
+    pub(crate) fn full_jitter(&self, attempt: u32) -> Duration {
+        self.delay(attempt).mul_f64(random_share())
+    }
+}
+
+/// A random number from 0 to 1.
+pub(crate) fn random_share() -> f64 {
+    let random = best_effort(getrandom::u32(), "the delay has less jitter").unwrap_or(u32::MAX);
+    f64::from(random) / f64::from(u32::MAX)
 }
 
 /// A loop that retries one thing until it succeeds. It logs each new reason once, and the end of

@@ -16,6 +16,7 @@ mod node;
 mod own_lease;
 mod protobuf;
 mod retry;
+mod watch;
 
 pub(crate) use annotations::{Families, Keys, NodeError, NodeLease};
 pub(crate) use client::{Client, ClientError};

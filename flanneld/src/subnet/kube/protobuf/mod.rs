@@ -5,6 +5,8 @@
 //! k8s.io/apimachinery/pkg/{apis/meta/v1,runtime}.
 
 mod error;
+#[cfg(test)]
+pub(super) mod fixtures;
 mod frames;
 mod list;
 mod messages;

@@ -28,7 +28,7 @@ pub(crate) struct NodeObject {
 
 impl NodeObject {
     /// Decodes an item of a list.
-    pub(super) fn decode(raw: Bytes) -> Result<NodeObject, DecodeError> {
+    pub(in crate::subnet::kube) fn decode(raw: Bytes) -> Result<NodeObject, DecodeError> {
         let message = NodeMessage::decode(raw.clone())?;
         let spec = message.spec.unwrap_or_default();
         let mut pod_cidrs = spec.pod_cidrs;

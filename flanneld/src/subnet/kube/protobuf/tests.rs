@@ -1,8 +1,6 @@
 use super::{
-    messages::{
-        Annotation, ListMeta, NodeCondition, NodeMessage, NodeSpec, NodeStatus, NodeWithStatus,
-        ObjectMeta, RawExtension, StatusMessage, Time, TypeMeta, WatchEventMessage,
-    },
+    fixtures::{annotation, envelope, event, frame, list, node_bytes, node_message, status_bytes},
+    messages::{NodeMessage, NodeSpec, ObjectMeta},
     *,
 };
 use crate::subnet::kube::{Condition, Keys, Node};
@@ -11,101 +9,6 @@ use std::hash::RandomState;
 
 fn keys() -> Keys {
     Keys::new("flannel.alpha.coreos.com").unwrap()
-}
-
-fn annotation(key: &str, value: &[u8]) -> Annotation {
-    Annotation {
-        key: Bytes::copy_from_slice(key.as_bytes()),
-        value: Bytes::copy_from_slice(value),
-    }
-}
-
-fn node_message(name: &str) -> NodeMessage {
-    NodeMessage {
-        metadata: Some(ObjectMeta {
-            name: Bytes::copy_from_slice(name.as_bytes()),
-            uid: Bytes::from_static(b"u1"),
-            resource_version: Bytes::from_static(b"42"),
-            creation: Some(Time { seconds: 1700 }),
-            annotations: vec![
-                annotation("flannel.alpha.coreos.com/public-ip", b"192.0.2.1"),
-                annotation("volumes.kubernetes.io/attached", b"true"),
-            ],
-        }),
-        spec: Some(NodeSpec {
-            pod_cidr: Bytes::from_static(b"10.1.2.0/24"),
-            pod_cidrs: vec![
-                Bytes::from_static(b"10.1.2.0/24"),
-                Bytes::from_static(b"fd00:1:2::/64"),
-            ],
-        }),
-    }
-}
-
-/// A field that no message here has: the API has many.
-fn unknown_field(number: u8, length: usize) -> Vec<u8> {
-    let mut field = Vec::new();
-    prost::encoding::encode_key(
-        number.into(),
-        prost::encoding::WireType::LengthDelimited,
-        &mut field,
-    );
-    prost::encoding::encode_varint(length as u64, &mut field);
-    field.resize(field.len() + length, 0xff);
-    field
-}
-
-fn node_bytes(name: &str) -> Vec<u8> {
-    let status = NodeWithStatus {
-        status: Some(NodeStatus {
-            conditions: vec![NodeCondition {
-                kind: Bytes::from_static(b"NetworkUnavailable"),
-                status: Bytes::from_static(b"False"),
-                reason: Bytes::from_static(b"FlannelIsUp"),
-            }],
-        }),
-    };
-    let mut bytes = node_message(name).encode_to_vec();
-    bytes.extend(status.encode_to_vec());
-    bytes.extend(unknown_field(9, 300));
-    bytes
-}
-
-fn envelope(kind: &str, raw: Vec<u8>) -> Vec<u8> {
-    let unknown = Unknown {
-        type_meta: Some(TypeMeta {
-            kind: Bytes::copy_from_slice(kind.as_bytes()),
-        }),
-        raw: raw.into(),
-    };
-    [MAGIC, &unknown.encode_to_vec()].concat()
-}
-
-fn event(kind: &str, object: Vec<u8>) -> Vec<u8> {
-    let event = WatchEventMessage {
-        kind: Bytes::copy_from_slice(kind.as_bytes()),
-        object: Some(RawExtension { raw: object.into() }),
-    };
-    event.encode_to_vec()
-}
-
-fn frame(content: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
-    [&length, content].concat()
-}
-
-fn list(token: &str, names: &[&str]) -> Vec<u8> {
-    let metadata = ListMeta {
-        resource_version: Bytes::from_static(b"100"),
-        continue_token: Bytes::copy_from_slice(token.as_bytes()),
-    };
-    let mut raw = Vec::new();
-    prost::encoding::message::encode(1, &metadata, &mut raw);
-    for name in names {
-        let item = Bytes::from(node_bytes(name));
-        prost::encoding::bytes::encode(2, &item, &mut raw);
-    }
-    envelope("NodeList", raw)
 }
 
 /// What the frames of the chunks contain.
@@ -229,12 +132,7 @@ fn events_are_told_apart() {
         };
         assert_eq!(bookmark(message), expected);
     }
-    let status = StatusMessage {
-        message: Bytes::from_static(b"too old resource version"),
-        reason: Bytes::from_static(b"Expired"),
-        code: 410,
-    };
-    let status = envelope("Status", status.encode_to_vec());
+    let status = status_bytes(410, "Expired", "too old resource version");
     let expected = Status {
         code: 410,
         reason: "Expired".to_owned(),
@@ -288,7 +186,7 @@ fn lengths_are_bounded() {
 
 #[test]
 fn list_that_breaks_off_is_an_error() {
-    let list = list("", &["n1", "n2"]);
+    let list = list("", &[node_bytes("n1"), node_bytes("n2")]);
     for length in 0..list.len() {
         let error = read_list(&[&list[..length]]).unwrap_err();
         assert_eq!(error, DecodeError::Truncated(length as u64));
@@ -297,7 +195,7 @@ fn list_that_breaks_off_is_an_error() {
 
 #[test]
 fn list_is_the_same_wherever_it_is_split() {
-    let list = list("next", &["n1", "n2"]);
+    let list = list("next", &[node_bytes("n1"), node_bytes("n2")]);
     let whole = read_list(&[&list]).unwrap();
     let ListItem::Metadata { continue_token, .. } = &whole[0] else {
         panic!("{whole:?}");
@@ -349,7 +247,7 @@ proptest! {
 
     #[test]
     fn damaged_messages_do_not_panic(at: prop::sample::Index, byte: u8) {
-        let mut list = list("next", &["n1"]);
+        let mut list = list("next", &[node_bytes("n1")]);
         let position = at.index(list.len());
         list[position] = byte;
         drop(read_list(&[&list]));
