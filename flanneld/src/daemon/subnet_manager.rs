@@ -9,6 +9,7 @@ use crate::{
             Client, ClientOptions, Local, RemoteError, Server, ServerError, ServerOptions, Store,
             StoreError,
         },
+        etcd::{ConnectionOptions, EndpointError, Etcd},
         transfer::LeaseArchive,
     },
 };
@@ -37,13 +38,9 @@ pub(crate) enum Error {
         CHOICES
     )]
     Kubernetes,
-    /// No manager is named, which means etcd.
-    #[error(
-        "no subnet manager is named, and this build cannot take leases from etcd ({endpoints}) yet. \
-         It has: {}",
-        CHOICES
-    )]
-    Etcd { endpoints: String },
+    /// No manager is named, which means etcd, and its endpoints cannot be used.
+    #[error("{0}. Other managers: -kube-subnet-mgr takes leases from Kubernetes; {choices}", choices = CHOICES)]
+    Etcd(#[from] EndpointError),
     /// Two managers are named.
     #[error("-listen and -remote are both given, choose one: {}", CHOICES)]
     Both,
@@ -77,15 +74,16 @@ pub(crate) enum Error {
 }
 
 /// Opens the manager that the options name.
-pub(super) async fn choose(options: &Options, _waiting: &Waiting) -> Result<Chosen, Error> {
+pub(super) async fn choose(options: &Options, waiting: &Waiting) -> Result<Chosen, Error> {
     let leases = &options.leases;
     if options.kube.kube_subnet_mgr {
         return Err(Error::Kubernetes);
     }
     let tls = remote_tls(options)?;
     match (leases.listen.is_empty(), leases.remote.is_empty()) {
-        (true, true) => Err(Error::Etcd {
-            endpoints: options.etcd.etcd_endpoints.clone(),
+        (true, true) => Ok(Chosen {
+            manager: Box::new(open_etcd(options, waiting)?),
+            _server: None,
         }),
         (false, false) => Err(Error::Both),
         (false, true) => listen(options, tls).await,
@@ -103,9 +101,7 @@ pub(crate) async fn archive(
         return Err(Error::Kubernetes);
     }
     match (leases.listen.is_empty(), leases.remote.is_empty()) {
-        (true, true) => Err(Error::Etcd {
-            endpoints: options.etcd.etcd_endpoints.clone(),
-        }),
+        (true, true) => Ok(Box::new(open_etcd(options, &Waiting::default())?)),
         (false, false) => Err(Error::Both),
         (false, true) if !write && !leases.store.exists() => {
             Err(Error::NoStore(leases.store.clone()))
@@ -163,6 +159,26 @@ fn remote_tls(options: &Options) -> Result<Option<TlsFiles>, TlsError> {
         &leases.remote_certfile,
         &leases.remote_cafile,
     )
+}
+
+/// The keys of etcd, as upstream without any option.
+fn open_etcd(options: &Options, waiting: &Waiting) -> Result<Etcd, Error> {
+    let etcd = &options.etcd;
+    let connection = ConnectionOptions {
+        endpoints: etcd.etcd_endpoints.clone(),
+        key: etcd.etcd_keyfile.clone(),
+        cert: etcd.etcd_certfile.clone(),
+        ca: etcd.etcd_cafile.clone(),
+        user: etcd.etcd_username.clone(),
+        password: etcd.etcd_password.reveal().to_owned(),
+    };
+    let margin = options.renew_margin();
+    Ok(Etcd::new(
+        connection,
+        &etcd.etcd_prefix,
+        margin,
+        waiting.clone(),
+    )?)
 }
 
 fn read_config(path: &Path) -> Result<NetworkConfig, Error> {

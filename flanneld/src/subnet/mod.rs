@@ -3,6 +3,7 @@
 
 mod alloc;
 pub(crate) mod embedded;
+pub(crate) mod etcd;
 #[allow(
     dead_code,
     unused_imports,

@@ -34,7 +34,14 @@ fn invalid_options_are_refused_with_a_way_out() {
     let listen = ["-listen=127.0.0.1:8888"].as_slice();
     let with = |more: &[&'static str]| [listen, more].concat();
     for (args, text) in [
-        (vec![], "-listen HOST:PORT keeps the leases on this machine"),
+        (
+            vec!["-etcd-endpoints="],
+            "-etcd-endpoints names no endpoint",
+        ),
+        (
+            vec!["-etcd-endpoints=unix:///run/etcd"],
+            "-listen HOST:PORT keeps the leases on this machine",
+        ),
         (
             vec!["-kube-subnet-mgr"],
             "-kube-subnet-mgr: this build cannot take leases from Kubernetes",

@@ -187,7 +187,6 @@ pub(crate) struct Secret(String);
 
 impl Secret {
     /// The value itself, for the one place that sends it.
-    #[allow(dead_code, reason = "the etcd subnet manager sends it")]
     pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
