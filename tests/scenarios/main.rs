@@ -14,6 +14,7 @@ mod frame;
 mod host_local;
 mod hosts;
 mod install;
+mod install_cni;
 mod kubernetes;
 mod lease_store;
 mod linux_net;

@@ -35,7 +35,7 @@ const CHAINED: Chain = Chain {
 };
 
 /// The reason to skip where strace is missing or may not trace.
-fn cannot_trace() -> Option<String> {
+pub(crate) fn cannot_trace() -> Option<String> {
     let traced = Command::new("strace")
         .args(["-o", "/dev/null", "true"])
         .output();

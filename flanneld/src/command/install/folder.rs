@@ -6,7 +6,7 @@ use super::{
 };
 use atomic_file::{Options, Staged};
 use nix::fcntl::{Flock, FlockArg};
-use sha2::{Digest as _, Sha256};
+use ring::digest::{self, Context, SHA256};
 use std::{
     fs::{self, DirBuilder, File, Metadata},
     io::{self, ErrorKind, Read},
@@ -157,22 +157,39 @@ impl Folder {
         if present.is(content) {
             return Ok(Put::Unchanged);
         }
-        let new = content.digest.clone();
+        // first, so that `take_back` knows what a killed process began
+        self.record_content(name, &present, content)?;
         let path = self.file(name);
         let staged = durable(content.mode).stage(&path, &content.bytes);
         let staged = staged.map_err(write_error(&path))?;
-        let (recorded, put) = match present {
-            Present::Absent => (vec![new], Put::Installed),
-            Present::Ours { digest, .. } => (vec![digest, new], Put::Updated),
+        let put = match present {
+            Present::Absent => Put::Installed,
+            Present::Ours { .. } => Put::Updated,
             Present::Foreign { .. } => {
                 self.keep(name)?;
-                (vec![new], Put::Replaced)
+                Put::Replaced
             }
         };
-        self.record.set(name, recorded);
-        self.write_record()?;
         staged.commit().map_err(write_error(&path))?;
         Ok(put)
+    }
+
+    /// Records the new content, and the present one for as long as it may stay.
+    fn record_content(
+        &mut self,
+        name: &str,
+        present: &Present,
+        content: &Content,
+    ) -> Result<(), Error> {
+        let mut digests = vec![content.digest.clone()];
+        if let Present::Ours { digest, .. } = present {
+            digests.insert(0, digest.clone());
+        }
+        self.record.set(name, digests);
+        let path = self.file(RECORD);
+        let text = self.record.to_string();
+        let written = durable(0o644).write(&path, text.as_bytes());
+        written.map_err(write_error(&path))
     }
 
     /// Gives the present file the kept name too.
@@ -241,18 +258,11 @@ impl Folder {
         remove(&path)?;
         self.lock.sync_all().map_err(write_error(&self.path))
     }
-
-    fn write_record(&self) -> Result<(), Error> {
-        let path = self.file(RECORD);
-        let text = self.record.to_string();
-        let written = durable(0o644).write(&path, text.as_bytes());
-        written.map_err(write_error(&path))
-    }
 }
 
 impl Content {
     pub(super) fn new(bytes: Vec<u8>, mode: u32) -> Content {
-        let digest = hex(Sha256::digest(&bytes).as_ref());
+        let digest = hex(digest::digest(&SHA256, &bytes).as_ref());
         Content {
             bytes,
             mode,
@@ -327,11 +337,11 @@ fn read_record(path: &Path) -> Result<Record, Error> {
 fn digest_of(path: &Path) -> Result<Digest, Error> {
     let hash = || -> io::Result<Digest> {
         let mut file = File::open(path)?;
-        let (mut hasher, mut buffer) = (Sha256::new(), vec![0; 64 * 1024]);
+        let (mut context, mut buffer) = (Context::new(&SHA256), vec![0; 64 * 1024]);
         loop {
             match file.read(&mut buffer)? {
-                0 => return Ok(hex(hasher.finalize().as_ref())),
-                count => hasher.update(buffer.get(..count).unwrap_or_default()),
+                0 => return Ok(hex(context.finish().as_ref())),
+                count => context.update(buffer.get(..count).unwrap_or_default()),
             }
         }
     };
