@@ -45,8 +45,16 @@ fn kubectl_shows_what_the_test_made() {
 fn a_scenario_gets_a_server_without_nodes() {
     for _ in 0..3 {
         let server = ApiServer::pooled();
-        assert_eq!(server.kubectl(&["get", "nodes", "-o", "name"]), "");
+        assert_eq!(
+            server.kubectl(&["get", "nodes,pods", "-A", "-o", "name"]),
+            ""
+        );
+        let flannel = server.client().as_user(User::Flannel);
+        let nodes = flannel.try_request("GET", "/api/v1/nodes", None, None);
+        assert_eq!(nodes.expect("an answer").0, 200);
         server.create_node(&Node::new("left-over"));
+        server.create_pod("left-over", "left-over");
+        server.kubectl(&["delete", "clusterrolebinding", "flannel"]);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Who may do what at the API server of a test: users, tokens, RBAC, kubeconfig files.
 
 use crate::underlay;
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// The namespace of flannel's service account.
@@ -14,40 +15,54 @@ flannel-token-renewed,system:serviceaccount:kube-flannel:flannel,2,\"system:serv
 stranger-token,stranger,3,
 ";
 
-/// What flannel's manifest allows its service account.
-pub(super) const FLANNEL_RBAC: &str = "\
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata:
-  name: flannel
-  labels:
-    k8s-app: flannel
-rules:
-- apiGroups: ['']
-  resources: [pods]
-  verbs: [get]
-- apiGroups: ['']
-  resources: [nodes]
-  verbs: [get, list, watch]
-- apiGroups: ['']
-  resources: [nodes/status]
-  verbs: [patch]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata:
-  name: flannel
-  labels:
-    k8s-app: flannel
-roleRef:
-  apiGroup: rbac.authorization.k8s.io
-  kind: ClusterRole
-  name: flannel
-subjects:
-- kind: ServiceAccount
-  name: flannel
-  namespace: kube-flannel
-";
+/// What exists before a scenario: what flannel's manifest allows its service account, and that
+/// account with its namespace. The path of each object, and the object.
+pub(super) fn objects() -> Vec<(String, Value)> {
+    let core = "/api/v1/namespaces";
+    let rbac = "/apis/rbac.authorization.k8s.io/v1";
+    let account = |name: &str| {
+        let object = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+        });
+        (format!("{core}/{NAMESPACE}/serviceaccounts/{name}"), object)
+    };
+    let rule = |resource: &str, verbs: &[&str]| json!({"apiGroups": [""], "resources": [resource], "verbs": verbs});
+    vec![
+        (
+            format!("{core}/{NAMESPACE}"),
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+        ),
+        account("default"),
+        account("flannel"),
+        (
+            format!("{rbac}/clusterroles/flannel"),
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+                "metadata": {"name": "flannel"},
+                "rules": [
+                    rule("pods", &["get"]),
+                    rule("nodes", &["get", "list", "watch"]),
+                    rule("nodes/status", &["patch"]),
+                ],
+            }),
+        ),
+        (
+            format!("{rbac}/clusterrolebindings/flannel"),
+            json!({
+                "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+                "metadata": {"name": "flannel"},
+                "roleRef": {
+                    "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                    "name": "flannel",
+                },
+                "subjects": [
+                    {"kind": "ServiceAccount", "name": "flannel", "namespace": NAMESPACE},
+                ],
+            }),
+        ),
+    ]
+}
 
 /// A user whom the API server knows by a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

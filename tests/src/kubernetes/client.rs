@@ -120,6 +120,19 @@ impl Client {
         }
     }
 
+    /// One request that changes something and must succeed.
+    pub(super) fn succeed(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(), RequestError> {
+        match self.try_request(method, path, None, body)? {
+            (200..=299, _) => Ok(()),
+            (status, answer) => Err(RequestError::Status(status, answer.to_string())),
+        }
+    }
+
     /// POSTs each object (JSON), over a few connections at once.
     #[track_caller]
     pub(super) fn create_all(&self, path: &str, objects: impl Iterator<Item = String> + Send) {

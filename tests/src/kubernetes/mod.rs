@@ -21,7 +21,8 @@ use crate::{
     process::eventually,
     sandbox, shell, underlay,
 };
-use access::{FLANNEL_RBAC, TOKENS};
+use access::{NAMESPACE, TOKENS};
+use client::RequestError;
 use nix::sys::signal::Signal;
 use pool::Permit;
 use serde_json::Value;
@@ -72,8 +73,9 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// An API server from the process's pool: it has no nodes, and flannel's RBAC. When the value
-    /// is dropped, the pool deletes the nodes and lends the server to the next scenario.
+    /// An API server from the process's pool: it has no nodes, and flannel's namespace, service
+    /// account and RBAC. When the value is dropped, the pool deletes the nodes and the pods of
+    /// that namespace, and lends the server to the next scenario.
     ///
     /// A scenario that makes other objects, restarts the server or fills it takes
     /// [`ApiServer::new`].
@@ -105,7 +107,7 @@ impl ApiServer {
             _permit: permit,
         };
         server.start();
-        server.apply(FLANNEL_RBAC);
+        server.restore_objects().expect("flannel's objects");
         server
     }
 
@@ -237,7 +239,7 @@ impl ApiServer {
         let ca = fs::read_to_string(self.ca()).expect("ca.crt");
         host.write(&format!("{folder}/ca.crt"), &ca);
         host.write(&format!("{folder}/token"), User::Flannel.token());
-        host.write(&format!("{folder}/namespace"), access::NAMESPACE);
+        host.write(&format!("{folder}/namespace"), NAMESPACE);
         [
             ("KUBERNETES_SERVICE_HOST".to_owned(), address.to_owned()),
             ("KUBERNETES_SERVICE_PORT".to_owned(), port.to_string()),
@@ -379,15 +381,44 @@ impl ApiServer {
         KubeletUpdates::start(&self.client, names, interval)
     }
 
-    /// Deletes every node and restores flannel's RBAC.
-    fn reset(&self) -> Result<(), client::RequestError> {
-        for path in ["/api/v1/nodes", "/api/v1/namespaces/default/pods"] {
-            let (status, answer) = self.client.try_request("DELETE", path, None, None)?;
-            if status != 200 {
-                return Err(client::RequestError::Status(status, answer.to_string()));
+    /// Creates a pod of flannel's namespace on a node, as the DaemonSet does.
+    #[track_caller]
+    pub fn create_pod(&self, name: &str, node: &str) {
+        let pod = serde_json::json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+            "spec": {
+                "nodeName": node, "serviceAccountName": "flannel", "hostNetwork": true,
+                "containers": [{"name": "kube-flannel", "image": "flannel"}],
+            },
+        });
+        self.client.ok("POST", &pods(), None, Some(&pod));
+    }
+
+    /// Deletes the nodes and the pods of flannel's namespace, and restores what a scenario finds.
+    fn reset(&self) -> Result<(), RequestError> {
+        let pods = format!("{}?gracePeriodSeconds=0", pods());
+        for path in ["/api/v1/nodes", &pods] {
+            self.client.succeed("DELETE", path, None)?;
+        }
+        self.restore_objects()
+    }
+
+    fn restore_objects(&self) -> Result<(), RequestError> {
+        for (path, object) in access::objects() {
+            match self.client.succeed("PUT", &path, Some(&object)) {
+                // no PUT creates these
+                Err(RequestError::Status(404, _)) => {
+                    let (collection, _) = path.rsplit_once('/').expect("a path");
+                    self.client.succeed("POST", collection, Some(&object))?;
+                }
+                put => put?,
             }
         }
-        self.apply(FLANNEL_RBAC);
+        // the server's authorizer follows the stored roles with a delay
+        let flannel = self.client.as_user(User::Flannel);
+        eventually("flannel's account may list nodes", TIMEOUT, || {
+            flannel.succeed("GET", "/api/v1/nodes?limit=1", None).ok()
+        });
         Ok(())
     }
 }
@@ -400,4 +431,9 @@ impl Default for ApiServer {
 
 fn node_path(name: &str) -> String {
     format!("/api/v1/nodes/{name}")
+}
+
+/// The path of the pods of flannel's namespace.
+fn pods() -> String {
+    format!("/api/v1/namespaces/{NAMESPACE}/pods")
 }
