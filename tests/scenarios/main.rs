@@ -5,6 +5,7 @@ mod bridge;
 mod budget;
 mod cnitool;
 mod delegation;
+mod deploy;
 mod etcd;
 mod fault_points;
 mod firewall;

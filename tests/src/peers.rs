@@ -34,6 +34,26 @@ pub fn built_from_go(name: &str) -> Result<PathBuf, String> {
     })
 }
 
+/// The folder with the source of a Go module that `tests/peers/PEER` pins, where Go has downloaded
+/// it. The error is the reason to skip.
+pub fn go_module(peer: &str, module: &str) -> Result<PathBuf, String> {
+    let pins = concat!(env!("CARGO_MANIFEST_DIR"), "/peers");
+    let output = Command::new("go")
+        .args(["list", "-m", "-f", "{{.Dir}}", module])
+        .current_dir(Path::new(pins).join(peer))
+        .envs([("GOPROXY", "off"), ("GOTOOLCHAIN", "local")])
+        .envs([("GOWORK", "off"), ("GOFLAGS", "-mod=readonly")])
+        .output()
+        .map_err(|_| "Go is not installed".to_owned())?;
+    let folder = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if output.status.success() && !folder.is_empty() {
+        return Ok(PathBuf::from(folder));
+    }
+    Err(format!(
+        "the source of {module} is not at hand: scripts/go-peer build {peer}"
+    ))
+}
+
 /// The folder of `$KUBEBUILDER_ASSETS`: kube-apiserver, etcd and kubectl of another build.
 fn assets() -> Option<PathBuf> {
     env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from)
