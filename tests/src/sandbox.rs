@@ -17,8 +17,13 @@ pub fn enter() {
         panic!("cannot run unshare (Debian package util-linux): {error}");
     }
     private_folders();
-    mount_tmpfs(SHARED);
+    mount_shared_folder();
     loopback_up();
+}
+
+/// Mounts the folder that every host of this process sees, after [`private_folders`].
+pub fn mount_shared_folder() {
+    mount_tmpfs(SHARED);
 }
 
 /// A new folder that every host sees under the same path.
