@@ -10,6 +10,7 @@ use crate::{
             StoreError,
         },
         etcd::{ConnectionOptions, EndpointError, Etcd},
+        kube,
         transfer::LeaseArchive,
     },
 };
@@ -32,12 +33,21 @@ const CHOICES: &str = "-listen HOST:PORT keeps the leases on this machine and se
 /// Why there is no subnet manager.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// -kube-subnet-mgr is given.
+    /// -kube-subnet-mgr is given to a command that cannot use it.
     #[error(
         "-kube-subnet-mgr: this build cannot take leases from Kubernetes yet. It has: {}",
         CHOICES
     )]
     Kubernetes,
+    /// -kube-subnet-mgr and -listen or -remote are given.
+    #[error(
+        "-kube-subnet-mgr and {0} are both given, choose one: with -kube-subnet-mgr the leases are the nodes of the \
+         Kubernetes API server"
+    )]
+    KubernetesAnd(&'static str),
+    /// The API server cannot be used.
+    #[error(transparent)]
+    OpenKubernetes(#[from] kube::OpenError),
     /// No manager is named, which means etcd, and its endpoints cannot be used.
     #[error("{0}. Other managers: -kube-subnet-mgr takes leases from Kubernetes; {choices}", choices = CHOICES)]
     Etcd(#[from] EndpointError),
@@ -77,7 +87,7 @@ pub(crate) enum Error {
 pub(super) async fn choose(options: &Options, waiting: &Waiting) -> Result<Chosen, Error> {
     let leases = &options.leases;
     if options.kube.kube_subnet_mgr {
-        return Err(Error::Kubernetes);
+        return kubernetes(options, waiting).await;
     }
     let tls = remote_tls(options)?;
     match (leases.listen.is_empty(), leases.remote.is_empty()) {
@@ -112,6 +122,27 @@ pub(crate) async fn archive(
         ))),
         (true, false) => Ok(Box::new(client(options, remote_tls(options)?)?)),
     }
+}
+
+/// The nodes of an API server.
+async fn kubernetes(options: &Options, waiting: &Waiting) -> Result<Chosen, Error> {
+    let leases = &options.leases;
+    for (value, flag) in [(&leases.listen, "-listen"), (&leases.remote, "-remote")] {
+        if !value.is_empty() {
+            return Err(Error::KubernetesAnd(flag));
+        }
+    }
+    let kubernetes = kube::Options {
+        api_url: options.kube.kube_api_url.clone(),
+        kubeconfig: options.kube.kubeconfig_file.clone(),
+        annotation_prefix: options.kube.kube_annotation_prefix.clone(),
+        net_config_path: leases.net_config_path.clone(),
+        set_condition: options.kube.set_node_network_unavailable,
+    };
+    Ok(Chosen {
+        manager: Box::new(kube::Manager::open(kubernetes, waiting).await?),
+        _server: None,
+    })
 }
 
 /// The embedded store, served to the other nodes.

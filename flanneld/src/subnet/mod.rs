@@ -4,11 +4,6 @@
 mod alloc;
 pub(crate) mod embedded;
 pub(crate) mod etcd;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "-kube-subnet-mgr is refused until the watch is in place"
-)]
 pub(crate) mod kube;
 mod renewal;
 mod tls;

@@ -30,7 +30,6 @@ struct Reports {
 
 impl Waiting {
     /// For a task that waits for something of its own: what both report stands in the status.
-    #[allow(dead_code, reason = "the embedded managers report nothing")]
     pub(crate) fn another(&self) -> Waiting {
         let mut reports = self.shared.reports();
         reports.reporters += 1;
@@ -42,7 +41,6 @@ impl Waiting {
 
     /// Reports what the manager waits for, as a text that completes "waiting: ": "for a podCIDR of
     /// node n1". Logs it when it changes.
-    #[allow(dead_code, reason = "the embedded managers report nothing")]
     pub(crate) fn report(&self, what: impl Display) {
         let what = what.to_string();
         let mut reports = self.shared.reports();
@@ -54,7 +52,6 @@ impl Waiting {
     }
 
     /// The manager waits for nothing any longer.
-    #[allow(dead_code, reason = "the embedded managers report nothing")]
     pub(crate) fn clear(&self) {
         let mut reports = self.shared.reports();
         if reports.texts.remove(&self.reporter).is_some() {

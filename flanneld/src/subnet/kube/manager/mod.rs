@@ -8,7 +8,7 @@ pub(crate) use error::OpenError;
 
 use super::{
     Client, Keys, Node, OwnNode, annotations::Ignored, config_file::ConfigFile, name, own_lease,
-    own_lease::Unusable,
+    own_lease::Unusable, watch as node_watch,
 };
 use crate::{
     model::{
@@ -25,7 +25,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinHandle};
 use tracing::{info, warn};
 
 /// How many bad annotations are remembered as logged.
@@ -64,6 +64,7 @@ pub(crate) struct Manager {
     attrs: Mutex<LeaseAttrs>,
     /// What was logged of annotations that cannot be used.
     ignored: Mutex<BTreeSet<String>>,
+    _watch: Task,
 }
 
 /// What each part of the manager waits for.
@@ -71,6 +72,15 @@ struct Waits {
     lease: Waiting,
     condition: Waiting,
     config: Waiting,
+}
+
+/// A task that ends with its owner.
+struct Task(JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// The subnets that this node has.
@@ -92,7 +102,21 @@ impl Manager {
         let name = name::own_name(&client, variable, waiting).await?;
         let own = watch::Sender::new(OwnNode::Unknown);
         let leases = watch::Sender::new(None);
+        let published = node_watch::Published {
+            own: own.clone(),
+            leases: leases.clone(),
+            waiting: waiting.another(),
+        };
+        let families = own_lease::families(&config.config);
+        let watch = node_watch::run(
+            client.inner(),
+            keys.clone(),
+            families,
+            name.clone(),
+            published,
+        );
         Ok(Manager {
+            _watch: Task(tokio::spawn(async { match watch.await {} })),
             publisher: Publisher::new(client.clone(), name.clone()),
             client,
             keys,
