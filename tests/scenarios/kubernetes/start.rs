@@ -99,6 +99,9 @@ fn pod_finds_its_node_and_the_api_server() {
     let mut flanneld = Flanneld::start(host, &[], &all);
     flanneld.wait_status(&[" 503 ", "this node's name", "get pods", "404"]);
     server.apply(
+        r#"{"apiVersion":"v1","kind":"ServiceAccount","metadata":{"name":"default","namespace":"default"}}"#,
+    );
+    server.apply(
         r#"{"apiVersion":"v1","kind":"Pod","metadata":{"name":"kube-flannel-ds-x","namespace":"default"},"spec":{"nodeName":"host1","automountServiceAccountToken":false,"containers":[{"name":"c","image":"i"}]}}"#,
     );
     flanneld.wait_ready();

@@ -18,7 +18,7 @@ mod protobuf;
 mod retry;
 mod watch;
 
-pub(crate) use annotations::{Families, Keys, NodeError, NodeLease};
+pub(crate) use annotations::{Families, Keys, NodeError};
 pub(crate) use client::{Client, ClientError};
 pub(crate) use manager::{Manager, OpenError, Options};
 pub(crate) use node::{Condition, Node};

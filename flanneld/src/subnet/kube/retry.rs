@@ -56,20 +56,29 @@ impl WriteLimiter {
         }
     }
 
-    /// The thing was written. True if that should be logged: once a minute.
-    pub(super) fn written(&mut self, now: Instant) -> bool {
-        let peace = |last: Instant| now.duration_since(last) >= PEACE_INTERVAL;
-        if self.last.is_none_or(peace) {
+    /// The thing was written.
+    pub(super) fn written(&mut self, now: Instant) {
+        if self.last.is_none_or(|last| is_peace(last, now)) {
             self.writes = 0;
         }
         self.last = Some(now);
         self.writes = self.writes.saturating_add(1);
-        let log = self.logged.is_none_or(peace);
+    }
+
+    /// The thing was written because another party had changed it. True if that should be logged:
+    /// once a minute.
+    pub(super) fn written_again(&mut self, now: Instant) -> bool {
+        self.written(now);
+        let log = self.logged.is_none_or(|logged| is_peace(logged, now));
         if log {
             self.logged = Some(now);
         }
         log
     }
+}
+
+fn is_peace(last: Instant, now: Instant) -> bool {
+    now.duration_since(last) >= PEACE_INTERVAL
 }
 
 #[cfg(test)]
@@ -85,7 +94,7 @@ mod tests {
         let mut writes = 0;
         while now < start + Duration::from_secs(600) {
             now += limiter.delay(now);
-            logged += u32::from(limiter.written(now));
+            logged += u32::from(limiter.written_again(now));
             writes += 1;
         }
         assert!((15..=30).contains(&writes), "{writes}");

@@ -6,7 +6,7 @@ mod read;
 mod write;
 
 pub(crate) use error::{NodeError, PrefixError};
-pub(crate) use read::NodeLease;
+pub(super) use read::NodeLease;
 pub(super) use write::{Ignored, patch};
 
 use super::Node;

@@ -1,4 +1,4 @@
-use super::{write::patch, *};
+use super::*;
 use crate::{model::lease::LeaseAttrs, subnet::kube::Node};
 use proptest::prelude::*;
 use serde_json::json;

@@ -9,13 +9,15 @@ use crate::{
     subnet::{
         Session,
         kube::{
-            OwnNode, condition,
+            OwnNode,
+            annotations::NodeLease,
+            condition, own_lease,
             retry::{ApiRetry, WriteLimiter},
         },
     },
 };
 use jiff::Timestamp;
-use std::{convert::Infallible, future};
+use std::{convert::Infallible, future, sync::Arc};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -105,13 +107,27 @@ impl Manager {
         let mut leases = self.leases.subscribe();
         loop {
             let snapshot = leases.borrow_and_update().clone();
-            if snapshot.is_some() {
-                session.send_replace(snapshot);
+            if let Some(snapshot) = snapshot {
+                session.send_replace(Some(self.without_own(snapshot)));
             }
             if leases.changed().await.is_err() {
                 return future::pending().await;
             }
         }
+    }
+
+    /// Without what this node's object says: the session has this node's lease, and the object may
+    /// be out of date.
+    fn without_own(&self, snapshot: Leases) -> Leases {
+        let OwnNode::Present(node) = self.own.borrow().clone() else {
+            return snapshot;
+        };
+        let families = own_lease::families(&self.config.config);
+        let Ok(Some(NodeLease { lease: own, .. })) = self.keys.lease_of(&node, families) else {
+            return snapshot;
+        };
+        let others = snapshot.iter().filter(|lease| ***lease != own);
+        Arc::new(others.cloned().collect())
     }
 
     /// Sets the condition NetworkUnavailable to False once the node's own network is in place, and
@@ -146,8 +162,7 @@ impl Manager {
                 let body = condition::patch(Timestamp::now());
                 match self.client.patch_node_status(&self.name, body).await {
                     Ok(()) => {
-                        let log = limiter.written(Instant::now());
-                        self.log_condition(was_set, log);
+                        self.log_condition(was_set, &mut limiter);
                         was_set = true;
                         retry = ApiRetry::default();
                     }
@@ -165,10 +180,11 @@ impl Manager {
         }
     }
 
-    fn log_condition(&self, was_set: bool, log: bool) {
+    fn log_condition(&self, was_set: bool, limiter: &mut WriteLimiter) {
         if !was_set {
+            limiter.written(Instant::now());
             info!("node {}: NetworkUnavailable is False", self.name);
-        } else if log {
+        } else if limiter.written_again(Instant::now()) {
             warn!(
                 "node {}: another party removed or changed the condition NetworkUnavailable: set again",
                 self.name

@@ -63,22 +63,17 @@ impl Publisher {
         };
         self.client.patch_node_status(&self.name, body).await?;
         let mut state = self.state();
-        let log = state.limiter.written(Instant::now());
         state.written = Some(wanted);
-        drop(state);
-        self.log(again, log, node);
-        Ok(Published::Written)
-    }
-
-    fn log(&self, again: bool, log: bool, node: &Node) {
         if !again {
+            state.limiter.written(Instant::now());
             info!("node {}: published how this node is reached", self.name);
-        } else if log {
+        } else if state.limiter.written_again(Instant::now()) {
             warn!(
-                "node {}: another party changed or removed flanneld's annotations (resource version {}): written again",
-                self.name, node.resource_version
+                "node {}: another party changed or removed flanneld's annotations: written again",
+                self.name
             );
         }
+        Ok(Published::Written)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
