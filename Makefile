@@ -4,6 +4,7 @@
 # make deny       licences, duplicate versions and sources of what we link (needs cargo-deny)
 # make demo       three hosts with a pod network; KEEP=1 leaves them up
 # make bench      our plugins, the Go plugins and the kernel's own cost; ONLY=name, ROUNDS=n, PEERS=folder
+# make image      an OCI image archive with flanneld and the suite, target/image/flannel.tar (IMAGE=name:tag)
 # make install    the suite and flanneld on this machine (DESTDIR, PREFIX, CNI_BIN_DIR, CNI_CONF_DIR)
 # make uninstall  what install put there
 
@@ -13,24 +14,40 @@ CNI_CONF_DIR ?= /etc/cni/net.d
 UNIT_DIR ?= /etc/systemd/system
 CARGO ?= cargo
 KEEP ?=
+# the name in the image archive, which the manifest in deploy/ uses
+IMAGE ?= localhost/flannel:v$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 
 # the plugin types of the suite: `make install` links each to the one file
 PLUGINS := $(shell cat plugins/suite/names)
 
 host := $(shell rustc -vV | sed -n 's/^host: //p')
-musl := $(subst -gnu,-musl,$(host))
-# plugins are static: with musl where its standard library is installed, else with glibc
-target := $(if $(wildcard $(shell rustc --print target-libdir --target $(musl))),$(musl),$(host))
+# $(call static_target,ARCHITECTURE): the Rust target of static programs: with musl where its standard library is
+# installed, else with glibc, or nothing where neither is
+installed = $(if $(wildcard $(shell rustc --print target-libdir --target $(1) 2>/dev/null)),$(1))
+static_target = $(firstword $(call installed,$(1)-unknown-linux-musl) $(call installed,$(1)-unknown-linux-gnu))
+target := $(call static_target,$(firstword $(subst -, ,$(host))))
+other_arch := $(if $(filter x86_64-%,$(host)),aarch64,x86_64)
+other := $(call static_target,$(other_arch))
+cross_gcc := $(other_arch)-linux-gnu-gcc
+# $(call variable,TARGET): its name in the variables of cargo
+variable = $(shell echo $(1) | tr a-z- A-Z_)
 # without the last flag getrandom finds no system call in a static executable and opens /dev/urandom
-static := CARGO_TARGET_$(shell echo $(target) | tr a-z- A-Z_)_RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static --cfg getrandom_backend="linux_getrandom"'
+static = CARGO_TARGET_$(call variable,$(1))_RUSTFLAGS='-C target-feature=+crt-static -C relocation-model=static --cfg getrandom_backend="linux_getrandom"'
 # part of the version that `flannel` prints
 export GIT_COMMIT := $(shell git rev-parse --short=8 HEAD 2>/dev/null || echo unknown)
 bin := target/bin
 # Go programs that tests run beside ours; KUBEBUILDER_ASSETS=folder names another kube-apiserver
 test_peers := cnitool flannel $(if $(KUBEBUILDER_ASSETS),,kube-apiserver)
-cargo_release := $(CARGO) build --release --locked --target
+image := target/image/flannel.tar
+# programs are the same bytes from any folder
+cargo_release := RUSTC_WRAPPER=$(CURDIR)/scripts/rustc-remap $(CARGO) build --release --locked --target
+# $(call programs,TARGET,VARIABLES): static, since hosts and the image differ in their C library
+define programs
+$(2) $(call static,$(1)) $(cargo_release) $(1) -p cni-suite -p cnitool
+$(2) $(call static,$(1)) $(cargo_release) $(1) -p flanneld
+endef
 
-.PHONY: all build demo test bench lint deny install uninstall clean need-build need-demo need-test
+.PHONY: all build image demo test bench lint deny install uninstall clean need-build need-image need-demo need-test
 
 all: build
 
@@ -39,11 +56,16 @@ need-build:
 	@scripts/need cc:gcc:'links programs, compiles the TLS primitives' /usr/include/stdio.h:libc6-dev:'C headers and static libraries' \
 	    protoc:protobuf-compiler:'compiles the API of etcd' /usr/include/google/protobuf/descriptor.proto:libprotobuf-dev:'compiles the API of etcd'
 
+need-image: need-build
+	@scripts/need /usr/share/ca-certificates/mozilla:ca-certificates:'the certificates in the image' \
+	    readelf:binutils:'checks that programs are static' git:git:'the revision in the image' \
+	    $(if $(other),$(cross_gcc):gcc-$(subst _,-,$(other_arch))-linux-gnu:'links programs for $(other)')
+
 need-demo: need-build
 	@scripts/need ip:iproute2:'hosts, links, routes' nft:nftables:'prints the rules' ping:iputils-ping:'traffic between pods' \
 	    unshare:util-linux:'namespaces' tcpdump:tcpdump:'decodes a packet of the overlay'
 
-need-test: need-demo
+need-test: need-demo need-image
 	@scripts/need /usr/lib/cni/bridge:containernetworking-plugins:'Go plugins as peers' iptables:iptables:'prints rules' \
 	    conntrack:conntrack:'prints connections' strace:strace:'counts system calls, injects faults' \
 	    containerd:containerd:'container runtime' runc:runc:'container runtime' podman:podman:'container runtime' \
@@ -54,11 +76,15 @@ need-test: need-demo
 	    cpio:cpio:'virtual machine' zstd:zstd:'virtual machine' modprobe:kmod:'virtual machine'
 
 build: need-build
-	$(static) $(cargo_release) $(target) -p cni-suite -p cnitool
-	$(cargo_release) $(host) -p flanneld
+	$(call programs,$(target))
 	@mkdir -p $(bin)
-	@cp -f target/$(target)/release/cni-suite target/$(target)/release/cnitool target/$(host)/release/flanneld $(bin)/
+	@cp -f target/$(target)/release/cni-suite target/$(target)/release/cnitool target/$(target)/release/flanneld $(bin)/
 	@ls -l $(bin) | awk 'NR > 1 { printf "  %-24s %6.2f MB\n", "$(bin)/" $$NF, $$5 / 1e6 }'
+
+# arm64, or amd64 on arm64, is added where its Rust target is installed
+image: need-image build
+	$(if $(other),$(call programs,$(other),CARGO_TARGET_$(call variable,$(other))_LINKER=$(cross_gcc) CC_$(subst -,_,$(other))=$(cross_gcc)))
+	@scripts/image $(image) $(IMAGE) $(target)=target/$(target)/release $(if $(other),$(other)=target/$(other)/release)
 
 demo: need-demo build
 	$(cargo_release) $(host) -p tests --bin demo
@@ -66,7 +92,8 @@ demo: need-demo build
 
 test: need-test build
 	@scripts/go-peer build $(test_peers)
-	BIN_DIR=$(CURDIR)/$(bin) scripts/test $(CARGO) test --workspace --locked --no-fail-fast
+	@scripts/image target/image/test.tar $(IMAGE) $(target)=target/$(target)/release
+	BIN_DIR=$(CURDIR)/$(bin) IMAGE_ARCHIVE=$(CURDIR)/target/image/test.tar scripts/test $(CARGO) test --workspace --locked --no-fail-fast
 
 bench: need-test build
 	@scripts/go-peer build plugins

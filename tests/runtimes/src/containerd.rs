@@ -12,7 +12,8 @@ use tests::{Process, process::eventually, shell::sh};
 use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-const SOCKET: &str = "/run/containerd/containerd.sock";
+/// The socket of the CRI and of `ctr`.
+pub(crate) const SOCKET: &str = "/run/containerd/containerd.sock";
 
 /// A running containerd. Its containers outlive it, as on a node.
 pub struct Containerd {
@@ -21,8 +22,8 @@ pub struct Containerd {
 
 /// A connection to its CRI socket.
 pub struct Cri {
-    runtime: Runtime,
-    client: RuntimeServiceClient<Channel>,
+    pub(crate) runtime: Runtime,
+    pub(crate) client: RuntimeServiceClient<Channel>,
 }
 
 /// A pod with one container in it.

@@ -2,5 +2,6 @@
 //! CRI as kubelet does, and podman.
 
 pub mod containerd;
+pub mod host_container;
 pub mod image;
 pub mod machine;

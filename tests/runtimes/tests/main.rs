@@ -2,6 +2,7 @@
 
 mod containerd;
 mod podman;
+mod shipped_image;
 
 fn main() {
     if runtimes::machine::missing().is_none() {
