@@ -1,6 +1,7 @@
 //! The Kubernetes subnet manager, and the Go flanneld at the same API server.
 
 mod api_server;
+mod beside_go;
 mod cluster;
 mod fault_proxy;
 mod go_flanneld;

@@ -134,17 +134,24 @@ fn renewed_credentials_need_no_restart() {
     cluster.wait_condition(1);
     replace(User::FlannelRenewed);
     cluster.proxy.take_requests();
-    // the next requests come when the watch ends and when something has to be written
-    cluster.proxy.drop_connections();
+    cluster.annotate(1, "public-ip", None);
+    cluster.wait_annotation(1, "public-ip", "172.31.0.1");
     let renewed = format!("Bearer {}", User::FlannelRenewed.token());
-    tests::process::eventually("the new token is used", super::cluster::TIMEOUT, || {
-        cluster.proxy.drop_connections();
-        let requests = cluster.proxy.requests();
-        let used = requests
-            .iter()
-            .any(|request| request.authorization == renewed && request.status() == 200);
-        used.then_some(())
-    });
+    let requests = cluster.proxy.requests();
+    let patch = requests.iter().find(|request| request.is_patch());
+    assert_eq!(patch.expect("a patch").authorization, renewed);
+    cluster.proxy.drop_connections();
+    tests::process::eventually(
+        "the watch has the new token",
+        super::cluster::TIMEOUT,
+        || {
+            let requests = cluster.proxy.requests();
+            let mut watches = requests.iter().filter(|request| request.is_node_watch());
+            watches
+                .any(|watch| watch.authorization == renewed && watch.status() == 200)
+                .then_some(())
+        },
+    );
     let log = flanneld.stop();
     for secret in ["expired-token", User::Flannel.token()] {
         assert!(!log.contains(secret), "{log}");

@@ -23,9 +23,7 @@ use std::{
 use tower_service::Service;
 use tracing::{info, warn};
 
-/// How often the files are looked at, at most.
-const CHECK_INTERVAL: Duration = Duration::from_secs(10);
-/// How often they are read again after a refusal, at most.
+/// How often the files are read again after a refusal, at most.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A service that sends each request with the latest credentials. Requests in progress keep theirs.
@@ -44,7 +42,7 @@ struct Current {
     server: String,
     files: Vec<PathBuf>,
     stamps: Vec<Option<Stamp>>,
-    checked: Instant,
+    loaded: Instant,
     reported: Option<String>,
 }
 
@@ -78,19 +76,17 @@ impl Shared {
     }
 
     /// The client with the latest credentials. If they cannot be read, the one in use stays.
+    /// Requests are rare: each looks at the files.
     fn client(&self) -> kube::Client {
         let mut current = self.lock();
-        let age = current.checked.elapsed();
-        let doubted = self.doubted.load(Ordering::Relaxed) && age >= RELOAD_INTERVAL;
-        if !doubted && age < CHECK_INTERVAL {
-            return current.client.clone();
-        }
-        current.checked = Instant::now();
-        self.doubted.store(false, Ordering::Relaxed);
-        let changed = stamps(&current.files) != current.stamps;
+        let may_reload = current.loaded.elapsed() >= RELOAD_INTERVAL;
+        let doubted = may_reload && self.doubted.swap(false, Ordering::Relaxed);
+        let stamps = stamps(&current.files);
+        let changed = stamps != current.stamps;
         if !changed && !doubted {
             return current.client.clone();
         }
+        current.loaded = Instant::now();
         match Current::load(&self.source) {
             Ok(new) => {
                 if changed {
@@ -107,6 +103,7 @@ impl Shared {
                     warn!("{error}; flanneld goes on with what it read before");
                     current.reported = Some(error);
                 }
+                current.stamps = stamps;
             }
         }
         current.client.clone()
@@ -129,7 +126,7 @@ impl Current {
             server,
             files,
             stamps,
-            checked: Instant::now(),
+            loaded: Instant::now(),
             reported: None,
         })
     }
