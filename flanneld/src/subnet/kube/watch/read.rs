@@ -123,10 +123,10 @@ impl NodeWatch {
                 resource_version,
                 initial_events_end,
             } => {
-                self.bookmarks = true;
                 if initial_events_end && !self.progress.is_listed() {
                     self.finish_listing(resource_version);
                 } else {
+                    self.bookmarks = true;
                     self.progress.advance(&resource_version);
                 }
             }
