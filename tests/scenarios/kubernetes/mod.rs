@@ -7,3 +7,4 @@ mod fault_proxy;
 mod go_flanneld;
 mod own_node;
 mod start;
+mod watch;

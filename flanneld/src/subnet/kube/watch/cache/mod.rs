@@ -40,8 +40,10 @@ pub(super) struct NodeCache {
     hash: RandomState,
     /// the number of the listing that is being read, or was read last
     listing: u32,
+    /// a listing is being read
+    listing_now: bool,
     /// one listing was read to its end
-    complete: bool,
+    listed: bool,
     changed: bool,
     overlaps: BTreeMap<Box<str>, Overlap>,
     notices: Vec<String>,
@@ -78,23 +80,25 @@ impl NodeCache {
             nodes: BTreeMap::new(),
             hash: RandomState::new(),
             listing: 0,
-            complete: false,
+            listing_now: false,
+            listed: false,
             changed: false,
             overlaps: BTreeMap::new(),
             notices: Vec::new(),
         }
     }
 
-    /// A listing of all nodes starts. Until it ends, no node goes because the listing does not have
-    /// it (yet).
+    /// A listing of all nodes starts. Until one comes to its end, the leases stay: a node that it
+    /// does not have may follow, and one that took over another's subnet must not contradict it.
     pub(super) fn start_listing(&mut self) {
         self.listing = self.listing.wrapping_add(1);
+        self.listing_now = true;
     }
 
     /// A listing has come to its end: what it did not have is gone.
     pub(super) fn finish_listing(&mut self) {
         let (listing, own_name) = (self.listing, self.own_name.as_str());
-        let mut changed = !self.complete;
+        let mut changed = !self.listed;
         self.nodes.retain(|_, entry| {
             let listed = entry.listing == listing;
             changed |= !listed && entry.lease.is_some();
@@ -104,7 +108,8 @@ impl NodeCache {
         if !self.nodes.contains_key(own_name) {
             self.own = OwnNode::Missing;
         }
-        self.complete = true;
+        self.listed = true;
+        self.listing_now = false;
     }
 
     /// A node is new, or not as before, or is in a listing.
@@ -160,10 +165,10 @@ impl NodeCache {
         &self.own
     }
 
-    /// The leases, if they have changed since the last call. None before the end of the first
-    /// listing.
+    /// The leases, if they have changed since the last call. None before the end of a listing.
     pub(super) fn take_leases(&mut self) -> Option<Leases> {
-        if !self.complete || !std::mem::take(&mut self.changed) {
+        let whole = self.listed && !self.listing_now;
+        if !whole || !std::mem::take(&mut self.changed) {
             return None;
         }
         self.find_overlaps();
