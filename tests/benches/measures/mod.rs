@@ -4,6 +4,7 @@ mod bare;
 mod chain;
 mod footprint;
 mod host_local;
+mod managers;
 mod parallel;
 mod portmap;
 mod startup;
@@ -21,4 +22,5 @@ pub(crate) const ALL: &[(&str, Run)] = &[
     ("host-local", host_local::run),
     ("portmap", portmap::run),
     ("footprint", footprint::run),
+    ("managers", managers::run),
 ];

@@ -1,0 +1,205 @@
+//! flanneld in a large cluster, on Kubernetes and on etcd, beside the Go flanneld: from its start
+//! to the last route, its peak memory, and the requests that it makes.
+
+use crate::{
+    contender::Contender,
+    contender::OURS,
+    measure::{Measure, Unit},
+};
+use linux_net::{Netlink, route::Filter};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+use tests::{
+    ApiServer, Etcd, FaultProxy, GoFlanneld, Host, Process, Underlay,
+    binaries::program,
+    go_flanneld::without_kubernetes_and_go_flanneld,
+    kubernetes::{Node, User},
+    process::eventually,
+    underlay,
+};
+
+const NET_CONF: &str =
+    r#"{"Network":"10.0.0.0/8","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+const GO: &str = "go flanneld 0.28.10";
+const SIZES: [usize; 2] = [1_000, 5_000];
+const ROUNDS: usize = 3;
+const TIMEOUT: Duration = Duration::from_secs(120);
+/// Requests that follow the last route: annotations, the node's condition.
+const SETTLE_TIME: Duration = Duration::from_secs(5);
+/// Operations that etcd takes in one transaction.
+const TRANSACTION: usize = 100;
+
+/// Three rounds each, interleaved; the store stays as it is.
+pub(super) fn run(_contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
+    if let Some(reason) = without_kubernetes_and_go_flanneld() {
+        println!("managers left out: {reason}");
+        return Vec::new();
+    }
+    let mut measures = Vec::new();
+    for size in SIZES {
+        measures.extend(on_kubernetes(size));
+        measures.extend(on_etcd(size));
+    }
+    measures
+}
+
+fn on_kubernetes(size: usize) -> Vec<Measure> {
+    let server = ApiServer::new();
+    server.create_nodes((0..size).map(Node::of_fleet));
+    server.create_node(&Node::of_host(1).pod_cidrs(&["10.0.1.0/24"]));
+    let underlay = Underlay::new(1);
+    let host = &underlay.hosts[0];
+    let direct = server.kubeconfig(&server.join(&underlay), User::Flannel);
+    let name = format!("Kubernetes, {size} nodes");
+    let mut measures = timed(&name, size, host, |ours| kubernetes(ours, host, &direct));
+    let proxy = FaultProxy::kubernetes(&server, &underlay.switch, "172.31.0.254:6443");
+    let counted = server.kubeconfig(&proxy.url(), User::Flannel);
+    let mut requests = Measure::new(format!("{name}: API requests at start"), Unit::Count);
+    for ours in [true, false] {
+        forget(host);
+        proxy.take_requests();
+        let daemon = kubernetes(ours, host, &counted);
+        wait_for_routes(host, size);
+        thread::sleep(SETTLE_TIME);
+        requests.add(contender(ours), proxy.take_requests().len() as f64);
+        daemon.end();
+    }
+    measures.push(requests);
+    measures
+}
+
+fn on_etcd(size: usize) -> Vec<Measure> {
+    let underlay = Underlay::new(1);
+    let etcd = Etcd::new(&underlay.switch, underlay::GATEWAY);
+    etcd.put("/coreos.com/network/config", NET_CONF);
+    fill(&etcd, &underlay.switch, size);
+    let host = &underlay.hosts[0];
+    let endpoints = etcd.endpoints();
+    timed(&format!("etcd, {size} nodes"), size, host, |ours| {
+        if !ours {
+            return Daemon::Go(GoFlanneld::etcd(host, &endpoints));
+        }
+        let mut command = flanneld();
+        command.arg(format!("-etcd-endpoints={endpoints}"));
+        Daemon::Ours(host.spawn(command))
+    })
+}
+
+/// Start to last route, and peak memory.
+fn timed(name: &str, size: usize, host: &Host, start: impl Fn(bool) -> Daemon) -> Vec<Measure> {
+    let mut time = Measure::new(format!("{name}: start to last route"), Unit::Ms);
+    let mut memory = Measure::new(format!("{name}: peak memory"), Unit::Kb);
+    for _ in 0..ROUNDS {
+        for ours in [true, false] {
+            forget(host);
+            let started = Instant::now();
+            let mut daemon = start(ours);
+            wait_for_routes(host, size);
+            time.add_time(contender(ours), started.elapsed());
+            memory.add(contender(ours), peak_memory(daemon.pid()));
+            daemon.end();
+        }
+    }
+    vec![time, memory]
+}
+
+enum Daemon {
+    Ours(Process),
+    Go(GoFlanneld),
+}
+
+impl Daemon {
+    fn pid(&mut self) -> u32 {
+        match self {
+            Daemon::Ours(process) => process.pid(),
+            Daemon::Go(daemon) => daemon.process().pid(),
+        }
+    }
+
+    fn end(self) {
+        match self {
+            Daemon::Ours(mut process) => {
+                process.signal(nix::sys::signal::Signal::SIGKILL);
+                process.wait(TIMEOUT);
+            }
+            Daemon::Go(daemon) => daemon.kill(),
+        }
+    }
+}
+
+fn contender(ours: bool) -> &'static str {
+    if ours { OURS } else { GO }
+}
+
+fn kubernetes(ours: bool, host: &Host, kubeconfig: &Path) -> Daemon {
+    if !ours {
+        return Daemon::Go(GoFlanneld::kubernetes(host, "host1", kubeconfig, NET_CONF));
+    }
+    host.write("/run/net-conf.json", NET_CONF);
+    let mut command = flanneld();
+    command
+        .arg("-kube-subnet-mgr")
+        .arg(format!("-kubeconfig-file={}", kubeconfig.display()))
+        .arg("-net-config-path=/run/net-conf.json")
+        .env("NODE_NAME", "host1");
+    Daemon::Ours(host.spawn(command))
+}
+
+fn flanneld() -> Command {
+    let mut command = Command::new(program("flanneld"));
+    command.args(["-ip-masq", "-healthz-ip=127.0.0.1", "-healthz-port=8081"]);
+    command
+}
+
+/// As after a reboot.
+fn forget(host: &Host) {
+    host.try_sh("ip link delete flannel.1");
+    host.try_sh("rm -rf /run/flannel /var/lib/flannel");
+}
+
+fn wait_for_routes(host: &Host, count: usize) {
+    host.run(|| {
+        let mut netlink = Netlink::open().expect("netlink");
+        eventually("a route to each node", TIMEOUT, || {
+            let routes = netlink.routes(Filter::default()).expect("routes");
+            (routes.iter().filter(|route| route.onlink).count() >= count).then_some(())
+        });
+    });
+}
+
+/// VmHWM in kB.
+fn peak_memory(pid: u32) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kib.expect("VmHWM") * 1.024
+}
+
+/// Writes that many leases, all on one etcd lease.
+fn fill(etcd: &Etcd, host: &Host, size: usize) {
+    let granted = etcd.ctl(&["lease", "grant", "86400"]);
+    let lease = granted.split_whitespace().nth(1).expect("lease ID granted");
+    let leases: Vec<String> = (0..size).map(|number| put(lease, number)).collect();
+    for (number, puts) in leases.chunks(TRANSACTION).enumerate() {
+        let file = format!("/run/transaction{number}");
+        host.write(&file, &format!("\n{}\n\n", puts.concat()));
+        host.sh(&format!(
+            "ETCDCTL_API=3 etcdctl --endpoints={} txn < {file}",
+            etcd.endpoints()
+        ));
+    }
+}
+
+fn put(lease: &str, number: usize) -> String {
+    let (high, low) = (0x80 | number >> 8, number & 0xff);
+    let value = format!(
+        r#"{{"PublicIP":"198.18.{high}.{low}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"0e:00:00:00:{high:02x}:{low:02x}"}}}}"#
+    );
+    let value = value.replace('"', r#"\""#);
+    format!("put --lease={lease} /coreos.com/network/subnets/10.{high}.{low}.0-24 \"{value}\"\n")
+}
