@@ -20,6 +20,7 @@ mod kubernetes;
 mod lease_store;
 mod linux_net;
 mod loopback;
+mod moving_leases;
 mod packet_filter;
 mod parity;
 mod portmap;

@@ -33,12 +33,6 @@ const CHOICES: &str = "-listen HOST:PORT keeps the leases on this machine and se
 /// Why there is no subnet manager.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// -kube-subnet-mgr is given to a command that cannot use it.
-    #[error(
-        "-kube-subnet-mgr: this build cannot take leases from Kubernetes yet. It has: {}",
-        CHOICES
-    )]
-    Kubernetes,
     /// -kube-subnet-mgr and -listen or -remote are given.
     #[error(
         "-kube-subnet-mgr and {0} are both given, choose one: with -kube-subnet-mgr the leases are the nodes of the \
@@ -108,7 +102,7 @@ pub(crate) async fn archive(
 ) -> Result<Box<dyn LeaseArchive>, Error> {
     let leases = &options.leases;
     if options.kube.kube_subnet_mgr {
-        return Err(Error::Kubernetes);
+        return Ok(Box::new(kube::Archive::open(&kube_options(options)?)?));
     }
     match (leases.listen.is_empty(), leases.remote.is_empty()) {
         (true, true) => Ok(Box::new(open_etcd(options, &Waiting::default())?)),
@@ -126,22 +120,25 @@ pub(crate) async fn archive(
 
 /// The nodes of an API server.
 async fn kubernetes(options: &Options, waiting: &Waiting) -> Result<Chosen, Error> {
+    Ok(Chosen {
+        manager: Box::new(kube::Manager::open(kube_options(options)?, waiting).await?),
+        _server: None,
+    })
+}
+
+fn kube_options(options: &Options) -> Result<kube::Options, Error> {
     let leases = &options.leases;
     for (value, flag) in [(&leases.listen, "-listen"), (&leases.remote, "-remote")] {
         if !value.is_empty() {
             return Err(Error::KubernetesAnd(flag));
         }
     }
-    let kubernetes = kube::Options {
+    Ok(kube::Options {
         api_url: options.kube.kube_api_url.clone(),
         kubeconfig: options.kube.kubeconfig_file.clone(),
         annotation_prefix: options.kube.kube_annotation_prefix.clone(),
         net_config_path: leases.net_config_path.clone(),
         set_condition: options.kube.set_node_network_unavailable,
-    };
-    Ok(Chosen {
-        manager: Box::new(kube::Manager::open(kubernetes, waiting).await?),
-        _server: None,
     })
 }
 

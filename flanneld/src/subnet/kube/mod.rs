@@ -7,6 +7,7 @@
 
 mod annotations;
 mod api_error;
+mod archive;
 mod client;
 mod condition;
 mod config_file;
@@ -19,6 +20,7 @@ mod retry;
 mod watch;
 
 pub(crate) use annotations::{Families, Keys, NodeError};
+pub(crate) use archive::Archive;
 pub(crate) use client::{Client, ClientError};
 pub(crate) use manager::{Manager, OpenError, Options};
 pub(crate) use node::{Condition, Node};

@@ -1,0 +1,117 @@
+//! `flanneld lease export` for Kubernetes, which is read-only: a controller assigns podCIDRs.
+
+use super::{Client, Keys, OpenError, Options, OwnNode, config_file::ConfigFile, own_lease, watch};
+use crate::{
+    model::lease::{Lease, Leases},
+    subnet::{
+        BoxFuture, Error, Waiting,
+        transfer::{Export, LeaseArchive, Outcome},
+    },
+};
+use std::{
+    convert::Infallible,
+    time::{Duration, SystemTime},
+};
+use tokio::{sync::watch as channel, time::timeout};
+
+/// How long the API server has for the list of all nodes.
+const LIST_TIMEOUT: Duration = Duration::from_secs(60);
+/// The life of a lease in a store where leases end.
+const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why the nodes are not read or written.
+#[derive(Debug, thiserror::Error)]
+enum ArchiveError {
+    /// An import.
+    #[error(
+        "Kubernetes assigns each node its podCIDR: a lease cannot be imported. Create the Node object with the \
+         subnet as podCIDR instead"
+    )]
+    ReadOnly,
+    /// The API server does not answer, or refuses.
+    #[error(
+        "no list of all nodes within {} s; still waiting: {waiting}",
+        LIST_TIMEOUT.as_secs()
+    )]
+    NoList { waiting: String },
+}
+
+/// The nodes of an API server.
+pub(crate) struct Archive {
+    client: Client,
+    keys: Keys,
+    config: ConfigFile,
+}
+
+impl Archive {
+    /// Reads the options' files; connects later.
+    pub(crate) fn open(options: &Options) -> Result<Archive, OpenError> {
+        Ok(Archive {
+            keys: Keys::new(&options.annotation_prefix)?,
+            config: ConfigFile::read(&options.net_config_path)?,
+            client: Client::new(&options.api_url, &options.kubeconfig)?,
+        })
+    }
+
+    /// The first whole snapshot of the watch.
+    async fn leases(&self) -> Result<Leases, ArchiveError> {
+        let waiting = Waiting::default();
+        let (sender, mut leases) = channel::channel(None);
+        let published = watch::Published {
+            own: channel::Sender::new(OwnNode::Unknown),
+            leases: sender,
+            waiting: waiting.clone(),
+        };
+        // no node has this name: all are peers
+        let watch = watch::run(
+            self.client.inner(),
+            self.keys.clone(),
+            own_lease::families(&self.config.config),
+            String::new(),
+            published,
+        );
+        let first = async {
+            tokio::select! {
+                never = watch => absurd(never),
+                known = leases.wait_for(Option::is_some) => {
+                    known.ok().and_then(|leases| leases.clone()).unwrap_or_default()
+                }
+            }
+        };
+        timeout(LIST_TIMEOUT, first).await.map_err(|_| {
+            let waiting = waiting.subscribe().borrow().clone();
+            ArchiveError::NoList {
+                waiting: waiting.as_deref().unwrap_or("for an answer").to_owned(),
+            }
+        })
+    }
+}
+
+fn absurd<T>(never: Infallible) -> T {
+    match never {}
+}
+
+impl LeaseArchive for Archive {
+    fn describe(&self) -> String {
+        format!("Kubernetes API server {}", self.client.server())
+    }
+
+    fn export(&self) -> BoxFuture<'_, Result<Export, Error>> {
+        Box::pin(async {
+            let leases = self.leases().await;
+            let leases = leases.map_err(|error| Error::Transient(Box::new(error)))?;
+            let end = SystemTime::now() + LIFE;
+            let leases = leases.iter().map(|lease| Lease {
+                expiration: Some(end),
+                ..Lease::clone(lease)
+            });
+            let config = serde_json::from_str(&self.config.config.raw);
+            let config = config.map_err(|error| Error::Permanent(Box::new(error)))?;
+            Ok(Export::new(config, leases.collect()))
+        })
+    }
+
+    fn import<'a>(&'a self, _: &'a Export) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
+        Box::pin(async { Err(Error::Permanent(Box::new(ArchiveError::ReadOnly))) })
+    }
+}
