@@ -1,12 +1,14 @@
 //! Retries: one exponential backoff for every loop of the daemon, and the loop's log lines.
 
 use crate::best_effort::best_effort;
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-/// A reason that stays the same is logged again after this.
+/// A reason is logged again after this.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
+/// Reasons that are remembered. Those of one outage alternate: refused, no answer, cut.
+const REMEMBERED: usize = 8;
 
 /// When to try again after a failure: the delay doubles with each attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,15 +52,15 @@ pub(crate) fn random_share() -> f64 {
     f64::from(random) / f64::from(u32::MAX)
 }
 
-/// A loop that retries one thing until it succeeds. It logs each new reason once, and the end of
-/// the outage.
+/// A loop that retries one thing until it succeeds. It logs each reason once a minute, and the end
+/// of the outage.
 #[derive(Debug)]
 pub(crate) struct Retry {
     what: String,
     backoff: ExponentialBackoff,
     attempt: u32,
     since: Option<Instant>,
-    logged: Option<(String, Instant)>,
+    logged: VecDeque<(String, Instant)>,
 }
 
 impl Retry {
@@ -69,7 +71,7 @@ impl Retry {
             backoff,
             attempt: 0,
             since: None,
-            logged: None,
+            logged: VecDeque::new(),
         }
     }
 
@@ -77,21 +79,30 @@ impl Retry {
     pub(crate) async fn failed(&mut self, reason: &str) {
         let now = Instant::now();
         self.since.get_or_insert(now);
-        let known = self.logged.as_ref().is_some_and(|(logged, at)| {
-            logged == reason && now.duration_since(*at) < REMINDER_INTERVAL
-        });
-        if !known {
+        if self.is_to_be_logged(reason, now) {
             warn!("waiting for {}: {reason}", self.what);
-            self.logged = Some((reason.to_owned(), now));
         }
         self.attempt = self.attempt.saturating_add(1);
         sleep(self.backoff.jittered(self.attempt)).await;
     }
 
+    fn is_to_be_logged(&mut self, reason: &str, now: Instant) -> bool {
+        self.logged
+            .retain(|(_, at)| now.duration_since(*at) < REMINDER_INTERVAL);
+        if self.logged.iter().any(|(logged, _)| logged == reason) {
+            return false;
+        }
+        if self.logged.len() == REMEMBERED {
+            self.logged.pop_front();
+        }
+        self.logged.push_back((reason.to_owned(), now));
+        true
+    }
+
     /// An attempt succeeded: the next failure starts from the first delay.
     pub(crate) fn succeeded(&mut self) {
         self.attempt = 0;
-        self.logged = None;
+        self.logged.clear();
         if let Some(since) = self.since.take() {
             info!("{} is back after {:.1?}", self.what, since.elapsed());
         }
@@ -117,6 +128,19 @@ mod tests {
             let (delay, jittered) = (BACKOFF.delay(attempt), BACKOFF.jittered(attempt));
             assert!((delay / 2..=delay).contains(&jittered), "{jittered:?}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn reasons_that_alternate_are_logged_once_a_minute() {
+        let mut retry = Retry::new("a server", BACKOFF);
+        let now = Instant::now();
+        let mut count = |after: u64| {
+            let now = now + Duration::from_secs(after);
+            let reasons = ["refused", "no answer", "refused", "cut", "no answer"];
+            let logged = reasons.map(|reason| retry.is_to_be_logged(reason, now));
+            logged.into_iter().filter(|logged| *logged).count()
+        };
+        assert_eq!([count(0), count(59), count(60), count(61)], [3, 0, 3, 0]);
     }
 
     #[tokio::test(start_paused = true)]

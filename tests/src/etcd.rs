@@ -131,7 +131,16 @@ impl Etcd {
         etcd
     }
 
-    fn spawn(&mut self, number: usize) {
+    /// Starts a member again with other arguments.
+    #[track_caller]
+    pub fn restart_with(&mut self, number: usize, change: impl FnOnce(&mut Vec<String>)) {
+        self.stop(number);
+        change(&mut self.members[number].arguments);
+        self.start(number);
+    }
+
+    /// Starts a member on the data that it had, and does not wait for it.
+    pub fn spawn(&mut self, number: usize) {
         let member = &mut self.members[number];
         let mut command = Command::new(&member.program);
         command.args(&member.arguments);

@@ -1,4 +1,11 @@
 //! The etcd subnet manager, and the Go flanneld at the same etcd.
 
+mod bad_values;
+mod beside_go;
+mod cluster;
 mod go_flanneld;
+mod leases;
+mod outages;
+mod security;
 mod server;
+mod start;

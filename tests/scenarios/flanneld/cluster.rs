@@ -162,7 +162,7 @@ impl Cluster {
 }
 
 /// Head and body of the admin endpoint's answer; empty without an answer.
-pub(super) fn get(host: &Host, path: &str) -> String {
+pub(crate) fn get(host: &Host, path: &str) -> String {
     host.run(|| {
         let mut answer = String::new();
         let exchanged = TcpStream::connect("127.0.0.1:8081").and_then(|mut stream| {
@@ -177,7 +177,7 @@ pub(super) fn get(host: &Host, path: &str) -> String {
 }
 
 /// The answer to a POST.
-pub(super) fn post(host: &Host, address: &str, path: &str, body: &str) -> String {
+pub(crate) fn post(host: &Host, address: &str, path: &str, body: &str) -> String {
     request(host, address, "POST", path, body)
 }
 

@@ -2,7 +2,7 @@
 
 mod bad_leases;
 mod cleanup;
-mod cluster;
+pub(crate) mod cluster;
 mod join;
 mod lifecycle;
 mod restore;

@@ -131,7 +131,12 @@ impl Connection {
                 }
             }
             debug!("{url}: {reason}");
-            reasons.push(format!("{url}: {reason}"));
+            // the alert of a server that demands a certificate may be lost with the connection
+            let hint = match endpoint.tls && self.identity.is_none() {
+                true => " (if etcd demands a certificate: -etcd-certfile and -etcd-keyfile)",
+                false => "",
+            };
+            reasons.push(format!("{url}: {reason}{hint}"));
         }
         Err(Failure::NoAnswer(reasons))
     }

@@ -1,0 +1,258 @@
+//! Hosts with one etcd, a flanneld of either make on each, and pods made by hand.
+
+use crate::flanneld::cluster::get;
+use nix::sys::signal::Signal;
+use std::{collections::BTreeSet, process::Command, time::Duration};
+use tests::{
+    Etcd, GoFlanneld, Host, Process, Underlay, binaries::program, process::eventually, subnet_env,
+    underlay,
+};
+
+pub(super) const V4: &str =
+    r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+pub(super) const V6: &str = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+pub(super) const DUAL: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+
+pub(super) const PREFIX: &str = "/coreos.com/network";
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+
+enum Daemon {
+    Ours(Process),
+    Go(GoFlanneld),
+}
+
+/// Nodes are numbered from 1.
+pub(super) struct Cluster {
+    pub(super) underlay: Underlay,
+    pub(super) etcd: Etcd,
+    /// Each node's `-etcd-endpoints`.
+    pub(super) endpoints: String,
+    daemons: Vec<Option<Daemon>>,
+}
+
+impl Cluster {
+    /// Starts etcd, in a namespace of its own, and no daemon.
+    pub(super) fn new(nodes: usize, net_conf: &str) -> Cluster {
+        let underlay = Underlay::new(nodes);
+        let etcd = Etcd::new(&underlay.switch, underlay::GATEWAY);
+        Cluster::with(underlay, etcd, net_conf)
+    }
+
+    /// Three members of etcd, each on a host of its own after the nodes.
+    pub(super) fn with_three_members(nodes: usize, net_conf: &str) -> Cluster {
+        let mut underlay = Underlay::new(nodes + 3);
+        let members = underlay.hosts.split_off(nodes);
+        let ips: Vec<String> = (nodes + 1..=nodes + 3).map(underlay::ip).collect();
+        let places = members.iter().zip(&ips).map(|(host, ip)| (host, &ip[..]));
+        let etcd = Etcd::cluster(&places.collect::<Vec<_>>());
+        Cluster::with(underlay, etcd, net_conf)
+    }
+
+    pub(super) fn with(underlay: Underlay, etcd: Etcd, net_conf: &str) -> Cluster {
+        etcd.put(&format!("{PREFIX}/config"), net_conf);
+        Cluster {
+            daemons: underlay.hosts.iter().map(|_| None).collect(),
+            endpoints: etcd.endpoints(),
+            underlay,
+            etcd,
+        }
+    }
+
+    pub(super) fn host(&self, node: usize) -> &Host {
+        &self.underlay.hosts[node - 1]
+    }
+
+    /// Starts our flanneld with further arguments.
+    pub(super) fn start(&mut self, node: usize, more: &[&str]) {
+        let mut command = Command::new(program("flanneld"));
+        let endpoints = format!("-etcd-endpoints={}", self.endpoints);
+        command.args([&endpoints, "-ip-masq"]);
+        command.args(["-healthz-ip=127.0.0.1", "-healthz-port=8081"]);
+        command.args(more);
+        let process = self.host(node).spawn(command);
+        self.daemons[node - 1] = Some(Daemon::Ours(process));
+    }
+
+    /// Starts the Go flanneld.
+    pub(super) fn start_go(&mut self, node: usize) {
+        let daemon = GoFlanneld::etcd(self.host(node), &self.endpoints);
+        self.daemons[node - 1] = Some(Daemon::Go(daemon));
+    }
+
+    /// Starts our flanneld on every node, and makes a pod on each when all are ready.
+    pub(super) fn start_all(&mut self) {
+        let nodes = 1..=self.daemons.len();
+        nodes.clone().for_each(|node| self.start(node, &[]));
+        nodes.clone().for_each(|node| self.wait_ready(node));
+        nodes.for_each(|node| self.make_pod(node));
+    }
+
+    /// The process of our flanneld.
+    pub(super) fn daemon(&mut self, node: usize) -> &mut Process {
+        match self.daemons[node - 1].as_mut().expect("it runs") {
+            Daemon::Ours(process) => process,
+            Daemon::Go(go) => go.process(),
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn wait_ready(&mut self, node: usize) {
+        let host = self.host(node).handle();
+        let process = match self.daemons[node - 1].as_mut().expect("it runs") {
+            Daemon::Go(go) => return go.wait_ready(),
+            Daemon::Ours(process) => process,
+        };
+        eventually(&format!("{} is ready", host.name), TIMEOUT, || {
+            assert!(
+                process.is_running(),
+                "flanneld ended:\n{}",
+                process.output()
+            );
+            get(&host, "/readyz")
+                .contains("flanneld is ready")
+                .then_some(())
+        });
+    }
+
+    /// SIGTERM, and waits for the end; the log.
+    #[track_caller]
+    pub(super) fn stop(&mut self, node: usize) -> String {
+        match self.daemons[node - 1].take().expect("it runs") {
+            Daemon::Go(go) => go.stop(),
+            Daemon::Ours(mut process) => {
+                process.signal(Signal::SIGTERM);
+                let status = process.wait(Duration::from_secs(2));
+                assert!(status.success(), "{status}\n{}", process.output());
+                process.output()
+            }
+        }
+    }
+
+    /// Waits for the end of a daemon that ends by itself; its exit code and log.
+    #[track_caller]
+    pub(super) fn wait_end(&mut self, node: usize) -> (Option<i32>, String) {
+        let process = self.daemon(node);
+        let code = process.wait(TIMEOUT).code();
+        let log = process.output();
+        self.daemons[node - 1] = None;
+        (code, log)
+    }
+
+    #[track_caller]
+    pub(super) fn eventually_logs(&mut self, node: usize, text: &str) {
+        let process = self.daemon(node);
+        let what = format!("the log of node {node} says {text:?}");
+        eventually(&what, TIMEOUT, || {
+            process.output().contains(text).then_some(())
+        });
+    }
+
+    pub(super) fn make_pod(&self, node: usize) {
+        subnet_env::pod(self.host(node));
+    }
+
+    /// Every node's pod reaches every other's, in each family.
+    #[track_caller]
+    pub(super) fn all_ping(&self, nodes: &[usize]) {
+        for from in nodes {
+            for to in nodes.iter().filter(|to| *to != from) {
+                for ip in subnet_env::pod_addresses(self.host(*to)) {
+                    eventually(&format!("node {from} pings {ip}"), TIMEOUT, || {
+                        let ping = format!("ip netns exec pod ping -n -c1 -W1 {ip}");
+                        self.host(*from)
+                            .try_sh(&ping)
+                            .status
+                            .success()
+                            .then_some(())
+                    });
+                }
+            }
+        }
+    }
+
+    /// A ping each 20 ms from the pod of a node to each address of that of another.
+    pub(super) fn ping(&self, from: usize, to: usize) -> Pings {
+        let ips = subnet_env::pod_addresses(self.host(to));
+        let pings = ips.iter().map(|ip| {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", "pod", "ping", "-n", "-i", "0.02", ip]);
+            self.host(from).spawn(command)
+        });
+        Pings(pings.collect())
+    }
+
+    /// The keys of the leases, without the prefix.
+    pub(super) fn leases(&self) -> Vec<String> {
+        let below = format!("{PREFIX}/subnets/");
+        let keys = self.etcd.keys(&below);
+        keys.iter().map(|key| key.replace(&below, "")).collect()
+    }
+
+    /// The key and the value of the lease whose value contains a text.
+    #[track_caller]
+    pub(super) fn lease_of(&self, text: &str) -> (String, serde_json::Value) {
+        let keys = self.etcd.keys(&format!("{PREFIX}/subnets/"));
+        let found = keys.into_iter().find_map(|key| {
+            let value = self.etcd.get(&key)?;
+            let json = serde_json::from_str(&value).ok()?;
+            value.contains(text).then_some((key, json))
+        });
+        found.unwrap_or_else(|| panic!("no lease with {text}"))
+    }
+
+    /// Ifindex, name and MAC of the overlay's devices.
+    pub(super) fn devices(&self, node: usize) -> String {
+        self.host(node)
+            .sh("ip -o link show type vxlan | sed 's/<.*link.ether/ /; s/ brd.*//'")
+    }
+
+    /// A value of subnet.env.
+    pub(super) fn env(&self, node: usize, key: &str) -> String {
+        subnet_env::value(self.host(node), key).unwrap_or_else(|| panic!("no {key}"))
+    }
+}
+
+/// Pings that run until they are counted.
+pub(super) struct Pings(Vec<Process>);
+
+impl Pings {
+    /// Ends them; how many were sent and how many of these were lost. The answer to the last one
+    /// may be on its way.
+    #[track_caller]
+    pub(super) fn end(mut self) -> (usize, usize) {
+        let mut sum = (0, 0);
+        for ping in &mut self.0 {
+            eventually("a second of pings", TIMEOUT, || {
+                (ping.output().lines().count() > 50).then_some(())
+            });
+            ping.signal(Signal::SIGINT);
+            ping.wait(TIMEOUT);
+            let log = ping.output();
+            let answered: BTreeSet<usize> = log
+                .lines()
+                .filter(|line| line.contains(" bytes from "))
+                .filter_map(|line| {
+                    line.split_once("icmp_seq=")?
+                        .1
+                        .split(' ')
+                        .next()?
+                        .parse()
+                        .ok()
+                })
+                .collect();
+            let (head, _) = log.split_once(" packets transmitted").expect("a summary");
+            let sent = head.rsplit(['\n', ' ']).next().expect("a number");
+            let sent: usize = sent.parse().expect("a number");
+            let last = answered.last().copied().unwrap_or_default();
+            let lost = last - answered.len() + (sent - last).saturating_sub(1);
+            sum = (sum.0 + sent, sum.1 + lost);
+        }
+        sum
+    }
+
+    #[track_caller]
+    pub(super) fn lose_nothing(self) {
+        let (sent, lost) = self.end();
+        assert!(lost == 0, "{lost} of {sent} lost");
+    }
+}
