@@ -9,7 +9,7 @@ const CONF_LIST: &str = r#"{"name":"pods","cniVersion":"0.4.0","plugins":[
      "ipam":{"type":"host-local","ranges":[[{"subnet":"10.89.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}},
     {"type":"portmap","capabilities":{"portMappings":true}}]}"#;
 
-fn configure() {
+pub(super) fn configure() {
     machine::install(machine::ours());
     fs::create_dir_all("/run/podman-cni").expect("folder");
     fs::write("/run/podman-cni/20-pods.conflist", CONF_LIST).expect("conf list");
@@ -23,7 +23,7 @@ fn configure() {
     fs::write("/run/containers.conf", configuration).expect("containers.conf");
 }
 
-fn podman(arguments: &str) -> String {
+pub(super) fn podman(arguments: &str) -> String {
     sh(&format!(
         "CONTAINERS_CONF=/run/containers.conf podman {arguments}"
     ))

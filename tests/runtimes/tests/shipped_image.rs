@@ -1,5 +1,6 @@
 //! The image that `make image` writes: its content, and the programs in it under containerd.
 
+use crate::podman;
 use runtimes::{
     containerd::{Containerd, Cri},
     host_container::{Spec, import},
@@ -7,13 +8,13 @@ use runtimes::{
 };
 use serde_json::Value;
 use std::{env, fs, process::Command, time::Duration};
-use tests::{binaries, process::eventually, scenario, shell::sh};
+use tests::{binaries, pki::Authority, process::eventually, scenario, shell::sh};
 
 const NAME: &str = "localhost/flannel:test";
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// The capabilities of the DaemonSet's containers.
 const DAEMON: &[&str] = &["NET_ADMIN", "NET_RAW"];
-const INSTALL: &[&str] = &["DAC_OVERRIDE"];
+const NONE: &[&str] = &[];
 const SHIPPED: &str = include_str!("../../../cni-conf/net.d/10-flannel.conflist");
 const NET_CONF: &str = r#"{"Network":"10.245.0.0/16","Backend":{"Type":"vxlan"}}"#;
 
@@ -184,10 +185,24 @@ fn with_image() -> (Containerd, Cri, String) {
 }
 
 #[scenario(unless = no_image)]
+fn podman_loads_and_runs_it() {
+    podman::configure();
+    let loaded = podman::podman(&format!("load -q -i {}", archive()));
+    let name = loaded.split_whitespace().last().expect("name");
+    assert!(name.starts_with("localhost/flannel:"), "{loaded}");
+    let version = podman::podman(&format!(
+        "run --rm --network host --read-only {name} --version 2>&1"
+    ));
+    assert_eq!(version.trim(), "v0.1.0");
+}
+
+#[scenario(unless = no_image)]
 fn install_commands_run_without_a_shell() {
     let (containerd, mut cri, image) = with_image();
+    // an archive's owner: without capabilities root may not make a hard link to the file
     sh(
-        "mkdir -p /run/host/bin /run/host/net.d /run/host/conf && echo theirs > /run/host/bin/flannel",
+        "mkdir -p /run/host/bin /run/host/net.d /run/host/conf && echo theirs > /run/host/bin/flannel \
+         && chown 1001:1001 /run/host/bin/flannel",
     );
     fs::write("/run/host/conf/cni-conf.json", SHIPPED).expect("conf list");
     let spec = Spec {
@@ -207,7 +222,7 @@ fn install_commands_run_without_a_shell() {
         command: &["/opt/bin/flanneld"],
         args: &["install-cni"],
         mounts: &bin,
-        capabilities: INSTALL,
+        capabilities: NONE,
         ..spec
     });
     assert_eq!(installed.code, 0, "{}", installed.output);
@@ -226,7 +241,7 @@ fn install_commands_run_without_a_shell() {
             "/etc/cni/net.d/10-flannel.conflist",
         ],
         mounts: &conf,
-        capabilities: INSTALL,
+        capabilities: NONE,
         ..spec
     });
     assert_eq!(installed.code, 0, "{}", installed.output);
@@ -238,7 +253,7 @@ fn install_commands_run_without_a_shell() {
         command: &["/opt/bin/flanneld"],
         args: &["uninstall-cni"],
         mounts: &[bin[0], conf[0]],
-        capabilities: INSTALL,
+        capabilities: NONE,
         ..spec
     });
     assert_eq!(undone.code, 0, "{}", undone.output);
@@ -250,8 +265,19 @@ fn install_commands_run_without_a_shell() {
     containerd.stop();
 }
 
+/// Arguments of a flanneld that serves leases or asks for them, with mutual TLS.
+fn arguments(leases: &'static str) -> [&'static str; 5] {
+    [
+        leases,
+        "-remote-keyfile=/pki/node.key",
+        "-remote-certfile=/pki/node.crt",
+        "-remote-cafile=/pki/ca.crt",
+        "-iface=underlay",
+    ]
+}
+
 #[scenario(unless = no_image)]
-fn flanneld_makes_the_network_and_resolves_names() {
+fn flanneld_makes_the_network_and_finds_its_server_by_name_over_tls() {
     let (containerd, mut cri, image) = with_image();
     sh(
         "ip link add underlay type bridge && ip addr add 10.66.0.1/24 dev underlay && ip link set underlay up",
@@ -260,7 +286,11 @@ fn flanneld_makes_the_network_and_resolves_names() {
         "mkdir -p /run/host/flannel /run/host/state /run/host/kube-flannel && echo '127.0.0.1 leases.test' > /run/host/hosts",
     );
     fs::write("/run/host/kube-flannel/net-conf.json", NET_CONF).expect("net-conf.json");
+    fs::create_dir_all("/run/host/pki").expect("folder");
+    let authority = Authority::new("/run/host/pki".as_ref());
+    authority.issue("node", &["leases.test"]);
     let mounts = [
+        ("/run/host/pki", "/pki"),
         ("/run/host/flannel", "/run/flannel"),
         ("/run/host/state", "/var/lib/flannel"),
         ("/run/host/kube-flannel", "/etc/kube-flannel/"),
@@ -270,12 +300,7 @@ fn flanneld_makes_the_network_and_resolves_names() {
         name: "kube-flannel",
         image: &image,
         command: &[],
-        args: &[
-            "-listen=127.0.0.1:8888",
-            "-iface=underlay",
-            "-ip-masq",
-            "-healthz-port=8081",
-        ],
+        args: &arguments("-listen=127.0.0.1:8888"),
         mounts: &mounts,
         capabilities: DAEMON,
     };
@@ -291,21 +316,24 @@ fn flanneld_makes_the_network_and_resolves_names() {
         device.contains("vxlan id 1 local 10.66.0.1 dev underlay"),
         "{device}"
     );
-    assert_eq!(cri.stop_on_host(&daemon), 0, "{}", daemon.output());
-    cri.remove_from_host(&daemon);
 
-    // nothing listens: the name was resolved if the connection is refused
+    // the same node again, as a client: by a name of /etc/hosts that the certificate proves
     let client = Spec {
         name: "client",
-        args: &["-remote=leases.test:9", "-insecure", "-iface=underlay"],
+        args: &arguments("-remote=leases.test:8888"),
         ..spec
     };
     let client = cri.start_on_host(&client).expect("flanneld");
-    eventually("a refused connection", Duration::from_secs(20), || {
-        client.output().contains("Connection refused").then_some(())
+    eventually("a lease over TLS", Duration::from_secs(20), || {
+        client
+            .output()
+            .contains("this node has 10.245.")
+            .then_some(())
     });
-    cri.stop_on_host(&client);
-    cri.remove_from_host(&client);
+    for container in [&client, &daemon] {
+        assert_eq!(cri.stop_on_host(container), 0, "{}", container.output());
+        cri.remove_from_host(container);
+    }
 
     let cleaned = cri.run_on_host(&Spec {
         name: "cleanup",
