@@ -179,7 +179,13 @@ impl Cluster {
         eventually(
             &format!("`{command}` on host{number} shows {text}"),
             TIMEOUT,
-            || self.host(number).sh(command).contains(text).then_some(()),
+            || {
+                // a device that is made again is missing for a moment
+                let output = self.host(number).try_sh(command);
+                String::from_utf8_lossy(&output.stdout)
+                    .contains(text)
+                    .then_some(())
+            },
         );
     }
 }

@@ -445,3 +445,63 @@ fn node_without_annotations_gets_them() {
     cluster.start(1).wait_ready();
     assert_eq!(cluster.annotation(1, "kube-subnet-manager"), "true");
 }
+
+/// The node's address changes while the API server is out of reach: the data path follows at once,
+/// the annotation when it can.
+#[scenario(unless = without_kubernetes)]
+fn address_that_changes_during_an_outage_is_published_after_it() {
+    let cluster = Cluster::new(2, V4);
+    let mut daemons = cluster.start_all();
+    let pods: Vec<_> = cluster.underlay.hosts.iter().map(subnet_env::pod).collect();
+    subnet_env::eventually_pings(&pods[1], cluster.host(1));
+    cluster.proxy.refuse();
+    cluster.proxy.drop_connections();
+    cluster.host(1).sh(
+        "ip addr del 172.31.0.1/24 dev eth0 && ip addr add 172.31.0.77/24 dev eth0 \
+         && ip route add default via 172.31.0.254",
+    );
+    let device = "ip -d link show flannel.1";
+    cluster.wait_shows(1, device, "local 172.31.0.77 ");
+    daemons[0].wait_status(&[" 200 ", "annotations", "refused"]);
+    cluster.proxy.accept();
+    cluster.wait_annotation(1, "public-ip", "172.31.0.77");
+    cluster.wait_shows(2, "bridge fdb show dev flannel.1", "dst 172.31.0.77 ");
+    subnet_env::eventually_pings(&pods[1], cluster.host(1));
+    eventually("nothing is waited for", TIMEOUT, || {
+        (!daemons[0].status().contains("waiting")).then_some(())
+    });
+}
+
+/// Another node that claims this node's podCIDR takes nothing from it.
+#[scenario(unless = without_kubernetes)]
+fn second_node_with_our_pod_cidr_changes_nothing() {
+    let cluster = Cluster::new(2, V4);
+    let mut daemons = cluster.start_all();
+    let pods: Vec<_> = cluster.underlay.hosts.iter().map(subnet_env::pod).collect();
+    subnet_env::eventually_pings(&pods[1], cluster.host(1));
+    cluster.wait_condition(1);
+    let state = || {
+        [1, 2].map(|number| {
+            cluster
+                .host(number)
+                .sh("ip route; bridge fdb show dev flannel.1; cat /run/flannel/subnet.env")
+        })
+    };
+    let before = state();
+    let intruder = tests::kubernetes::Node::new("intruder")
+        .pod_cidrs(&["10.244.1.0/24"])
+        .vxlan_peer("172.31.0.66", "02:00:00:00:00:66");
+    cluster.server.create_node(&intruder);
+    eventually("both name the node", TIMEOUT, || {
+        let mut logs = daemons.iter().map(|daemon| daemon.output());
+        logs.all(|log| log.contains("intruder") || log.contains("172.31.0.66"))
+            .then_some(())
+    });
+    assert_eq!(state(), before);
+    subnet_env::ping(&pods[1], cluster.host(1));
+    daemons.remove(0).stop();
+    let mut again = cluster.start(1);
+    again.wait_ready();
+    assert_eq!(state(), before);
+    subnet_env::ping(&pods[1], cluster.host(1));
+}

@@ -1,11 +1,14 @@
 //! What a node waits for at its start, each with the reason in /readyz?verbose: nothing of it ends
 //! the daemon.
 
-use super::cluster::{Cluster, DUAL, Flanneld, V4};
+use super::cluster::{Cluster, DUAL, Flanneld, TIMEOUT, V4};
 use serde_json::json;
+use std::{fs, path::Path};
 use tests::{
-    ApiServer, Underlay,
+    ApiServer, FaultProxy, Underlay,
     kubernetes::{Node, User, without_kubernetes},
+    pki::Authority,
+    process::eventually,
     scenario, subnet_env,
 };
 
@@ -127,7 +130,7 @@ fn renewed_credentials_need_no_restart() {
     flanneld.wait_status(&[" 503 ", "credentials"]);
     let replace = |user: User| {
         let renewed = cluster.server.kubeconfig(&cluster.proxy.url(), user);
-        std::fs::rename(renewed, &kubeconfig).expect("rename");
+        fs::rename(renewed, &kubeconfig).expect("rename");
     };
     replace(User::Flannel);
     flanneld.wait_ready();
@@ -141,21 +144,53 @@ fn renewed_credentials_need_no_restart() {
     let patch = requests.iter().find(|request| request.is_patch());
     assert_eq!(patch.expect("a patch").authorization, renewed);
     cluster.proxy.drop_connections();
-    tests::process::eventually(
-        "the watch has the new token",
-        super::cluster::TIMEOUT,
-        || {
-            let requests = cluster.proxy.requests();
-            let mut watches = requests.iter().filter(|request| request.is_node_watch());
-            watches
-                .any(|watch| watch.authorization == renewed && watch.status() == 200)
-                .then_some(())
-        },
-    );
+    eventually("the watch has the new token", TIMEOUT, || {
+        let requests = cluster.proxy.requests();
+        let mut watches = requests.iter().filter(|request| request.is_node_watch());
+        watches
+            .any(|watch| watch.authorization == renewed && watch.status() == 200)
+            .then_some(())
+    });
     let log = flanneld.stop();
     for secret in ["expired-token", User::Flannel.token()] {
         assert!(!log.contains(secret), "{log}");
     }
+}
+
+/// The authority behind the API server's certificate changes: the file that names it is read again.
+#[scenario(unless = without_kubernetes)]
+fn renewed_authority_needs_no_restart() {
+    let server = ApiServer::pooled();
+    let underlay = Underlay::new(1);
+    let host = &underlay.hosts[0];
+    let address = "172.31.0.254:6443";
+    let first = FaultProxy::kubernetes(&server, &underlay.switch, address);
+    server.create_node(&Node::of_host(1).pod_cidrs(&["10.244.1.0/24"]));
+    host.write("/run/net-conf.json", V4);
+    let copy = |from: &Path| host.write("/run/ca.crt", &fs::read_to_string(from).expect("ca"));
+    copy(&server.ca());
+    let kubeconfig = server.kubeconfig(&first.url(), User::Flannel);
+    let text = fs::read_to_string(kubeconfig).expect("kubeconfig");
+    let own_ca = server.ca().display().to_string();
+    host.write("/run/kubeconfig", &text.replace(&own_ca, "/run/ca.crt"));
+    let arguments = ["-kubeconfig-file=/run/kubeconfig"];
+    let mut flanneld = Flanneld::start(host, &arguments, &[("NODE_NAME", "host1")]);
+    flanneld.wait_ready();
+    drop(first);
+    let folder = tempfile::tempdir_in("/srv").expect("folder");
+    let authority = Authority::new(folder.path());
+    let identity = authority.issue("apiserver", &["172.31.0.254"]);
+    let _second = FaultProxy::kubernetes_as(&server, &underlay.switch, address, &identity);
+    flanneld.wait_status(&[" 200 ", "waiting: for the API server", "ertificate"]);
+    copy(&authority.ca());
+    eventually("the watch is back", TIMEOUT, || {
+        (!flanneld.status().contains("waiting")).then_some(())
+    });
+    let public_ip = "flannel.alpha.coreos.com/public-ip";
+    server.annotate("host1", &[(public_ip, None)]);
+    eventually("the annotation is back", TIMEOUT, || {
+        server.annotation("host1", public_ip)
+    });
 }
 
 #[scenario(unless = without_kubernetes)]
@@ -163,7 +198,7 @@ fn contradicting_flags_and_bad_variables_are_named() {
     let cluster = Cluster::new(1, V4);
     let ends_with = |more: &[&str], variables: &[(&str, &str)], texts: &[&str]| {
         let mut flanneld = cluster.start_with(1, more, variables);
-        let status = flanneld.process.wait(super::cluster::TIMEOUT);
+        let status = flanneld.process.wait(TIMEOUT);
         let output = flanneld.output();
         assert_eq!(status.code(), Some(1), "{output}");
         for text in texts {

@@ -17,7 +17,11 @@ use crate::{
     },
 };
 use jiff::Timestamp;
-use std::{convert::Infallible, future, sync::Arc};
+use std::{
+    convert::Infallible,
+    future,
+    sync::{Arc, atomic::Ordering},
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -25,11 +29,15 @@ use tokio::{
 use tracing::{info, warn};
 
 impl Manager {
-    /// Waits for a lease, then publishes how this node is reached.
+    /// Waits for a lease, then publishes how this node is reached. A node that has a lease does not
+    /// wait: [`Manager::keep`] publishes, and follows the other nodes meanwhile.
     pub(super) async fn acquire_lease(&self, attrs: &LeaseAttrs, previous: Subnets) -> Lease {
+        lock(&self.attrs).clone_from(attrs);
+        if self.running.load(Ordering::Relaxed) {
+            return self.lease_in_use(attrs, previous);
+        }
         let mut own = self.own.subscribe();
         let mut retry = ApiRetry::default();
-        lock(&self.attrs).clone_from(attrs);
         let held = Held {
             subnets: previous,
             running: false,
@@ -54,8 +62,21 @@ impl Manager {
         }
     }
 
+    fn lease_in_use(&self, attrs: &LeaseAttrs, subnets: Subnets) -> Lease {
+        let attrs = match &*self.own.borrow() {
+            OwnNode::Present(node) => self.keys.overwritten(attrs, node).0,
+            OwnNode::Unknown | OwnNode::Missing => attrs.clone(),
+        };
+        Lease {
+            subnets,
+            attrs,
+            expiration: None,
+        }
+    }
+
     /// Keeps what this node published, its lease and its condition, until it is dropped.
     pub(super) async fn keep(&self, session: Session) -> Infallible {
+        self.running.store(true, Ordering::Relaxed);
         tokio::select! {
             never = self.follow_object(&session.own) => never,
             never = self.pass_leases_on(&session.leases) => never,

@@ -23,7 +23,7 @@ use publish::Publisher;
 use std::{
     collections::BTreeSet,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 use tokio::{sync::watch, task::JoinHandle};
 use tracing::{info, warn};
@@ -62,6 +62,8 @@ pub(crate) struct Manager {
     waits: Waits,
     /// What the backend publishes: with the addresses of the underlay, none overwritten.
     attrs: Mutex<LeaseAttrs>,
+    /// This node has had a lease since the start.
+    running: AtomicBool,
     /// What was logged of annotations that cannot be used.
     ignored: Mutex<BTreeSet<String>>,
     _watch: Task,
@@ -132,6 +134,7 @@ impl Manager {
                 config: waiting.another(),
             },
             attrs: Mutex::default(),
+            running: AtomicBool::new(false),
             ignored: Mutex::default(),
         })
     }
