@@ -236,3 +236,6 @@ impl OwnLease {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
