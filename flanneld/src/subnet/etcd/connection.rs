@@ -263,7 +263,9 @@ fn endpoints(list: &str, has_identity: bool) -> Result<Vec<Endpoint>, EndpointEr
         let address = address.trim_end_matches('/');
         let is_part = |c: char| c.is_ascii_alphanumeric() || ".-_:[]%".contains(c);
         if address.is_empty() || address.starts_with(':') || !address.chars().all(is_part) {
-            return Err(EndpointError::Url(given.to_owned()));
+            // whatever stands before an @ may be a password
+            let shown = given.rsplit_once('@').map_or(given, |(_, host)| host);
+            return Err(EndpointError::Url(shown.to_owned()));
         }
         let scheme = if tls { "https" } else { "http" };
         Ok(Endpoint {
@@ -332,6 +334,8 @@ mod tests {
         );
         assert_eq!(urls("a:1", true).unwrap(), ["https://a:1"]);
         assert_eq!(urls("http://a:1", true).unwrap(), ["http://a:1"]);
+        let error = urls("http://user:hunter2@a:1", false).unwrap_err();
+        assert!(!error.contains("hunter2"), "{error}");
         for (bad, reason) in [
             ("", "names no endpoint"),
             (",", "names no endpoint"),

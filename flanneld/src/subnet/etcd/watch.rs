@@ -183,7 +183,7 @@ impl Etcd {
         };
         let subnets = own.lease.subnets;
         match own.inspect(cache) {
-            Finding::Unchanged => {}
+            Finding::Unchanged => own.intact(),
             Finding::Rewritten {
                 mod_revision,
                 lease_id,

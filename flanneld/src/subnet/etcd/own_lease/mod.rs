@@ -60,6 +60,8 @@ pub(super) struct OwnLease {
     keep_alive_at: Instant,
     /// When this node may write because another party wrote the key.
     rewrite_at: Option<Instant>,
+    /// True while this node waits for that moment.
+    rewrite_pending: bool,
     /// True if the store that had the key was lost.
     store_lost: bool,
 }
@@ -107,6 +109,7 @@ impl OwnLease {
             renew_at: asked.monotonic,
             keep_alive_at: asked.monotonic,
             rewrite_at: None,
+            rewrite_pending: false,
             store_lost: false,
         };
         own.written(written, asked, margin);
@@ -134,6 +137,7 @@ impl OwnLease {
         self.mod_revision = mod_revision;
         self.lease_id = lease_id;
         self.store_lost = false;
+        self.rewrite_pending = false;
         // nobody says when the other party's etcd lease ends: one of ours takes its place, but not
         // at once, since two parties that answer each other would never stop
         self.renew_at = Instant::now() + REWRITE_INTERVAL;
@@ -166,9 +170,11 @@ impl OwnLease {
         (!self.is_reservation()).then_some(self.ttl)
     }
 
-    /// When something is due next; None for a reservation.
+    /// When something is due next; None for a reservation that is as it should be.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        (!self.is_reservation()).then(|| self.renew_at.min(self.keep_alive_at))
+        let renewal = (!self.is_reservation()).then(|| self.renew_at.min(self.keep_alive_at));
+        let rewrite = self.rewrite_at.filter(|_| self.rewrite_pending);
+        renewal.into_iter().chain(rewrite).min()
     }
 
     pub(super) fn due(&self) -> Due {
@@ -188,7 +194,13 @@ impl OwnLease {
         if may {
             self.rewrite_at = Some(now + REWRITE_INTERVAL);
         }
+        self.rewrite_pending = !may;
         may
+    }
+
+    /// The key is as it should be.
+    pub(super) fn intact(&mut self) {
+        self.rewrite_pending = false;
     }
 
     /// True if the lease may have ended by itself: etcd was away for as long as it lives.

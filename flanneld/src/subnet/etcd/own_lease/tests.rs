@@ -150,8 +150,10 @@ async fn answers_to_another_writer_are_a_minute_apart() {
     let mut own = own();
     assert!(own.may_rewrite());
     assert!(!own.may_rewrite());
+    assert_eq!(own.next_due(), Some(Instant::now() + REWRITE_INTERVAL));
     tokio::time::advance(REWRITE_INTERVAL).await;
     assert!(own.may_rewrite());
+    assert!(own.next_due().unwrap() > Instant::now() + REWRITE_INTERVAL);
     own.rewritten(11, 7);
     assert_eq!(own.due(), Due::Nothing);
     tokio::time::advance(REWRITE_INTERVAL).await;

@@ -25,16 +25,14 @@ async fn next_endpoint_is_used_if_one_does_not_answer() {
     // nothing listens on the first, the second accepts and never answers
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = format!("http://127.0.0.1:{}", etcd.ports[1] ^ 1);
-    for _ in 0..3 {
-        let endpoints = format!(
-            "{closed},http://{},{}",
-            silent.local_addr().unwrap(),
-            etcd.url()
-        );
-        let manager = etcd.manager_with(endpoints, TTL);
-        let joined = timeout(TIMEOUT, Node::join(manager, attrs(1))).await;
-        joined.expect("the node joins").will_see(&[1]).await;
-    }
+    let endpoints = format!(
+        "{closed},http://{},{}",
+        silent.local_addr().unwrap(),
+        etcd.url()
+    );
+    let manager = etcd.manager_with(endpoints, TTL);
+    let joined = timeout(TIMEOUT, Node::join(manager, attrs(1))).await;
+    joined.expect("the node joins").will_see(&[1]).await;
 }
 
 #[tokio::test]
