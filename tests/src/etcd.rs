@@ -9,14 +9,17 @@ use crate::{
 };
 use nix::sys::signal::Signal;
 use std::{
+    io::{Seek, Write},
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     time::Duration,
 };
 use tempfile::TempDir;
 
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
+/// Operations that etcd takes in one transaction.
+const TRANSACTION: usize = 100;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The reason to skip where etcd or etcdctl is missing.
@@ -31,7 +34,7 @@ pub struct Etcd {
     tls: Option<Tls>,
     user: Option<String>,
     // after the members, so that they end before their data goes
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// The files of a client of an [`Etcd`] with TLS.
@@ -122,7 +125,7 @@ impl Etcd {
             members: members.collect(),
             tls,
             user: None,
-            _folder: folder,
+            folder,
         };
         for number in 0..places.len() {
             etcd.spawn(number);
@@ -262,6 +265,10 @@ impl Etcd {
 
     /// The same, where it may fail.
     pub fn try_ctl(&self, arguments: &[&str]) -> Output {
+        self.run_ctl(arguments, Stdio::null())
+    }
+
+    fn run_ctl(&self, arguments: &[&str], stdin: Stdio) -> Output {
         let mut command = Command::new(peers::program("etcdctl"));
         let running = self.urls(|member| member.process.is_some());
         command
@@ -275,9 +282,27 @@ impl Etcd {
         if let Some(user) = &self.user {
             command.args(["--user", user]);
         }
-        command.args(arguments);
+        command.args(arguments).stdin(stdin);
         let host = &self.members[0].host;
         host.run(|| command.output().expect("etcdctl"))
+    }
+
+    /// Sets many keys, all of them on one etcd lease of 24 hours.
+    #[track_caller]
+    pub fn put_leased(&self, pairs: &[(String, String)]) {
+        let granted = self.ctl(&["lease", "grant", "86400"]);
+        let lease = granted.split_whitespace().nth(1).expect("lease ID granted");
+        for pairs in pairs.chunks(TRANSACTION) {
+            let puts = pairs.iter().map(|(key, value)| {
+                let value = value.replace('"', "\\\"");
+                format!("put --lease={lease} {key} \"{value}\"\n")
+            });
+            let mut file = tempfile::tempfile_in(self.folder.path()).expect("a file");
+            write!(file, "\n{}\n\n", puts.collect::<String>()).expect("a transaction");
+            file.rewind().expect("seek");
+            let output = self.run_ctl(&["txn"], file.into());
+            checked("etcd", "etcdctl txn", &output);
+        }
     }
 
     /// Sets a key.

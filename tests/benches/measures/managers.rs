@@ -31,8 +31,6 @@ const ROUNDS: usize = 3;
 const TIMEOUT: Duration = Duration::from_secs(120);
 /// Requests that follow the last route: annotations, the node's condition.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
-/// Operations that etcd takes in one transaction.
-const TRANSACTION: usize = 100;
 
 /// Three rounds each, interleaved; the store stays as it is.
 pub(super) fn run(_contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
@@ -77,7 +75,7 @@ fn on_etcd(size: usize) -> Vec<Measure> {
     let underlay = Underlay::new(1);
     let etcd = Etcd::new(&underlay.switch, underlay::GATEWAY);
     etcd.put("/coreos.com/network/config", NET_CONF);
-    fill(&etcd, &underlay.switch, size);
+    fill(&etcd, size);
     let host = &underlay.hosts[0];
     let endpoints = etcd.endpoints();
     timed(&format!("etcd, {size} nodes"), size, host, |ours| {
@@ -180,26 +178,18 @@ fn peak_memory(pid: u32) -> f64 {
     kib.expect("VmHWM") * 1.024
 }
 
-/// Writes that many leases, all on one etcd lease.
-fn fill(etcd: &Etcd, host: &Host, size: usize) {
-    let granted = etcd.ctl(&["lease", "grant", "86400"]);
-    let lease = granted.split_whitespace().nth(1).expect("lease ID granted");
-    let leases: Vec<String> = (0..size).map(|number| put(lease, number)).collect();
-    for (number, puts) in leases.chunks(TRANSACTION).enumerate() {
-        let file = format!("/run/transaction{number}");
-        host.write(&file, &format!("\n{}\n\n", puts.concat()));
-        host.sh(&format!(
-            "ETCDCTL_API=3 etcdctl --endpoints={} txn < {file}",
-            etcd.endpoints()
-        ));
-    }
+/// Writes that many leases.
+fn fill(etcd: &Etcd, size: usize) {
+    let leases: Vec<_> = (0..size).map(lease).collect();
+    etcd.put_leased(&leases);
 }
 
-fn put(lease: &str, number: usize) -> String {
+/// The key and the value of a lease.
+fn lease(number: usize) -> (String, String) {
     let (high, low) = (0x80 | number >> 8, number & 0xff);
     let value = format!(
         r#"{{"PublicIP":"198.18.{high}.{low}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"0e:00:00:00:{high:02x}:{low:02x}"}}}}"#
     );
-    let value = value.replace('"', r#"\""#);
-    format!("put --lease={lease} /coreos.com/network/subnets/10.{high}.{low}.0-24 \"{value}\"\n")
+    let key = format!("/coreos.com/network/subnets/10.{high}.{low}.0-24");
+    (key, value)
 }

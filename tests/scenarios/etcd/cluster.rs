@@ -200,6 +200,15 @@ impl Cluster {
         found.unwrap_or_else(|| panic!("no lease with {text}"))
     }
 
+    /// The etcd lease of a key, as etcdctl shows it.
+    #[track_caller]
+    pub(super) fn lease_id(&self, key: &str) -> String {
+        let answer = self.etcd.ctl(&["get", key, "-w", "json"]);
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        let lease = answer["kvs"][0]["lease"].as_i64().expect("a lease");
+        format!("{lease:x}")
+    }
+
     /// Ifindex, name and MAC of the overlay's devices.
     pub(super) fn devices(&self, node: usize) -> String {
         self.host(node)

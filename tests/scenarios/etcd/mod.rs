@@ -6,6 +6,7 @@ mod cluster;
 mod go_flanneld;
 mod leases;
 mod outages;
+mod scale;
 mod security;
 mod server;
 mod start;
