@@ -19,7 +19,6 @@ use tests::{
     binaries::program,
     go_flanneld::without_kubernetes_and_go_flanneld,
     kubernetes::{Node, User},
-    process::eventually,
     underlay,
 };
 
@@ -29,6 +28,8 @@ const GO: &str = "go flanneld 0.28.10";
 const SIZES: [usize; 2] = [1_000, 5_000];
 const ROUNDS: usize = 3;
 const TIMEOUT: Duration = Duration::from_secs(120);
+/// A dump of 5,000 routes takes 15 ms.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Requests that follow the last route: annotations, the node's condition.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
 
@@ -61,8 +62,8 @@ fn on_kubernetes(size: usize) -> Vec<Measure> {
     for ours in [true, false] {
         forget(host);
         proxy.take_requests();
-        let daemon = kubernetes(ours, host, &counted);
-        wait_for_routes(host, size);
+        let mut daemon = kubernetes(ours, host, &counted);
+        wait_for_routes(host, &mut daemon, size);
         thread::sleep(SETTLE_TIME);
         requests.add(contender(ours), proxy.take_requests().len() as f64);
         daemon.end();
@@ -97,7 +98,7 @@ fn timed(name: &str, size: usize, host: &Host, start: impl Fn(bool) -> Daemon) -
             forget(host);
             let started = Instant::now();
             let mut daemon = start(ours);
-            wait_for_routes(host, size);
+            wait_for_routes(host, &mut daemon, size);
             time.add_time(contender(ours), started.elapsed());
             memory.add(contender(ours), peak_memory(daemon.pid()));
             daemon.end();
@@ -116,6 +117,13 @@ impl Daemon {
         match self {
             Daemon::Ours(process) => process.pid(),
             Daemon::Go(daemon) => daemon.process().pid(),
+        }
+    }
+
+    fn output(&self) -> String {
+        match self {
+            Daemon::Ours(process) => process.output(),
+            Daemon::Go(daemon) => daemon.output(),
         }
     }
 
@@ -160,13 +168,24 @@ fn forget(host: &Host) {
     host.try_sh("rm -rf /run/flannel /var/lib/flannel");
 }
 
-fn wait_for_routes(host: &Host, count: usize) {
+/// Waits for a route to each node, while the daemon runs.
+fn wait_for_routes(host: &Host, daemon: &mut Daemon, count: usize) {
+    let deadline = Instant::now() + TIMEOUT;
     host.run(|| {
         let mut netlink = Netlink::open().expect("netlink");
-        eventually("a route to each node", TIMEOUT, || {
+        loop {
             let routes = netlink.routes(Filter::default()).expect("routes");
-            (routes.iter().filter(|route| route.onlink).count() >= count).then_some(())
-        });
+            let found = routes.iter().filter(|route| route.onlink).count();
+            if found >= count {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{found} of {count} routes:\n{}",
+                daemon.output()
+            );
+            thread::sleep(POLL_INTERVAL);
+        }
     });
 }
 
