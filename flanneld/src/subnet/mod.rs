@@ -52,7 +52,8 @@ pub(crate) trait SubnetManager: Send + Sync {
     fn node_record(&self) -> BoxFuture<'_, Result<NodeRecord, Error>> {
         Box::pin(future::ready(Ok(NodeRecord::default())))
     }
-    /// What the store says of this node's addresses while the daemon runs; None if it never changes.
+    /// What the store says of this node's addresses while the daemon runs; None if that never
+    /// changes.
     fn node_records(&self) -> Option<watch::Receiver<NodeRecord>> {
         None
     }
