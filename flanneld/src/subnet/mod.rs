@@ -38,7 +38,6 @@ pub(crate) struct Session {
     pub(crate) leases: watch::Sender<Option<Leases>>,
     /// True while devices, addresses, rules and subnet.env of this node are in place, for managers
     /// that publish it (Kubernetes: the condition NetworkUnavailable).
-    #[allow(dead_code, reason = "the embedded managers publish no node condition")]
     pub(crate) node_ready: watch::Receiver<bool>,
 }
 

@@ -120,8 +120,6 @@ impl Client {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{text}")]
 pub(super) struct Failure {
-    /// The HTTP status; None without an answer.
-    pub(super) code: Option<u16>,
     /// How long the server asks to wait.
     pub(super) retry_after: Option<Duration>,
     text: String,
@@ -131,7 +129,6 @@ impl Failure {
     #[cfg(test)]
     pub(super) fn after(retry_after: Duration) -> Failure {
         Failure {
-            code: Some(429),
             retry_after: Some(retry_after),
             text: String::new(),
         }
@@ -143,7 +140,6 @@ impl Failure {
             _ => None,
         };
         Failure {
-            code: api_error::status_code(error),
             retry_after: details
                 .map(|details| Duration::from_secs(details.retry_after_seconds.into()))
                 .filter(|delay| !delay.is_zero()),
