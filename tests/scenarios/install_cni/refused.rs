@@ -75,6 +75,8 @@ fn a_folder_that_cannot_be_written_is_named() {
     node.0.sh(&format!(
         "mount --bind {BIN} {BIN} && mount -o remount,bind,ro {BIN}"
     ));
+    let nothing = node.ok("uninstall-cni");
+    assert!(nothing.starts_with("nothing of install-cni"), "{nothing}");
     for command in ["install-cni", "install-conf /etc/hostname /opt/cni/bin/x"] {
         let refusal = node.refused(command);
         assert!(

@@ -198,7 +198,11 @@ impl Folder {
         let unfinished = atomic_file::unfinished(&kept).map_err(write_error(&kept))?;
         remove(&unfinished)?;
         match fs::hard_link(&file, &unfinished) {
-            Ok(()) => fs::rename(&unfinished, &kept).map_err(write_error(&kept)),
+            Ok(()) => {
+                fs::rename(&unfinished, &kept).map_err(write_error(&kept))?;
+                // rename(2) leaves both names of one file, which a killed run has kept already
+                remove(&unfinished)
+            }
             // no hard links in this file system, or not to another user's file
             Err(_) => copy(&file, &kept),
         }
@@ -318,7 +322,11 @@ fn metadata(path: &Path) -> Result<Option<Metadata>, Error> {
     }
 }
 
+/// Removes what is there. A read-only folder refuses the removal of an absent file too.
 fn remove(path: &Path) -> Result<(), Error> {
+    if metadata(path)?.is_none() {
+        return Ok(());
+    }
     match fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => Err(write_error(path)(error)),
         _ => Ok(()),

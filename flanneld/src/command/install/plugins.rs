@@ -16,8 +16,9 @@ use std::{
 
 /// The executable that is all plugins by its name.
 const SUITE: &str = "cni-suite";
-/// The plugins in it, those that others delegate to first.
+/// The plugin that delegates to others.
 const META_PLUGIN: &str = "flannel";
+/// The plugins of the suite.
 const NAMES: &str = include_str!("../../../../plugins/suite/names");
 const MODE: u32 = 0o755;
 /// Bytes that stay free for the record and the folder.

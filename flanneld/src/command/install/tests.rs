@@ -107,6 +107,7 @@ fn what_a_killed_run_left_is_replaced_and_removed() {
     }
     assert_eq!(take_back(&folder, "a"), TakenBack::Left);
     assert_eq!(names(folder.path()), ["a"]);
+    fs::hard_link(&file, folder.path().join("a.before-flanneld")).unwrap();
     for name in [".a.tmp", ".a.before-flanneld.tmp"] {
         fs::write(folder.path().join(name), "longer than the new content").unwrap();
     }
