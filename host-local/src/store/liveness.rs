@@ -7,8 +7,7 @@
 
 use super::record::{Record, UNKNOWN_BOOT};
 use nix::sys::statfs::{
-    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC,
-    XFS_SUPER_MAGIC, fstatfs,
+    BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs,
 };
 use std::{
     collections::HashSet,
@@ -19,6 +18,9 @@ use std::{
     os::unix::fs::MetadataExt,
     path::Path,
 };
+
+/// As in linux/magic.h; nix has it for glibc only.
+const XFS_SUPER_MAGIC: FsType = FsType(0x5846_5342);
 
 /// Why a reservation is abandoned.
 #[derive(Debug, Clone, PartialEq, Eq)]
