@@ -10,22 +10,26 @@ use tests::{
 
 #[scenario(unless = without_etcd)]
 fn three_nodes_reach_each_other_in_ipv4() {
-    nodes_reach_each_other(3, V4);
+    nodes_reach_each_other(Cluster::new(3, V4), 3);
 }
 
 #[scenario(unless = without_etcd)]
 fn two_nodes_reach_each_other_without_ipv4() {
-    nodes_reach_each_other(2, V6);
+    let underlay = Underlay::new(2);
+    for host in &underlay.hosts {
+        host.sh("ip -4 addr flush dev eth0");
+    }
+    let etcd = Etcd::new(&underlay.switch, underlay::GATEWAY6);
+    nodes_reach_each_other(Cluster::with(underlay, etcd, V6), 2);
 }
 
 #[scenario(unless = without_etcd)]
 fn three_nodes_reach_each_other_in_both_families() {
-    nodes_reach_each_other(3, DUAL);
+    nodes_reach_each_other(Cluster::new(3, DUAL), 3);
 }
 
 /// They do, and every restart, also from nothing but the lease, keeps the subnets.
-fn nodes_reach_each_other(nodes: usize, net_conf: &str) {
-    let mut cluster = Cluster::new(nodes, net_conf);
+fn nodes_reach_each_other(mut cluster: Cluster, nodes: usize) {
     cluster.start_all();
     let all: Vec<usize> = (1..=nodes).collect();
     cluster.all_ping(&all);

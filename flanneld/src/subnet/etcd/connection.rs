@@ -24,6 +24,9 @@ const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// For the answer to the ping.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The default of `-etcd-endpoints`, upstream's.
+const DEFAULT_ENDPOINTS: [&str; 2] = ["http://127.0.0.1:4001", "http://127.0.0.1:2379"];
+
 /// Where distributions keep the authorities that the system trusts.
 const SYSTEM_AUTHORITIES: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -97,6 +100,12 @@ impl Connection {
     pub(super) fn urls(&self) -> String {
         let urls: Vec<&str> = self.endpoints.iter().map(|at| at.url.as_str()).collect();
         urls.join(", ")
+    }
+
+    /// True if the options name an etcd.
+    pub(super) fn is_named(&self) -> bool {
+        let urls = self.endpoints.iter().map(|endpoint| endpoint.url.as_str());
+        !urls.eq(DEFAULT_ENDPOINTS)
     }
 
     /// Makes a request, at the next endpoint if one does not answer, until each has been tried.

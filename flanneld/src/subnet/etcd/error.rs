@@ -149,10 +149,11 @@ fn describe(error: &etcd_client::Error) -> String {
         etcd_client::Error::TransportError(error) => (error.to_string(), error.source()),
         error => (error.to_string(), None),
     };
-    let causes = std::iter::successors(source, |&error| error.source());
     let mut texts = vec![text];
-    for cause in causes.map(ToString::to_string) {
-        if texts.last() != Some(&cause) {
+    for cause in std::iter::successors(source, |&error| error.source()) {
+        let cause = cause.to_string();
+        // layers of the transport repeat each other
+        if cause != "transport error" && !texts.iter().any(|text| text.contains(&cause)) {
             texts.push(cause);
         }
     }

@@ -49,10 +49,11 @@ const CONFIG_BACKOFF: ExponentialBackoff = ExponentialBackoff {
     longest: Duration::from_secs(5),
 };
 
-/// What else there is, for whoever did not mean etcd.
-const CHOICES: &str = "leases come from etcd because no other manager is named: -etcd-endpoints URLS and -etcd-prefix \
+/// What else there is, for whoever did not mean etcd: said once, or each time if no option names
+/// etcd.
+const CHOICES: &str = " (leases come from etcd because no other manager is named: -etcd-endpoints URLS and -etcd-prefix \
 PREFIX name another etcd, -kube-subnet-mgr takes leases from Kubernetes, -listen HOST:PORT keeps them on this machine, \
--remote HOST:PORT uses those of another flanneld";
+-remote HOST:PORT uses those of another flanneld)";
 
 /// The subnet manager.
 pub(crate) struct Etcd {
@@ -204,6 +205,7 @@ impl Etcd {
         let what = || format!("the network configuration from {}", self.name());
         let mut network = Retry::new(what(), ExponentialBackoff::NETWORK);
         let mut content = Retry::new(what(), CONFIG_BACKOFF);
+        let mut first = true;
         loop {
             let failure = match self.read_config().await {
                 Ok(config) => {
@@ -215,7 +217,10 @@ impl Etcd {
             match failure {
                 Failure::NoAnswer(_) | Failure::Refused { .. } => {
                     self.waiting.report(format!("for {}", self.name()));
-                    network.failed(&format!("{failure} ({CHOICES})")).await;
+                    let named = self.registry.connection.is_named() && !first;
+                    let choices = if named { "" } else { CHOICES };
+                    network.failed(&format!("{failure}{choices}")).await;
+                    first = false;
                 }
                 failure => {
                     network.succeeded();

@@ -8,10 +8,6 @@ mod users;
 use super::*;
 use crate::model::lease::Leases;
 use etcd_client::{Client, GetOptions, KeyValue};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use std::{
     net::SocketAddr,
     process::{Child, Command, Stdio},
@@ -109,11 +105,6 @@ impl TestEtcd {
         self.kill();
         std::fs::remove_dir_all(self.folder.path().join("data")).unwrap();
         self.start().await;
-    }
-
-    fn signal(&self, signal: Signal) {
-        let id = self.process.as_ref().unwrap().id();
-        kill(Pid::from_raw(id.try_into().unwrap()), signal).unwrap();
     }
 
     async fn client(&self) -> Client {

@@ -133,16 +133,3 @@ async fn store_that_was_lost_is_filled_again() {
         node.will_see(&[1, 2, 3]).await;
     }
 }
-
-#[tokio::test]
-async fn stalled_server_is_noticed() {
-    let etcd = TestEtcd::new().await;
-    let node = Node::join(etcd.manager(), attrs(1)).await;
-    node.will_see(&[1]).await;
-    etcd.signal(Signal::SIGSTOP);
-    sleep(Duration::from_secs(22)).await;
-    etcd.signal(Signal::SIGCONT);
-    etcd.put("subnets/10.3.9.0-24", r#"{"PublicIP":"192.0.2.9"}"#)
-        .await;
-    node.will_see(&[1, 9]).await;
-}
