@@ -1,9 +1,13 @@
 //! iptables chains that no other program removes: those of Go flanneld, once our nftables rules
 //! replace them, and those that portmap shares among pods, at `flanneld cleanup`. No process starts
-//! where the kernel cannot have such a chain.
+//! where the kernel cannot have such a chain. Without iptables, as in the image, those of its
+//! nftables variant are removed by netlink.
 
-use packet_filter::{Error, Iptables, Nft, Saved};
+use packet_filter::{Error, Family, Installed, Iptables, Nft, Saved, Transaction};
 use shared_names::portmap;
+
+/// How often the removal by netlink is planned at most while other programs change the ruleset.
+const ATTEMPTS: u32 = 20;
 
 /// Chains of one table that are removed together.
 #[derive(Debug, Clone, Copy)]
@@ -56,8 +60,12 @@ impl Chains {
         let iptables = Iptables::of(ipv6);
         let mut names = self.names.iter();
         let possible = names.any(|name| iptables.may_have_chain(Some(nft), self.table, name));
-        if !possible || !iptables.is_installed() {
+        if !possible {
             return Ok(Removal::Absent);
+        }
+        if !iptables.is_installed() {
+            let family = if ipv6 { Family::Ip6 } else { Family::Ip };
+            return self.remove_by_netlink(family, nft);
         }
         let saved = iptables.save(self.table)?;
         let pod_rules = self.pod_rules(&saved);
@@ -72,6 +80,31 @@ impl Chains {
         Ok(Removal::Removed)
     }
 
+    /// The same for the nftables variant.
+    fn remove_by_netlink(&self, family: Family, nft: &mut Nft) -> Result<Removal, Error> {
+        let mut attempts = 1;
+        loop {
+            let generation = nft.generation()?;
+            let mut present = nft.chains(family, self.table)?;
+            present.retain(|chain| self.names.contains(&chain.name.as_str()));
+            if present.is_empty() {
+                return Ok(Removal::Absent);
+            }
+            let rules = nft.rules(family, self.table, None)?;
+            let of_pods = |rule: &&Installed| Some(rule.chain.as_str()) == self.pod_chain;
+            let pod_rules = rules.iter().filter(of_pods).count();
+            if pod_rules > 0 {
+                return Ok(Removal::InUse(pod_rules));
+            }
+            let names: Vec<_> = present.iter().map(|chain| chain.name.as_str()).collect();
+            let mut transaction = removal(family, self.table, &names, &rules);
+            match nft.commit(transaction.only_if(generation)) {
+                Err(error) if error.is_outdated() && attempts < ATTEMPTS => attempts += 1,
+                result => return result.map(|()| Removal::Removed),
+            }
+        }
+    }
+
     fn pod_rules(&self, saved: &Saved) -> usize {
         let Some(chain) = self.pod_chain else {
             return 0;
@@ -80,6 +113,24 @@ impl Chains {
         let rules = saved.rules.iter();
         rules.filter(|rule| rule.starts_with(&prefix)).count()
     }
+}
+
+/// Removes chains, with every rule of other chains that jumps to them.
+fn removal(family: Family, table: &str, chains: &[&str], rules: &[Installed]) -> Transaction {
+    let mut transaction = Transaction::new();
+    let gone = |name: &str| chains.contains(&name);
+    for rule in rules {
+        if rule.rule.jump().is_some_and(gone) && !gone(&rule.chain) {
+            transaction.delete_rule(family, table, &rule.chain, rule.handle);
+        }
+    }
+    for chain in chains {
+        transaction.flush_chain(family, table, chain);
+    }
+    for chain in chains {
+        transaction.delete_chain(family, table, chain);
+    }
+    transaction
 }
 
 #[cfg(test)]

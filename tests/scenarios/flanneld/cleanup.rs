@@ -96,9 +96,25 @@ fn cleanup_removes_plugin_tables_that_no_pod_needs() {
 
 #[scenario]
 fn cleanup_removes_portmap_chains_that_no_pod_needs() {
+    assert_unused_chains_are_removed("", "true");
+}
+
+/// As in a container, whose image has no iptables.
+#[scenario]
+fn cleanup_removes_portmap_chains_without_iptables() {
+    assert_unused_chains_are_removed(
+        "mount -t tmpfs tmpfs /usr/sbin && ",
+        "/usr/bin/umount /usr/sbin",
+    );
+}
+
+/// `before` and `after` surround the command.
+#[track_caller]
+fn assert_unused_chains_are_removed(before: &str, after: &str) {
     let host = Host::new("node");
-    let command = command();
+    let command = format!("{before}{{ {}; code=$?; {after}; exit $code; }}", command());
     host.sh("iptables -t nat -N CNI-HOSTPORT-DNAT && iptables -t nat -N CNI-HOSTPORT-MASQ \
+        && iptables -t nat -N OTHER && iptables -t nat -A OTHER -j RETURN && iptables -t nat -A PREROUTING -j OTHER \
         && iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j CNI-HOSTPORT-DNAT \
         && iptables -t nat -I POSTROUTING -m comment --comment 'CNI portfwd requiring masquerade' -j CNI-HOSTPORT-MASQ \
         && iptables -t nat -A CNI-HOSTPORT-MASQ -m mark --mark 0x2000/0x2000 -j MASQUERADE \
@@ -114,5 +130,10 @@ fn cleanup_removes_portmap_chains_that_no_pod_needs() {
         report.contains("removed portmap's iptables chains"),
         "{report}"
     );
-    assert_eq!(host.sh("iptables-save -t nat | grep CNI || true"), "");
+    let rules = host.sh("iptables-save -t nat | grep -v '^#'");
+    assert!(!rules.contains("CNI"), "{rules}");
+    assert!(
+        rules.contains("-A PREROUTING -j OTHER\n-A OTHER -j RETURN"),
+        "{rules}"
+    );
 }
