@@ -5,6 +5,7 @@
 # make demo       three hosts with a pod network; KEEP=1 leaves them up
 # make bench      our plugins, the Go plugins and the kernel's own cost; ONLY=name, ROUNDS=n, PEERS=folder
 # make image      an OCI image archive with flanneld and the suite, target/image/flannel.tar (IMAGE=name:tag)
+# make test-cluster  a Kubernetes cluster of two nodes on this machine, from Go modules and Debian's packages (root)
 # make install    the suite and flanneld on this machine (DESTDIR, PREFIX, CNI_BIN_DIR, CNI_CONF_DIR)
 # make uninstall  what install put there
 
@@ -47,7 +48,7 @@ $(2) $(call static,$(1)) $(cargo_release) $(1) -p cni-suite -p cnitool
 $(2) $(call static,$(1)) $(cargo_release) $(1) -p flanneld
 endef
 
-.PHONY: all build image demo test bench lint deny install uninstall clean need-build need-image need-demo need-test
+.PHONY: all build image demo test test-cluster bench lint deny install uninstall clean need-build need-image need-demo need-test
 
 all: build
 
@@ -94,6 +95,11 @@ test: need-test build
 	@scripts/go-peer build $(test_peers)
 	@scripts/image target/image/test.tar $(IMAGE) $(target)=target/$(target)/release
 	BIN_DIR=$(CURDIR)/$(bin) IMAGE_ARCHIVE=$(CURDIR)/target/image/test.tar scripts/test $(CARGO) test --workspace --locked --no-fail-fast
+
+test-cluster: need-test image
+	@scripts/go-peer build kubernetes containerd kube-apiserver
+	$(cargo_release) $(host) -p runtimes --bin test-cluster
+	@BIN_DIR=$(CURDIR)/$(bin) IMAGE_ARCHIVE=$(CURDIR)/$(image) target/$(host)/release/test-cluster
 
 bench: need-test build
 	@scripts/go-peer build plugins

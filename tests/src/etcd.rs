@@ -70,7 +70,7 @@ impl Etcd {
     }
 
     /// The etcd behind an API server, on the host's loopback interface.
-    pub(crate) fn of_kubernetes(host: &Host) -> Etcd {
+    pub fn of_kubernetes(host: &Host) -> Etcd {
         let program = peers::etcd_of_kubernetes();
         Etcd::start_all(&[(host, "127.0.0.1")], false, &program)
     }
