@@ -12,7 +12,10 @@ use super::{
     transient,
 };
 use crate::{
-    model::{lease::Leases, network_config::NetworkConfig},
+    model::{
+        lease::{Lease, Leases},
+        network_config::NetworkConfig,
+    },
     retry::{ExponentialBackoff, Retry},
     subnet::{Error, Session},
 };
@@ -198,28 +201,39 @@ impl Etcd {
                     warn!(
                         "another party wrote other data into the lease for {subnets} of this node: writing this node's again"
                     );
-                    self.write_again(&mut own).await?;
+                    self.try_write_again(&mut own).await?;
                 }
             }
             Finding::Taken { by } => return Err(Error::Taken { subnets, by }),
             Finding::Ended => {
-                warn!(
-                    "the lease for {subnets} ended, or its store was lost: acquiring the same subnets again"
-                );
-                let other = cache
-                    .overlapping(&subnets)
-                    .find(|lease| !lease.attrs.same_node(&own.lease.attrs));
-                if let Some(other) = other {
-                    let by = other.attrs.node();
+                if let Some(by) = overlapping_node(cache, &own.lease) {
                     return Err(Error::Taken { subnets, by });
                 }
-                self.write_again(&mut own).await?;
+                if own.may_rewrite() {
+                    warn!(
+                        "the lease for {subnets} ended, or its store was lost: acquiring the same subnets again"
+                    );
+                    self.try_write_again(&mut own).await?;
+                }
             }
             Finding::Deleted => return Err(Error::Revoked(subnets)),
         }
         *self.own() = Some(own);
         self.renew_if_due().await;
         Ok(())
+    }
+
+    /// Writes the lease again, or later if that fails: the watch is not affected.
+    async fn try_write_again(&self, own: &mut OwnLease) -> Result<(), Error> {
+        match self.write_again(own).await {
+            Err(error) if error.is_transient() => {
+                let subnets = own.lease.subnets;
+                warn!("cannot write the lease for {subnets} again, will try later: {error}");
+                own.rewrite_later();
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     /// Writes the lease over what another party wrote, or where the key is gone.
@@ -301,6 +315,13 @@ impl Etcd {
         }
         Ok(written.is_some())
     }
+}
+
+/// The other node that holds a part of the lease's subnets, under another key.
+fn overlapping_node(cache: &LeaseCache, own: &Lease) -> Option<String> {
+    let mut others = cache.overlapping(&own.subnets);
+    let other = others.find(|lease| !lease.attrs.same_node(&own.attrs))?;
+    Some(other.attrs.node())
 }
 
 async fn at(due: Option<tokio::time::Instant>) {

@@ -198,6 +198,11 @@ impl OwnLease {
         may
     }
 
+    /// The write that [`OwnLease::may_rewrite`] allowed failed.
+    pub(super) fn rewrite_later(&mut self) {
+        self.rewrite_pending = true;
+    }
+
     /// The key is as it should be.
     pub(super) fn intact(&mut self) {
         self.rewrite_pending = false;

@@ -154,6 +154,8 @@ async fn answers_to_another_writer_are_a_minute_apart() {
     tokio::time::advance(REWRITE_INTERVAL).await;
     assert!(own.may_rewrite());
     assert!(own.next_due().unwrap() > Instant::now() + REWRITE_INTERVAL);
+    own.rewrite_later();
+    assert_eq!(own.next_due(), Some(Instant::now() + REWRITE_INTERVAL));
     own.rewritten(11, 7);
     assert_eq!(own.due(), Due::Nothing);
     tokio::time::advance(REWRITE_INTERVAL).await;
