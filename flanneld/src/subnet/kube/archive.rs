@@ -57,19 +57,18 @@ impl Archive {
     async fn leases(&self) -> Result<Leases, ArchiveError> {
         let waiting = Waiting::default();
         let (sender, mut leases) = channel::channel(None);
-        let published = watch::Published {
-            own: channel::Sender::new(OwnNode::Unknown),
-            leases: sender,
-            waiting: waiting.clone(),
+        let watched = watch::Watched {
+            keys: self.keys.clone(),
+            families: own_lease::families(&self.config.config),
+            // no node has this name: all are peers
+            own_name: String::new(),
+            published: watch::Published {
+                own: channel::Sender::new(OwnNode::Unknown),
+                leases: sender,
+                waiting: waiting.clone(),
+            },
         };
-        // no node has this name: all are peers
-        let watch = watch::run(
-            self.client.inner(),
-            self.keys.clone(),
-            own_lease::families(&self.config.config),
-            String::new(),
-            published,
-        );
+        let watch = watch::run(self.client.inner(), watched);
         let first = async {
             tokio::select! {
                 never = watch => absurd(never),

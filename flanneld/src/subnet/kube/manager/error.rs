@@ -15,4 +15,7 @@ pub(crate) enum OpenError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Name(#[from] NameError),
+    /// The system has no thread for the watch.
+    #[error("cannot start the thread that watches the nodes: {0}")]
+    Thread(#[from] std::io::Error),
 }

@@ -7,8 +7,12 @@ mod publish;
 pub(crate) use error::OpenError;
 
 use super::{
-    Client, Keys, Node, OwnNode, annotations::Ignored, config_file::ConfigFile, name, own_lease,
-    own_lease::Unusable, watch as node_watch,
+    Client, Keys, Node, OwnNode,
+    annotations::Ignored,
+    config_file::ConfigFile,
+    name, own_lease,
+    own_lease::Unusable,
+    watch::{Published, WatchThread, Watched},
 };
 use crate::{
     model::{
@@ -25,7 +29,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// How many bad annotations are remembered as logged.
@@ -66,7 +70,7 @@ pub(crate) struct Manager {
     running: AtomicBool,
     /// What was logged of annotations that cannot be used.
     ignored: Mutex<BTreeSet<String>>,
-    _watch: Task,
+    _watch: WatchThread,
 }
 
 /// What each part of the manager waits for.
@@ -74,15 +78,6 @@ struct Waits {
     lease: Waiting,
     condition: Waiting,
     config: Waiting,
-}
-
-/// A task that ends with its owner.
-struct Task(JoinHandle<()>);
-
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// The subnets that this node has.
@@ -104,21 +99,26 @@ impl Manager {
         let name = name::own_name(&client, variable, waiting).await?;
         let own = watch::Sender::new(OwnNode::Unknown);
         let leases = watch::Sender::new(None);
-        let published = node_watch::Published {
-            own: own.clone(),
-            leases: leases.clone(),
-            waiting: waiting.another(),
+        let watched = Watched {
+            keys: keys.clone(),
+            families: own_lease::families(&config.config),
+            own_name: name.clone(),
+            published: Published {
+                own: own.clone(),
+                leases: leases.clone(),
+                waiting: waiting.another(),
+            },
         };
-        let families = own_lease::families(&config.config);
-        let watch = node_watch::run(
-            client.inner(),
-            keys.clone(),
-            families,
-            name.clone(),
-            published,
-        );
+        let watch_client = {
+            let Options {
+                api_url,
+                kubeconfig,
+                ..
+            } = options;
+            move || Client::new(&api_url, &kubeconfig)
+        };
         Ok(Manager {
-            _watch: Task(tokio::spawn(async { match watch.await {} })),
+            _watch: WatchThread::start(watch_client, watched)?,
             publisher: Publisher::new(client.clone(), name.clone()),
             client,
             keys,

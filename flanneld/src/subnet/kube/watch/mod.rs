@@ -11,7 +11,10 @@ mod http;
 mod progress;
 mod read;
 mod request;
+mod thread;
 mod timing;
+
+pub(crate) use thread::WatchThread;
 
 use crate::{
     model::lease::Leases,
@@ -45,25 +48,22 @@ pub(crate) struct Published {
     pub(crate) waiting: Waiting,
 }
 
-/// Watches all nodes.
-pub(crate) async fn run(
-    client: kube::Client,
-    keys: Keys,
-    families: Families,
-    own_name: String,
-    published: Published,
-) -> Infallible {
-    let watch = NodeWatch {
-        client,
-        cache: NodeCache::new(keys, families, own_name),
-        progress: Progress::default(),
-        published,
-        timing: Timing::default(),
-        attempt: 0,
-        reported: false,
-        bookmarks: false,
-    };
-    watch.run().await
+/// What is watched, and for whom.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    pub(crate) keys: Keys,
+    pub(crate) families: Families,
+    /// This node's name.
+    pub(crate) own_name: String,
+    pub(crate) published: Published,
+}
+
+/// Watches on the caller's thread, which it blocks between two reads: for a caller that waits for
+/// the first leases only.
+pub(crate) async fn run(client: kube::Client, watched: Watched) -> Infallible {
+    NodeWatch::new(client, watched, Timing::default())
+        .run()
+        .await
 }
 
 struct NodeWatch {
@@ -81,6 +81,20 @@ struct NodeWatch {
 }
 
 impl NodeWatch {
+    fn new(client: kube::Client, watched: Watched, timing: Timing) -> NodeWatch {
+        NodeWatch {
+            client,
+            cache: NodeCache::new(watched.keys, watched.families, watched.own_name),
+            progress: Progress::default(),
+            published: watched.published,
+            timing,
+            attempt: 0,
+            reported: false,
+            bookmarks: false,
+        }
+    }
+
+    /// Requests and reads until it is dropped. Blocks its thread between two reads of a watch.
     async fn run(mut self) -> Infallible {
         loop {
             let request = self.progress.request();

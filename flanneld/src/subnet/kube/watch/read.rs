@@ -3,8 +3,8 @@
 use super::{NodeWatch, error::Failure, http::Answer};
 use crate::subnet::kube::protobuf::{DecodeError, Frames, ListItem, ListReader, WatchEvent};
 use bytes::Bytes;
-use std::time::Duration;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use std::{pin::pin, thread, time::Duration};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::debug;
 
 /// The server's own clock may be a little ahead.
@@ -65,7 +65,7 @@ impl NodeWatch {
         {
             if self.progress.is_listed() {
                 self.publish();
-                sleep(self.timing.pause).await;
+                thread::sleep(self.timing.pause);
             }
         }
         let lasted = clock.opened.elapsed();
@@ -89,24 +89,41 @@ impl NodeWatch {
         frames: &mut Frames,
         clock: &mut Clock,
     ) -> Result<bool, Failure> {
-        let mut chunk = self.next_chunk(answer, clock).await?;
+        let Some(chunk) = self.next_chunk(answer, clock).await? else {
+            return Ok(false);
+        };
         let started = Instant::now();
-        while let Some(bytes) = chunk {
-            frames.push(bytes);
-            while let Some(frame) = frames.next().map_err(|error| answer.undecodable(error))? {
-                clock.last = Instant::now();
-                let event = WatchEvent::decode(frame);
-                self.handle(answer, event.map_err(|error| answer.undecodable(error))?)?;
-            }
-            if started.elapsed() >= self.timing.longest_read {
-                return Ok(true);
-            }
-            chunk = match timeout(self.timing.drain, answer.chunk()).await {
-                Ok(chunk) => chunk?,
-                Err(_) => return Ok(true),
+        self.handle_chunk(answer, frames, clock, chunk)?;
+        let mut drained = pin!(sleep(self.timing.drain));
+        while started.elapsed() < self.timing.longest_read {
+            let chunk = tokio::select! {
+                biased;
+                chunk = answer.chunk() => chunk?,
+                () = &mut drained => return Ok(true),
             };
+            let Some(chunk) = chunk else {
+                return Ok(false);
+            };
+            self.handle_chunk(answer, frames, clock, chunk)?;
+            drained.as_mut().reset(Instant::now() + self.timing.drain);
         }
-        Ok(false)
+        Ok(true)
+    }
+
+    fn handle_chunk(
+        &mut self,
+        answer: &Answer,
+        frames: &mut Frames,
+        clock: &mut Clock,
+        chunk: Bytes,
+    ) -> Result<(), Failure> {
+        frames.push(chunk);
+        while let Some(frame) = frames.next().map_err(|error| answer.undecodable(error))? {
+            clock.last = Instant::now();
+            let event = WatchEvent::decode(frame);
+            self.handle(answer, event.map_err(|error| answer.undecodable(error))?)?;
+        }
+        Ok(())
     }
 
     fn handle(&mut self, answer: &Answer, event: WatchEvent) -> Result<(), Failure> {

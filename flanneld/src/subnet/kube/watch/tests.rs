@@ -246,16 +246,14 @@ async fn run(scripts: Vec<Vec<Step>>, timing: Timing) -> Running {
         ipv6: false,
     };
     let keys = Keys::new("flannel.alpha.coreos.com").unwrap();
-    let watch = NodeWatch {
-        client: kube::Client::try_from(config).unwrap(),
-        cache: NodeCache::new(keys, families, "n1".to_owned()),
-        progress: Progress::default(),
+    let watched = Watched {
+        keys,
+        families,
+        own_name: "n1".to_owned(),
         published,
-        timing,
-        attempt: 0,
-        reported: false,
-        bookmarks: false,
     };
+    let client = kube::Client::try_from(config).unwrap();
+    let watch = NodeWatch::new(client, watched, timing);
     Running {
         server,
         leases,

@@ -20,8 +20,7 @@ pub(super) struct Timing {
     pub(super) watch_silence: Duration,
     /// A connection that is open for so long is a good one, even if it has nothing to say.
     pub(super) good: Duration,
-    /// Between two reads of a watch: a large cluster has hundreds of events a second, and each read
-    /// wakes the process.
+    /// Between two reads of a watch: the thread sleeps, whatever arrives.
     pub(super) pause: Duration,
     /// How long a read waits for more that is on its way.
     pub(super) drain: Duration,
