@@ -4,6 +4,7 @@ use super::cluster::{Cluster, DUAL, TIMEOUT, V4, V6};
 use serde_json::{Value, json};
 use std::thread;
 use tests::{
+    Fault,
     go_flanneld::without_kubernetes_and_go_flanneld,
     kubernetes::{Patch, without_kubernetes},
     process::eventually,
@@ -412,7 +413,7 @@ fn condition_is_retried() {
     cluster.proxy.inject_times(
         3,
         |request| request.is_patch() && request.body.contains("FlannelIsUp"),
-        tests::Fault::internal_error(),
+        Fault::internal_error(),
     );
     let mut flanneld = cluster.start(1);
     flanneld.wait_status(&[" 200 ", "NetworkUnavailable=False of node host1", "500"]);
@@ -504,4 +505,34 @@ fn second_node_with_our_pod_cidr_changes_nothing() {
     again.wait_ready();
     assert_eq!(state(), before);
     subnet_env::ping(&pods[1], cluster.host(1));
+}
+
+/// Whatever answers in the API server's place, the annotations are written in the end.
+#[scenario(unless = without_kubernetes)]
+fn annotations_are_retried() {
+    let cluster = Cluster::new(1, V4);
+    let mut daemons = cluster.start_all();
+    cluster.wait_condition(1);
+    let faults = [
+        Fault::too_many_requests(1),
+        Fault::internal_error(),
+        Fault::forbidden("nodes \"host1\" is forbidden"),
+        Fault::html(502),
+        Fault::html(200),
+        Fault::Drop,
+        Fault::CutAfter(100),
+        Fault::Stall,
+    ];
+    for (number, fault) in faults.into_iter().enumerate() {
+        let ip = format!("192.0.2.{number}");
+        cluster
+            .proxy
+            .inject_times(1, |request| request.is_patch(), fault);
+        cluster.annotate(1, "public-ip-overwrite", Some(&ip));
+        cluster.wait_annotation(1, "public-ip", &ip);
+    }
+    daemons[0].wait_ready();
+    eventually("nothing is waited for", TIMEOUT, || {
+        (!daemons[0].status().contains("waiting")).then_some(())
+    });
 }

@@ -13,12 +13,13 @@ use http_body_util::{BodyExt, Limited};
 use hyper::{Method, header::CONTENT_TYPE, http};
 use kube::{client::Body, core::Status};
 use rotation::Rotation;
+use serde::Deserialize;
 use source::Source;
 use std::time::Duration;
 use tokio::time::timeout;
 
 /// How long a request other than a watch may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest answer that is read, in bytes: a Node has about 14,000.
 const LONGEST_ANSWER: usize = 4 << 20;
 
@@ -67,9 +68,16 @@ impl Client {
             resource: "nodes/status",
         };
         let path = format!("/api/v1/nodes/{node}/status");
-        self.call(request, Method::PATCH, path, Some(body))
-            .await
-            .map(drop)
+        let answer = self.call(request, Method::PATCH, path, Some(body)).await?;
+        // what stands between may answer in the server's place
+        match serde_json::from_slice(&answer) {
+            Ok(Answer { metadata }) if metadata.name == node => Ok(()),
+            Ok(_) => Err(Failure::new(
+                request,
+                &kube::Error::Service("the answer is not the node".into()),
+            )),
+            Err(error) => Err(Failure::new(request, &kube::Error::SerdeError(error))),
+        }
     }
 
     async fn call(
@@ -114,6 +122,17 @@ impl Client {
         });
         Err(kube::Error::Api(Box::new(status.with_code(code.as_u16()))))
     }
+}
+
+/// What is read of the answer to a patch.
+#[derive(Deserialize)]
+struct Answer {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    name: String,
 }
 
 /// Why a request failed.
