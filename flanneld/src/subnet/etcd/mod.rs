@@ -128,6 +128,10 @@ impl Etcd {
         let known: Vec<Known> = records
             .filter_map(|record| self.registry.known(record))
             .collect();
+        // the watch goes on from here: a node lists the leases once
+        if let Ok(mut cache) = self.cache.try_lock() {
+            self.take_listing(&mut cache, listing);
+        }
         let former = self.own().as_ref().and_then(|own| own.former(attrs));
         let node = Node {
             attrs,

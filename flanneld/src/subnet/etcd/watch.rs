@@ -3,7 +3,7 @@
 
 use super::{
     Etcd,
-    cache::LeaseCache,
+    cache::{LeaseCache, Listing},
     error::{Failure, Kind},
     keys::Unreadable,
     own_lease::{Due, Finding, Moment, OwnLease},
@@ -109,16 +109,21 @@ impl Etcd {
         leases: &watch::Sender<Option<Leases>>,
     ) -> Result<(), Error> {
         let listing = self.registry.list().await.map_err(transient)?;
+        if self.take_listing(cache, listing) {
+            leases.send_replace(Some(cache.leases()));
+        }
+        Ok(())
+    }
+
+    /// Takes over a listing; true if the leases are not the same as before.
+    pub(super) fn take_listing(&self, cache: &mut LeaseCache, listing: Listing) -> bool {
         let replaced = cache.replace(listing, Instant::now());
         if replaced.lost
             && let Some(own) = &mut *self.own()
         {
             own.store_lost();
         }
-        if replaced.changed {
-            leases.send_replace(Some(cache.leases()));
-        }
-        Ok(())
+        replaced.changed
     }
 
     /// The watch broke: what the next round does differently.
