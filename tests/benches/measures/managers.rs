@@ -1,5 +1,6 @@
 //! flanneld in a large cluster, on Kubernetes and on etcd, beside the Go flanneld: from its start
-//! to the last route, its peak memory, and the requests that it makes.
+//! to the last route, its peak memory, the requests that it makes, and the processor time that the
+//! kubelets' status updates cost.
 
 use crate::{
     contender::Contender,
@@ -32,6 +33,8 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Requests that follow the last route: annotations, the node's condition.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
+/// Between two status updates of a kubelet.
+const UPDATE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Three rounds each, interleaved; the store stays as it is.
 pub(super) fn run(_contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
@@ -69,7 +72,33 @@ fn on_kubernetes(size: usize) -> Vec<Measure> {
         daemon.end();
     }
     measures.push(requests);
+    measures.push(idle(&name, size, host, &server, &direct));
     measures
+}
+
+/// The processor time that the kubelets' status updates cost: 5,000 kubelets write 500 a second, so
+/// 10 ms are 1 % of a core.
+fn idle(name: &str, size: usize, host: &Host, server: &ApiServer, kubeconfig: &Path) -> Measure {
+    let title = format!("{name}: processor time for 500 status updates");
+    let mut measure = Measure::new(title, Unit::Ms);
+    let names: Vec<String> = (0..size).map(|number| format!("node-{number}")).collect();
+    for _ in 0..ROUNDS {
+        for ours in [true, false] {
+            forget(host);
+            let mut daemon = kubernetes(ours, host, kubeconfig);
+            wait_for_routes(host, &mut daemon, size);
+            let kubelets = server.simulate_kubelets(names.clone(), UPDATE_INTERVAL);
+            thread::sleep(SETTLE_TIME);
+            let (sent, used) = (kubelets.sent(), processor_time(daemon.pid()));
+            thread::sleep(UPDATE_INTERVAL);
+            let sent = kubelets.sent() - sent;
+            let used = processor_time(daemon.pid()) - used;
+            measure.add_time(contender(ours), used.mul_f64(500.0 / sent as f64));
+            drop(kubelets);
+            daemon.end();
+        }
+    }
+    measure
 }
 
 fn on_etcd(size: usize) -> Vec<Measure> {
@@ -211,4 +240,14 @@ fn lease(number: usize) -> (String, String) {
     );
     let key = format!("/coreos.com/network/subnets/10.{high}.{low}.0-24");
     (key, value)
+}
+
+/// The time that the threads of a process ran, so far.
+fn processor_time(pid: u32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
+    let nanoseconds = tasks.filter_map(|task| {
+        let schedstat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        schedstat.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanoseconds.sum())
 }
