@@ -97,7 +97,7 @@ test: need-test build
 	BIN_DIR=$(CURDIR)/$(bin) IMAGE_ARCHIVE=$(CURDIR)/target/image/test.tar scripts/test $(CARGO) test --workspace --locked --no-fail-fast
 
 test-cluster: need-test image
-	@scripts/go-peer build kubernetes containerd kube-apiserver
+	@scripts/go-peer build kubernetes containerd kube-apiserver flannel plugins
 	$(cargo_release) $(host) -p runtimes --bin test-cluster
 	@BIN_DIR=$(CURDIR)/$(bin) IMAGE_ARCHIVE=$(CURDIR)/$(image) target/$(host)/release/test-cluster
 

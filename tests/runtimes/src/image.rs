@@ -21,15 +21,26 @@ pub fn build() {
 /// Writes the archive `busybox.tar` in a folder: one layer with /bin/busybox and links to it.
 pub fn build_in(folder: &Path) -> PathBuf {
     let root = folder.join("root");
-    for folder in ["bin", "etc", "proc", "sys", "dev", "tmp", "www"] {
+    for folder in ["etc", "proc", "sys", "dev", "tmp", "www"] {
         fs::create_dir_all(root.join(folder)).expect("layer");
     }
+    install_busybox(&root);
+    pack(folder, "busybox.tar", &[NAME])
+}
+
+/// Copies busybox to /bin of an image's root, with links to it.
+pub fn install_busybox(root: &Path) {
+    fs::create_dir_all(root.join("bin")).expect("layer");
     fs::copy("/bin/busybox", root.join("bin/busybox")).expect("busybox");
     for name in [
-        "sh", "sleep", "ping", "nc", "ip", "wget", "timeout", "httpd", "cat", "hostname",
+        "sh", "sleep", "ping", "nc", "ip", "wget", "timeout", "httpd", "cat", "hostname", "cp",
     ] {
         symlink("busybox", root.join("bin").join(name)).expect("link");
     }
+}
+
+/// Writes the archive of an image with several names, whose one layer is the folder's `root`.
+pub fn pack(folder: &Path, file: &str, names: &[&str]) -> PathBuf {
     let at = folder.display();
     sh(&format!(
         "tar -C {at}/root --owner=0 --group=0 --numeric-owner -cf {at}/layer.tar ."
@@ -38,15 +49,14 @@ pub fn build_in(folder: &Path) -> PathBuf {
     let digest = digest.split_whitespace().next().expect("digest").to_owned();
     let config = json!({
         "architecture": "amd64", "os": "linux",
-        "config": { "Cmd": ["/bin/sleep", "1000000"], "Env": ["PATH=/bin"] },
+        "config": { "Cmd": ["/bin/sleep", "1000000"], "Env": ["PATH=/bin:/usr/sbin"] },
         "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{digest}")] },
     });
     fs::write(folder.join("config.json"), config.to_string()).expect("config");
-    let manifest =
-        json!([{ "Config": "config.json", "RepoTags": [NAME], "Layers": ["layer.tar"] }]);
+    let manifest = json!([{ "Config": "config.json", "RepoTags": names, "Layers": ["layer.tar"] }]);
     fs::write(folder.join("manifest.json"), manifest.to_string()).expect("manifest");
     sh(&format!(
-        "tar -C {at} -cf {at}/busybox.tar manifest.json config.json layer.tar"
+        "tar -C {at} -cf {at}/{file} manifest.json config.json layer.tar"
     ));
-    folder.join("busybox.tar")
+    folder.join(file)
 }

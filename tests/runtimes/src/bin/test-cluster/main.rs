@@ -3,6 +3,7 @@
 //! manifest runs our image in it. Each part fails by a panic; afterwards nothing is left.
 
 mod control_plane;
+mod go_flannel;
 mod machine;
 mod node;
 mod parts;
@@ -37,7 +38,9 @@ fn main() {
     let mut cluster = report.part("a control plane and two nodes", || {
         start(&programs, &underlay)
     });
-    let result = panic::catch_unwind(AssertUnwindSafe(|| parts::run(&mut cluster, &mut report)));
+    let result = panic::catch_unwind(AssertUnwindSafe(|| {
+        parts::run(&mut cluster, &programs, &mut report)
+    }));
     report.print();
     if result.is_err() {
         cluster.print_logs();

@@ -67,6 +67,11 @@ impl<'u> Node<'u> {
         }
     }
 
+    /// Imports the archive of an image.
+    pub(crate) fn import(&self, programs: &Programs, archive: &Path) {
+        import(programs, self.host, archive);
+    }
+
     /// Ends kubelet and starts it again: it registers its node if that was deleted.
     pub(crate) fn restart_kubelet(&mut self, control_plane: &ControlPlane) {
         self.kubelet.signal(nix::sys::signal::Signal::SIGTERM);

@@ -4,7 +4,8 @@ use crate::{Cluster, report::step};
 use std::{path::Path, time::Duration};
 use tests::process::eventually;
 
-const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/kube-flannel.yml");
+pub(super) const MANIFEST: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/kube-flannel.yml");
 const TIMEOUT: Duration = Duration::from_secs(90);
 /// The condition that a cloud's controllers set on a new node; kubelet does not.
 const UNAVAILABLE: &str = r#"{"status": {"conditions": [{"type": "NetworkUnavailable",

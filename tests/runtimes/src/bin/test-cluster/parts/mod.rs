@@ -1,15 +1,16 @@
 //! The parts of the test, in their order.
 
 mod install;
+mod migration;
 mod node_life;
 mod rolling_update;
 mod traffic;
 mod uninstall;
 
-use crate::{Cluster, report::Report};
+use crate::{Cluster, machine::Programs, report::Report};
 
 /// Runs them.
-pub(crate) fn run(cluster: &mut Cluster<'_>, report: &mut Report) {
+pub(crate) fn run(cluster: &mut Cluster<'_>, programs: &Programs, report: &mut Report) {
     report.part("a node that is not ready says why", || {
         install::not_ready(cluster)
     });
@@ -27,4 +28,7 @@ pub(crate) fn run(cluster: &mut Cluster<'_>, report: &mut Report) {
         node_life::leave_and_return(cluster)
     });
     report.part("uninstall leaves nothing", || uninstall::run(cluster));
+    report.part("from Go flannel and back under ping and TCP", || {
+        migration::there_and_back(cluster, programs);
+    });
 }

@@ -26,16 +26,7 @@ const LONGEST_GAP: Duration = Duration::from_secs(1);
 const PORT: u16 = 5000;
 
 pub(super) fn under_traffic(cluster: &Cluster<'_>) {
-    let pods = cluster.ready_pods("web", REPLICAS);
-    let [one, other] = [0, 1].map(|index| Cluster::on_node(&pods, &cluster.nodes[index].name)[0]);
-    let pings = [
-        Ping::start(cluster, one, other),
-        Ping::start(cluster, other, one),
-    ];
-    let streams = [
-        Stream::start(cluster, one, other),
-        Stream::start(cluster, other, one),
-    ];
+    let traffic = Traffic::start(cluster);
     let before = daemon_pods(cluster);
     let restart = "-n kube-flannel rollout restart daemonset/kube-flannel-ds";
     cluster.control_plane.kubectl(restart);
@@ -46,11 +37,41 @@ pub(super) fn under_traffic(cluster: &Cluster<'_>) {
         "{before:?} {after:?}"
     );
     step("each pod of kube-flannel-ds is replaced");
-    for ping in pings {
-        step(&ping.end());
+    traffic.end();
+}
+
+/// ping and TCP between pods of both nodes, in both directions.
+pub(super) struct Traffic {
+    pings: [Ping; 2],
+    streams: [Stream; 2],
+}
+
+impl Traffic {
+    pub(super) fn start(cluster: &Cluster<'_>) -> Traffic {
+        let pods = cluster.ready_pods("web", REPLICAS);
+        let [one, other] =
+            [0, 1].map(|index| Cluster::on_node(&pods, &cluster.nodes[index].name)[0]);
+        Traffic {
+            pings: [
+                Ping::start(cluster, one, other),
+                Ping::start(cluster, other, one),
+            ],
+            streams: [
+                Stream::start(cluster, one, other),
+                Stream::start(cluster, other, one),
+            ],
+        }
     }
-    for stream in streams {
-        step(&stream.end());
+
+    /// Asserts that nothing was lost.
+    #[track_caller]
+    pub(super) fn end(self) {
+        for ping in self.pings {
+            step(&ping.end());
+        }
+        for stream in self.streams {
+            step(&stream.end());
+        }
     }
 }
 

@@ -15,6 +15,16 @@ pub(super) fn replicas(cluster: &Cluster<'_>) {
         step(&format!("{count} ready pods on {}", node.name));
         assert!(count > 0);
     }
+    ping_all(cluster);
+    let service = cluster.control_plane.get("service web");
+    let address = service["spec"]["clusterIP"].as_str().expect("clusterIP");
+    cluster.exec_in_each(&pods, &format!("timeout 5 wget -q -O - http://{address}/"));
+    step("every pod reaches the service");
+}
+
+/// Each replica pings each.
+pub(super) fn ping_all(cluster: &Cluster<'_>) {
+    let pods = cluster.ready_pods("web", REPLICAS);
     let addresses: Vec<_> = pods.iter().map(|pod| pod.ip.as_str()).collect();
     let pings = format!(
         "for ip in {}; do ping -c 1 -W 3 $ip > /dev/null || {{ echo no answer from $ip; exit 1; }}; done",
@@ -22,10 +32,6 @@ pub(super) fn replicas(cluster: &Cluster<'_>) {
     );
     cluster.exec_in_each(&pods, &pings);
     step(&format!("ping: {0} of {0}", REPLICAS * REPLICAS));
-    let service = cluster.control_plane.get("service web");
-    let address = service["spec"]["clusterIP"].as_str().expect("clusterIP");
-    cluster.exec_in_each(&pods, &format!("timeout 5 wget -q -O - http://{address}/"));
-    step("every pod reaches the service");
 }
 
 pub(super) fn host_ports(cluster: &Cluster<'_>) {

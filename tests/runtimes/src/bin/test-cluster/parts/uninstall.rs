@@ -2,7 +2,7 @@
 
 use crate::{Cluster, report::step};
 use std::{fs, time::Duration};
-use tests::process::eventually;
+use tests::{Host, process::eventually};
 
 const TIMEOUT: Duration = Duration::from_secs(90);
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/kube-flannel.yml");
@@ -12,20 +12,33 @@ const CLEANUP: &str = concat!(
 );
 
 pub(super) fn run(cluster: &Cluster<'_>) {
-    cluster
-        .control_plane
-        .kubectl("delete deployment,daemonset,service web host-port --ignore-not-found");
-    eventually("the pods are gone", TIMEOUT, || {
-        cluster
-            .control_plane
-            .kubectl("get pods -o name")
-            .is_empty()
-            .then_some(())
-    });
+    delete_workload(cluster);
     cluster
         .control_plane
         .kubectl(&format!("delete -f {MANIFEST} --timeout=60s"));
     step("kubectl delete -f deploy/kube-flannel.yml");
+    clean_nodes(cluster);
+    for node in &cluster.nodes {
+        assert_nothing_left(node.host);
+        let plugins = node.host.sh("find /opt/cni/bin -mindepth 1");
+        assert_eq!(plugins, "", "{}", node.name);
+    }
+    step("no device, route, rule, plugin or file of flannel is left on any node");
+}
+
+/// Deletes the pods of the test.
+pub(super) fn delete_workload(cluster: &Cluster<'_>) {
+    cluster
+        .control_plane
+        .kubectl("delete deployment,daemonset,service web host-port --ignore-not-found");
+    eventually("the pods are gone", TIMEOUT, || {
+        let pods = cluster.control_plane.kubectl("get pods -o name");
+        pods.is_empty().then_some(())
+    });
+}
+
+/// Runs the clean-up pod on each node.
+pub(super) fn clean_nodes(cluster: &Cluster<'_>) {
     let cleanup = fs::read_to_string(CLEANUP).expect(CLEANUP);
     for node in &cluster.nodes {
         cluster
@@ -34,9 +47,7 @@ pub(super) fn run(cluster: &Cluster<'_>) {
     }
     for node in &cluster.nodes {
         clean(cluster, &node.name);
-        assert_nothing_left(node.host);
     }
-    step("no device, route, rule, plugin or file of flannel is left on any node");
 }
 
 /// Waits for the pod that cleans a node, prints what it did, and deletes it.
@@ -60,7 +71,7 @@ fn clean(cluster: &Cluster<'_>, node: &str) {
 }
 
 #[track_caller]
-fn assert_nothing_left(host: &tests::Host) {
+pub(super) fn assert_nothing_left(host: &Host) {
     let links = host.sh("ip -o link | cut -d: -f2 | cut -d@ -f1 | xargs");
     assert_eq!(links, "lo eth0\n", "{}", host.name);
     let routes = host.sh("ip route && ip -6 route");
@@ -75,12 +86,7 @@ fn assert_nothing_left(host: &tests::Host) {
         !rules.contains("FLANNEL") && !rules.contains("CNI"),
         "{rules}"
     );
-    for folder in [
-        "/opt/cni/bin",
-        "/etc/cni/net.d",
-        "/run/flannel",
-        "/var/lib/flannel",
-    ] {
+    for folder in ["/etc/cni/net.d", "/run/flannel", "/var/lib/flannel"] {
         let files = host.sh(&format!("find {folder} -mindepth 1 2>/dev/null || true"));
         assert_eq!(files, "", "{}: {folder}", host.name);
     }
