@@ -27,13 +27,12 @@ fn main() {
     let only = env::args().nth(1);
     let start = Instant::now();
     let mut table = report::Report::default();
-    for (name, run) in measures::ALL {
-        if only
-            .as_ref()
-            .is_some_and(|only| !name.contains(only.as_str()))
-        {
-            continue;
-        }
+    let only = only.as_deref();
+    let named = |name: &str| only.is_none_or(|only| name.contains(only));
+    let usual = measures::ALL.iter().filter(|(name, _)| named(name));
+    let on_request = measures::ON_REQUEST.iter();
+    let on_request = on_request.filter(|(name, _)| only == Some(*name));
+    for (name, run) in usual.chain(on_request) {
         eprintln!("[{:4.0} s] {name} ...", start.elapsed().as_secs_f32());
         for measure in run(&contenders, rounds) {
             print!("{}", report::rows(&measure));

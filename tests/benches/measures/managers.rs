@@ -53,19 +53,23 @@ pub(super) fn run(_contenders: &[Contender], _rounds: usize) -> Vec<Measure> {
 fn on_kubernetes(size: usize) -> Vec<Measure> {
     let server = ApiServer::new();
     server.create_nodes((0..size).map(Node::of_fleet));
-    server.create_node(&Node::of_host(1).pod_cidrs(&["10.0.1.0/24"]));
+    server.create_node(&own_node());
     let underlay = Underlay::new(1);
     let host = &underlay.hosts[0];
     let direct = server.kubeconfig(&server.join(&underlay), User::Flannel);
     let name = format!("Kubernetes, {size} nodes");
-    let mut measures = timed(&name, size, host, |ours| kubernetes(ours, host, &direct));
+    let mut measures = timed(&name, size, host, |ours| {
+        kubernetes(ours, host, "host1", &direct)
+    });
     let proxy = FaultProxy::kubernetes(&server, &underlay.switch, "172.31.0.254:6443");
     let counted = server.kubeconfig(&proxy.url(), User::Flannel);
     let mut requests = Measure::new(format!("{name}: API requests at start"), Unit::Count);
     for ours in [true, false] {
         forget(host);
+        server.delete_node("host1");
+        server.create_node(&own_node());
         proxy.take_requests();
-        let mut daemon = kubernetes(ours, host, &counted);
+        let mut daemon = kubernetes(ours, host, "host1", &counted);
         wait_for_routes(host, &mut daemon, size);
         thread::sleep(SETTLE_TIME);
         requests.add(contender(ours), proxy.take_requests().len() as f64);
@@ -85,7 +89,7 @@ fn idle(name: &str, size: usize, host: &Host, server: &ApiServer, kubeconfig: &P
     for _ in 0..ROUNDS {
         for ours in [true, false] {
             forget(host);
-            let mut daemon = kubernetes(ours, host, kubeconfig);
+            let mut daemon = kubernetes(ours, host, "host1", kubeconfig);
             wait_for_routes(host, &mut daemon, size);
             let kubelets = server.simulate_kubelets(names.clone(), UPDATE_INTERVAL);
             thread::sleep(SETTLE_TIME);
@@ -99,6 +103,11 @@ fn idle(name: &str, size: usize, host: &Host, server: &ApiServer, kubeconfig: &P
         }
     }
     measure
+}
+
+/// A node that never ran flanneld.
+fn own_node() -> Node {
+    Node::of_host(1).pod_cidrs(&["10.0.1.0/24"])
 }
 
 fn on_etcd(size: usize) -> Vec<Measure> {
@@ -136,7 +145,7 @@ fn timed(name: &str, size: usize, host: &Host, start: impl Fn(bool) -> Daemon) -
     vec![time, memory]
 }
 
-enum Daemon {
+pub(super) enum Daemon {
     Ours(Process),
     Go(GoFlanneld),
 }
@@ -156,7 +165,7 @@ impl Daemon {
         }
     }
 
-    fn end(self) {
+    pub(super) fn end(self) {
         match self {
             Daemon::Ours(mut process) => {
                 process.signal(nix::sys::signal::Signal::SIGKILL);
@@ -167,13 +176,13 @@ impl Daemon {
     }
 }
 
-fn contender(ours: bool) -> &'static str {
+pub(super) fn contender(ours: bool) -> &'static str {
     if ours { OURS } else { GO }
 }
 
-fn kubernetes(ours: bool, host: &Host, kubeconfig: &Path) -> Daemon {
+pub(super) fn kubernetes(ours: bool, host: &Host, node: &str, kubeconfig: &Path) -> Daemon {
     if !ours {
-        return Daemon::Go(GoFlanneld::kubernetes(host, "host1", kubeconfig, NET_CONF));
+        return Daemon::Go(GoFlanneld::kubernetes(host, node, kubeconfig, NET_CONF));
     }
     host.write("/run/net-conf.json", NET_CONF);
     let mut command = flanneld();
@@ -181,7 +190,7 @@ fn kubernetes(ours: bool, host: &Host, kubeconfig: &Path) -> Daemon {
         .arg("-kube-subnet-mgr")
         .arg(format!("-kubeconfig-file={}", kubeconfig.display()))
         .arg("-net-config-path=/run/net-conf.json")
-        .env("NODE_NAME", "host1");
+        .env("NODE_NAME", node);
     Daemon::Ours(host.spawn(command))
 }
 

@@ -7,6 +7,7 @@ mod host_local;
 mod managers;
 mod parallel;
 mod portmap;
+mod requests;
 mod startup;
 
 use crate::{contender::Contender, measure::Measure};
@@ -24,3 +25,6 @@ pub(crate) const ALL: &[(&str, Run)] = &[
     ("footprint", footprint::run),
     ("managers", managers::run),
 ];
+
+/// Measures that only `ONLY=NAME` runs, since they take minutes.
+pub(crate) const ON_REQUEST: &[(&str, Run)] = &[("requests-per-hour", requests::run)];
