@@ -252,7 +252,10 @@ fn upgrade_replaces_a_release_of_go_flannels_chart() {
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{words:?}: {errors}");
     };
+    // what a release installs must not be there before
     server.kubectl(&["delete", "clusterrole,clusterrolebinding", "flannel"]);
+    let account = ["-n", NAMESPACE, "delete", "serviceaccount", "flannel"];
+    server.kubectl(&[&account[..], &["--ignore-not-found"]].concat());
     run(&["install", "--create-namespace"], &upstream_chart());
     let before = daemon_set(&server);
     run(&["upgrade"], &chart());
