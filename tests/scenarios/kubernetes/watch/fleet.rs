@@ -80,12 +80,12 @@ fn memory(pid: u32) -> u64 {
     value.expect("VmHWM").trim().parse().expect("a number")
 }
 
-/// The time that the threads of a process ran, so far.
+/// User and system time of a process so far, with its threads that ended.
 fn processor_time(pid: u32) -> Duration {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("threads");
-    let nanoseconds = tasks.filter_map(|task| {
-        let schedstat = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-        schedstat.split(' ').next()?.parse::<u64>().ok()
-    });
-    Duration::from_nanos(nanoseconds.sum())
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
+    let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
+    let fields: Vec<&str> = fields.split(' ').collect();
+    let ticks = |field: usize| fields[field].parse::<u64>().expect("ticks");
+    // a tick is 10 ms
+    Duration::from_millis(10 * (ticks(11) + ticks(12)))
 }
