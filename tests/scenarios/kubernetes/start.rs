@@ -126,7 +126,7 @@ fn renewed_credentials_need_no_restart() {
         .server
         .kubeconfig_with_token(&cluster.proxy.url(), "expired-token");
     let argument = format!("-kubeconfig-file={}", kubeconfig.display());
-    let mut flanneld = cluster.start_with(1, &[&argument], &[("NODE_NAME", "host1")]);
+    let mut flanneld = cluster.start_with(1, &[&argument, "-v=2"], &[("NODE_NAME", "host1")]);
     flanneld.wait_status(&[" 503 ", "credentials"]);
     let replace = |user: User| {
         let renewed = cluster.server.kubeconfig(&cluster.proxy.url(), user);
@@ -152,6 +152,7 @@ fn renewed_credentials_need_no_restart() {
             .then_some(())
     });
     let log = flanneld.stop();
+    assert!(log.contains("TRACE"), "the log has everything");
     for secret in ["expired-token", User::Flannel.token()] {
         assert!(!log.contains(secret), "{log}");
     }
