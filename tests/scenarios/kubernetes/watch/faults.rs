@@ -118,9 +118,11 @@ fn survives(fault: Fault) {
     traffic.assert_changed();
 }
 
+type MakeFault = fn() -> Fault;
+
 #[scenarios(unless = without_kubernetes)]
 fn faults_of_every_request() -> Vec<Case> {
-    let faults: [(&str, fn() -> Fault); 9] = [
+    let faults: [(&str, MakeFault); 9] = [
         ("status_429", || Fault::too_many_requests(1)),
         ("status_500", Fault::internal_error),
         ("status_502_with_html", || Fault::html(502)),

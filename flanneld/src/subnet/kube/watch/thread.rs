@@ -1,5 +1,5 @@
-//! The watch has a thread of its own. In a large cluster hundreds of events arrive each second, and
-//! each would wake a thread that waits for whatever happens next. This one sleeps between two
+//! The watch has a thread of its own. In a large cluster hundreds of events arrive each second,
+//! and each would wake a thread that waits for whatever happens next. This one sleeps between two
 //! reads, and finds everything that arrived meanwhile at once; the daemon's thread sleeps on.
 
 use super::Watched;
