@@ -117,6 +117,33 @@ fn upstream_labels_replaces_go_flannels_kustomization() {
     );
 }
 
+/// `make image` names its image after the version.
+#[scenario]
+fn every_file_names_the_image_of_this_version() {
+    let version = concat!("v", env!("CARGO_PKG_VERSION"));
+    let image = format!("localhost/flannel:{version}");
+    for file in ["kube-flannel.yml", "kube-flannel-cleanup.yml"] {
+        let text = fs::read_to_string(Path::new(DEPLOY).join(file)).expect(file);
+        let images = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("image: "));
+        for found in images {
+            assert_eq!(found, image, "{file}");
+        }
+    }
+    for (file, line) in [
+        ("helm/flannel/values.yaml", format!("    tag: {version}")),
+        ("helm/flannel/Chart.yaml", format!("appVersion: {version}")),
+        (
+            "helm/flannel/Chart.yaml",
+            format!("version: {}", &version[1..]),
+        ),
+    ] {
+        let text = fs::read_to_string(Path::new(DEPLOY).join(file)).expect(file);
+        assert!(text.lines().any(|found| found == line), "{file}: {line}");
+    }
+}
+
 #[scenario(unless = without_kubernetes)]
 fn every_container_is_confined() {
     let server = ApiServer::pooled();
