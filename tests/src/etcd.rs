@@ -254,6 +254,8 @@ impl Etcd {
         self.ctl(&["user", "grant-role", user, "writer"]);
         self.ctl(&["auth", "enable"]);
         self.user = Some("root:root".to_owned());
+        // requests with a user take etcd long on a busy machine at first
+        self.wait_healthy();
     }
 
     /// `etcdctl ARGUMENTS` with the running members as endpoints; its stdout.

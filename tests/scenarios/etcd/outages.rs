@@ -73,13 +73,13 @@ fn members_that_leave_and_return_cost_no_packet() {
     }
     cluster.etcd.wait_healthy();
     cluster.etcd.put(
-        &format!("{PREFIX}/subnets/10.244.99.0-24"),
+        &format!("{PREFIX}/subnets/10.244.199.0-24"),
         r#"{"PublicIP":"172.31.0.99","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:99"}}"#,
     );
     for node in [1, 2, 3] {
         eventually("the peer is there", TIMEOUT, || {
             let routes = cluster.host(node).sh("ip route show dev flannel.1");
-            routes.contains("10.244.99.0/24").then_some(())
+            routes.contains("10.244.199.0/24").then_some(())
         });
     }
     pings.lose_nothing();
@@ -95,7 +95,7 @@ fn compaction_while_away_costs_no_packet() {
     let proxy = FaultProxy::tcp(&switch, &upstream, &switch, &address);
     cluster.endpoints = format!("http://{address}");
     start_two(&mut cluster);
-    let gone = format!("{PREFIX}/subnets/10.244.98.0-24");
+    let gone = format!("{PREFIX}/subnets/10.244.198.0-24");
     let value = r#"{"PublicIP":"172.31.0.98","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:98"}}"#;
     cluster.etcd.put(&gone, value);
     let has_route = |cluster: &Cluster, subnet: &str| {
@@ -103,7 +103,7 @@ fn compaction_while_away_costs_no_packet() {
         routes.contains(subnet)
     };
     eventually("the peer is there", TIMEOUT, || {
-        has_route(&cluster, "10.244.98.0/24").then_some(())
+        has_route(&cluster, "10.244.198.0/24").then_some(())
     });
     let pings = cluster.ping(1, 2);
     proxy.refuse();
@@ -112,12 +112,12 @@ fn compaction_while_away_costs_no_packet() {
     cluster.etcd.delete(&gone);
     cluster
         .etcd
-        .put(&gone.replace("98", "97"), &value.replace("98", "97"));
+        .put(&gone.replace("198.0", "197.0"), &value.replace("98", "97"));
     cluster.etcd.compact();
     proxy.accept();
     eventually("the list is the new one", TIMEOUT, || {
         let is_new =
-            has_route(&cluster, "10.244.97.0/24") && !has_route(&cluster, "10.244.98.0/24");
+            has_route(&cluster, "10.244.197.0/24") && !has_route(&cluster, "10.244.198.0/24");
         is_new.then_some(())
     });
     joins(&mut cluster, 3);
@@ -137,7 +137,7 @@ fn stalled_member_is_left_for_another() {
     thread::sleep(Duration::from_millis(200));
     let running = (0..3).find(|member| *member != followers[0]).expect("one");
     let endpoint = cluster.etcd.endpoint(running);
-    let key = format!("{PREFIX}/subnets/10.244.96.0-24");
+    let key = format!("{PREFIX}/subnets/10.244.196.0-24");
     let value = r#"{"PublicIP":"172.31.0.96","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:96"}}"#;
     cluster.host(1).sh(&format!(
         "ETCDCTL_API=3 etcdctl --endpoints {endpoint} put {key} '{value}'"
@@ -146,7 +146,7 @@ fn stalled_member_is_left_for_another() {
         // an HTTP/2 ping is sent after 10 s without data, and awaited for 10 s
         eventually("the peer is there", Duration::from_secs(60), || {
             let routes = cluster.host(node).sh("ip route show dev flannel.1");
-            routes.contains("10.244.96.0/24").then_some(())
+            routes.contains("10.244.196.0/24").then_some(())
         });
     }
     cluster.etcd.signal(followers[0], Signal::SIGCONT);

@@ -35,14 +35,14 @@ async fn bad_keys_and_values_withdraw_nobody() {
 async fn last_good_value_stays_while_the_key_is_there() {
     let etcd = TestEtcd::new().await;
     let node = Node::join(etcd.manager(), attrs(1)).await;
-    etcd.put("subnets/10.3.9.0-24", r#"{"PublicIP":"192.0.2.9"}"#)
+    etcd.put("subnets/10.3.209.0-24", r#"{"PublicIP":"192.0.2.9"}"#)
         .await;
     node.will_see(&[1, 9]).await;
-    etcd.put("subnets/10.3.9.0-24", r#"{"PublicIP":9}"#).await;
-    etcd.put("subnets/10.3.8.0-24", r#"{"PublicIP":"192.0.2.8"}"#)
+    etcd.put("subnets/10.3.209.0-24", r#"{"PublicIP":9}"#).await;
+    etcd.put("subnets/10.3.208.0-24", r#"{"PublicIP":"192.0.2.8"}"#)
         .await;
     node.will_see(&[1, 8, 9]).await;
-    etcd.delete("subnets/10.3.9.0-24").await;
+    etcd.delete("subnets/10.3.209.0-24").await;
     node.will_see(&[1, 8]).await;
 }
 

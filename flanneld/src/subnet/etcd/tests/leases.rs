@@ -146,13 +146,13 @@ fn value_of(node: u8) -> String {
 #[tokio::test]
 async fn reservation_survives_restarts() {
     let etcd = TestEtcd::new().await;
-    etcd.put("subnets/10.3.7.0-24", r#"{"PublicIP":"192.0.2.1"}"#)
+    etcd.put("subnets/10.3.207.0-24", r#"{"PublicIP":"192.0.2.1"}"#)
         .await;
-    etcd.put("subnets/10.3.8.0-24", r#"{"PublicIP":"192.0.2.2"}"#)
+    etcd.put("subnets/10.3.208.0-24", r#"{"PublicIP":"192.0.2.2"}"#)
         .await;
     for _ in 0..3 {
         let node = Node::join(etcd.manager(), attrs(1)).await;
-        assert_eq!(node.own.subnets.to_string(), "10.3.7.0-24");
+        assert_eq!(node.own.subnets.to_string(), "10.3.207.0-24");
         assert_eq!(node.own.expiration, None);
         node.will_see(&[1, 2]).await;
         let kv = etcd.get(&node.key()).await.remove(0);
@@ -274,7 +274,7 @@ async fn export_of_one_etcd_fills_another() {
     use crate::subnet::transfer::{Export, LeaseArchive, Outcome};
     let etcd = TestEtcd::new().await;
     let node = Node::join(etcd.manager(), attrs(1)).await;
-    etcd.put("subnets/10.3.7.0-24", value_of(7)).await;
+    etcd.put("subnets/10.3.207.0-24", value_of(7)).await;
     etcd.put("subnets/broken", "x").await;
     let text = etcd.manager().export().await.unwrap().to_text().unwrap();
     let export = Export::parse(text.as_bytes()).unwrap();
@@ -283,7 +283,7 @@ async fn export_of_one_etcd_fills_another() {
         let outcomes = empty.manager().import(&export).await.unwrap();
         assert_eq!(outcomes, [outcome.clone(), outcome]);
     }
-    for key in [node.key(), "subnets/10.3.7.0-24".to_owned()] {
+    for key in [node.key(), "subnets/10.3.207.0-24".to_owned()] {
         let (old, new) = (
             etcd.get(&key).await.remove(0),
             empty.get(&key).await.remove(0),

@@ -40,15 +40,15 @@ async fn compaction_during_an_outage_leads_to_a_new_list() {
     let etcd = TestEtcd::new().await;
     let mut tunnel = Tunnel::new(&etcd).await;
     let node = Node::join(etcd.manager_with(tunnel.url(), TTL), attrs(1)).await;
-    etcd.put("subnets/10.3.8.0-24", r#"{"PublicIP":"192.0.2.8"}"#)
+    etcd.put("subnets/10.3.208.0-24", r#"{"PublicIP":"192.0.2.8"}"#)
         .await;
-    etcd.put("subnets/10.3.9.0-24", r#"{"PublicIP":"192.0.2.9"}"#)
+    etcd.put("subnets/10.3.209.0-24", r#"{"PublicIP":"192.0.2.9"}"#)
         .await;
     node.will_see(&[1, 8, 9]).await;
     let mut leases = node.leases.clone();
     tunnel.cut().await;
-    etcd.delete("subnets/10.3.9.0-24").await;
-    etcd.put("subnets/10.3.7.0-24", r#"{"PublicIP":"192.0.2.7"}"#)
+    etcd.delete("subnets/10.3.209.0-24").await;
+    etcd.put("subnets/10.3.207.0-24", r#"{"PublicIP":"192.0.2.7"}"#)
         .await;
     let mut client = etcd.client().await;
     let revision = client

@@ -45,7 +45,7 @@ async fn tokens_that_end_are_replaced() {
         sleep(Duration::from_secs(2)).await;
         tunnel.cut().await;
         tunnel.open().await;
-        let key = format!("{PREFIX}/subnets/10.3.{n}.0-24");
+        let key = format!("{PREFIX}/subnets/10.3.20{n}.0-24");
         root.put(key, format!(r#"{{"PublicIP":"192.0.2.{n}"}}"#), None)
             .await
             .unwrap();
