@@ -63,8 +63,9 @@ impl NodeWatch {
             .read_events(&mut answer, &mut frames, &mut clock)
             .await?
         {
+            // this node's object counts before the end of a listing
+            self.publish();
             if self.progress.is_listed() {
-                self.publish();
                 thread::sleep(self.timing.pause);
             }
         }
