@@ -20,7 +20,8 @@ pub(super) struct Timing {
     pub(super) watch_silence: Duration,
     /// A connection that is open for so long is a good one, even if it has nothing to say.
     pub(super) good: Duration,
-    /// Between two reads of a watch: the thread sleeps, whatever arrives.
+    /// Between two reads of a watch: the thread sleeps, whatever arrives. The API server ends the
+    /// watch of a client that takes nothing for long: it holds some dozens of events for it.
     pub(super) pause: Duration,
     /// How long a read waits for more that is on its way.
     pub(super) drain: Duration,
@@ -41,7 +42,7 @@ impl Default for Timing {
             watch_end: Duration::from_secs(15),
             watch_silence: Duration::from_secs(150),
             good: Duration::from_secs(5),
-            pause: Duration::from_millis(75),
+            pause: Duration::from_millis(40),
             drain: Duration::from_millis(1),
             longest_read: Duration::from_millis(50),
             // 5,000 daemons return within the delay, at any moment of it
