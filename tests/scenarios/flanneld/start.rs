@@ -44,7 +44,7 @@ fn invalid_options_are_refused_with_a_way_out() {
         ),
         (
             vec!["-kube-subnet-mgr"],
-            "-kube-subnet-mgr: this build cannot take leases from Kubernetes",
+            "failed to read net conf: /etc/kube-flannel/net-conf.json",
         ),
         (
             vec!["-listen=127.0.0.1:1", "-remote=127.0.0.1:2"],
@@ -106,7 +106,10 @@ fn invalid_options_are_refused_with_a_way_out() {
         ("FLANNELD_ETCD_PASSWORD", "hunter2"),
     ];
     let (code, _, stderr) = run(host, &[], &env);
-    assert!(code > 0 && stderr.contains("-kube-subnet-mgr:"), "{stderr}");
+    assert!(
+        code > 0 && stderr.contains("failed to read net conf"),
+        "{stderr}"
+    );
     assert!(
         stderr.contains("Failed to set flag FLANNELD from env"),
         "{stderr}"
