@@ -33,8 +33,8 @@ const IPTABLES: &[&str] = &[
     "ip6tables-restore",
 ];
 const FOLDERS: &[&str] = &[
-    "bin", "proc", "sys", "dev", "run", "opt", "var/lib", "etc", "tmp", "modules", "usr/lib",
-    "root",
+    "bin", "proc", "sys", "dev", "run", "opt", "srv", "var/lib", "etc", "tmp", "modules",
+    "usr/lib", "root",
 ];
 /// The beginning of /init.
 const INIT: &str = "\
