@@ -22,8 +22,12 @@ use crate::{
 use std::{
     future::{self, Future},
     pin::Pin,
+    time::Duration,
 };
 use tokio::sync::watch;
+
+/// How long a lease lives that is not renewed, as upstream.
+const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,16 +1,15 @@
 //! `flanneld lease export | import` for the embedded store: on its machine while no flanneld serves
 //! it, and over the lease API.
 
-use super::{client::Client, local::Local, store::Store};
+use super::{client::Client, local::Local};
 use crate::{
-    model::lease::Lease,
+    model::{lease::Lease, network_config::NetworkConfig},
     subnet::{
         BoxFuture, Error, SubnetManager,
-        alloc::{Owned, Reservation},
-        transfer::{Export, LeaseArchive, Outcome, decide},
+        alloc::Reservation,
+        transfer::{Export, Held, LeaseArchive, Outcome},
     },
 };
-use serde_json::Value;
 
 impl LeaseArchive for Local {
     fn describe(&self) -> String {
@@ -18,32 +17,31 @@ impl LeaseArchive for Local {
     }
 
     fn export(&self) -> BoxFuture<'_, Result<Export, Error>> {
-        Box::pin(async {
-            let leases = self.store.leases();
-            let leases = leases.iter().map(|lease| Lease::clone(lease)).collect();
-            export(&self.store.config.raw, leases, self.store.reservations())
-        })
+        Box::pin(async { export(&self.store.config, self.leases(), self.store.reservations()) })
     }
 
-    fn import<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
-        let import = |lease: &Lease| import_one(&self.store, lease);
-        Box::pin(async move { export.leases.iter().map(import).collect() })
+    fn held<'a>(&'a self, _: &'a Export) -> BoxFuture<'a, Result<Held, Error>> {
+        let config = self.store.config.clone();
+        Box::pin(async { Ok(held(config, self.leases(), self.store.reservations())) })
+    }
+
+    fn add<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Outcome, Error>> {
+        Box::pin(async {
+            if lease.expiration.is_none() {
+                self.store.reserve(reservation(lease))?;
+            }
+            let (attrs, subnets) = (lease.attrs.clone(), lease.subnets);
+            self.store.acquire(attrs, subnets, None)?;
+            Ok(Outcome::Added)
+        })
     }
 }
 
-fn import_one(store: &Store, lease: &Lease) -> Result<Outcome, Error> {
-    let (leases, reservations) = (store.leases(), store.reservations());
-    let leases = leases.iter().map(|held| (held.subnets, &held.attrs));
-    let reservations = reservations.iter().map(|kept| (kept.subnets, &kept.attrs));
-    let held: Vec<Owned<'_>> = leases.chain(reservations).collect();
-    let outcome = decide(&store.config, &held, lease);
-    if outcome == Outcome::Added {
-        if lease.expiration.is_none() {
-            store.reserve(reservation(lease))?;
-        }
-        store.acquire(lease.attrs.clone(), lease.subnets, None)?;
+impl Local {
+    fn leases(&self) -> Vec<Lease> {
+        let leases = self.store.leases();
+        leases.iter().map(|lease| Lease::clone(lease)).collect()
     }
-    Ok(outcome)
 }
 
 impl LeaseArchive for Client {
@@ -55,29 +53,25 @@ impl LeaseArchive for Client {
         Box::pin(async {
             let config = self.config().await?;
             let (leases, reservations) = self.whole_store().await?;
-            export(&config.raw, leases, reservations)
+            export(&config, leases, reservations)
         })
     }
 
-    fn import<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
+    fn held<'a>(&'a self, _: &'a Export) -> BoxFuture<'a, Result<Held, Error>> {
         Box::pin(async {
             let config = self.config().await?;
-            let (mut leases, reservations) = self.whole_store().await?;
-            let mut outcomes = Vec::with_capacity(export.leases.len());
-            for lease in &export.leases {
-                let held = leases.iter().map(|held| (held.subnets, &held.attrs));
-                let kept = reservations.iter().map(|kept| (kept.subnets, &kept.attrs));
-                let held: Vec<Owned<'_>> = held.chain(kept).collect();
-                let outcome = decide(&config, &held, lease);
-                if outcome == Outcome::Added {
-                    if lease.expiration.is_none() {
-                        self.reserve(&reservation(lease)).await?;
-                    }
-                    leases.push(self.grant_previous(lease).await?);
-                }
-                outcomes.push(outcome);
+            let (leases, reservations) = self.whole_store().await?;
+            Ok(held(config, leases, reservations))
+        })
+    }
+
+    fn add<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Outcome, Error>> {
+        Box::pin(async {
+            if lease.expiration.is_none() {
+                self.reserve(&reservation(lease)).await?;
             }
-            Ok(outcomes)
+            self.grant_previous(lease).await?;
+            Ok(Outcome::Added)
         })
     }
 }
@@ -89,14 +83,22 @@ fn reservation(lease: &Lease) -> Reservation {
     }
 }
 
+fn held(config: NetworkConfig, leases: Vec<Lease>, reservations: Vec<Reservation>) -> Held {
+    let leases = leases.into_iter().map(|lease| (lease.subnets, lease.attrs));
+    let kept = reservations.into_iter();
+    let kept = kept.map(|reservation| (reservation.subnets, reservation.attrs));
+    Held {
+        config,
+        leases: leases.chain(kept).collect(),
+    }
+}
+
 /// A reservation without a lease becomes a lease without end.
 fn export(
-    config: &str,
+    config: &NetworkConfig,
     mut leases: Vec<Lease>,
     reservations: Vec<Reservation>,
 ) -> Result<Export, Error> {
-    let config: Value =
-        serde_json::from_str(config).map_err(|error| Error::Permanent(error.into()))?;
     for reservation in reservations {
         let leased = |lease: &Lease| lease.subnets == reservation.subnets;
         if !leases.iter().any(leased) {
@@ -107,5 +109,5 @@ fn export(
             });
         }
     }
-    Ok(Export::new(config, leases))
+    Export::of(config, leases)
 }

@@ -31,8 +31,6 @@ use std::{
 
 /// The name of the only network, as in flannel up to v0.7.
 pub(super) const NETWORK: &str = "_";
-/// Life of a lease that is not renewed, as upstream.
-pub(super) const TTL: Duration = Duration::from_secs(86_400);
 pub(super) const HEARTBEAT_INTERVAL: Duration =
     Duration::from_millis(if cfg!(test) { 300 } else { 10_000 });
 /// Longest body of a request, bytes.

@@ -1,12 +1,11 @@
 //! Export and import of the leases in etcd.
 
-use super::{Etcd, acquire::Known, error::Failure, keys, registry::Write, transient};
+use super::{Etcd, error::Failure, keys, registry::Write, transient};
 use crate::{
     model::{lease::Lease, network_config::NetworkConfig},
     subnet::{
         BoxFuture, Error, SubnetManager,
-        alloc::Owned,
-        transfer::{Export, LeaseArchive, Outcome, decide},
+        transfer::{Export, Held, LeaseArchive, Outcome},
     },
 };
 use std::time::SystemTime;
@@ -37,35 +36,25 @@ impl LeaseArchive for Etcd {
                     ),
                 }
             }
-            let config = serde_json::from_str(&config.raw);
-            let config = config.map_err(|error| Error::Permanent(Box::new(error)))?;
-            Ok(Export::new(config, leases))
+            Export::of(&config, leases)
         })
     }
 
-    fn import<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
+    fn held<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<Held, Error>> {
         Box::pin(async {
             let config = self.config_or(export).await.map_err(transient)?;
             let listing = self.registry.list().await.map_err(transient)?;
             let records = listing.records.iter();
-            let known: Vec<Known> = records
-                .filter_map(|record| self.registry.known(record))
-                .collect();
-            let mut held: Vec<Owned<'_>> = known
-                .iter()
-                .map(|known| (known.subnets, &known.attrs))
-                .collect();
-            let mut outcomes = Vec::with_capacity(export.leases.len());
-            for lease in &export.leases {
-                let mut outcome = decide(&config, &held, lease);
-                if outcome == Outcome::Added {
-                    outcome = self.import_one(lease).await.map_err(transient)?;
-                    held.push((lease.subnets, &lease.attrs));
-                }
-                outcomes.push(outcome);
-            }
-            Ok(outcomes)
+            let known = records.filter_map(|record| self.registry.known(record));
+            Ok(Held {
+                config,
+                leases: known.map(|known| (known.subnets, known.attrs)).collect(),
+            })
         })
+    }
+
+    fn add<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Outcome, Error>> {
+        Box::pin(async { self.import_one(lease).await.map_err(transient) })
     }
 }
 

@@ -25,7 +25,7 @@ use crate::{
         network_config::NetworkConfig,
     },
     retry::{ExponentialBackoff, Retry},
-    subnet::{BoxFuture, Error, Session, SubnetManager, Waiting, alloc::Node},
+    subnet::{BoxFuture, Error, Session, SubnetManager, TTL, Waiting, alloc::Node},
 };
 use acquire::{Known, Plan};
 use cache::LeaseCache;
@@ -39,9 +39,6 @@ use std::{
     time::Duration,
 };
 use tracing::info;
-
-/// Upstream's: how long a lease lives that is not renewed.
-const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// For a network configuration that is missing or wrong: somebody is about to write it.
 const CONFIG_BACKOFF: ExponentialBackoff = ExponentialBackoff {

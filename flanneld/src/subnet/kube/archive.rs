@@ -4,20 +4,15 @@ use super::{Client, Keys, OpenError, Options, OwnNode, config_file::ConfigFile, 
 use crate::{
     model::lease::{Lease, Leases},
     subnet::{
-        BoxFuture, Error, Waiting,
-        transfer::{Export, LeaseArchive, Outcome},
+        BoxFuture, Error, TTL, Waiting,
+        transfer::{Export, Held, LeaseArchive, Outcome},
     },
 };
-use std::{
-    convert::Infallible,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 use tokio::{sync::watch as channel, time::timeout};
 
 /// How long the API server has for the list of all nodes.
 const LIST_TIMEOUT: Duration = Duration::from_secs(60);
-/// The life of a lease in a store where leases end.
-const LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Why the nodes are not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +66,7 @@ impl Archive {
         let watch = watch::run(self.client.inner(), watched);
         let first = async {
             tokio::select! {
-                never = watch => absurd(never),
+                never = watch => match never {},
                 known = leases.wait_for(Option::is_some) => {
                     known.ok().and_then(|leases| leases.clone()).unwrap_or_default()
                 }
@@ -86,10 +81,6 @@ impl Archive {
     }
 }
 
-fn absurd<T>(never: Infallible) -> T {
-    match never {}
-}
-
 impl LeaseArchive for Archive {
     fn describe(&self) -> String {
         format!("Kubernetes API server {}", self.client.server())
@@ -99,18 +90,24 @@ impl LeaseArchive for Archive {
         Box::pin(async {
             let leases = self.leases().await;
             let leases = leases.map_err(|error| Error::Transient(Box::new(error)))?;
-            let end = SystemTime::now() + LIFE;
+            let end = SystemTime::now() + TTL;
             let leases = leases.iter().map(|lease| Lease {
                 expiration: Some(end),
                 ..Lease::clone(lease)
             });
-            let config = serde_json::from_str(&self.config.config.raw);
-            let config = config.map_err(|error| Error::Permanent(Box::new(error)))?;
-            Ok(Export::new(config, leases.collect()))
+            Export::of(&self.config.config, leases.collect())
         })
     }
 
-    fn import<'a>(&'a self, _: &'a Export) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
-        Box::pin(async { Err(Error::Permanent(Box::new(ArchiveError::ReadOnly))) })
+    fn held<'a>(&'a self, _: &'a Export) -> BoxFuture<'a, Result<Held, Error>> {
+        Box::pin(async { Err(read_only()) })
     }
+
+    fn add<'a>(&'a self, _: &'a Lease) -> BoxFuture<'a, Result<Outcome, Error>> {
+        Box::pin(async { Err(read_only()) })
+    }
+}
+
+fn read_only() -> Error {
+    Error::Permanent(Box::new(ArchiveError::ReadOnly))
 }

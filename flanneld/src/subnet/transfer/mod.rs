@@ -11,10 +11,15 @@
 
 mod decide;
 
-pub(crate) use decide::{Outcome, decide};
+pub(crate) use decide::Outcome;
 
-use super::{BoxFuture, Error};
-use crate::model::{Subnets, lease::Lease};
+use super::{BoxFuture, Error, alloc::Owned};
+use crate::model::{
+    Subnets,
+    lease::{Lease, LeaseAttrs},
+    network_config::NetworkConfig,
+};
+use decide::decide;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -45,8 +50,15 @@ pub(crate) enum DocumentError {
 }
 
 impl Export {
+    /// The leases of a network with this configuration.
+    pub(crate) fn of(config: &NetworkConfig, leases: Vec<Lease>) -> Result<Export, Error> {
+        let config = serde_json::from_str(&config.raw);
+        let config = config.map_err(|error| Error::Permanent(Box::new(error)))?;
+        Ok(Export::new(config, leases))
+    }
+
     /// `leases` in the order of their subnets.
-    pub(crate) fn new(config: Value, mut leases: Vec<Lease>) -> Export {
+    fn new(config: Value, mut leases: Vec<Lease>) -> Export {
         leases.sort_by_key(|lease| lease.subnets);
         Export {
             version: VERSION,
@@ -84,21 +96,49 @@ impl Export {
     }
 }
 
+/// What a store holds before an import.
+pub(crate) struct Held {
+    /// Its network, which has passed `check_subnets`.
+    pub(crate) config: NetworkConfig,
+    /// Its leases and reservations.
+    pub(crate) leases: Vec<(Subnets, LeaseAttrs)>,
+}
+
 /// A store whose leases can be read as a whole and, except for Kubernetes, written.
 pub(crate) trait LeaseArchive: Send + Sync {
     /// For messages: "etcd http://10.0.0.1:2379".
     fn describe(&self) -> String;
     /// Every lease and reservation, at one moment.
     fn export(&self) -> BoxFuture<'_, Result<Export, Error>>;
+    /// What the store holds. A store without a network configuration takes that of the export.
+    fn held<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<Held, Error>>;
+    /// Writes a lease that [`decide`] lets in; another outcome than `Added` if a node was faster.
+    fn add<'a>(&'a self, lease: &'a Lease) -> BoxFuture<'a, Result<Outcome, Error>>;
+
     /// Writes the leases that the store does not have; what it has stays. One outcome a lease, in
     /// the document's order.
-    fn import<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<Vec<Outcome>, Error>>;
+    fn import<'a>(&'a self, export: &'a Export) -> BoxFuture<'a, Result<Vec<Outcome>, Error>> {
+        Box::pin(async move {
+            let Held { config, leases } = self.held(export).await?;
+            let mut held: Vec<Owned<'_>> =
+                leases.iter().map(|(key, attrs)| (*key, attrs)).collect();
+            let mut outcomes = Vec::with_capacity(export.leases.len());
+            for lease in &export.leases {
+                let mut outcome = decide(&config, &held, lease);
+                if outcome == Outcome::Added {
+                    outcome = self.add(lease).await?;
+                    held.push((lease.subnets, &lease.attrs));
+                }
+                outcomes.push(outcome);
+            }
+            Ok(outcomes)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::lease::LeaseAttrs;
     use serde_json::json;
     use std::time::{Duration, SystemTime};
 

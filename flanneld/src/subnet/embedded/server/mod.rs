@@ -5,10 +5,13 @@ mod error;
 mod extract;
 mod watch;
 
-use super::{store::Store, wire::TTL};
+use super::store::Store;
 use crate::{
     http_server::{self, Acceptors, Limits},
-    subnet::tls::{self, ServerTls, TlsError, TlsFiles},
+    subnet::{
+        TTL,
+        tls::{self, ServerTls, TlsError, TlsFiles},
+    },
 };
 use std::{
     io,

@@ -17,13 +17,12 @@ mod verified_backend;
 pub(crate) use error::StoreError;
 pub(super) use state::Update;
 
-use super::wire;
 use crate::{
     best_effort::best_effort,
     model::Subnets,
     model::lease::{Lease, LeaseAttrs},
     model::network_config::NetworkConfig,
-    subnet::alloc::Reservation,
+    subnet::{TTL, alloc::Reservation},
 };
 use file::StoreFile;
 use state::{Change, State};
@@ -52,7 +51,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens or creates the file (and its folder); `config` has passed `check_subnets`.
     pub(crate) fn open(path: &Path, config: NetworkConfig) -> Result<Arc<Store>, StoreError> {
-        Store::open_with(path, config, wire::TTL, GRACE)
+        Store::open_with(path, config, TTL, GRACE)
     }
 
     /// As [`open`](Self::open), with other times than those of a cluster.

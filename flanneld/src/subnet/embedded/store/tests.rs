@@ -50,7 +50,7 @@ impl TestFolder {
         self.try_open().unwrap()
     }
     fn try_open(&self) -> Result<Arc<Store>, StoreError> {
-        Store::open_with(&self.path(), config("10.3.0.0/16"), wire::TTL, GRACE)
+        Store::open_with(&self.path(), config("10.3.0.0/16"), TTL, GRACE)
     }
     /// Opens with that ttl and grace.
     fn open_for(&self, ttl: Duration, grace: Duration) -> Arc<Store> {
@@ -126,7 +126,7 @@ fn reserved_lease_does_not_end() {
     reserve(lease.subnets, node(1)).unwrap();
     assert_eq!(store.lease(&lease.subnets).0.unwrap().expiration, None);
     assert_eq!(store.renew(lease.subnets, None).unwrap().expiration, None);
-    assert_eq!(store.expire(Instant::now() + 2 * wire::TTL).unwrap(), None);
+    assert_eq!(store.expire(Instant::now() + 2 * TTL).unwrap(), None);
     assert_eq!(store.leases().len(), 1);
     // no other node can reserve it, and a node has one reservation
     let error = reserve(lease.subnets, node(2)).unwrap_err().to_string();
@@ -158,11 +158,11 @@ fn leases_end_unless_renewed() {
     );
     let start = Instant::now();
     let next = store.expire(start).unwrap().unwrap();
-    assert!(next > start + wire::TTL - Duration::from_secs(60));
+    assert!(next > start + TTL - Duration::from_secs(60));
     thread::sleep(Duration::from_millis(20));
     store.renew(b.subnets, None).unwrap();
     store
-        .expire(start + wire::TTL + Duration::from_millis(10))
+        .expire(start + TTL + Duration::from_millis(10))
         .unwrap();
     assert_eq!(store.lease(&a.subnets).0, None);
     assert!(store.lease(&b.subnets).0.is_some());
@@ -320,7 +320,7 @@ fn unreadable_files_are_refused_unchanged_with_advice() {
     let below_a_file = folder.folder.path().join("file");
     fs::write(&below_a_file, "x").unwrap();
     let path = below_a_file.join("leases.redb");
-    assert!(Store::open_with(&path, config("10.3.0.0/16"), wire::TTL, GRACE).is_err());
+    assert!(Store::open_with(&path, config("10.3.0.0/16"), TTL, GRACE).is_err());
 }
 
 #[test]
@@ -426,7 +426,7 @@ fn writer() {
         return;
     };
     let config = config("10.3.0.0/16");
-    let store = Store::open_with(Path::new(&path), config, wire::TTL, GRACE).unwrap();
+    let store = Store::open_with(Path::new(&path), config, TTL, GRACE).unwrap();
     let mut out = std::io::stdout();
     let mut print = |text: String| {
         writeln!(out, "{text}").unwrap();

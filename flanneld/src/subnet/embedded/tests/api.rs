@@ -22,7 +22,7 @@ async fn ok(site: &TestServer, method: &str, path: &str, body: Value) -> Value {
 async fn lease_is_granted_renewed_and_revoked() {
     let site = TestServer::with(
         r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan"}}"#,
-        wire::TTL,
+        TTL,
     )
     .await;
     assert_eq!(
@@ -121,7 +121,7 @@ async fn reservations_are_made_listed_and_ended() {
 async fn lease_has_both_families() {
     let site = TestServer::with(
         r#"{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fd00::/48"}"#,
-        wire::TTL,
+        TTL,
     )
     .await;
     let attrs = json!({"PublicIP": "192.0.2.1", "PublicIPv6": "2001:db8::1", "Previous": "10.3.5.0-24&fd00:0:0:5::-64"});
@@ -140,7 +140,7 @@ async fn lease_has_both_families() {
 
 #[tokio::test]
 async fn out_of_subnets_names_the_range() {
-    let site = TestServer::with(r#"{"Network":"10.3.0.0/26"}"#, wire::TTL).await;
+    let site = TestServer::with(r#"{"Network":"10.3.0.0/26"}"#, TTL).await;
     for n in 1..=3 {
         ok(
             &site,
@@ -194,7 +194,7 @@ async fn long_poll_returns_at_a_change() {
 
 #[tokio::test]
 async fn large_snapshot_is_one_json_text() {
-    let site = TestServer::with(r#"{"Network":"10.0.0.0/8"}"#, wire::TTL).await;
+    let site = TestServer::with(r#"{"Network":"10.0.0.0/8"}"#, TTL).await;
     for n in 0..700u16 {
         let attrs = LeaseAttrs {
             public_ip: Some([198, 18, n.to_be_bytes()[0], n.to_be_bytes()[1]].into()),

@@ -12,7 +12,7 @@ use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
     model::network_config::NetworkConfig,
-    subnet::{Error, Session, SubnetManager, TlsFiles, alloc},
+    subnet::{Error, Session, SubnetManager, TTL, TlsFiles, alloc},
 };
 use std::{
     net::SocketAddr,
@@ -61,7 +61,7 @@ struct TestServer {
 
 impl TestServer {
     async fn new() -> TestServer {
-        TestServer::with(r#"{"Network":"10.3.0.0/16"}"#, wire::TTL).await
+        TestServer::with(r#"{"Network":"10.3.0.0/16"}"#, TTL).await
     }
 
     async fn with(json: &str, ttl: Duration) -> TestServer {

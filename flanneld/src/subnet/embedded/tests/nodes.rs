@@ -175,7 +175,7 @@ async fn expired_lease_of_the_local_node_is_acquired_again() {
     let own = Node::join(local, node(1)).await;
     own.will_see(&[1]).await;
     // the machine slept for two days
-    site.store().expire(Instant::now() + 2 * wire::TTL).unwrap();
+    site.store().expire(Instant::now() + 2 * TTL).unwrap();
     let (store, key) = (site.store.clone().unwrap(), own.own.subnets);
     eventually("it has its lease again", || store.lease(&key).0.is_some()).await;
     assert!(!own.task.is_finished());
@@ -183,7 +183,7 @@ async fn expired_lease_of_the_local_node_is_acquired_again() {
 
 #[tokio::test]
 async fn concurrent_nodes_get_different_subnets() {
-    let site = TestServer::with(r#"{"Network":"10.3.0.0/20","SubnetLen":26}"#, wire::TTL).await;
+    let site = TestServer::with(r#"{"Network":"10.3.0.0/20","SubnetLen":26}"#, TTL).await;
     let mut joining = tokio::task::JoinSet::new();
     for n in 1..=60 {
         let client = site.client();

@@ -9,7 +9,7 @@ use crate::{
     subnet::{
         Session,
         kube::{
-            OwnNode,
+            Node, OwnNode,
             annotations::NodeLease,
             condition, own_lease,
             retry::{ApiRetry, WriteLimiter},
@@ -44,22 +44,32 @@ impl Manager {
         };
         loop {
             let (node, lease) = self.assigned(&mut own, attrs, held).await;
-            let wanted = self.keys.published(&lease.attrs);
-            match self.publisher.publish(wanted, &node).await {
-                Ok(Published::Unchanged | Published::Written) => {
-                    self.waits.lease.clear();
-                    return lease;
-                }
-                Ok(Published::Later(delay)) => sleep(delay).await,
-                Err(failure) => {
-                    self.waits.lease.report(format!(
-                        "for the API server {} to take this node's annotations: {failure}",
-                        self.client.server()
-                    ));
-                    retry.wait(Some(&failure)).await;
-                }
+            if self.publish(&lease.attrs, &node, &mut retry).await {
+                return lease;
             }
         }
+    }
+
+    /// Writes this node's annotations where they differ. False, after a wait, if that has to be
+    /// tried again with the node as it is then.
+    async fn publish(&self, attrs: &LeaseAttrs, node: &Node, retry: &mut ApiRetry) -> bool {
+        let wanted = self.keys.published(attrs);
+        match self.publisher.publish(wanted, node).await {
+            Ok(Published::Unchanged | Published::Written) => {
+                self.waits.lease.clear();
+                *retry = ApiRetry::default();
+                return true;
+            }
+            Ok(Published::Later(delay)) => sleep(delay).await,
+            Err(failure) => {
+                self.waits.lease.report(format!(
+                    "for the API server {} to take this node's annotations: {failure}",
+                    self.client.server()
+                ));
+                retry.wait(Some(&failure)).await;
+            }
+        }
+        false
     }
 
     fn lease_in_use(&self, attrs: &LeaseAttrs, subnets: Subnets) -> Lease {
@@ -99,27 +109,14 @@ impl Manager {
             };
             let (node, assigned) = self.assigned(&mut own, &attrs, held).await;
             self.update_record(&node);
-            let wanted = self.keys.published(&assigned.attrs);
             if current != assigned {
                 log_change(&current, &assigned);
-                lease.send_replace(assigned);
+                lease.send_replace(assigned.clone());
             }
-            match self.publisher.publish(wanted, &node).await {
-                Ok(Published::Unchanged | Published::Written) => {
-                    self.waits.lease.clear();
-                    retry = ApiRetry::default();
-                    if own.changed().await.is_err() {
-                        return future::pending().await;
-                    }
-                }
-                Ok(Published::Later(delay)) => sleep(delay).await,
-                Err(failure) => {
-                    self.waits.lease.report(format!(
-                        "for the API server {} to take this node's annotations: {failure}",
-                        self.client.server()
-                    ));
-                    retry.wait(Some(&failure)).await;
-                }
+            if self.publish(&assigned.attrs, &node, &mut retry).await
+                && own.changed().await.is_err()
+            {
+                return future::pending().await;
             }
         }
     }

@@ -8,7 +8,7 @@
 use crate::{
     model::Subnets,
     model::lease::{Lease, Leases},
-    subnet::embedded::wire::{Line, TTL},
+    subnet::{TTL, embedded::wire::Line},
 };
 use serde_json::Value;
 use std::{
