@@ -9,9 +9,12 @@ use super::*;
 use crate::model::lease::Leases;
 use etcd_client::{Client, GetOptions, KeyValue};
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
     time::Instant,
 };
 use tokio::{
@@ -27,10 +30,22 @@ const MARGIN: Duration = Duration::from_secs(3600);
 const V4: &str = r#"{"Network":"10.3.0.0/16","Backend":{"Type":"vxlan"}}"#;
 const PREFIX: &str = "/coreos.com/network";
 
+const CLIENT_PORT: u16 = 2379;
+const PEER_PORT: u16 = 2380;
+
+/// An address of 127.0.0.0/8 for one etcd of one process. Its ports stay free while etcd does not
+/// run: connections of other tests begin at 127.0.0.1.
+fn own_loopback_address() -> Ipv4Addr {
+    static LAST: AtomicU8 = AtomicU8::new(0);
+    let number = 1 + LAST.fetch_add(1, Ordering::Relaxed);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 1 + high % 254, low, number)
+}
+
 /// An etcd process with one member.
 struct TestEtcd {
     folder: tempfile::TempDir,
-    ports: [u16; 2],
+    ip: Ipv4Addr,
     process: Option<Child>,
 }
 
@@ -44,13 +59,9 @@ impl TestEtcd {
 
     async fn empty() -> TestEtcd {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
-        let free_port = || {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap().port()
-        };
         let mut etcd = TestEtcd {
             folder: folder.unwrap(),
-            ports: [free_port(), free_port()],
+            ip: own_loopback_address(),
             process: None,
         };
         etcd.start().await;
@@ -58,16 +69,16 @@ impl TestEtcd {
     }
 
     fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports[0])
+        format!("http://{}:{CLIENT_PORT}", self.ip)
     }
 
     fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.ports[0]).into()
+        (self.ip, CLIENT_PORT).into()
     }
 
     /// Starts it on the data that it had, and waits until it answers.
     async fn start(&mut self) {
-        let peer = format!("http://127.0.0.1:{}", self.ports[1]);
+        let peer = format!("http://{}:{PEER_PORT}", self.ip);
         let process = Command::new("etcd")
             .arg(format!(
                 "--data-dir={}",

@@ -24,7 +24,7 @@ async fn next_endpoint_is_used_if_one_does_not_answer() {
     let etcd = TestEtcd::new().await;
     // nothing listens on the first, the second accepts and never answers
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let closed = format!("http://127.0.0.1:{}", etcd.ports[1] ^ 1);
+    let closed = format!("http://{}:1", etcd.ip);
     let endpoints = format!(
         "{closed},http://{},{}",
         silent.local_addr().unwrap(),
