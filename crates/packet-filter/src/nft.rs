@@ -10,9 +10,12 @@ use netlink_packet_netfilter::{
     NetfilterProtoFamily,
     nftables::{GenMessage, NfTablesMessage},
 };
+use std::{thread, time::Duration};
 
-/// How often a table is read that other programs change meanwhile.
+/// How often a table or set is read that changes meanwhile.
 const READ_ATTEMPTS: u32 = 10;
+/// Between two readings of a set whose hash table the kernel resizes.
+const RESIZE_DELAY: Duration = Duration::from_millis(1);
 
 /// The socket. It stays in the namespace that it was opened in.
 ///
@@ -155,22 +158,31 @@ impl Nft {
 
     /// Elements of a set or map whose types are known, by key; none if there is no such table or
     /// set.
+    ///
+    /// The kernel lists a set in parts and finds the start of each by the number of elements that
+    /// it listed before (nft_rhash_walk). While it resizes the set's hash table their order
+    /// changes, so it lists some twice, and leaves out as many: such a list is read again.
     pub fn elements(
         &mut self,
         family: Family,
         table: &str,
         set: &Set,
     ) -> Result<Vec<Element>, Error> {
-        let parts = self.element_lists(family, table, &set.name, |list| {
-            reply::elements(list)
-                .map(|element| set.read(element))
-                .collect::<Read<Vec<_>>>()
-        })?;
-        let mut elements: Vec<Element> = parts.into_iter().flatten().collect();
-        // the kernel lists some twice while it resizes the set's hash table
-        elements.sort_by(|a, b| a.key.cmp(&b.key));
-        elements.dedup_by(|a, b| a.key == b.key);
-        Ok(elements)
+        for _ in 0..READ_ATTEMPTS {
+            let parts = self.element_lists(family, table, &set.name, |list| {
+                reply::elements(list)
+                    .map(|element| set.read(element))
+                    .collect::<Read<Vec<_>>>()
+            })?;
+            let mut elements: Vec<Element> = parts.into_iter().flatten().collect();
+            elements.sort_by(|a, b| a.key.cmp(&b.key));
+            if all_differ(&elements) {
+                return Ok(elements);
+            }
+            thread::sleep(RESIZE_DELAY);
+        }
+        let what = format!("list set {} {table} {}", family.as_str(), set.name);
+        Err(linux_net::Error::interrupted(what).into())
     }
 
     /// The number of elements of a set or map of any types; 0 if there is no such table or set.
@@ -234,4 +246,9 @@ impl Nft {
             found => found,
         }
     }
+}
+
+/// Whether no two of the elements, which are in the order of their keys, have one key.
+fn all_differ(elements: &[Element]) -> bool {
+    elements.windows(2).all(|pair| pair[0].key != pair[1].key)
 }

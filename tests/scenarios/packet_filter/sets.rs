@@ -182,21 +182,26 @@ fn existing_element_is_not_replaced() {
     });
 }
 
-/// More than the socket's default buffer or one attribute holds.
+/// More than the socket's default buffer or one attribute holds. The kernel resizes the set's hash
+/// table while it is read.
 #[scenario]
-fn large_transaction_is_one_packet() {
+fn large_set_is_written_and_read_whole() {
     let host = Host::new("node");
     host.run(|| {
         let mut nft = Nft::open().expect("open");
         let elements: Vec<_> = (1..=2000).map(|number| port(number, "many")).collect();
-        let mut transaction = Transaction::new();
-        transaction
-            .add_table(Family::Ip, "t", None)
-            .add_set(Family::Ip, "t", &ports_map())
-            .create_elements(Family::Ip, "t", "ports", &elements);
-        nft.commit(&transaction).expect("commit");
-        let mut read = nft.elements(Family::Ip, "t", &ports_map()).expect("read");
-        read.sort_by(|a, b| a.key.cmp(&b.key));
-        assert_eq!(read, elements);
+        for round in 0..20 {
+            nft.commit(
+                Transaction::new()
+                    .add_table(Family::Ip, "t", None)
+                    .add_set(Family::Ip, "t", &ports_map())
+                    .create_elements(Family::Ip, "t", "ports", &elements),
+            )
+            .expect("commit");
+            let read = nft.elements(Family::Ip, "t", &ports_map()).expect("read");
+            assert_eq!(read, elements, "round {round}");
+            nft.commit(Transaction::new().delete_table(Family::Ip, "t"))
+                .expect("delete");
+        }
     });
 }
