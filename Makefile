@@ -48,7 +48,7 @@ $(2) $(call static,$(1)) $(cargo_release) $(1) -p cni-suite -p cnitool
 $(2) $(call static,$(1)) $(cargo_release) $(1) -p flanneld
 endef
 
-.PHONY: all build image demo test test-cluster bench lint deny install uninstall clean need-build need-image need-demo need-test
+.PHONY: all build image demo test test-ours test-cluster bench lint deny install uninstall clean need-build need-image need-demo need-test
 
 all: build
 
@@ -91,8 +91,11 @@ demo: need-demo build
 	$(cargo_release) $(host) -p tests --bin demo
 	@BIN_DIR=$(CURDIR)/$(bin) KEEP=$(KEEP) target/$(host)/release/demo
 
-test: need-test build
-	@scripts/go-peer build $(test_peers)
+# the scenarios wait for the Go programs
+test: need-test
+	@scripts/beside 'scripts/go-peer build $(test_peers)' $(MAKE) --no-print-directory test-ours
+
+test-ours: build
 	@scripts/image target/image/test.tar $(IMAGE) $(target)=target/$(target)/release
 	BIN_DIR=$(CURDIR)/$(bin) IMAGE_ARCHIVE=$(CURDIR)/target/image/test.tar scripts/test $(CARGO) test --workspace --locked --no-fail-fast
 

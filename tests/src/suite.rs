@@ -2,6 +2,7 @@
 //! that is counted and shown.
 
 use libtest_mimic::{Arguments, Trial};
+use std::{num::NonZero, thread};
 
 /// Why a case cannot run on this machine; `None` where it can.
 pub type SkipReason = fn() -> Option<String>;
@@ -102,10 +103,16 @@ impl Case {
     }
 }
 
+/// Cases that run at once for each processor: most of a case's time is spent waiting.
+const CASES_PER_CPU: usize = 2;
+
 /// Runs every registered case, prints the reason of each skip, and exits with the code that tells
-/// whether all passed.
+/// whether all passed. `--test-threads` says how many run at once.
 pub fn main() -> ! {
-    run(&Arguments::from_args())
+    let mut arguments = Arguments::from_args();
+    let cpus = thread::available_parallelism().map_or(1, NonZero::get);
+    arguments.test_threads.get_or_insert(cpus * CASES_PER_CPU);
+    run(&arguments)
 }
 
 /// The same, one case after the other: for cases that share a machine.
