@@ -9,9 +9,10 @@ use crate::{
 use nix::sched::{CloneFlags, setns, unshare};
 use std::{
     fs::{self, File},
+    io::Write,
     os::fd::OwnedFd,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     thread,
 };
 
@@ -119,6 +120,22 @@ impl Host {
     /// Runs a shell command on the host that may fail.
     pub fn try_sh(&self, command: &str) -> Output {
         self.run(|| shell::try_sh(command))
+    }
+
+    /// Runs a program on the host with a text on its stdin; it may fail, and need not read it all.
+    pub fn output(&self, mut command: Command, stdin: &str) -> Output {
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        self.run(|| {
+            let started = command.spawn();
+            let mut child = started.unwrap_or_else(|error| panic!("start {command:?}: {error}"));
+            let mut input = child.stdin.take().expect("stdin");
+            let _ = input.write_all(stdin.as_bytes());
+            drop(input);
+            child.wait_with_output().expect("output")
+        })
     }
 
     /// Starts a program on the host in the background; dropping the value kills it.

@@ -19,6 +19,7 @@ pub mod shell;
 pub mod subnet_env;
 pub mod suite;
 pub mod underlay;
+pub mod usage;
 
 pub use ::inventory;
 pub use cni::{Cni, Outcome};

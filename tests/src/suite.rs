@@ -1,8 +1,14 @@
 //! The test runner: collects the registered cases; each passes, fails, or is skipped with a reason
 //! that is counted and shown.
 
-use libtest_mimic::{Arguments, Trial};
-use std::{num::NonZero, thread};
+use libtest_mimic::{Arguments, Completion, Trial};
+use std::{
+    collections::HashMap,
+    mem,
+    num::NonZero,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    thread,
+};
 
 /// Why a case cannot run on this machine; `None` where it can.
 pub type SkipReason = fn() -> Option<String>;
@@ -60,20 +66,16 @@ impl Registered {
         };
         for case in &mut cases {
             case.name = format!("{area}/{}", case.name);
+            case.unless = self.unless;
         }
-        match self.unless.and_then(|unless| unless()) {
-            Some(reason) => cases
-                .into_iter()
-                .map(|case| case.skipped(&reason))
-                .collect(),
-            None => cases,
-        }
+        cases
     }
 }
 
 /// A case by name.
 pub struct Case {
     name: String,
+    unless: Option<SkipReason>,
     run: Result<Box<dyn FnOnce() + Send>, String>,
 }
 
@@ -81,6 +83,7 @@ pub struct Case {
 pub fn case(name: &str, run: impl FnOnce() + Send + 'static) -> Case {
     Case {
         name: name.to_owned(),
+        unless: None,
         run: Ok(Box::new(run)),
     }
 }
@@ -95,12 +98,35 @@ impl Case {
         }
     }
 
-    fn skipped(self, reason: &str) -> Case {
-        Case {
-            name: self.name,
-            run: Err(reason.to_owned()),
-        }
+    fn skipped(mut self, reason: &str) -> Case {
+        self.run = Err(reason.to_owned());
+        self
     }
+
+    /// Runs it, or gives the reason to skip it.
+    fn run(self, reasons: &Reasons) -> Result<(), String> {
+        match self.unless.and_then(|unless| reasons.of(unless)) {
+            Some(reason) => return Err(reason),
+            None => (self.run?)(),
+        }
+        Ok(())
+    }
+}
+
+/// What the functions that tell reasons to skip answered: each is called once, since it may start
+/// programs, and may wait until a Go program is built.
+#[derive(Default)]
+struct Reasons(Mutex<HashMap<usize, Arc<OnceLock<Option<String>>>>>);
+
+impl Reasons {
+    fn of(&self, unless: SkipReason) -> Option<String> {
+        let known = Arc::clone(lock(&self.0).entry(unless as usize).or_default());
+        known.get_or_init(unless).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Cases that run at once for each processor: most of a case's time is spent waiting.
@@ -133,24 +159,27 @@ fn run(arguments: &Arguments) -> ! {
             pair[0].name
         );
     }
-    let mut reasons = Vec::new();
-    let trials = cases
-        .into_iter()
-        .map(|case| match case.run {
-            Ok(run) => Trial::test(case.name, move || {
-                run();
-                Ok(())
-            }),
-            Err(reason) => {
-                reasons.push(format!("skipped {}: {reason}", case.name));
-                Trial::test(case.name, || Ok(())).with_ignored_flag(true)
-            }
+    // those that may wait for a program run last
+    cases.sort_by_key(|case| case.unless.is_some());
+    let reasons = Arc::new(Reasons::default());
+    let skipped = Arc::new(Mutex::new(Vec::new()));
+    let trial = |case: Case| {
+        let (reasons, skipped) = (Arc::clone(&reasons), Arc::clone(&skipped));
+        let name = case.name.clone();
+        Trial::ignorable_test(case.name.clone(), move || {
+            let Err(reason) = case.run(&reasons) else {
+                return Ok(Completion::Completed);
+            };
+            lock(&skipped).push(format!("skipped {name}: {reason}"));
+            Ok(Completion::ignored())
         })
-        .collect();
-    let conclusion = libtest_mimic::run(arguments, trials);
+    };
+    let conclusion = libtest_mimic::run(arguments, cases.into_iter().map(trial).collect());
     if !arguments.list {
-        println!("{} skipped", reasons.len());
-        for reason in reasons {
+        let mut skipped = mem::take(&mut *lock(&skipped));
+        skipped.sort();
+        println!("{} skipped", skipped.len());
+        for reason in skipped {
             println!("  {reason}");
         }
     }

@@ -9,7 +9,6 @@ use crate::{
 };
 use linux_net::{Netlink, route::Filter};
 use std::{
-    fs,
     path::Path,
     process::Command,
     thread,
@@ -21,6 +20,7 @@ use tests::{
     go_flanneld::without_kubernetes_and_go_flanneld,
     kubernetes::{Node, User},
     underlay,
+    usage::{peak_memory, processor_time},
 };
 
 const NET_CONF: &str =
@@ -138,7 +138,7 @@ fn timed(name: &str, size: usize, host: &Host, start: impl Fn(bool) -> Daemon) -
             let mut daemon = start(ours);
             wait_for_routes(host, &mut daemon, size);
             time.add_time(contender(ours), started.elapsed());
-            memory.add(contender(ours), peak_memory(daemon.pid()));
+            memory.add(contender(ours), peak_memory(daemon.pid()) as f64 * 1.024);
             daemon.end();
         }
     }
@@ -227,14 +227,6 @@ fn wait_for_routes(host: &Host, daemon: &mut Daemon, count: usize) {
     });
 }
 
-/// VmHWM in kB.
-fn peak_memory(pid: u32) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.expect("VmHWM") * 1.024
-}
-
 /// Writes that many leases.
 fn fill(etcd: &Etcd, size: usize) {
     let leases: Vec<_> = (0..size).map(lease).collect();
@@ -249,14 +241,4 @@ fn lease(number: usize) -> (String, String) {
     );
     let key = format!("/coreos.com/network/subnets/10.{high}.{low}.0-24");
     (key, value)
-}
-
-/// User and system time of a process so far, with its threads that ended.
-fn processor_time(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
-    let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
-    let fields: Vec<&str> = fields.split(' ').collect();
-    let ticks = |field: usize| fields[field].parse::<u64>().expect("ticks");
-    // a tick is 10 ms
-    Duration::from_millis(10 * (ticks(11) + ticks(12)))
 }

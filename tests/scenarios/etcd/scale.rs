@@ -1,11 +1,8 @@
 //! Thousands of leases in etcd: several pages, in the memory that a node may use.
 
 use super::cluster::{Cluster, PREFIX, V4};
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
-use tests::{etcd::without_etcd, process::eventually, scenario};
+use std::time::{Duration, Instant};
+use tests::{etcd::without_etcd, process::eventually, scenario, usage::peak_memory};
 
 /// Peak memory at 5,000 peers, in KiB.
 const MAX_MEMORY: u64 = 30 * 1024;
@@ -28,20 +25,8 @@ fn thousands_of_leases_are_programmed_within_30_mib() {
     });
     let took = start.elapsed();
     let pid = cluster.daemon(1).pid();
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .expect("VmHWM");
-    println!(
-        "{peers} leases in etcd: {took:?} from the start, peak memory {}",
-        peak.trim()
-    );
-    let peak: u64 = peak
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .expect("a number");
+    let peak = peak_memory(pid);
+    println!("{peers} leases in etcd: {took:?} from the start, peak memory {peak} KiB");
     assert!(!optimised || peak <= MAX_MEMORY, "peak memory {peak} KiB");
     // all of them go at once: their common etcd lease is revoked
     let leases = cluster.etcd.ctl(&["lease", "list"]);

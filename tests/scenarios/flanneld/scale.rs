@@ -7,7 +7,7 @@ use std::{
     net::TcpStream,
     time::{Duration, Instant},
 };
-use tests::{Host, process::eventually, scenario};
+use tests::{Host, process::eventually, scenario, usage::peak_memory};
 
 /// Peak memory at that many peers, in KiB.
 const MAX_MEMORY: u64 = 30 * 1024;
@@ -41,7 +41,7 @@ fn thousands_of_peers_are_programmed_within_30_mib() {
         peers + 1,
         "ready means that every peer known is programmed"
     );
-    let peak = memory(cluster.daemon(2).pid());
+    let peak = peak_memory(cluster.daemon(2).pid());
     println!("{peers} peers: ready {took:?} after the start, peak memory {peak} KiB");
     assert!(peak <= MAX_MEMORY, "peak memory {peak} KiB");
     // one route of thousands is deleted
@@ -81,18 +81,4 @@ fn routes(host: &Host) -> usize {
         let routes = main_routes(&mut Netlink::open().expect("netlink"));
         routes.iter().filter(|route| route.onlink).count()
     })
-}
-
-/// VmHWM in KiB.
-fn memory(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .expect("VmHWM");
-    line.trim()
-        .trim_end_matches(" kB")
-        .trim()
-        .parse()
-        .expect("a number")
 }

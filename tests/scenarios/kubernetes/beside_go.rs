@@ -149,6 +149,11 @@ fn node_goes_from_go_to_ours_and_back_with_ipv4() {
 }
 
 #[scenario(unless = without_kubernetes_and_go_flanneld)]
+fn node_goes_from_go_to_ours_and_back_with_ipv6() {
+    takes_over(V6);
+}
+
+#[scenario(unless = without_kubernetes_and_go_flanneld)]
 fn node_goes_from_go_to_ours_and_back_with_both_families() {
     takes_over(DUAL);
 }

@@ -30,7 +30,7 @@ use std::{
     fs,
     io::Write,
     path::PathBuf,
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -271,18 +271,8 @@ impl ApiServer {
             .arg("--cache-dir")
             .arg(self.folder.path().join("kubectl"))
             .args(arguments)
-            .env("KUBECONFIG", "/dev/null")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        self.host.run(|| {
-            let mut child = command.spawn().expect("kubectl");
-            let mut input = child.stdin.take().expect("stdin");
-            // kubectl may end without reading it
-            let _ = input.write_all(stdin.as_bytes());
-            drop(input);
-            child.wait_with_output().expect("kubectl")
-        })
+            .env("KUBECONFIG", "/dev/null");
+        self.host.output(command, stdin)
     }
 
     /// Requests as administrator over HTTP/1.1, without kubectl.

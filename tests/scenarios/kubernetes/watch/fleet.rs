@@ -6,7 +6,7 @@ use super::{
 };
 use crate::kubernetes::cluster::Cluster;
 use std::{
-    fs, thread,
+    thread,
     time::{Duration, Instant},
 };
 use tests::{
@@ -14,6 +14,7 @@ use tests::{
     kubernetes::{Node, without_kubernetes},
     process::eventually,
     scenario,
+    usage::{peak_memory, processor_time},
 };
 
 /// Peak memory, in KiB.
@@ -41,7 +42,7 @@ fn thousands_of_nodes_are_watched_within_30_mib() {
     let took = start.elapsed();
     assert_eq!(routes(), nodes, "ready means that all are programmed");
     let pid = daemon.process.pid();
-    let at_start = memory(pid);
+    let at_start = peak_memory(pid);
     // kubelets write their status while a node comes and another one goes
     let names = (0..nodes).map(|number| format!("node-{number}")).collect();
     let kubelets = cluster.server.simulate_kubelets(names, UPDATE_INTERVAL);
@@ -61,7 +62,7 @@ fn thousands_of_nodes_are_watched_within_30_mib() {
     // every node once more, compared with those that are known
     cluster.proxy.drop_connections();
     drop(kubelets);
-    let peak = memory(pid);
+    let peak = peak_memory(pid);
     println!(
         "{nodes} nodes: ready {took:?} after the start; peak memory {at_start} KiB, {peak} KiB later; \
          {:.2} % of a core with {:.0} updates a second; requests {:?}",
@@ -70,22 +71,4 @@ fn thousands_of_nodes_are_watched_within_30_mib() {
         listings(&cluster.proxy.requests())
     );
     assert!(!optimised || peak <= MAX_MEMORY, "peak memory {peak} KiB");
-}
-
-/// VmHWM in KiB.
-fn memory(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let value = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    value.expect("VmHWM").trim().parse().expect("a number")
-}
-
-/// User and system time of a process so far, with its threads that ended.
-fn processor_time(pid: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("stat");
-    let (_, fields) = stat.rsplit_once(") ").expect("a name in brackets");
-    let fields: Vec<&str> = fields.split(' ').collect();
-    let ticks = |field: usize| fields[field].parse::<u64>().expect("ticks");
-    // a tick is 10 ms
-    Duration::from_millis(10 * (ticks(11) + ticks(12)))
 }

@@ -2,10 +2,10 @@
 
 use crate::{machine::Programs, users};
 use serde_json::Value;
-use std::{fs, io::Write};
 use std::{
+    fs,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -200,18 +200,8 @@ impl ControlPlane {
             .arg("--kubeconfig")
             .arg(&kubeconfig)
             .args(["--cache-dir", &self.path("kubectl")])
-            .args(words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        self.host.run(|| {
-            let mut child = command.spawn().expect("kubectl");
-            let mut input = child.stdin.take().expect("stdin");
-            // kubectl may end without reading it
-            let _ = input.write_all(stdin.as_bytes());
-            drop(input);
-            child.wait_with_output().expect("kubectl")
-        })
+            .args(words);
+        self.host.output(command, stdin)
     }
 
     fn kubeconfig_path(&self) -> PathBuf {
