@@ -45,9 +45,14 @@ fn pod_address(gateway: IpNetwork) -> IpAddr {
 /// A pod named `pod` on a bridge cni0, as the plugins would make it.
 pub fn pod(host: &Host) -> Pod<'_> {
     let pod = host.pod("pod");
-    host.sh("ip link add cni0 type bridge && ip link set cni0 up \
+    // The kernel asks for the neighbour of a forwarded IPv6 packet by the bridge's link-local
+    // address: duplicate address detection would keep it from that for two seconds.
+    host.sh(
+        "ip link add cni0 type bridge && echo 0 > /proc/sys/net/ipv6/conf/cni0/accept_dad \
+         && ip link set cni0 up \
          && ip link add veth0 type veth peer name eth0 netns pod \
-         && ip link set veth0 master cni0 up && ip -n pod link set eth0 up");
+         && ip link set veth0 master cni0 up && ip -n pod link set eth0 up",
+    );
     for gateway in gateways(host) {
         let nodad = if gateway.is_ipv6() { "nodad" } else { "" };
         host.sh(&format!(
