@@ -3,7 +3,7 @@
 use crate::{
     Error, device,
     error::Context,
-    masquerade::{families, remove_iptables, remove_nftables},
+    masquerade::{Shared, families, remove_iptables, remove_nftables},
     spoof, veth,
 };
 use linux_net::{NetNs, Netlink, link};
@@ -23,10 +23,17 @@ pub(crate) fn del(call: &Call) -> Result<(), Error> {
     let mut nft = best_effort(Nft::open(), "a kernel without nf_tables has no rules");
     let families = families(nft.as_mut(), &owner);
     let nftables = (nft.as_mut()).map_or(Ok(()), |nft| remove_nftables(nft, &owner));
+    let ns = namespace(call);
+    let shared = Shared {
+        all: matches!(ns, Ok(None)),
+        addresses: (call.net.prev_result.iter())
+            .flat_map(|result| result.ips.iter().map(|ip| ip.address.ip()))
+            .collect(),
+    };
     let (device, iptables) = thread::scope(|scope| {
-        let iptables =
-            (!families.is_empty()).then(|| scope.spawn(|| remove_iptables(&families, &owner)));
-        let device = remove_device(call, &owner);
+        let iptables = (!families.is_empty())
+            .then(|| scope.spawn(|| remove_iptables(&families, &owner, &shared)));
+        let device = ns.and_then(|ns| remove_device(call, ns, &owner));
         let iptables = iptables.map_or(Ok(()), |thread| {
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         });
@@ -40,9 +47,9 @@ pub(crate) fn del(call: &Call) -> Result<(), Error> {
 
 /// Deletes the container's interface, or the host end where the interface or its namespace is
 /// absent.
-fn remove_device(call: &Call, owner: &Attachment) -> Result<(), Error> {
+fn remove_device(call: &Call, ns: Option<NetNs>, owner: &Attachment) -> Result<(), Error> {
     let failed = || format!("failed to delete {:?}", call.ifname);
-    if let Some(ns) = namespace(call)? {
+    if let Some(ns) = ns {
         let mut netlink = Netlink::open_in(&ns).context(failed())?;
         match netlink.request(&link::delete_by_name(&call.ifname)) {
             Err(error) if error.is_absent() => {}

@@ -16,16 +16,21 @@ pub(crate) fn gc(call: &Call) -> Result<(), Error> {
         return Ok(delegate::ipam(call, Verb::Gc)?);
     };
     let network = &call.net.name;
+    let mut nft = best_effort(Nft::open(), "a kernel without nf_tables has no rules");
+    // before the links: an ADD creates its link first, so a rule in this list whose link is not in
+    // the later one has lost it
+    let spoof_checks = nft.as_mut().map_or(Ok(Vec::new()), spoof::installed);
     let devices = remove_devices(network, &valid);
     let ipam = match devices {
         Ok(_) => delegate::ipam(call, Verb::Gc).map_err(Error::from),
         Err(_) => Ok(()),
     };
-    let mut nft = best_effort(Nft::open(), "a kernel without nf_tables has no rules");
     let masquerade = masquerade::retain(nft.as_mut(), network, &valid);
-    let spoof_check = match (&devices, &mut nft) {
-        (Ok(links), Some(nft)) => spoof::remove_orphans(nft, |name| links.contains(name)),
-        _ => Ok(()),
+    let spoof_check = match (&devices, &mut nft, spoof_checks) {
+        (Ok(links), Some(nft), Ok(checks)) => {
+            spoof::remove_orphans(nft, &checks, |name| links.contains(name))
+        }
+        (.., checks) => checks.map(drop),
     };
     devices.map(drop).and(ipam).and(masquerade).and(spoof_check)
 }

@@ -8,6 +8,9 @@ use plugin::{Attachment, hash::sha512_prefix};
 pub(crate) const SPOOF_CHAIN: &str = "cni-br-iface-";
 
 const PLUGIN: &str = "bridge";
+/// The interface for which a container's iptables chain has upstream's name: what runtimes call the
+/// first interface of a container.
+const MAIN_INTERFACE: &str = "eth0";
 
 /// `veth` and 8 hexadecimal digits, the form of upstream's random names.
 pub(crate) fn veth_name(text: &str) -> String {
@@ -32,8 +35,27 @@ pub(crate) fn alias_prefix(network: &str) -> String {
     plugin::attachment::alias_prefix(PLUGIN, network)
 }
 
-/// Upstream's iptables chain, shared by the interfaces of one container in one network.
+/// The attachment's iptables chain. Upstream's chain, for the one interface that nearly every
+/// container has; another interface of a container has a chain of its own.
 pub(crate) fn iptables_chain(owner: &Attachment) -> String {
+    match owner.ifname == MAIN_INTERFACE {
+        true => iptables_shared_chain(owner),
+        false => {
+            let Attachment {
+                network,
+                container_id,
+                ifname,
+            } = owner;
+            // neither ids nor names contain a slash
+            let text = format!("{network}/{container_id}/{ifname}");
+            format!("CNI-{}", sha512_prefix(text, 24))
+        }
+    }
+}
+
+/// Upstream's iptables chain, which upstream and earlier versions of this plugin use for all
+/// interfaces of a container in a network.
+pub(crate) fn iptables_shared_chain(owner: &Attachment) -> String {
     let text = format!("{}{}", owner.network, owner.container_id);
     format!("CNI-{}", sha512_prefix(text, 24))
 }
@@ -41,7 +63,11 @@ pub(crate) fn iptables_chain(owner: &Attachment) -> String {
 /// The comment of the iptables rules.
 pub(crate) fn iptables_comment(owner: &Attachment) -> String {
     let prefix = iptables_network_prefix(&owner.network);
-    format!("{prefix}{}\"", owner.container_id)
+    let upstreams = format!("{prefix}{}\"", owner.container_id);
+    match owner.ifname == MAIN_INTERFACE {
+        true => upstreams,
+        false => format!("{upstreams} if: \"{}\"", owner.ifname),
+    }
 }
 
 /// The start of the comment of each iptables rule of the network.
@@ -107,6 +133,11 @@ mod tests {
         let owner = Attachment::new("test", "1234", "eth0");
         assert_eq!(iptables_chain(&owner), "CNI-2bbe0c48b91a7d1b8a6753a8");
         assert_eq!(iptables_comment(&owner), r#"name: "test" id: "1234""#);
+        let second = Attachment::new("test", "1234", "net1");
+        assert_ne!(iptables_chain(&second), iptables_chain(&owner));
+        assert_eq!(iptables_shared_chain(&second), iptables_chain(&owner));
+        let comment = iptables_comment(&second);
+        assert_eq!(comment, r#"name: "test" id: "1234" if: "net1""#);
         assert_eq!(spoof_chain(&owner), "cni-br-iface-1234-eth0");
         assert_eq!(spoof_mac_chain(&owner), "cni-br-iface-1234-eth0-mac");
         assert_eq!(spoof_comment(&owner), "macspoofchk-1234-eth0");

@@ -4,6 +4,7 @@
 
 use crate::{Error, error::Context, filter::chain_rules, names};
 use linux_net::Mac;
+use nix::errno::Errno;
 use packet_filter::{
     BaseChain, Chain, ChainType, Family, Hook, Installed, Nft, Rule, Statement, Transaction,
 };
@@ -123,17 +124,30 @@ pub(crate) fn remove(nft: &mut Nft, owner: &Attachment) -> Result<(), Error> {
     remove_chains(nft, &jumps, [&chain, &names::spoof_mac_chain(owner)])
 }
 
-/// GC: removes the rules of each interface that no longer exists, whichever network it was in.
-pub(crate) fn remove_orphans(nft: &mut Nft, exists: impl Fn(&str) -> bool) -> Result<(), Error> {
-    for jump in chain_rules(nft, Family::Bridge, TABLE, BASE)? {
+/// The rules that jump to the chains of interfaces, for [`remove_orphans`].
+pub(crate) fn installed(nft: &mut Nft) -> Result<Vec<Installed>, Error> {
+    let mut jumps = chain_rules(nft, Family::Bridge, TABLE, BASE)?;
+    jumps.retain(|jump| {
         let comment = jump.rule.comment.as_deref().unwrap_or_default();
+        let chain = jump.rule.jump().unwrap_or_default();
+        comment.starts_with(COMMENT) && chain.starts_with(names::SPOOF_CHAIN)
+    });
+    Ok(jumps)
+}
+
+/// GC: removes the rules of each interface that no longer exists, whichever network it was in.
+/// `exists` must know every link that exists after `jumps` were read.
+pub(crate) fn remove_orphans(
+    nft: &mut Nft,
+    jumps: &[Installed],
+    exists: impl Fn(&str) -> bool,
+) -> Result<(), Error> {
+    for jump in jumps {
         if let (Some(interface), Some(chain)) = (jump.rule.iifname(), jump.rule.jump())
-            && comment.starts_with(COMMENT)
-            && chain.starts_with(names::SPOOF_CHAIN)
             && !exists(interface)
         {
             let mac_chain = format!("{chain}-mac");
-            remove_chains(nft, slice::from_ref(&jump), [chain, &mac_chain])?;
+            remove_chains(nft, slice::from_ref(jump), [chain, &mac_chain])?;
         }
     }
     Ok(())
@@ -165,6 +179,8 @@ fn commit_removal(nft: &mut Nft, jumps: &[Installed], chains: &[&str]) -> Result
     }
     match nft.commit(&transaction) {
         Err(error) if error.is_absent() => Ok(false),
+        // an ADD of the same attachment has jumps to the chains again, and they are its own
+        Err(error) if jumps.is_empty() && error.errno() == Some(Errno::EBUSY) => Ok(false),
         other => other
             .map(|()| true)
             .context("failed to remove the spoof check"),

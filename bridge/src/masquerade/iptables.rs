@@ -1,6 +1,7 @@
-//! Masquerade by iptables: in table `nat` a chain for each container and network, and a jump to it
-//! for each address. Names, rules and comments are upstream's, so that either implementation cleans
-//! up after the other.
+//! Masquerade by iptables: in table `nat` a chain for each attachment, and a jump to it for each
+//! address. For `eth0`, names, rules and comments are upstream's, so that either implementation
+//! cleans up after the other. Upstream has one chain for all interfaces of a container in a network;
+//! rules in such a chain belong to the interface that has their address.
 
 use super::{READ, REMOVE, SET_UP};
 use crate::{Error, error::Context, names};
@@ -8,7 +9,7 @@ use cni_conf::IpConfig;
 use go_compat::cidr;
 use packet_filter::{Iptables, Nft, Saved};
 use plugin::Attachment;
-use std::collections::HashSet;
+use std::{collections::HashSet, net::IpAddr};
 
 const TABLE: &str = "nat";
 const POSTROUTING: &str = "POSTROUTING";
@@ -33,56 +34,119 @@ fn install(iptables: Iptables, owner: &Attachment, rules: &[String]) -> Result<(
 pub(super) fn is_complete(owner: &Attachment, ips: &[IpConfig]) -> Result<bool, Error> {
     for (iptables, rules) in wanted(owner, ips) {
         let saved = iptables.save(TABLE).context(READ)?;
-        if !additions(owner, &rules, &saved).is_empty() {
+        if !additions(owner, &rules, &saved).is_empty()
+            && !has_shared_jumps(owner, iptables, ips, &saved)
+        {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// The families that can have a chain of this container and network, found without a process.
+/// True if the addresses of this family are masqueraded by the chain that an earlier version, or
+/// upstream, made for all interfaces of the container.
+fn has_shared_jumps(
+    owner: &Attachment,
+    iptables: Iptables,
+    ips: &[IpConfig],
+    saved: &Saved,
+) -> bool {
+    let shared = names::iptables_shared_chain(owner);
+    let mut of_family =
+        (ips.iter().map(|ip| ip.address.ip())).filter(|ip| Iptables::of(ip.is_ipv6()) == iptables);
+    names::iptables_chain(owner) != shared
+        && of_family.all(|ip| {
+            let source = cidr::host(ip).to_string();
+            shared_jumps(saved, &shared).any(|(found, _)| found == source)
+        })
+}
+
+/// The families that can have a chain of this attachment, found without a process.
 pub(crate) fn families(mut nft: Option<&mut Nft>, owner: &Attachment) -> Vec<Iptables> {
-    let chain = names::iptables_chain(owner);
+    let mut chains = vec![names::iptables_chain(owner)];
+    chains.extend(Some(names::iptables_shared_chain(owner)).filter(|name| *name != chains[0]));
     let mut families = Vec::from([false, true].map(Iptables::of));
     families.retain(|iptables| {
-        iptables.may_have_chain(nft.as_deref_mut(), TABLE, &chain) && iptables.is_installed()
+        let mut may_have = |chain| iptables.may_have_chain(nft.as_deref_mut(), TABLE, chain);
+        chains.iter().any(|chain| may_have(chain)) && iptables.is_installed()
     });
     families
 }
 
-/// Removes the chain of one container and network and each jump to it, found by name.
-pub(crate) fn remove(families: &[Iptables], owner: &Attachment) -> Result<(), Error> {
-    let chain = names::iptables_chain(owner);
-    for &iptables in families {
-        let saved = iptables.save(TABLE).context(READ)?;
-        remove_chains(iptables, &saved, |name| name == chain)?;
+/// Which rules in a chain that all interfaces of a container share belong to one of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Shared {
+    /// The container is gone, so every rule is obsolete.
+    pub(crate) all: bool,
+    /// The interface's addresses, from prevResult.
+    pub(crate) addresses: Vec<IpAddr>,
+}
+
+/// Removes the chain of one attachment and each jump to it, found by name, and the attachment's
+/// rules of the chain that its container's interfaces share.
+pub(crate) fn remove(
+    families: &[Iptables],
+    owner: &Attachment,
+    shared: &Shared,
+) -> Result<(), Error> {
+    for iptables in families {
+        let removal = |saved: &Saved| removal_of(owner, shared, saved);
+        iptables.change(TABLE, removal).context(REMOVE)?;
     }
     Ok(())
 }
 
-/// Removes the chains of each container of the network that has no valid attachment.
+fn removal_of(owner: &Attachment, of_interface: &Shared, saved: &Saved) -> Vec<String> {
+    let own = names::iptables_chain(owner);
+    let shared = names::iptables_shared_chain(owner);
+    let (mine, others): (Vec<_>, Vec<_>) = shared_jumps(saved, &shared).partition(|(source, _)| {
+        let mut addresses = of_interface.addresses.iter();
+        addresses.any(|ip| cidr::host(*ip).to_string() == *source)
+    });
+    if of_interface.all || (others.is_empty() && !mine.is_empty()) {
+        return saved.removal(|name| name == own || name == shared);
+    }
+    let mut lines = saved.removal(|name| name == own);
+    if own != shared {
+        lines.extend(mine.into_iter().map(|(_, rule)| format!("-D {rule}")));
+    }
+    lines
+}
+
+/// (source, rule without `-A`) of each rule that leads an address to the chain.
+fn shared_jumps<'s>(saved: &'s Saved, chain: &str) -> impl Iterator<Item = (&'s str, &'s str)> {
+    let start = format!("{POSTROUTING} -s ");
+    let end = format!(" -j {chain}");
+    saved.rules.iter().filter_map(move |line| {
+        let rule = line.strip_prefix("-A ")?;
+        let (source, _) = rule.strip_prefix(&start)?.split_once(' ')?;
+        rule.ends_with(&end).then_some((source, rule))
+    })
+}
+
+/// Removes the chains of each attachment to the network that is not valid. A chain that the
+/// interfaces of a container share stays while one of them is valid.
 pub(super) fn retain(network: &str, valid: &[Attachment]) -> Result<(), Error> {
     let prefix = names::iptables_network_prefix(network);
-    let valid: HashSet<String> = valid.iter().map(names::iptables_chain).collect();
+    let chains = |owner| {
+        [
+            names::iptables_chain(owner),
+            names::iptables_shared_chain(owner),
+        ]
+    };
+    let valid: HashSet<String> = valid.iter().flat_map(chains).collect();
     let installed = [false, true].map(Iptables::of).into_iter();
     for iptables in installed.filter(|iptables| iptables.is_installed()) {
-        let saved = iptables.save(TABLE).context(READ)?;
-        let stale: HashSet<&str> = jumps(&saved)
-            .filter(|(chain, comment)| comment.starts_with(&prefix) && !valid.contains(*chain))
-            .map(|(chain, _)| chain)
-            .collect();
-        remove_chains(iptables, &saved, |name| stale.contains(name))?;
+        let removal = |saved: &Saved| {
+            let stale: HashSet<&str> = jumps(saved)
+                .filter(|(chain, comment)| comment.starts_with(&prefix) && !valid.contains(*chain))
+                .map(|(chain, _)| chain)
+                .collect();
+            saved.removal(|name| stale.contains(name))
+        };
+        iptables.change(TABLE, removal).context(REMOVE)?;
     }
     Ok(())
-}
-
-fn remove_chains(
-    iptables: Iptables,
-    saved: &Saved,
-    predicate: impl Fn(&str) -> bool,
-) -> Result<(), Error> {
-    let lines = saved.removal(predicate);
-    iptables.restore(TABLE, &lines).context(REMOVE)
 }
 
 /// The rules of each family that has addresses.
@@ -212,6 +276,31 @@ mod tests {
                 format!("-A POSTROUTING -s 10.2.0.5/32 {} -j {CHAIN}", comment()),
             ]
         );
+    }
+
+    #[test]
+    fn an_interface_takes_only_its_own_rules_of_a_shared_chain() {
+        let second = Attachment::new("test", "1234", "net1");
+        let mut saved = Saved {
+            chains: vec![POSTROUTING.into(), CHAIN.into()],
+            rules: rules(&owner(), &[&ip("10.1.0.5/24"), &ip("10.2.0.5/24")]),
+        };
+        let removal = |all: bool, addresses: &[&str], saved: &Saved| {
+            let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+            removal_of(&second, &Shared { all, addresses }, saved)
+        };
+        assert!(removal(false, &[], &saved).is_empty());
+        assert_eq!(
+            removal(false, &["10.2.0.5"], &saved),
+            [format!(
+                "-D POSTROUTING -s 10.2.0.5/32 {} -j {CHAIN}",
+                comment()
+            )]
+        );
+        let last = format!("-X {CHAIN}");
+        assert_eq!(removal(true, &[], &saved).last(), Some(&last));
+        saved.rules.retain(|rule| !rule.contains("-s 10.1.0.5/32"));
+        assert_eq!(removal(false, &["10.2.0.5"], &saved).last(), Some(&last));
     }
 
     #[test]

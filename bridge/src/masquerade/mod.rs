@@ -8,7 +8,7 @@ use cni_conf::IpConfig;
 use packet_filter::Nft;
 use plugin::Attachment;
 
-pub(crate) use iptables::{families, remove as remove_iptables};
+pub(crate) use iptables::{Shared, families, remove as remove_iptables};
 pub(crate) use nftables::remove as remove_nftables;
 
 const SET_UP: &str = "failed to set up the masquerade rules";
@@ -40,11 +40,11 @@ pub(crate) fn is_complete(
     }
 }
 
-/// Removes the rules of one attachment, of either backend.
+/// Removes what an ADD of this version made for one attachment, of either backend.
 pub(crate) fn remove(mut nft: Option<&mut Nft>, owner: &Attachment) -> Result<(), Error> {
     let families = families(nft.as_deref_mut(), owner);
     let nftables = nft.map_or(Ok(()), |nft| nftables::remove(nft, owner));
-    nftables.and(iptables::remove(&families, owner))
+    nftables.and(iptables::remove(&families, owner, &Shared::default()))
 }
 
 /// GC: removes the rules of the network's attachments that are not among the valid ones.

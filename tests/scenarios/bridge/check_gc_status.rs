@@ -2,6 +2,10 @@
 
 use super::node::{Node, V4, V6, conf, json_of};
 use serde_json::{Value, json};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 use tests::scenario;
 
 fn with_result(conf: &Value, result: &Value) -> Value {
@@ -198,6 +202,44 @@ fn gc_removes_all_objects_of_stale_attachments() {
         assert!(rules.contains(expected), "{expected} is not in {rules}");
     }
     node.call("ADD", "goes1", &conf).ok();
+}
+
+/// GC of one network while pods of another are added: a rule that is newer than GC's list of links
+/// is not an orphan.
+#[scenario]
+fn gc_leaves_the_spoof_checks_of_pods_that_are_added_meanwhile() {
+    let node = Node::suite();
+    let checked = conf(&[V4], json!({ "macspoofchk": true }));
+    let mut other = conf(&[], json!({}));
+    other["name"] = json!("other");
+    let ids: Vec<String> = (0..20).map(|n| format!("p{n}")).collect();
+    for id in &ids {
+        node.host.pod(id);
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    gc_call(&node, &other, Some(json!([])));
+                }
+            });
+        }
+        for id in &ids {
+            node.call("ADD", id, &checked).ok();
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    let rules = node.host.sh("nft list chain bridge nat PREROUTING");
+    for id in &ids {
+        let comment = format!("\"macspoofchk-{id}-eth0\"");
+        assert!(rules.contains(&comment), "{comment} is not in {rules}");
+    }
+    for id in &ids {
+        node.call("DEL", id, &checked).ok();
+    }
+    let rules = node.host.sh("nft list ruleset");
+    assert!(!rules.contains("cni-br-iface"), "{rules}");
 }
 
 #[scenario]

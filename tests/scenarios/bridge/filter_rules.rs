@@ -93,37 +93,93 @@ fn iptables_rules_equal_upstreams() {
     assert_eq!(texts[0], texts[1]);
 }
 
-/// They share upstream's chain.
+/// Whichever interface is removed first, and also if an ADD of the second fails.
 #[scenario]
 fn two_interfaces_of_one_container_are_masqueraded_by_iptables() {
     let node = Node::suite();
     outside(&node);
-    let first = conf(
-        &[V4],
-        json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
-    );
-    let mut second = conf(
-        &["10.9.0.0/24"],
-        json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
-    );
+    let masq = json!({ "ipMasq": true, "ipMasqBackend": "iptables" });
+    let first = conf(&[V4], masq.clone());
+    let mut second = conf(&["10.9.0.0/24"], masq);
     second["bridge"] = json!("cni1");
     second["isDefaultGateway"] = json!(false);
     second["isGateway"] = json!(true);
     second["ipam"]["dataDir"] = json!("/run/second");
     let (pod, _) = node.attach("a", &first);
-    node.cni("a")
-        .with("CNI_IFNAME", "eth1")
-        .call(&node.host, "ADD", "bridge", &second.to_string())
-        .ok();
-    pod.sh("ping -c1 -W3 192.0.2.2");
-    pod.sh("ip route replace default via 10.9.0.1 && ping -c1 -W3 192.0.2.2");
+    let eth1 = |verb: &str, conf: &serde_json::Value| {
+        let cni = node.cni("a").with("CNI_IFNAME", "eth1");
+        cni.call(&node.host, verb, "bridge", &conf.to_string())
+    };
+    let by_eth0 = "ip route replace default via 10.244.7.1 && ping -c1 -W3 192.0.2.2";
+    let by_eth1 = "ip route replace default via 10.9.0.1 && ping -c1 -W3 192.0.2.2";
+
+    let mut failing = second.clone();
+    failing["ipam"]["routes"] = json!([{ "dst": "192.0.2.128/25", "gw": "203.0.113.1" }]);
+    eth1("ADD", &failing).error();
+    pod.sh(by_eth0);
+    eth1("ADD", &second).ok();
+    pod.sh(by_eth0);
+    pod.sh(by_eth1);
+    eth1("DEL", &second).ok();
+    pod.sh(by_eth0);
+    eth1("ADD", &second).ok();
+    let mut collected = first.clone();
+    collected["cniVersion"] = json!("1.1.0");
+    collected["cni.dev/valid-attachments"] = json!([{ "containerID": "a", "ifname": "eth1" }]);
+    node.call("DEL", "a", &first).ok();
+    node.call("GC", "", &collected).ok();
+    pod.sh(by_eth1);
+    eth1("DEL", &second).ok();
     let saved = node.host.sh("iptables-save -t nat");
-    let accepted = saved.find("10.9.0.0/24").expect("second subnet");
-    assert!(
-        accepted < saved.find("224.0.0.0/4").expect("multicast"),
-        "{saved}"
-    );
+    assert!(!saved.contains("CNI-"), "{saved}");
 }
+
+/// Upstream, and this plugin before, made one chain for all interfaces of a container.
+#[scenario]
+fn rules_in_a_chain_of_several_interfaces_are_removed_with_their_interface() {
+    let node = Node::suite();
+    let conf = conf(
+        &[V4],
+        json!({ "ipMasq": true, "ipMasqBackend": "iptables" }),
+    );
+    let pod = node.host.pod("1234");
+    node.host.sh(&format!("iptables -t nat -N CNI-{SHARED}"));
+    for address in ["10.244.7.2", "10.9.0.2"] {
+        node.host.sh(&format!(
+            "iptables -t nat -A POSTROUTING -s {address} -j CNI-{SHARED} \
+             -m comment --comment 'name: \"net\" id: \"1234\"'"
+        ));
+    }
+    let del = |netns: &str, prev_result: bool| {
+        let mut conf = conf.clone();
+        if prev_result {
+            conf["prevResult"] =
+                json!({ "cniVersion": "1.0.0", "ips": [{ "address": "10.9.0.2/24" }] });
+        }
+        let cni = node
+            .cni("1234")
+            .with("CNI_IFNAME", "eth1")
+            .with("CNI_NETNS", netns);
+        cni.call(&node.host, "DEL", "bridge", &conf.to_string())
+            .ok();
+        node.host.sh("iptables-save -t nat")
+    };
+    let both = del(&pod.path(), false);
+    assert!(
+        both.contains("-s 10.9.0.2/32") && both.contains("-s 10.244.7.2/32"),
+        "{both}"
+    );
+    let one = del(&pod.path(), true);
+    assert!(
+        !one.contains("-s 10.9.0.2/32") && one.contains("-s 10.244.7.2/32"),
+        "{one}"
+    );
+    let none = del("", false);
+    assert!(!none.contains("CNI-"), "{none}");
+}
+
+/// The digits of upstream's chain for container 1234 in network net.
+const SHARED: &str = "812218d7f262e76b0ba2c915";
 
 #[scenario]
 fn iptables_rules_are_checked_and_removed_by_name() {
