@@ -7,10 +7,14 @@ use crate::{
     state::{Saved, State},
     subnet_file,
 };
-use plugin::{Call, Verb, delegate::delegate, warn};
+use plugin::{
+    Call, Verb,
+    delegate::{Failure, delegate},
+    warn,
+};
 
 /// Returns the delegate's stdout. After a failure of the delegate, calls its DEL (CNI spec section
-/// 4) and removes the state file.
+/// 4), unless it has not run, and removes the state file.
 pub(crate) fn add(call: &Call) -> Result<Vec<u8>, Error> {
     let conf = Conf::of(call)?;
     // an invalid configuration is an error before subnet.env is waited for
@@ -21,23 +25,31 @@ pub(crate) fn add(call: &Call) -> Result<Vec<u8>, Error> {
     let earlier = state.load()?;
     // before the delegate acts: DEL can call it even if this process is killed
     state.save(&derived)?;
-    delegate(call, &derived.plugin_type, Verb::Add, &derived.config).map_err(|error| {
-        if let Err(error) = undo(call, &state, &derived, earlier) {
+    delegate(call, &derived.plugin_type, Verb::Add, &derived.config).map_err(|failure| {
+        let has_run = matches!(failure, Failure::Failed(_));
+        if let Err(error) = undo(call, &state, has_run.then_some(&derived), earlier) {
             warn(format_args!(
                 "flannel: cleaning up after a failed ADD: {error}"
             ));
         }
-        Error::Cni(error)
+        Error::from(failure)
     })
 }
 
 /// An attachment that was there before stays: it may be the reason for the failure.
-fn undo(call: &Call, state: &State, derived: &Delegate, earlier: Saved) -> Result<(), Error> {
+fn undo(
+    call: &Call,
+    state: &State,
+    has_run: Option<&Delegate>,
+    earlier: Saved,
+) -> Result<(), Error> {
     match earlier {
         Saved::Delegate(earlier) => state.save(&earlier),
         Saved::Damaged => Ok(()),
         Saved::Nothing => {
-            delegate(call, &derived.plugin_type, Verb::Del, &derived.config)?;
+            if let Some(derived) = has_run {
+                delegate(call, &derived.plugin_type, Verb::Del, &derived.config)?;
+            }
             state.remove()
         }
     }

@@ -4,6 +4,7 @@ use crate::subnet_file::SubnetFileError;
 use cni_conf::Code;
 use go_compat::json;
 use linux_net::error::io_reason;
+use plugin::delegate::Failure;
 use std::path::{Path, PathBuf};
 
 /// An error of this plugin.
@@ -23,6 +24,11 @@ pub(crate) enum Error {
     /// `delegate` has a key that only flannel sets.
     #[error("'delegate' dictionary must not have '{0}' field, it'll be set by flannel")]
     DelegateKey(&'static str),
+    /// `delegate.type` is `flannel`.
+    #[error(
+        "'delegate' dictionary must not have type 'flannel': flannel cannot delegate to itself"
+    )]
+    DelegateItself,
     /// `ipam.routes` is not a list of routes.
     #[error(
         "failed to assemble Delegate IPAM: failed to read IPAM routes: failed to parse ipam.routes: {0}"
@@ -49,6 +55,12 @@ pub(crate) enum Error {
     /// An error of the frame or of the delegate, passed on unchanged.
     #[error(transparent)]
     Cni(#[from] cni_conf::Error),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        Error::Cni(failure.into())
+    }
 }
 
 impl Error {
@@ -78,6 +90,9 @@ impl From<Error> for cni_conf::Error {
             },
             Error::SubnetEnv(ref cause) if cause.is_absent() => {
                 cni_conf::Error::new(Code::TryAgainLater, error.to_string())
+            }
+            Error::DelegateItself => {
+                cni_conf::Error::new(Code::InvalidNetworkConfig, error.to_string())
             }
             _ => cni_conf::Error::internal(error),
         }

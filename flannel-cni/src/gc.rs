@@ -8,12 +8,17 @@ use crate::{
     subnet_file,
 };
 use cni_conf::GcAttachment;
-use plugin::{Call, Verb, delegate::delegate, warn};
+use plugin::{
+    Call, Verb,
+    delegate::{Failure, delegate},
+    warn,
+};
 use serde_json::{Value, json};
 
 /// Calls GC of each delegate that the network has or had, then removes the state files of invalid
 /// attachments. Files of other networks, and files that name no network, stay. An error of one
-/// delegate does not stop the others; the first one is returned, and no state file is removed.
+/// delegate does not stop the others; the first one is returned, and the state files of that
+/// delegate stay. A delegate of the past that cannot be executed has nothing to remove.
 pub(crate) fn gc(call: &Call) -> Result<(), Error> {
     let Some(valid) = &call.net.valid_attachments else {
         return Ok(());
@@ -24,28 +29,37 @@ pub(crate) fn gc(call: &Call) -> Result<(), Error> {
         .filter_map(|entry| entry.delegate().map(|delegate| (entry, delegate)))
         .filter(|(_, delegate)| delegate.is_of_network(&conf.name))
         .unzip();
-    let current = match subnet_file::read(&conf.subnet_file) {
-        Ok(env) => derive(&conf, Some(&env))?,
-        Err(_) => derive(&conf, None)?,
-    };
-    let mut failed = None;
+    let current = derive(&conf, subnet_file::read(&conf.subnet_file).ok().as_ref())?;
+    let current_type = current.plugin_type.clone();
+    let types: Vec<String> = saved.iter().map(|one| one.plugin_type.clone()).collect();
+    let mut failed: Vec<(String, Error)> = Vec::new();
     for one in distinct(saved, current) {
+        let was_itself = one.is_itself();
         let Delegate {
             plugin_type,
             config,
         } = with_valid(call, one, valid);
-        if let Err(error) = delegate(call, &plugin_type, Verb::Gc, &config) {
-            warn(format_args!("flannel: GC of {plugin_type}: {error}"));
-            failed.get_or_insert(error);
+        let collected = match was_itself {
+            true => Err(Failure::NotExecutable(Error::DelegateItself.into())),
+            false => delegate(call, &plugin_type, Verb::Gc, &config),
+        };
+        let Err(failure) = collected else { continue };
+        warn(format_args!("flannel: GC of {plugin_type}: {failure}"));
+        let is_past = plugin_type != current_type;
+        if matches!(failure, Failure::Failed(_)) || !is_past {
+            failed.push((plugin_type, failure.into()));
         }
     }
-    if let Some(error) = failed {
-        return Err(error.into());
+    for (entry, plugin_type) in entries.iter().zip(&types) {
+        let is_clean = failed.iter().all(|(failed, _)| failed != plugin_type);
+        if is_clean && !is_valid(entry, valid) {
+            entry.remove()?;
+        }
     }
-    entries
-        .iter()
-        .filter(|entry| !is_valid(entry, valid))
-        .try_for_each(Entry::remove)
+    match failed.into_iter().next() {
+        Some((_, error)) => Err(error),
+        None => Ok(()),
+    }
 }
 
 fn is_valid(entry: &Entry, valid: &[GcAttachment]) -> bool {

@@ -249,3 +249,47 @@ echo a message on stderr >&2
     );
     assert_eq!(host.sh("cat /run/config.ADD"), config, "the same bytes");
 }
+
+/// Each verb ends with an error, in process and with a process for each plugin.
+#[scenario]
+fn endless_delegation_is_refused() {
+    let bridge = json!({ "cniVersion": "1.1.0", "name": "lan", "type": "bridge", "bridge": "lan0",
+        "ipam": { "type": "bridge" }, "cni.dev/valid-attachments": [] });
+    let mut flannel = flannel("1.1.0");
+    flannel["delegate"] = json!({ "type": "flannel", "delegate": { "type": "flannel" } });
+    let mut through_flannel = bridge.clone();
+    through_flannel["ipam"] = json!({ "type": "flannel" });
+    through_flannel["delegate"] = json!({ "type": "bridge" });
+    for path in [TOGETHER, APART] {
+        let host = host();
+        let pod = host.pod("pod");
+        let cni = Cni::new(path, "c1", &pod.path());
+        let error = |verb: &str, plugin: &str, config: &Value| {
+            cni.call(&host, verb, plugin, &config.to_string()).error()
+        };
+        error("ADD", "bridge", &bridge);
+        for verb in ["DEL", "GC", "STATUS"] {
+            let (code, msg) = error(verb, "bridge", &bridge);
+            assert_eq!(code, 7, "{verb}: {msg}");
+            assert!(msg.contains("delegate more than 8 deep"), "{verb}: {msg}");
+        }
+        for verb in ["ADD", "STATUS"] {
+            let (code, msg) = error(verb, "flannel", &flannel);
+            assert_eq!(code, 7, "{verb}: {msg}");
+            assert!(msg.contains("cannot delegate to itself"), "{verb}: {msg}");
+        }
+        cni.call(&host, "DEL", "flannel", &flannel.to_string()).ok();
+        host.run(|| {
+            let saved = "{\"name\":\"cbr0\",\"type\":\"flannel\"}";
+            fs::create_dir_all("/var/lib/cni/flannel").expect("folder");
+            fs::write("/var/lib/cni/flannel/c1", saved).expect("state");
+        });
+        assert_eq!(error("DEL", "flannel", &flannel).0, 7);
+        for verb in ["ADD", "STATUS"] {
+            error(verb, "bridge", &through_flannel);
+        }
+        assert_eq!(host.sh("ls /var/lib/cni/networks 2>/dev/null || true"), "");
+        assert_eq!(host.sh("ip -o link show type veth"), "");
+        pod.delete();
+    }
+}

@@ -1,6 +1,6 @@
 //! The `static` IPAM plugin, compared with Debian's Go one.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{
     Cni, Host,
     binaries::BIN,
@@ -32,21 +32,41 @@ fn results_equal_gos() {
             // the Go library has sorted the keys of 1.0.0 since its version 1.2; Debian's is older
             if version == "1.0.0" {
                 let parse =
-                    |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+                    |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
                 assert_eq!(parse(&ours), parse(&go), "{args}");
             } else {
                 assert_eq!(ours, go, "{version} {args}");
             }
         }
     }
-    let with_ip = |path: &str| {
-        let cni =
-            Cni::new(path, "c", "/none").with("CNI_ARGS", "IP=10.20.0.2/16;GATEWAY=10.20.0.1");
-        cni.call(&host, "ADD", "static", &config("1.0.0"))
-            .ok()
-            .json()
-    };
-    assert_eq!(with_ip(BIN), with_ip(GO_PLUGINS));
+    // each source of addresses alone and with every other
+    for sources in 0..16 {
+        let has = |bit: u32| sources & (1 << bit) != 0;
+        let mut config: Value = serde_json::from_str(&config("1.0.0")).expect("JSON");
+        if has(0) {
+            config["args"] = json!({"cni": {"ips": ["10.30.0.2/16"]}});
+        }
+        if has(1) {
+            config["runtimeConfig"] = json!({"ips": ["10.40.0.2/16", "fd00::40/64"]});
+        }
+        let ip = if has(2) {
+            "IP=10.10.0.9/24, 10.20.0.2/16"
+        } else {
+            "IP="
+        };
+        let gateway = if has(3) {
+            ";GATEWAY=10.20.0.1,10.10.0.1,10.40.0.1"
+        } else {
+            ""
+        };
+        let add = |path: &str| {
+            let cni = Cni::new(path, "c", "/none").with("CNI_ARGS", &format!("{ip}{gateway}"));
+            cni.call(&host, "ADD", "static", &config.to_string())
+                .ok()
+                .json()
+        };
+        assert_eq!(add(BIN), add(GO_PLUGINS), "{ip}{gateway} {config}");
+    }
     for verb in ["DEL", "DEL"] {
         Cni::new(BIN, "c", "")
             .call(&host, verb, "static", &config("1.0.0"))
@@ -57,7 +77,7 @@ fn results_equal_gos() {
 #[scenario]
 fn invalid_addresses_are_refused() {
     let host = Host::with_suite("node");
-    let add = |ipam: serde_json::Value| {
+    let add = |ipam: Value| {
         let config =
             json!({"cniVersion": "1.0.0", "name": "n", "type": "bridge", "ipam": ipam}).to_string();
         Cni::new(BIN, "c", "/none")

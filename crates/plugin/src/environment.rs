@@ -7,6 +7,10 @@ use std::{
     path::PathBuf,
 };
 
+/// How many plugins have delegated to this one. Only our plugins set it; others pass it on, as they
+/// do with all variables that they do not know.
+pub(crate) const DEPTH: &str = "CNI_DELEGATION_DEPTH";
+
 /// CNI_COMMAND
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
@@ -68,6 +72,8 @@ pub struct Environment {
     pub path: OsString,
     /// CNI_NETNS_OVERRIDE
     pub netns_override: String,
+    /// CNI_DELEGATION_DEPTH; 0 if it is unset or not a number.
+    pub depth: u32,
 }
 
 impl Environment {
@@ -83,6 +89,7 @@ impl Environment {
             args: text("CNI_ARGS"),
             path: raw("CNI_PATH"),
             netns_override: text("CNI_NETNS_OVERRIDE"),
+            depth: text(DEPTH).parse().unwrap_or(0),
         }
     }
 

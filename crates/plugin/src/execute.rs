@@ -16,6 +16,25 @@ use std::{
 /// upstream, about 5 s in all.
 const BUSY_RETRY_DELAYS: [u64; 9] = [5, 10, 20, 50, 100, 300, 500, 1500, 2500];
 
+/// Why a plugin returned no output.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// There is no such plugin, or the kernel refuses to execute it: nothing has run.
+    #[error(transparent)]
+    NotExecutable(Error),
+    /// The plugin ran and failed, or it could not be started for a reason that passes.
+    #[error(transparent)]
+    Failed(Error),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        match failure {
+            Failure::NotExecutable(error) | Failure::Failed(error) => error,
+        }
+    }
+}
+
 /// Runs `program` with the environment of this process plus `variables`, and `config` on stdin.
 /// Returns its stdout and forwards its stderr. Errors: what the program printed as its error, or
 /// upstream's `netplugin failed ...` with code 0.
@@ -23,22 +42,25 @@ pub fn execute(
     program: &Path,
     variables: &[(&str, &OsStr)],
     config: &[u8],
-) -> Result<Vec<u8>, Error> {
+) -> Result<Vec<u8>, Failure> {
     let mut command = Command::new(program);
     command
         .envs(variables.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let output = start(&mut command)
-        .and_then(|child| write_and_wait(child, config))
-        .map_err(|error| {
-            failed_without_error(&format!(
-                "fork/exec {}: {}",
-                program.display(),
-                reason(&error)
-            ))
-        })?;
+    let not_run = |error: &io::Error| {
+        failed_without_error(&format!(
+            "fork/exec {}: {}",
+            program.display(),
+            reason(error)
+        ))
+    };
+    let child = start(&mut command).map_err(|error| match is_permanent(&error) {
+        true => Failure::NotExecutable(not_run(&error)),
+        false => Failure::Failed(not_run(&error)),
+    })?;
+    let output = write_and_wait(child, config).map_err(|error| Failure::Failed(not_run(&error)))?;
     if output.status.success() {
         forward(&output.stderr);
         return Ok(output.stdout);
@@ -46,7 +68,17 @@ pub fn execute(
     if !output.stdout.is_empty() {
         forward(&output.stderr);
     }
-    Err(failure(&output))
+    Err(Failure::Failed(failure(&output)))
+}
+
+/// True for the errors of execve(2) that depend on the file: it is absent, lacks a permission, or
+/// is no program.
+fn is_permanent(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES | Errno::EPERM | Errno::ENOEXEC)
+    ) || matches!(errno, Some(Errno::ELOOP | Errno::ELIBBAD | Errno::EISDIR))
 }
 
 fn start(command: &mut Command) -> io::Result<Child> {
@@ -147,6 +179,7 @@ mod tests {
         let (_dir, file) = script(text);
         execute(&file, &[("CNI_COMMAND", OsStr::new("ADD"))], config)
             .map(|stdout| String::from_utf8(stdout).unwrap())
+            .map_err(Error::from)
     }
 
     #[test]
@@ -193,15 +226,23 @@ mod tests {
     }
 
     #[test]
-    fn file_without_permission_is_reported() {
+    fn file_that_cannot_be_executed_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("plugin");
         fs::write(&file, "").unwrap();
-        let error = execute(&file, &[], b"").unwrap_err();
         let path = file.display();
+        let refused = |why: &str| {
+            let text = format!("netplugin failed with no error message: fork/exec {path}: {why}");
+            Err(Failure::NotExecutable(Error::new(Code::Unknown, text)))
+        };
+        assert_eq!(execute(&file, &[], b""), refused("permission denied"));
+        fs::write(&file, "no program").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(execute(&file, &[], b""), refused("exec format error"));
+        fs::remove_file(&file).unwrap();
         assert_eq!(
-            error.msg,
-            format!("netplugin failed with no error message: fork/exec {path}: permission denied")
+            execute(&file, &[], b""),
+            refused("no such file or directory")
         );
     }
 

@@ -148,10 +148,11 @@ impl Call {
         call
     }
 
-    /// The environment of this call with another verb.
+    /// The environment of a delegate of this call.
     pub(crate) fn delegate_environment(&self, verb: Verb) -> Environment {
         Environment {
             command: verb.as_str().to_owned(),
+            depth: self.environment.depth.saturating_add(1),
             ..self.environment.clone()
         }
     }

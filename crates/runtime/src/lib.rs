@@ -187,8 +187,9 @@ impl Runtime {
             args: args.join(";"),
             path,
             netns_override: std::env::var("CNI_NETNS_OVERRIDE").unwrap_or_default(),
+            depth: 0,
         };
-        execute::execute(&file, &environment.variables(), config)
+        Ok(execute::execute(&file, &environment.variables(), config)?)
     }
 }
 

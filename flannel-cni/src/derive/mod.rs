@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use subnet_env::SubnetEnv;
 
+/// This plugin's own type.
+const OWN_TYPE: &str = "flannel";
+
 /// The plugin that is delegated to, with its configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Delegate {
@@ -44,6 +47,23 @@ impl Delegate {
         let mut object = self.object();
         object.remove(key);
         self.of(&object)
+    }
+
+    /// True if the delegate is this plugin itself: no ADD can have succeeded.
+    pub(crate) fn is_itself(&self) -> bool {
+        self.plugin_type == OWN_TYPE
+    }
+
+    /// The IPAM plugin of the delegate, which gets the same configuration.
+    pub(crate) fn ipam(&self) -> Delegate {
+        let object = self.object();
+        let plugin_type = object
+            .get("ipam")
+            .and_then(|ipam| ipam.get("type")?.as_str());
+        Delegate {
+            plugin_type: plugin_type.unwrap_or_default().to_owned(),
+            config: self.config.clone(),
+        }
     }
 
     pub(crate) fn is_of_network(&self, name: &str) -> bool {
@@ -92,6 +112,9 @@ pub(crate) fn derive(conf: &Conf, env: Option<&SubnetEnv>) -> Result<Delegate, E
         Some(Value::String(plugin_type)) => plugin_type.clone(),
         _ => return Err(Error::DelegateType),
     };
+    if plugin_type == OWN_TYPE {
+        return Err(Error::DelegateItself);
+    }
     if plugin_type == "bridge" {
         delegate.entry("isGateway").or_insert(true.into());
     }

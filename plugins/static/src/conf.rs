@@ -1,5 +1,6 @@
-//! The plugin's keys. Addresses of `args.cni.ips`, else of `runtimeConfig.ips`, replace those of
-//! `ipam.addresses`; then `IP=` and `GATEWAY=` of CNI_ARGS add to them.
+//! The plugin's keys, in upstream's precedence: `IP` of CNI_ARGS adds to `ipam.addresses`,
+//! `args.cni.ips` replaces both, and `runtimeConfig.ips` replaces all of them. `GATEWAY` belongs to
+//! the addresses of `IP` alone. Addresses that are replaced are not read.
 
 use cni_conf::{AddResult, Dns, Error, IpConfig, Route};
 use go_compat::cidr;
@@ -52,24 +53,36 @@ fn result(conf: Conf, ip_arg: &str, gateway_arg: &str) -> Result<AddResult, Erro
     let ipam = conf
         .ipam
         .ok_or_else(|| Error::internal("IPAM config missing 'ipam' key"))?;
-    let mut ips = ipam
-        .addresses
-        .iter()
-        .map(configured)
-        .collect::<Result<Vec<_>, _>>()?;
-    for replacing in [&conf.runtime_config.ips, &conf.args.cni.ips] {
-        if !replacing.is_empty() {
-            let field = "an entry in the 'ips' field is NOT in CIDR notation";
-            ips = replacing
-                .iter()
-                .map(|text| without_gateway(text, field))
-                .collect::<Result<_, _>>()?;
+    let replacing = [&conf.runtime_config.ips, &conf.args.cni.ips];
+    let from_args = of_args(ip_arg, gateway_arg)?;
+    let ips = match replacing.into_iter().find(|ips| !ips.is_empty()) {
+        Some(replacing) => replacing
+            .iter()
+            .map(|text| {
+                without_gateway(text, "an entry in the 'ips' field is NOT in CIDR notation")
+            })
+            .collect::<Result<Vec<_>, _>>()?,
+        None => {
+            let configured = ipam.addresses.iter().map(configured);
+            configured
+                .chain(from_args.into_iter().map(Ok))
+                .collect::<Result<_, _>>()?
         }
-    }
-    for text in parts(ip_arg) {
-        let field = "the 'ip' field is expected to be in CIDR notation";
-        ips.push(without_gateway(text, field)?);
-    }
+    };
+    Ok(AddResult {
+        ips,
+        routes: ipam.routes,
+        dns: ipam.dns,
+        ..AddResult::default()
+    })
+}
+
+/// The addresses of `IP`, with the gateway of `GATEWAY` that is in their subnet.
+fn of_args(ip_arg: &str, gateway_arg: &str) -> Result<Vec<IpConfig>, Error> {
+    let field = "the 'ip' field is expected to be in CIDR notation";
+    let mut ips = parts(ip_arg)
+        .map(|text| without_gateway(text, field))
+        .collect::<Result<Vec<_>, _>>()?;
     for text in parts(gateway_arg) {
         let gateway = cidr::parse_ip(text)
             .map_err(|_| Error::internal(format!("invalid gateway address: {text}")))?;
@@ -77,12 +90,7 @@ fn result(conf: Conf, ip_arg: &str, gateway_arg: &str) -> Result<AddResult, Erro
             ip.gateway = Some(gateway);
         }
     }
-    Ok(AddResult {
-        ips,
-        routes: ipam.routes,
-        dns: ipam.dns,
-        ..AddResult::default()
-    })
+    Ok(ips)
 }
 
 /// An entry of `ipam.addresses`.
@@ -115,10 +123,11 @@ fn without_gateway(text: &str, complaint: &str) -> Result<IpConfig, Error> {
     }
 }
 
+/// The entries of a comma list; none for an empty text. As upstream, an empty entry of a list is
+/// one that cannot be read.
 fn parts(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
+    let entries = (!list.is_empty()).then(|| list.split(',').map(str::trim));
+    entries.into_iter().flatten()
 }
 
 #[cfg(test)]
@@ -140,34 +149,36 @@ mod tests {
     const TWO: &str = r#"{"ipam":{"addresses":[{"address":"10.1.2.3/24","gateway":"10.1.2.1"},{"address":"fd00::2/64"}]}}"#;
 
     #[test]
-    fn arguments_add_and_gateways_match_their_subnet() {
-        let ipam = ipam(TWO, "10.9.0.5/16, 10.8.0.1/16", "10.9.0.1,fd00::1").unwrap();
+    fn arguments_add_and_their_gateways_are_theirs_alone() {
+        let ipam = ipam(TWO, "10.9.0.5/16, 10.1.2.9/24", "10.9.0.1,10.1.2.8,fd00::1").unwrap();
         assert_eq!(
             texts(&ipam),
-            ["10.1.2.3/24", "fd00::2/64", "10.9.0.5/16", "10.8.0.1/16"]
+            ["10.1.2.3/24", "fd00::2/64", "10.9.0.5/16", "10.1.2.9/24"]
         );
         let gateways: Vec<_> = ipam
             .ips
             .iter()
             .map(|ip| ip.gateway.map(|ip| ip.to_string()))
             .collect();
+        let some = |text: &str| Some(text.to_owned());
         assert_eq!(
             gateways,
-            [
-                Some("10.1.2.1".to_owned()),
-                Some("fd00::1".into()),
-                Some("10.9.0.1".into()),
-                None
-            ]
+            [some("10.1.2.1"), None, some("10.9.0.1"), some("10.1.2.8")]
         );
     }
 
+    /// `runtimeConfig.ips` before `args.cni.ips` before CNI_ARGS and the configuration.
     #[test]
-    fn ips_replace_the_configured_addresses() {
-        let replaced = TWO.replacen('{', r#"{"runtimeConfig":{"ips":["10.5.0.1/24"]},"#, 1);
-        assert_eq!(texts(&ipam(&replaced, "", "").unwrap()), ["10.5.0.1/24"]);
-        let twice = replaced.replacen('{', r#"{"args":{"cni":{"ips":["10.6.0.1/24"]}},"#, 1);
-        assert_eq!(texts(&ipam(&twice, "", "").unwrap()), ["10.6.0.1/24"]);
+    fn ips_replace_all_others() {
+        let args = "10.9.0.5/16";
+        let one = TWO.replacen('{', r#"{"args":{"cni":{"ips":["10.6.0.1/24"]}},"#, 1);
+        let replaced = ipam(&one, args, "10.6.0.9").unwrap();
+        assert_eq!(texts(&replaced), ["10.6.0.1/24"]);
+        assert_eq!(replaced.ips[0].gateway, None);
+        let both = one.replacen('{', r#"{"runtimeConfig":{"ips":["10.5.0.1/24"]},"#, 1);
+        assert_eq!(texts(&ipam(&both, args, "").unwrap()), ["10.5.0.1/24"]);
+        let unread = both.replace("10.1.2.3/24", "no address");
+        assert_eq!(texts(&ipam(&unread, args, "").unwrap()), ["10.5.0.1/24"]);
     }
 
     #[test]
@@ -187,6 +198,7 @@ mod tests {
                 "::1",
             ),
             (TWO, "10.0.0.1", "", "'10.0.0.1'"),
+            (TWO, "10.0.0.1/8,", "", "got: ''"),
             (TWO, "", "gw", "invalid gateway address: gw"),
         ] {
             let error = ipam(text, ip, gateway).unwrap_err();

@@ -2,7 +2,7 @@
 
 use super::node::{DUAL, Node, SUBNET_ENV, recorder};
 use serde_json::{Value, json};
-use tests::scenario;
+use tests::{binaries::BIN, scenario};
 
 /// The output is that of the delegate.
 #[scenario]
@@ -188,4 +188,67 @@ fn invalid_delegates_are_refused() {
     let (code, message) = node.call("ADD", "a", &conf).error();
     assert_eq!(code, 6);
     assert!(message.starts_with("failed to load flannel netconf file: failed to load netconf: json: cannot unmarshal string into field delegate"), "{message}");
+}
+
+/// A delegate that cannot be executed has made nothing: an ADD leaves no state, and what another
+/// version left does not stop DEL and GC. What the configuration names by now is called instead.
+#[scenario]
+fn delegate_that_cannot_be_executed_stops_neither_del_nor_gc() {
+    let node = Node::new();
+    let fixed = recorder("1.1.0", json!({}));
+    node.write(&format!("{BIN}/no-program"), "no program");
+    for (delegate, why) in [
+        ("absent", "failed to find plugin \"absent\""),
+        ("no-program", "permission denied"),
+        ("flannel", "flannel cannot delegate to itself"),
+    ] {
+        let mut broken = fixed.clone();
+        broken["delegate"] = json!({ "type": delegate });
+        let (_, message) = node.call("ADD", "a", &broken).error();
+        assert!(message.contains(why), "{message}");
+        node.assert_clean();
+        // as Go's ADD leaves it
+        let saved = json!({ "cniVersion": "1.0.0", "name": "cbr0", "type": delegate, "ipam": {} });
+        let leave =
+            |id: &str| node.write(&format!("/var/lib/cni/flannel/{id}"), &saved.to_string());
+        leave("a");
+        if delegate != "flannel" {
+            let del = node.call("DEL", "a", &broken).ok();
+            assert!(del.stderr.contains(why), "{}", del.stderr);
+            assert_eq!(node.states(), [""; 0]);
+            leave("a");
+        } else {
+            assert_eq!(node.call("DEL", "a", &broken).error().0, 7);
+        }
+        node.call("DEL", "a", &fixed).ok();
+        assert_eq!(node.verbs(), ["DEL"]);
+        node.assert_clean();
+
+        leave("x");
+        for id in ["b", "c"] {
+            node.call("ADD", id, &fixed).ok();
+        }
+        let mut gc = fixed.clone();
+        gc["cni.dev/valid-attachments"] = json!([{ "containerID": "b", "ifname": "eth0" }]);
+        let stderr = node.call("GC", "", &gc).ok().stderr;
+        assert!(stderr.contains(why), "{stderr}");
+        assert_eq!(node.verbs(), ["ADD", "ADD", "GC"]);
+        assert_eq!(node.states(), ["b", "b@eth0"]);
+        node.call("DEL", "b", &fixed).ok();
+        node.verbs();
+    }
+}
+
+/// The address of a pod is released also if the delegate's program was removed since ADD.
+#[scenario]
+fn del_without_the_delegates_program_releases_the_address() {
+    let node = Node::new();
+    let conf = super::node::conf("0.3.1", json!({}));
+    let (pod, _) = node.attach("a", &conf);
+    pod.delete();
+    node.remove(&format!("{BIN}/bridge"));
+    let del = node.call("DEL", "a", &conf).ok();
+    assert!(del.stderr.contains("\"bridge\""), "{}", del.stderr);
+    assert_eq!(node.states(), [""; 0]);
+    assert_eq!(node.reservations(), [""; 0]);
 }
