@@ -31,8 +31,7 @@ fn results_equal_gos() {
             let (ours, go) = (add(BIN), add(GO_PLUGINS));
             // the Go library has sorted the keys of 1.0.0 since its version 1.2; Debian's is older
             if version == "1.0.0" {
-                let parse =
-                    |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
+                let parse = |text: &str| serde_json::from_str::<Value>(text).expect("JSON");
                 assert_eq!(parse(&ours), parse(&go), "{args}");
             } else {
                 assert_eq!(ours, go, "{version} {args}");
