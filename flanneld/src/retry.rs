@@ -7,8 +7,11 @@ use tracing::{info, warn};
 
 /// A reason is logged again after this.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
-/// Reasons that are remembered. Those of one outage alternate: refused, no answer, cut.
+/// Reasons that are logged in that time. Those of one outage alternate: refused, no answer, cut. A
+/// peer that makes up more of them does not fill the log.
 const REMEMBERED: usize = 8;
+/// What works this long after a failure is good: the next failure starts from the first delay.
+const PROVING_TIME: Duration = Duration::from_secs(10);
 
 /// When to try again after a failure: the delay doubles with each attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,14 +56,20 @@ pub(crate) fn random_share() -> f64 {
 }
 
 /// A loop that retries one thing until it succeeds. It logs each reason once a minute, and the end
-/// of the outage.
+/// of the outage. A peer that answers and fails again and again is tried ever less often, and is no
+/// news more than once a minute.
 #[derive(Debug)]
 pub(crate) struct Retry {
     what: String,
     backoff: ExponentialBackoff,
     attempt: u32,
     since: Option<Instant>,
+    /// When it succeeded after the last failure.
+    good_since: Option<Instant>,
     logged: VecDeque<(String, Instant)>,
+    /// Failures that were not logged.
+    left_out: u32,
+    logged_end: Option<Instant>,
 }
 
 impl Retry {
@@ -71,42 +80,66 @@ impl Retry {
             backoff,
             attempt: 0,
             since: None,
+            good_since: None,
             logged: VecDeque::new(),
+            left_out: 0,
+            logged_end: None,
         }
     }
 
     /// Logs why an attempt failed and waits until the next one.
     pub(crate) async fn failed(&mut self, reason: &str) {
         let now = Instant::now();
+        if self
+            .good_since
+            .take()
+            .is_some_and(|good| now.duration_since(good) >= PROVING_TIME)
+        {
+            self.attempt = 0;
+            self.logged.clear();
+        }
         self.since.get_or_insert(now);
         if self.is_to_be_logged(reason, now) {
-            warn!("waiting for {}: {reason}", self.what);
+            match std::mem::take(&mut self.left_out) {
+                0 => warn!("waiting for {}: {reason}", self.what),
+                count => warn!(
+                    "waiting for {}: {reason} ({count} more failures since the last line)",
+                    self.what
+                ),
+            }
+        } else {
+            self.left_out = self.left_out.saturating_add(1);
         }
         self.attempt = self.attempt.saturating_add(1);
         sleep(self.backoff.jittered(self.attempt)).await;
     }
 
     fn is_to_be_logged(&mut self, reason: &str, now: Instant) -> bool {
-        self.logged
-            .retain(|(_, at)| now.duration_since(*at) < REMINDER_INTERVAL);
-        if self.logged.iter().any(|(logged, _)| logged == reason) {
+        self.logged.retain(|(_, at)| is_recent(*at, now));
+        if self.logged.len() == REMEMBERED || self.logged.iter().any(|(logged, _)| logged == reason)
+        {
             return false;
-        }
-        if self.logged.len() == REMEMBERED {
-            self.logged.pop_front();
         }
         self.logged.push_back((reason.to_owned(), now));
         true
     }
 
-    /// An attempt succeeded: the next failure starts from the first delay.
+    /// An attempt succeeded. If it works for [`PROVING_TIME`], the next failure starts from the
+    /// first delay.
     pub(crate) fn succeeded(&mut self) {
-        self.attempt = 0;
-        self.logged.clear();
-        if let Some(since) = self.since.take() {
+        let now = Instant::now();
+        self.good_since.get_or_insert(now);
+        if let Some(since) = self.since.take()
+            && !self.logged_end.is_some_and(|at| is_recent(at, now))
+        {
+            self.logged_end = Some(now);
             info!("{} is back after {:.1?}", self.what, since.elapsed());
         }
     }
+}
+
+fn is_recent(logged: Instant, now: Instant) -> bool {
+    now.duration_since(logged) < REMINDER_INTERVAL
 }
 
 #[cfg(test)]
@@ -144,14 +177,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn success_starts_over_from_the_first_delay() {
+    async fn reasons_without_end_do_not_fill_the_log() {
         let mut retry = Retry::new("a server", BACKOFF);
-        for _ in 0..10 {
+        let now = Instant::now();
+        let logged = (0..1000).filter(|n| retry.is_to_be_logged(&n.to_string(), now));
+        assert_eq!(logged.count(), REMEMBERED);
+    }
+
+    /// The longest delay of some attempts, each of which succeeds for a time before it fails.
+    async fn longest_delay(good: Duration) -> Duration {
+        let mut retry = Retry::new("a server", BACKOFF);
+        let mut longest = Duration::ZERO;
+        for _ in 0..20 {
+            retry.succeeded();
+            sleep(good).await;
+            let start = Instant::now();
             retry.failed("no").await;
+            longest = longest.max(start.elapsed());
         }
-        retry.succeeded();
-        let start = Instant::now();
-        retry.failed("no").await;
-        assert!(start.elapsed() <= BACKOFF.first);
+        longest
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn success_that_lasts_starts_over_from_the_first_delay() {
+        assert!(longest_delay(PROVING_TIME).await <= BACKOFF.first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn success_that_does_not_last_proves_nothing() {
+        let longest = longest_delay(PROVING_TIME / 2).await;
+        assert!(longest >= BACKOFF.longest / 2, "{longest:?}");
     }
 }

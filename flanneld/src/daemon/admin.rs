@@ -15,7 +15,7 @@ use std::{io, time::Duration};
 use tokio::{net::TcpListener, sync::watch};
 
 /// A probe is over long before.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const LIMITS: Limits = Limits {
     connections: 64,
     head_timeout: PROBE_TIMEOUT,
@@ -32,8 +32,18 @@ pub(super) struct Error {
     source: io::Error,
 }
 
+/// Binds the address; an IPv6 address may stand in brackets. No address means every one.
 pub(super) async fn listen(ip: &str, port: u16) -> Result<TcpListener, Error> {
-    let bound = TcpListener::bind((ip, port)).await;
+    let brackets = |ip: &str| Some(ip.strip_prefix('[')?.strip_suffix(']')?.to_owned());
+    let ip = brackets(ip).unwrap_or_else(|| ip.to_owned());
+    let bound = match ip.is_empty() {
+        // a kernel without IPv6 has 0.0.0.0 only
+        true => match TcpListener::bind(("::", port)).await {
+            Err(_) => TcpListener::bind(("0.0.0.0", port)).await,
+            bound => bound,
+        },
+        false => TcpListener::bind((ip.as_str(), port)).await,
+    };
     bound.map_err(|source| Error {
         address: match ip.contains(':') {
             true => format!("[{ip}]:{port}"),
@@ -81,6 +91,92 @@ mod tests {
     use axum::{body::Body, http::Request};
     use hyper::service::Service;
     use hyper_util::service::TowerToHyperService;
+    use std::{net::SocketAddr, time::Instant};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        task::JoinHandle,
+        time::{interval, sleep, timeout},
+    };
+
+    /// The endpoint on loopback, in the background.
+    async fn start() -> (SocketAddr, JoinHandle<()>) {
+        crate::open_files::raise_limit();
+        let listener = listen("[::1]", 0).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_, status) = watch::channel(Status::default());
+        (address, tokio::spawn(serve(listener, status)))
+    }
+
+    /// How long /healthz takes.
+    async fn probe(address: SocketAddr) -> Duration {
+        let start = Instant::now();
+        let answer = async {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = timeout(PROBE_TIMEOUT, answer).await.expect("no answer");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        start.elapsed()
+    }
+
+    async fn median_probe(address: SocketAddr) -> Duration {
+        let mut times = Vec::new();
+        for _ in 0..15 {
+            times.push(probe(address).await);
+        }
+        times.sort();
+        times[7]
+    }
+
+    #[tokio::test]
+    async fn idle_connections_keep_no_probe_out() {
+        let (address, _server) = start().await;
+        let mut idle = Vec::new();
+        for _ in 0..1000 {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
+        let median = median_probe(address).await;
+        assert!(median < Duration::from_millis(100), "{median:?}");
+    }
+
+    #[tokio::test]
+    async fn new_connections_keep_no_probe_out() {
+        let (address, _server) = start().await;
+        let flood = tokio::spawn(async move {
+            let mut tick = interval(Duration::from_millis(4));
+            let mut idle = Vec::new();
+            loop {
+                tick.tick().await;
+                idle.push(TcpStream::connect(address).await.unwrap());
+            }
+        });
+        sleep(Duration::from_millis(500)).await;
+        let median = median_probe(address).await;
+        assert!(median < Duration::from_millis(100), "{median:?}");
+        flood.abort();
+    }
+
+    #[tokio::test]
+    async fn endpoint_is_where_it_is_told() {
+        for (ip, expected) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("0.0.0.0", "0.0.0.0"),
+            ("::1", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("", "[::]"),
+        ] {
+            let bound = listen(ip, 0).await.unwrap().local_addr().unwrap();
+            assert_eq!(bound.to_string(), format!("{expected}:{}", bound.port()));
+        }
+        let refused = listen("192.0.2.1", 1).await.unwrap_err().to_string();
+        assert!(refused.contains("192.0.2.1:1"), "{refused}");
+        assert!(refused.contains("-healthz-ip"), "{refused}");
+    }
 
     async fn code(path: &str, status: Status) -> u16 {
         let (_sender, status) = watch::channel(status);

@@ -10,7 +10,7 @@ mod tasks;
 
 pub(crate) use subnet_manager::{Error as ManagerError, archive};
 
-use crate::cli::options::Options;
+use crate::{cli::options::Options, open_files};
 use error::Error;
 use status::Status;
 use std::{process::ExitCode, time::Duration};
@@ -30,6 +30,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         env!("CARGO_PKG_VERSION"),
         options.given.join(" ")
     );
+    open_files::raise_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();

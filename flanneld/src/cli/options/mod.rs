@@ -140,7 +140,12 @@ impl Options {
 
     /// How long before its end a lease is renewed.
     pub(crate) fn renew_margin(&self) -> Duration {
-        Duration::from_secs(self.leases.subnet_lease_renew_margin.unsigned_abs() * 60)
+        Duration::from_secs(
+            self.leases
+                .subnet_lease_renew_margin
+                .unsigned_abs()
+                .saturating_mul(60),
+        )
     }
 }
 

@@ -79,7 +79,7 @@ impl Etcd {
                 "nothing is listed".to_owned(),
             )));
         };
-        let watch = self.registry.watch(from, store.revision + 1);
+        let watch = self.registry.watch(from, store.revision.saturating_add(1));
         let mut watch = watch.await.map_err(transient)?;
         let opened = tokio::time::Instant::now();
         let mut proven = false;

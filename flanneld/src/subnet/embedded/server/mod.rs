@@ -8,6 +8,7 @@ mod watch;
 use super::store::Store;
 use crate::{
     http_server::{self, Acceptors, Limits},
+    open_files,
     subnet::{
         TTL,
         tls::{self, ServerTls, TlsError, TlsFiles},
@@ -26,12 +27,10 @@ use tokio::{
 };
 use tracing::{error, info};
 
-const LIMITS: Limits = Limits {
-    // each node holds one, and opens a second one for moments
-    connections: 4096,
-    head_timeout: Duration::from_secs(if cfg!(test) { 1 } else { 10 }),
-    stall_timeout: Duration::from_secs(if cfg!(test) { 1 } else { 30 }),
-};
+/// Connections: each node holds one, and opens a second one for moments.
+const CONNECTIONS: usize = 16 << 10;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 5 });
+const STALL_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 /// What the kernel buffers for a slow client, bytes.
 const SEND_BUFFER: u32 = 256 << 10;
 const BACKLOG: u32 = 1024;
@@ -103,12 +102,17 @@ impl Server {
             "serving leases of {} at {address}{with_tls}",
             store.path.display()
         );
+        let limits = Limits {
+            connections: open_files::connections(CONNECTIONS),
+            head_timeout: HEAD_TIMEOUT,
+            stall_timeout: STALL_TIMEOUT,
+        };
         let router = api::router(store.clone());
         Ok(Server {
             #[cfg(test)]
             address,
             tasks: [
-                tokio::spawn(http_server::serve(listener, tls, LIMITS, router)),
+                tokio::spawn(http_server::serve(listener, tls, limits, router)),
                 tokio::spawn(expire(store)),
             ],
         })

@@ -106,7 +106,7 @@ impl LeaseCache {
 
     /// The revision that follows the one which the entries show.
     pub(super) fn next_revision(&self) -> Option<i64> {
-        self.store.map(|store| store.revision + 1)
+        self.store.map(|store| store.revision.saturating_add(1))
     }
 
     /// False before the first listing.

@@ -6,6 +6,7 @@
 //! node something else.
 
 use crate::{
+    failure_log::FailureLog,
     model::Subnets,
     model::lease::{Lease, Leases},
     subnet::{TTL, embedded::wire::Line},
@@ -17,6 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A server that names a longer life means this one: a century, which a clock can add.
+const LONGEST_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// Leases that cannot be understood.
+static SKIPPED: FailureLog = FailureLog::new();
 /// Leases that a server can make a client hold: more than any network of this kind has.
 const MAX_LEASES: usize = 200_000;
 
@@ -103,7 +108,7 @@ impl LeaseCache {
             None => None,
         };
         if let Some(seconds) = line.ttl.filter(|ttl| *ttl > 0) {
-            self.ttl = Duration::from_secs(seconds);
+            self.ttl = Duration::from_secs(seconds).min(LONGEST_TTL);
         }
         let mut effect = Effect {
             changed: self.remove_ended(now),
@@ -201,7 +206,7 @@ fn read(lease: Value) -> Option<Arc<Lease>> {
     match go_compat::json::from_value::<Lease>(lease) {
         Ok(lease) => Some(Arc::new(lease)),
         Err(error) => {
-            tracing::warn!("a lease is skipped: {error}");
+            SKIPPED.failed(format_args!("a lease is skipped: {error}"));
             None
         }
     }

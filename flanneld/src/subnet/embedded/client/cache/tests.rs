@@ -160,6 +160,24 @@ fn malformed_cursor_changes_nothing() {
     assert_eq!(known(&cache), ["10.3.1.0-24"]);
 }
 
+#[test]
+fn life_of_a_lease_has_a_bound() {
+    let (mut cache, now) = started(&[lease(1)]);
+    let mut line = snapshot("a", 6, &[lease(1)]);
+    line.ttl = Some(u64::MAX);
+    cache.apply(line, now).unwrap();
+    assert_eq!(cache.ttl(), LONGEST_TTL);
+    // the lease is retained for so long
+    let mut other = snapshot("b", 1, &[]);
+    other.ttl = None;
+    cache.apply(other, now).unwrap();
+    assert_eq!(known(&cache), ["10.3.1.0-24"]);
+    let mut cursor = snapshot("b", 1, &[]);
+    cursor.cursor = Some(u64::MAX.to_string());
+    cache.apply(cursor, now).unwrap();
+    assert_eq!(cache.resume(), Some(("b", u64::MAX)));
+}
+
 /// What a server sends to a watcher at that revision.
 fn line_of(store: &Store, cursor: Option<u64>) -> Line {
     let (update, revision) = store.since(cursor);
