@@ -57,6 +57,11 @@ impl Error {
         self.errno() == Some(Errno::EEXIST)
     }
 
+    /// EPERM, EACCES: the process lacks a capability.
+    pub fn is_not_permitted(&self) -> bool {
+        matches!(self.errno(), Some(Errno::EPERM | Errno::EACCES))
+    }
+
     /// ENOENT, ENODEV, ESRCH, EADDRNOTAVAIL, ENXIO: the object or its device is not there.
     pub fn is_absent(&self) -> bool {
         matches!(

@@ -98,11 +98,18 @@ pub(crate) enum Error {
     #[error("error decoding VXLAN backend config: {0}")]
     Decode(#[source] go_compat::json::Error),
     /// `VNI` does not fit a vxlan header.
-    #[error("vxlan VNI {0} is too large: it has 24 bits")]
+    #[error("vxlan VNI {0} is too large: it has 24 bits; change Backend.VNI")]
     VniTooLarge(u32),
+    /// The kernel's names of devices have 15 characters.
+    #[error(
+        "Backend.VNI {vni} is too large: the device's name {name} would have more than {longest} characters; the \
+         largest VNI is 9999999, and 9999 with IPv6",
+        longest = vxlan::NAME_MAX
+    )]
+    VniNameTooLong { vni: u32, name: String },
     /// `MTU` leaves pods less than their address family needs.
     #[error(
-        "vxlan MTU {mtu} is too small: pods would have less than {minimum}; at least {needed} is needed"
+        "Backend.MTU {mtu} is too small: pods would have less than {minimum}; at least {needed} is needed"
     )]
     MtuTooSmall { mtu: u32, minimum: u32, needed: u32 },
     /// The system has no random numbers for a new MAC.

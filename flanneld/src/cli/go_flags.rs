@@ -3,11 +3,12 @@
 //! variable counts where its flag is not on the command line.
 
 use clap::{Arg, ArgAction, Command};
+use std::ffi::OsString;
 
-/// A variable that has no effect, because its flag does not take the value.
+/// A variable whose value its flag does not take.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("Failed to set flag FLANNELD from env {variable}: {reason}")]
-pub(crate) struct IgnoredVariable {
+#[error("the variable {variable} cannot be used: {reason}; correct it, or unset it")]
+pub(crate) struct RefusedVariable {
     variable: String,
     reason: String,
 }
@@ -48,18 +49,19 @@ pub(crate) fn rewrite(command: &Command, args: impl IntoIterator<Item = String>)
 }
 
 /// The arguments that the environment adds: one for each flag that is not in `args` and whose
-/// variable is set and not empty. A value that the flag does not take does not stop the daemon.
+/// variable is set and not empty. Fails at the first value that its flag does not take: a node
+/// without what the variable asks for is not what anybody wants.
 pub(crate) fn from_environment(
     command: &Command,
     args: &[String],
-    variable: impl Fn(&str) -> Option<String>,
-) -> (Vec<String>, Vec<IgnoredVariable>) {
+    variable: impl Fn(&str) -> Option<OsString>,
+) -> Result<Vec<String>, RefusedVariable> {
     let is_given = |name: &str| {
         let flag = format!("--{name}");
         args.iter()
             .any(|arg| arg.split('=').next() == Some(flag.as_str()))
     };
-    let (mut added, mut ignored) = (Vec::new(), Vec::new());
+    let mut added = Vec::new();
     for known in command.get_arguments() {
         let Some(name) = known.get_long().filter(|name| !is_given(name)) else {
             continue;
@@ -68,21 +70,27 @@ pub(crate) fn from_environment(
         let Some(value) = variable(&key).filter(|value| !value.is_empty()) else {
             continue;
         };
+        let refused = |reason: String| RefusedVariable {
+            variable: key.clone(),
+            reason,
+        };
+        let value = value.into_string();
+        let value = value.map_err(|_| refused("its value is not Unicode".to_owned()))?;
         let value = if is_bool(known) {
             bool_value(&value)
         } else {
             value
         };
         let arg = format!("--{name}={value}");
-        match command.clone().try_get_matches_from(["flanneld", &arg]) {
-            Ok(_) => added.push(arg),
-            Err(error) => ignored.push(IgnoredVariable {
-                variable: key,
-                reason: error.to_string().lines().take(1).collect(),
-            }),
-        }
+        let matches = command.clone().try_get_matches_from(["flanneld", &arg]);
+        matches.map_err(|error| {
+            let text = error.to_string();
+            let reason = text.lines().next().unwrap_or_default();
+            refused(reason.trim_start_matches("error: ").to_owned())
+        })?;
+        added.push(arg);
     }
-    (added, ignored)
+    Ok(added)
 }
 
 fn find<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {

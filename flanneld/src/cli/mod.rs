@@ -34,17 +34,12 @@ pub(crate) fn start() -> Result<Invocation, ExitCode> {
 }
 
 fn read_options(args: Vec<String>) -> Result<Options, ExitCode> {
-    // a variable that is not Unicode counts as not set
-    let variable = |key: &str| std::env::var(key).ok();
-    let options = Options::read(args, variable).map_err(report)?;
+    let options = Options::read(args, |key| std::env::var_os(key)).map_err(report)?;
     if options.node.version {
         eprintln!("v{}", env!("CARGO_PKG_VERSION"));
         return Err(ExitCode::SUCCESS);
     }
     log::start(options.node.v);
-    for ignored in &options.ignored {
-        tracing::error!("{ignored}");
-    }
     Ok(options)
 }
 

@@ -1,7 +1,7 @@
 //! Why the daemon ends.
 
-use super::{admin, subnet_manager};
-use crate::{backend, cli::options, reconcile, subnet, underlay};
+use super::{admin, privilege, subnet_manager};
+use crate::{backend, cli::options, model::network_config, reconcile, subnet, underlay};
 use std::io;
 
 /// Every error here ends the daemon; systemd or Kubernetes starts it again.
@@ -12,6 +12,9 @@ pub(super) enum Error {
     Runtime(#[source] io::Error),
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] io::Error),
+    /// The process lacks a capability.
+    #[error(transparent)]
+    Privilege(#[from] privilege::Error),
     /// The admin endpoint cannot be bound.
     #[error(transparent)]
     Admin(#[from] admin::Error),
@@ -29,6 +32,9 @@ pub(super) enum Error {
     /// Upstream's words, its grammar included.
     #[error("none defined stack: the network configuration enables neither IPv4 nor IPv6")]
     NoFamily,
+    /// The network configuration does not fit this node, or its lease.
+    #[error("the network configuration cannot be used: {0}")]
+    Config(#[from] network_config::Error),
     /// The host's network cannot be read.
     #[error(transparent)]
     Netlink(#[from] linux_net::Error),

@@ -1,8 +1,10 @@
 //! The daemon: runs until a signal or an error ends it.
 
 mod admin;
+mod earlier;
 mod error;
 mod lease_keeper;
+mod privilege;
 mod start_up;
 mod status;
 mod subnet_manager;
@@ -50,6 +52,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 
 /// Runs until SIGTERM or SIGINT. The pods' network stays.
 async fn until_signal(options: &Options) -> Result<(), Error> {
+    privilege::check()??;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
     let signal = tokio::select! {

@@ -1,7 +1,7 @@
 //! Start-up: the network configuration, the underlay, the backend and the lease, in this order;
 //! then the tasks that run side by side.
 
-use super::{Error, status::Status, subnet_manager, tasks};
+use super::{Error, earlier, status::Status, subnet_manager, tasks};
 use crate::{
     backend::{self, Backend, NodeIdentity},
     cli::options::Options,
@@ -44,6 +44,7 @@ async fn start(
     let host = kernel.host_network(selector.can_reach)?;
     let underlay = underlay::select(&selector.with_record(&record), &host)?;
     info!("the underlay is {underlay}");
+    config.check_underlay(underlay.addresses())?;
     let mut node = NodeState::load(&options.node.state_file);
     let identity = NodeIdentity {
         state: &mut node,
@@ -56,10 +57,16 @@ async fn start(
         format!("for a lease from the {}", manager.describe()),
     );
     let attrs = backend.lease_attrs(&underlay);
-    let previous = Subnets::from(&subnet_env::previous(&options.node.subnet_file));
-    let own = manager.acquire(&attrs, previous).await?;
+    let previous = subnet_env::previous(&options.node.subnet_file);
+    let own = manager.acquire(&attrs, Subnets::from(&previous)).await?;
+    config.check_lease(&own.subnets)?;
     info!("this node has {}", own.subnets.cidrs());
+    let current = (&config, &*backend, &own);
+    let subnet_file = &options.node.subnet_file;
+    let earlier = earlier::record(&mut node, subnet_file, &previous, current, &host);
+    save(&mut node, &options.node.state_file);
     let settings = Settings {
+        earlier,
         config,
         backend: backend.clone(),
         selector,
@@ -104,13 +111,17 @@ fn build_backend(
     if backend.makes_direct_routes() {
         node.set_host_routes();
     }
+    save(node, state_file);
+    Ok(backend)
+}
+
+fn save(node: &mut NodeState, path: &Path) {
     if let Err(error) = node.save() {
         warn!(
             "cannot write {}: {error}; after a reboot peers see new MAC addresses",
-            state_file.display()
+            path.display()
         );
     }
-    Ok(backend)
 }
 
 fn announce_waiting(status: &watch::Sender<Status>, what: String) {

@@ -1,12 +1,14 @@
 //! What this node keeps across reboots: the MAC of each of its devices, so that peers need not
-//! learn a new one, and whether it ever made routes over the underlay, because only then are such
-//! routes ours.
+//! learn a new one; whether it ever made routes over the underlay, because only then are such
+//! routes ours; and what each daemon made under its configurations, because that goes when they
+//! change.
 
-use crate::{best_effort::best_effort, files::FILE};
+use crate::{best_effort::best_effort, files::FILE, model::Family};
+use ipnetwork::IpNetwork;
 use linux_net::Mac;
 use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -16,13 +18,54 @@ pub(crate) const DEFAULT_PATH: &str = "/var/lib/flannel/node.json";
 /// Why a state that cannot be read does no harm.
 const REPLACEABLE: &str = "MAC addresses are chosen again";
 
-/// The content of the file: `{"macs":{"flannel.1":"02:..."},"hostRoutes":false}`.
+/// Earlier networks of a daemon that are kept. The oldest is forgotten first.
+const MAX_FAMILIES: usize = 16;
+
+/// The content of the file: `{"macs":{"flannel.1":"02:..."},"hostRoutes":false,"daemons":{...}}`.
 #[derive(Debug)]
 pub(crate) struct NodeState {
     path: PathBuf,
+    /// By the path of each daemon's subnet.env: a host may run several.
+    daemons: BTreeMap<String, Made>,
     macs: BTreeMap<String, Mac>,
     host_routes: bool,
     changed: bool,
+}
+
+/// What a daemon made, by now or under an earlier configuration.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// Names of devices.
+    pub(crate) devices: BTreeSet<String>,
+    /// Networks with its subnets, the latest last.
+    pub(crate) families: Vec<Family>,
+}
+
+impl Made {
+    fn read(value: &Value) -> Made {
+        let texts = |key: &str| {
+            let values = value.get(key).and_then(Value::as_array).into_iter();
+            values.flatten().filter_map(Value::as_str)
+        };
+        let family = |text: &str| {
+            let (network, subnet) = text.split_once(' ')?;
+            let parse = |text: &str| best_effort(text.parse::<IpNetwork>(), REPLACEABLE);
+            Some(Family {
+                network: parse(network)?,
+                subnet: parse(subnet)?,
+            })
+        };
+        Made {
+            devices: texts("devices").map(str::to_owned).collect(),
+            families: texts("networks").filter_map(family).collect(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        let text = |family: &Family| format!("{} {}", family.network, family.subnet);
+        let networks: Vec<_> = self.families.iter().map(text).collect();
+        json!({ "devices": self.devices, "networks": networks })
+    }
 }
 
 impl NodeState {
@@ -34,6 +77,7 @@ impl NodeState {
         let host_routes = value.get("hostRoutes").and_then(Value::as_bool);
         NodeState {
             path: path.to_owned(),
+            daemons: daemons(&value),
             macs: macs(&value).unwrap_or_default(),
             host_routes: host_routes.unwrap_or(false),
             changed: false,
@@ -54,6 +98,21 @@ impl NodeState {
         Ok(mac)
     }
 
+    /// What the daemon with this subnet.env made.
+    pub(crate) fn made(&self, subnet_file: &Path) -> Made {
+        let made = self.daemons.get(&*subnet_file.to_string_lossy());
+        made.cloned().unwrap_or_default()
+    }
+
+    /// To be called, and saved, before the daemon with this subnet.env makes any of it.
+    pub(crate) fn set_made(&mut self, subnet_file: &Path, mut made: Made) {
+        let surplus = made.families.len().saturating_sub(MAX_FAMILIES);
+        made.families.drain(..surplus);
+        let key = subnet_file.to_string_lossy().into_owned();
+        let before = self.daemons.insert(key, made.clone());
+        self.changed |= before != Some(made);
+    }
+
     /// Writes the file if anything changed.
     pub(crate) fn save(&mut self) -> io::Result<()> {
         if !self.changed {
@@ -61,7 +120,9 @@ impl NodeState {
         }
         let texts = self.macs.iter().map(|(name, mac)| (name, mac.to_string()));
         let macs: BTreeMap<_, _> = texts.collect();
-        let value = json!({ "macs": macs, "hostRoutes": self.host_routes });
+        let daemons = self.daemons.iter().map(|(file, made)| (file, made.json()));
+        let daemons: BTreeMap<_, _> = daemons.collect();
+        let value = json!({ "macs": macs, "hostRoutes": self.host_routes, "daemons": daemons });
         FILE.write(&self.path, format!("{value}\n").as_bytes())?;
         self.changed = false;
         Ok(())
@@ -82,6 +143,12 @@ impl NodeState {
 /// True for a unicast address that is not zero.
 fn is_usable(mac: &Mac) -> bool {
     mac.0[0] & 1 == 0 && *mac != Mac::default()
+}
+
+fn daemons(value: &Value) -> BTreeMap<String, Made> {
+    let daemons = value.get("daemons").and_then(Value::as_object).into_iter();
+    let made = |(file, made): (&String, &Value)| (file.clone(), Made::read(made));
+    daemons.flatten().map(made).collect()
 }
 
 fn macs(value: &Value) -> Option<BTreeMap<String, Mac>> {
@@ -124,6 +191,35 @@ mod tests {
     }
 
     #[test]
+    fn what_each_daemon_made_is_kept_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.json");
+        let (first, second) = (
+            Path::new("/run/a/subnet.env"),
+            Path::new("/run/b/subnet.env"),
+        );
+        let made = |device: &str, count: u8| Made {
+            devices: [device.to_owned()].into(),
+            families: (0..count)
+                .map(|n| Family {
+                    network: format!("10.{n}.0.0/16").parse().unwrap(),
+                    subnet: format!("10.{n}.7.0/24").parse().unwrap(),
+                })
+                .collect(),
+        };
+        let mut state = NodeState::load(&path);
+        state.set_made(first, made("flannel.1", 1));
+        state.set_made(second, made("flannel.2", 20));
+        state.save().unwrap();
+        let again = NodeState::load(&path);
+        assert_eq!(again.made(first), made("flannel.1", 1));
+        let latest = again.made(second).families;
+        assert_eq!(latest.len(), MAX_FAMILIES);
+        assert_eq!(latest.last(), made("flannel.2", 20).families.last());
+        assert_eq!(again.made(Path::new("/run/c")), Made::default());
+    }
+
+    #[test]
     fn broken_file_counts_as_empty() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("node.json");
@@ -132,6 +228,8 @@ mod tests {
             "{",
             r#"{"macs":7}"#,
             r#"{"macs":{"flannel.1":"x"}}"#,
+            r#"{"daemons":{"/run/flannel/subnet.env":{"devices":7,"networks":["x","10.0.0.0/8 y",7]}}}"#,
+            r#"{"daemons":[]}"#,
             "\0\0\0",
         ] {
             fs::write(&path, content).unwrap();

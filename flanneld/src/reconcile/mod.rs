@@ -20,7 +20,7 @@ pub(crate) use event_loop::{EventLoop, Notifications};
 pub(crate) use kernel::Kernel;
 pub(crate) use outcome::Outcome;
 pub(crate) use ownership::is_direct_route;
-pub(crate) use pass::{Reconciler, Settings};
+pub(crate) use pass::{Earlier, Reconciler, Settings};
 
 /// Why the loop ends.
 #[derive(Debug, thiserror::Error)]

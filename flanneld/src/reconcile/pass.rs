@@ -16,7 +16,8 @@ use crate::{
     backend::{self, Backend, Input, PeerLeases, Plan},
     files::subnet_env,
     model::{
-        host_state::HostState,
+        Family,
+        host_state::{DeviceName, HostState},
         lease::{Lease, Leases},
         network_config::NetworkConfig,
         node_record::NodeRecord,
@@ -28,7 +29,7 @@ use crate::{
     },
     underlay::{DirectRoutes, Observation, Selector, Tracker, Underlay},
 };
-use linux_net::route::Route;
+use linux_net::{link, route::Route};
 use std::{path::PathBuf, sync::Arc, time::Instant};
 use tracing::{debug, info, warn};
 
@@ -42,6 +43,16 @@ pub(crate) struct Settings {
     pub(crate) subnet_file: PathBuf,
     /// This node has made direct routes, now or in an earlier run: stale ones are ours to remove.
     pub(crate) had_direct_routes: bool,
+    pub(crate) earlier: Earlier,
+}
+
+/// What is left of this daemon's earlier configurations. The first pass whose own devices are in
+/// place removes it.
+#[derive(Debug, Default)]
+pub(crate) struct Earlier {
+    pub(crate) devices: Vec<DeviceName>,
+    /// Their networks: addresses and routes of those on our devices are ours.
+    pub(crate) families: Vec<Family>,
 }
 
 /// The state between passes.
@@ -125,6 +136,7 @@ impl Reconciler {
         let setup_in_place = !self.backoff.affects_node_setup();
         if setup_in_place {
             self.remove_legacy_chains();
+            self.remove_earlier_devices();
         }
         let subnet_env = self.keep_subnet_env(own, setup_in_place);
         let peers = snapshot.map(|_| {
@@ -206,12 +218,17 @@ impl Reconciler {
             config,
             backend,
             had_direct_routes,
+            earlier,
             ..
         } = &self.settings;
         let underlay = &self.underlay.current;
         Ownership {
             backend: backend.clone(),
-            families: backend::families(config, own),
+            families: {
+                let mut families = backend::families(config, own);
+                families.extend(&earlier.families);
+                families
+            },
             direct_routes_over: had_direct_routes.then(|| underlay.name.as_str().into()),
         }
     }
@@ -272,6 +289,28 @@ impl Reconciler {
         own.map(|(index, name)| (name, index))
             .chain([(underlay.name.as_str().into(), underlay.index)])
             .collect()
+    }
+
+    /// Removes the devices of earlier configurations, once those of the present one have taken over
+    /// the routes. One that cannot be removed is tried again at the next pass.
+    fn remove_earlier_devices(&mut self) {
+        let netlink = &mut self.kernel.netlink;
+        self.settings.earlier.devices.retain(|name| {
+            let removed = netlink.link_by_name(name).and_then(|link| {
+                if link.is_some_and(|link| backend::owns_device(&link)) {
+                    netlink.request(&link::delete_by_name(name))?;
+                    info!("deleted device {name} of an earlier configuration");
+                }
+                Ok(())
+            });
+            match removed {
+                Err(error) if !error.is_absent() => {
+                    warn!("cannot delete device {name} of an earlier configuration: {error}");
+                    true
+                }
+                Ok(()) | Err(_) => false,
+            }
+        });
     }
 
     /// Removes the iptables chains of Go flanneld once our nftables rules replace them: they would

@@ -23,6 +23,15 @@ pub(crate) struct Underlay {
     pub(crate) public_ipv6: Option<Ipv6Addr>,
 }
 
+impl Underlay {
+    /// Every address by which this node is reached.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = [self.address, self.public_ip].into_iter().flatten();
+        let v6 = [self.address_v6, self.public_ipv6].into_iter().flatten();
+        v4.map(IpAddr::V4).chain(v6.map(IpAddr::V6))
+    }
+}
+
 impl fmt::Display for Underlay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (MTU {})", self.name, self.mtu)?;

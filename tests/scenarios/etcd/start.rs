@@ -81,7 +81,7 @@ fn missing_etcd_and_configuration_are_waited_for_and_named() {
         &format!("{PREFIX}/config"),
         r#"{"Network":"10.244.0.0/29"}"#,
     );
-    let text = "network is too small. Minimum useful network prefix is /28";
+    let text = "Network is too small. Minimum useful network prefix is /28";
     eventually(text, TIMEOUT, || {
         daemon.output().contains(text).then_some(())
     });

@@ -39,6 +39,22 @@ fn malformed_leases_are_left_out_with_a_reason() {
             "is also that of 172.31.0.1",
         ),
         (
+            attrs(
+                "172.31.0.57",
+                "vxlan",
+                r#"{"VNI":2,"VtepMAC":"02:00:00:00:00:0a"}"#,
+            ),
+            "its Backend.VNI is 2, this node's is 1",
+        ),
+        (
+            attrs(
+                "172.31.0.58",
+                "vxlan",
+                r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:0b","Port":4789}"#,
+            ),
+            "its Backend.Port is 4789, this node's is 8472",
+        ),
+        (
             attrs("172.31.0.56", "host-gw", "null"),
             "its backend is \"host-gw\"",
         ),

@@ -4,6 +4,7 @@ mod bad_leases;
 mod bounds;
 mod cleanup;
 pub(crate) mod cluster;
+mod configuration;
 mod join;
 mod lifecycle;
 mod restore;

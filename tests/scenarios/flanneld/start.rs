@@ -102,7 +102,6 @@ fn invalid_options_are_refused_with_a_way_out() {
     }
     let env = [
         ("FLANNELD_KUBE_SUBNET_MGR", "true"),
-        ("FLANNELD_HEALTHZ_PORT", "x"),
         ("FLANNELD_ETCD_PASSWORD", "hunter2"),
     ];
     let (code, _, stderr) = run(host, &[], &env);
@@ -110,11 +109,36 @@ fn invalid_options_are_refused_with_a_way_out() {
         code > 0 && stderr.contains("failed to read net conf"),
         "{stderr}"
     );
+    assert!(!stderr.contains("hunter2"), "{stderr}");
+    let args = with(&["-net-config-path=/run/good.json"]);
+    let (code, _, stderr) = run(host, &args, &[("FLANNELD_IP_MASQ", "maybe")]);
     assert!(
-        stderr.contains("Failed to set flag FLANNELD from env"),
+        code > 0 && stderr.contains("the variable FLANNELD_IP_MASQ cannot be used: "),
         "{stderr}"
     );
-    assert!(!stderr.contains("hunter2"), "{stderr}");
+}
+
+/// Root without the capability is any other user.
+#[scenario]
+fn daemon_that_may_not_change_the_network_is_refused() {
+    let underlay = Underlay::new(1);
+    let host = &underlay.hosts[0];
+    host.sh(&format!("echo '{V4}' > /run/net-conf.json"));
+    let flanneld = program("flanneld");
+    let command = format!(
+        "setpriv --bounding-set=-net_admin --inh-caps=-net_admin {} -listen=127.0.0.1:8888 \
+         -net-config-path=/run/net-conf.json",
+        flanneld.display()
+    );
+    let output = host.try_sh(&command);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("run as root, or with CAP_NET_ADMIN and CAP_NET_RAW"),
+        "{stderr}"
+    );
+    let store = host.try_sh("ls /var/lib/flannel/leases.redb");
+    assert!(!store.status.success(), "nothing is made before");
 }
 
 #[scenario]

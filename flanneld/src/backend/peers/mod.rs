@@ -31,12 +31,17 @@ pub(crate) enum PeerData {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SkippedLease {
     pub(crate) subnet: IpNetwork,
+    /// The node that has it, by its public address.
+    pub(crate) node: Option<IpAddr>,
     pub(crate) reason: PeerError,
 }
 
 impl fmt::Display for SkippedLease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.subnet, self.reason)
+        match self.node {
+            Some(node) => write!(f, "{}: {} (node {node})", self.subnet, self.reason),
+            None => write!(f, "{}: {}", self.subnet, self.reason),
+        }
     }
 }
 
@@ -51,6 +56,15 @@ pub(crate) enum PeerError {
     OwnSubnet(IpNetwork),
     #[error("its backend is {peer:?}, this node's is {own:?}")]
     OtherBackend { peer: String, own: &'static str },
+    #[error(
+        "its Backend.{key} is {peer}, this node's is {own}: no packet passes until both have the same network \
+         configuration"
+    )]
+    OtherSetting {
+        key: &'static str,
+        peer: u64,
+        own: u64,
+    },
     #[error("it has no public IP")]
     NoPublicIp,
     #[error("its public IP {0} is this node's own")]
@@ -103,7 +117,11 @@ pub(super) fn usable<'a>(
             .and_then(|public_ip| taken.take(subnet).map(|()| public_ip));
         match public_ip {
             Ok(public_ip) => peers.push((PlannedPeer { subnet, public_ip }, candidate.data)),
-            Err(reason) => skipped.push(SkippedLease { subnet, reason }),
+            Err(reason) => skipped.push(SkippedLease {
+                subnet,
+                node: candidate.public_ip,
+                reason,
+            }),
         }
     }
     peers

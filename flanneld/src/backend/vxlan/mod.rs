@@ -23,7 +23,7 @@ use linux_net::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, fs, net::IpAddr, sync::Arc};
 
 /// Outer IPv4 (20), UDP (8), vxlan (8) and inner Ethernet (14) headers, in bytes.
 const OVERHEAD: u32 = 50;
@@ -33,6 +33,13 @@ const OVERHEAD_V6: u32 = 70;
 const MIN_MTU: u32 = 68;
 /// The least MTU of IPv6 (RFC 8200), in bytes.
 const MIN_MTU_V6: u32 = 1280;
+/// The kernel's port unless a parameter of its module changes it: the one that Go flannel's nodes
+/// have.
+const UPSTREAM_PORT: u16 = 8472;
+/// The parameter.
+const PORT_PARAMETER: &str = "/sys/module/vxlan/parameters/udp_port";
+/// The longest name of a device (IFNAMSIZ without its final zero), in bytes.
+pub(super) const NAME_MAX: usize = 15;
 /// The first VNI beyond the 24 bits of the header.
 const VNI_END: u32 = 1 << 24;
 
@@ -78,6 +85,8 @@ struct Vxlan {
     names: [DeviceName; 2],
     /// None for a disabled family.
     macs: [Option<Mac>; 2],
+    /// The port of a device for which none is named.
+    default_port: u16,
 }
 
 impl Vxlan {
@@ -85,7 +94,7 @@ impl Vxlan {
     fn new(config: &NetworkConfig, node: &mut NodeIdentity<'_>) -> Result<Vxlan, Error> {
         let keys: Keys =
             json::from_value(Value::Object(config.backend.clone())).map_err(Error::Decode)?;
-        keys.check(config.enable_ipv6)?;
+        keys.check(config)?;
         let names = device_names(keys.vni).map(DeviceName::from);
         let record = node.record;
         let mut mac = |enabled: bool, name: &DeviceName, published: &Option<Value>| {
@@ -103,7 +112,20 @@ impl Vxlan {
             mac(config.enable_ipv4, &names[0], &record.backend_data)?,
             mac(config.enable_ipv6, &names[1], &record.backend_v6_data)?,
         ];
-        Ok(Vxlan { keys, names, macs })
+        Ok(Vxlan {
+            keys,
+            names,
+            macs,
+            default_port: kernel_port().unwrap_or(UPSTREAM_PORT),
+        })
+    }
+
+    /// `Port`. Without it the kernel's default: an adopted device of another port is made again.
+    fn port(&self) -> u16 {
+        match self.keys.port {
+            0 => self.default_port,
+            port => port,
+        }
     }
 
     /// `MTU` as far as the underlay's interface allows it.
@@ -126,7 +148,7 @@ impl Vxlan {
                 lower: Some(underlay.index),
                 // upstream sets the address of -public-ip, not the interface's
                 local: Some(own.underlay_ip),
-                port: (self.keys.port != 0).then_some(self.keys.port),
+                port: Some(self.port()),
                 learning: self.keys.learning,
                 gbp: self.keys.gbp,
                 ..link::Vxlan::default()
@@ -166,6 +188,7 @@ impl Vxlan {
                 }
                 Err(reason) => plan.skipped.push(SkippedLease {
                     subnet: peer.subnet,
+                    node: Some(peer.public_ip),
                     reason,
                 }),
             }
@@ -174,12 +197,34 @@ impl Vxlan {
     }
 }
 
+impl Vxlan {
+    /// A peer with another VNI or port receives nothing that this node sends. Nodes of older
+    /// versions publish no VNI, and Go flannel's no port.
+    fn check_settings(&self, data: Option<&Value>) -> Result<(), PeerError> {
+        let own = [("VNI", self.keys.vni.into()), ("Port", self.port().into())];
+        for (key, own) in own {
+            let peer = data.and_then(|data| data.get(key)).and_then(Value::as_u64);
+            if let Some(peer) = peer.filter(|peer| *peer != own) {
+                return Err(PeerError::OtherSetting { key, peer, own });
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Keys {
-    fn check(&self, ipv6: bool) -> Result<(), Error> {
+    fn check(&self, config: &NetworkConfig) -> Result<(), Error> {
         if self.vni >= VNI_END {
             return Err(Error::VniTooLarge(self.vni));
         }
-        let (minimum, overhead) = if ipv6 {
+        let enabled = [config.enable_ipv4, config.enable_ipv6];
+        let names = device_names(self.vni).into_iter().zip(enabled);
+        let mut names = names.filter_map(|(name, enabled)| enabled.then_some(name));
+        if let Some(name) = names.find(|name| name.len() > NAME_MAX) {
+            let vni = self.vni;
+            return Err(Error::VniNameTooLong { vni, name });
+        }
+        let (minimum, overhead) = if config.enable_ipv6 {
             (MIN_MTU_V6, OVERHEAD_V6)
         } else {
             (MIN_MTU, OVERHEAD)
@@ -214,7 +259,14 @@ impl Backend for Vxlan {
 
     fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
         let data = |mac: Option<Mac>| {
-            mac.map(|mac| json!({"VNI": self.keys.vni, "VtepMAC": mac.to_string()}))
+            mac.map(|mac| {
+                let mut data = json!({"VNI": self.keys.vni, "VtepMAC": mac.to_string()});
+                // upstream has no such key: a network with the usual port has its bytes
+                if self.port() != UPSTREAM_PORT {
+                    data["Port"] = self.port().into();
+                }
+                data
+            })
         };
         LeaseAttrs {
             public_ip: underlay.public_ip,
@@ -230,7 +282,9 @@ impl Backend for Vxlan {
     }
 
     fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError> {
-        vtep_mac(data).map(PeerData::Vxlan)
+        let mac = vtep_mac(data)?;
+        self.check_settings(data)?;
+        Ok(PeerData::Vxlan(mac))
     }
 
     fn plan(&self, input: &Input<'_>) -> Plan {
@@ -283,7 +337,14 @@ fn overlay_route(peer: &PlannedPeer, device: &DeviceName) -> HostRoute {
     }
 }
 
-/// The MAC in a peer's backend data. The VNI is not compared: upstream does not compare it either.
+/// The port that the kernel gives a device for which none is named; None without the module.
+fn kernel_port() -> Option<u16> {
+    let text = fs::read_to_string(PORT_PARAMETER);
+    let text = best_effort(text, "the kernel's default is known")?;
+    text.trim().parse().ok().filter(|port| *port != 0)
+}
+
+/// The MAC in a peer's backend data.
 fn vtep_mac(data: Option<&Value>) -> Result<Mac, PeerError> {
     #[derive(Deserialize, Default)]
     #[serde(default)]

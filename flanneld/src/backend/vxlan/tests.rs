@@ -130,6 +130,91 @@ fn published_attributes_have_upstreams_bytes() {
         r#"{"VNI":7,"VtepMAC":"02:00:00:00:00:01"}"#
     );
     assert_eq!(attrs.public_ipv6, underlay().public_ipv6);
+    let attrs = vxlan(r#"{"type":"VXLAN","vni":7,"port":4789}"#)
+        .unwrap()
+        .lease_attrs(&underlay());
+    assert_eq!(
+        attrs.backend_data.unwrap(),
+        json!({"VNI": 7, "VtepMAC": "02:00:00:00:00:01", "Port": 4789}),
+        "another port is told"
+    );
+}
+
+#[test]
+fn absent_port_is_the_kernels_default() {
+    let backend = vxlan(PLAIN).unwrap();
+    let own = OwnFamily {
+        family: Family {
+            network: "10.0.0.0/8".parse().unwrap(),
+            subnet: "10.1.0.0/24".parse().unwrap(),
+        },
+        public_ip: "1.2.3.4".parse().unwrap(),
+        underlay_ip: "1.2.3.4".parse().unwrap(),
+    };
+    let wanted = backend.link(&own, &underlay(), OWN_MAC);
+    let mut observed = wanted.clone();
+    let DeviceKind::Vxlan(link) = &mut observed.kind else {
+        panic!("not vxlan")
+    };
+    assert_eq!(link.port, Some(backend.default_port));
+    link.port = Some(4789);
+    assert!(
+        !observed.adoptable_as(&wanted),
+        "a device of an earlier Port is made again"
+    );
+}
+
+#[test]
+fn vni_whose_device_name_is_too_long_is_refused() {
+    let v4 = |vni| {
+        let config = NetworkConfig::parse(&format!(
+            r#"{{"Network":"10.244.0.0/16","Backend":{{"Type":"vxlan","VNI":{vni}}}}}"#
+        ));
+        fixtures::backend(&config.unwrap()).map(drop)
+    };
+    v4(9_999_999).unwrap();
+    let error = v4(10_000_000).unwrap_err().to_string();
+    assert!(
+        error.starts_with("Backend.VNI 10000000") && error.contains("flannel.10000000"),
+        "{error}"
+    );
+    vxlan(r#"{"Type":"vxlan","VNI":9999}"#).unwrap();
+    let error = vxlan(r#"{"Type":"vxlan","VNI":10000}"#)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("Backend.VNI 10000 ") && error.contains("flannel-v6.10000"),
+        "{error}"
+    );
+}
+
+#[test]
+fn peers_with_other_settings_are_skipped_by_name() {
+    for (keys, data, reason) in [
+        (
+            PLAIN,
+            json!({"VNI": 2, "VtepMAC": "02:00:00:00:01:03"}),
+            "10.244.3.0/24: its Backend.VNI is 2, this node's is 1: ",
+        ),
+        (
+            PLAIN,
+            json!({"VNI": 1, "VtepMAC": "02:00:00:00:01:03", "Port": 4789}),
+            "10.244.3.0/24: its Backend.Port is 4789, this node's is 8472: ",
+        ),
+    ] {
+        let mut other = lease(3, mac(3));
+        other.attrs.backend_data = Some(data);
+        let plan = plan(keys, &[other, lease(2, mac(2))], &DirectRoutes::default());
+        assert_eq!(plan.peers.len(), 3, "the other families stay");
+        let skipped = plan.skipped[0].to_string();
+        assert!(
+            skipped.starts_with(reason) && skipped.ends_with("(node 172.31.0.3)"),
+            "{skipped}"
+        );
+    }
+    let unknown = r#"{"Type":"vxlan","Port":4789}"#;
+    let plan = plan(unknown, &[lease(2, mac(2))], &DirectRoutes::default());
+    assert!(plan.skipped.is_empty(), "Go flannel publishes no port");
 }
 
 #[test]
@@ -156,7 +241,7 @@ fn keys_are_read_as_go_reads_them() {
     for (bad, reason) in [
         (
             r#"{"Type":"vxlan","VNI":"x"}"#,
-            "error decoding VXLAN backend config",
+            "error decoding VXLAN backend config: json: cannot unmarshal string into field VNI ",
         ),
         (
             r#"{"Type":"vxlan","VNI":-1}"#,
@@ -164,7 +249,7 @@ fn keys_are_read_as_go_reads_them() {
         ),
         (
             r#"{"Type":"vxlan","Port":70000}"#,
-            "error decoding VXLAN backend config",
+            "error decoding VXLAN backend config: json: cannot unmarshal number 70000 into field Port ",
         ),
         (
             r#"{"Type":"vxlan","VNI":16777216}"#,

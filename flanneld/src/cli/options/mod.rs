@@ -5,12 +5,12 @@ mod values;
 
 pub(crate) use groups::NodeOptions;
 
-use crate::cli::go_flags::{self, IgnoredVariable};
+use crate::cli::go_flags::{self, RefusedVariable};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use groups::{
     CompatibilityFlags, EtcdOptions, KubeOptions, LeaseOptions, RuleOptions, UnderlayOptions,
 };
-use std::{ops::RangeInclusive, time::Duration};
+use std::{ffi::OsString, ops::RangeInclusive, time::Duration};
 
 const ABOUT: &str = "flanneld leases this node a subnet of the pod network and makes the pods of every other node \
 reachable from it.";
@@ -76,9 +76,6 @@ pub(crate) struct Options {
     /// the arguments of the command line and the environment, without secrets
     #[arg(skip)]
     pub(crate) given: Vec<String>,
-    /// variables that have no effect because their values do not parse
-    #[arg(skip)]
-    pub(crate) ignored: Vec<IgnoredVariable>,
 }
 
 /// Why the options cannot be used.
@@ -87,6 +84,9 @@ pub(crate) enum Error {
     /// A flag or value that clap refuses; with exit code 0, the help that was asked for.
     #[error(transparent)]
     Usage(clap::Error),
+    /// A variable has a value that its flag does not take.
+    #[error(transparent)]
+    Variable(#[from] RefusedVariable),
     /// A word after an action that takes none.
     #[error("unexpected argument {0:?}: see flanneld help")]
     UnexpectedArgument(String),
@@ -113,19 +113,17 @@ impl Options {
     /// Reads a command line (without the program's name) and the environment.
     pub(crate) fn read(
         args: impl IntoIterator<Item = String>,
-        variable: impl Fn(&str) -> Option<String>,
+        variable: impl Fn(&str) -> Option<OsString>,
     ) -> Result<Options, Error> {
         let command = command();
         let mut args = go_flags::rewrite(&command, args);
-        let (from_environment, ignored) = go_flags::from_environment(&command, &args, variable);
-        args.extend(from_environment);
-        let program = std::iter::once("flanneld".to_owned());
-        let mut matches = command
-            .try_get_matches_from(program.chain(args.clone()))
-            .map_err(Error::Usage)?;
-        let mut options = Options::from_arg_matches_mut(&mut matches).map_err(Error::Usage)?;
+        // what is wrong on the command line, or the help that it asks for, comes first
+        let mut options = parse(&command, &args)?;
+        if options.action != Some(Action::Help) && !options.node.version {
+            args.extend(go_flags::from_environment(&command, &args, variable)?);
+            options = parse(&command, &args)?;
+        }
         options.given = args.into_iter().map(without_secret).collect();
-        options.ignored = ignored;
         if let (action, Some(unexpected)) = (options.action, options.arguments.first())
             && action != Some(Action::Lease)
         {
@@ -152,6 +150,15 @@ impl Options {
 /// The text of `help`.
 pub(super) fn help() -> String {
     command().render_help().to_string()
+}
+
+fn parse(command: &Command, args: &[String]) -> Result<Options, Error> {
+    let program = std::iter::once("flanneld".to_owned());
+    let matches = command
+        .clone()
+        .try_get_matches_from(program.chain(args.iter().cloned()));
+    let mut matches = matches.map_err(Error::Usage)?;
+    Options::from_arg_matches_mut(&mut matches).map_err(Error::Usage)
 }
 
 fn command() -> Command {

@@ -1,10 +1,10 @@
 use super::*;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::unix::ffi::OsStringExt};
 
 fn read_with(args: &[&str], env: &[(&str, &str)]) -> Result<Options, Error> {
     let env: BTreeMap<_, _> = env.iter().copied().collect();
     let args = args.iter().map(|arg| arg.to_string());
-    Options::read(args, |key| env.get(key).map(|value| value.to_string()))
+    Options::read(args, |key| env.get(key).map(OsString::from))
 }
 
 fn read(args: &[&str]) -> Options {
@@ -158,7 +158,6 @@ fn environment_counts_where_the_flag_is_not_given() {
         ("FLANNELD_IFACE", "eth5,eth6"),
         ("FLANNELD_IP_MASQ", "T"),
         ("FLANNELD_PUBLIC_IP", ""),
-        ("FLANNELD_HEALTHZ_PORT", "many"),
         ("FLANNELD_ETCD_PREFIX", "-odd"),
         ("FLANNELD_V", "1"),
     ];
@@ -170,17 +169,41 @@ fn environment_counts_where_the_flag_is_not_given() {
     );
     assert!(options.rules.ip_masq);
     assert_eq!(options.underlay.public_ip, "");
-    assert_eq!(
-        options.node.healthz_port, 0,
-        "a value that does not parse is ignored"
-    );
     assert_eq!(options.etcd.etcd_prefix, "-odd");
     assert_eq!(options.node.v, 2);
-    let ignored: Vec<_> = options.ignored.iter().map(ToString::to_string).collect();
-    assert_eq!(ignored.len(), 1);
+}
+
+#[test]
+fn variable_that_cannot_be_read_is_refused_by_name() {
+    for (variable, value) in [
+        ("FLANNELD_IP_MASQ", "maybe"),
+        ("FLANNELD_HEALTHZ_PORT", "many"),
+        ("FLANNELD_V", "1.5"),
+    ] {
+        let error = read_with(&[], &[(variable, value)])
+            .unwrap_err()
+            .to_string();
+        let named = format!("the variable {variable} cannot be used: ");
+        assert!(
+            error.starts_with(&named) && error.contains(value),
+            "{error}"
+        );
+    }
+    let flag_overrides = read_with(&["-ip-masq"], &[("FLANNELD_IP_MASQ", "maybe")]);
+    assert!(flag_overrides.unwrap().rules.ip_masq);
+    for asked in ["help", "-version"] {
+        read_with(&[asked], &[("FLANNELD_IP_MASQ", "maybe")]).unwrap();
+    }
+    let not_unicode = |key: &str| {
+        let bytes = OsStringExt::from_vec(b"eth\xff".to_vec());
+        (key == "FLANNELD_IFACE").then_some(bytes)
+    };
+    let error = Options::read(Vec::new(), not_unicode)
+        .unwrap_err()
+        .to_string();
     assert!(
-        ignored[0].starts_with("Failed to set flag FLANNELD from env"),
-        "{ignored:?}"
+        error.contains("FLANNELD_IFACE") && error.contains("not Unicode"),
+        "{error}"
     );
 }
 

@@ -1,4 +1,8 @@
-//! Why a network configuration is refused. The messages are upstream's, byte for byte.
+//! Why a network configuration is refused. Each message names the key; where upstream has a message
+//! for the case, its words follow.
+
+use ipnetwork::IpNetwork;
+use std::net::IpAddr;
 
 /// `prefix` is "" for IPv4 and "IPv6" for IPv6: it stands before the names of keys.
 #[derive(Debug, thiserror::Error)]
@@ -10,29 +14,45 @@ pub(crate) enum Error {
     #[error("error decoding Backend property of config: {0}")]
     Backend(#[source] go_compat::json::Error),
     /// Network or IPv6Network is not a CIDR.
-    #[error(transparent)]
-    Cidr(go_compat::cidr::ParseError),
+    #[error("{key}: {source}")]
+    Cidr {
+        key: &'static str,
+        source: go_compat::cidr::ParseError,
+    },
     /// Network or IPv6Network is of the other family than the named one.
-    #[error("invalid {0} CIDR format")]
-    NetworkFamily(&'static str),
+    #[error("{key}: invalid {family} CIDR format")]
+    NetworkFamily {
+        key: &'static str,
+        family: &'static str,
+    },
+    /// Network or IPv6Network has addresses that no pod can have.
+    #[error("{key} {network} has {range} addresses, which no pod can have: choose another network")]
+    UnusableRange {
+        key: &'static str,
+        network: IpNetwork,
+        range: &'static str,
+    },
     /// A SubnetMin or SubnetMax is not an address.
-    #[error("invalid IP address format")]
-    Address,
+    #[error("{key}: invalid IP address format: {text}")]
+    Address { key: &'static str, text: String },
     /// A SubnetMin or SubnetMax is of the other family than the named one.
-    #[error("invalid {0} address format")]
-    AddressFamily(&'static str),
+    #[error("{key}: invalid {family} address format")]
+    AddressFamily {
+        key: &'static str,
+        family: &'static str,
+    },
     /// An enabled family has no network, or 0.0.0.0/0 or ::/0.
     #[error("please define a correct {prefix}Network parameter in the flannel config")]
     NoNetwork { prefix: &'static str },
     /// SubnetLen leaves less than two host bits.
-    #[error("SubnetLen must be less than /{limit}")]
-    SubnetLen { limit: u8 },
+    #[error("{prefix}SubnetLen must be less than /{limit}")]
+    SubnetLen { prefix: &'static str, limit: u8 },
     /// SubnetLen is less than two bits longer than the network.
-    #[error("network must be able to accommodate at least four subnets")]
-    TooFewSubnets,
+    #[error("{prefix}SubnetLen: network must be able to accommodate at least four subnets")]
+    TooFewSubnets { prefix: &'static str },
     /// The network has no room for four default subnets.
-    #[error("{network} is too small. Minimum useful network prefix is /{longest}")]
-    NetworkTooSmall { network: &'static str, longest: u8 },
+    #[error("{prefix}Network is too small. Minimum useful network prefix is /{longest}")]
+    NetworkTooSmall { prefix: &'static str, longest: u8 },
     /// SubnetMin or SubnetMax (`key`) is outside the network.
     #[error("{prefix}{key} is not in the range of the {prefix}Network")]
     OutOfRange {
@@ -45,5 +65,35 @@ pub(crate) enum Error {
         prefix: &'static str,
         key: &'static str,
         address: String,
+    },
+    /// SubnetMin is above SubnetMax: no subnet is between them.
+    #[error("{prefix}SubnetMin {min} is above {prefix}SubnetMax {max}")]
+    MinAboveMax {
+        prefix: &'static str,
+        min: String,
+        max: String,
+    },
+    /// The pod network contains an address by which this node is reached.
+    #[error(
+        "{key} {network} contains {address}, by which this node is reached: packets between nodes would go into the \
+         pod network; choose a network apart from the nodes' addresses"
+    )]
+    ContainsUnderlay {
+        key: &'static str,
+        network: IpNetwork,
+        address: IpAddr,
+    },
+    /// The store leases this node a subnet of another network.
+    #[error("this node's lease {subnet} is outside of {key} {network}")]
+    LeaseOutside {
+        key: &'static str,
+        network: IpNetwork,
+        subnet: IpNetwork,
+    },
+    /// The store leases this node no subnet of an enabled family.
+    #[error("this node's lease has no subnet of {key} {network}")]
+    LeaseWithout {
+        key: &'static str,
+        network: IpNetwork,
     },
 }

@@ -1,6 +1,7 @@
 //! net-conf.json: the network that the cluster shares (upstream: pkg/subnet/config.go).
 
 mod error;
+mod ranges;
 mod subnets;
 
 pub(crate) use error::Error;
@@ -87,30 +88,33 @@ struct BackendKeys {
 
 impl NetworkConfig {
     /// Parses by Go's rules (case-insensitive keys) with upstream's messages. It checks neither the
-    /// subnets nor whether any family is enabled.
+    /// subnets nor whether any family is enabled; the network of an enabled one is one that pods
+    /// can have.
     pub(crate) fn parse(text: &str) -> Result<NetworkConfig, Error> {
         let keys: Keys = go_compat::json::from_slice(text.as_bytes()).map_err(Error::Json)?;
         let backend_type = match &keys.backend {
             None => "udp".to_owned(),
             Some(backend) => backend_type(backend)?,
         };
-        Ok(NetworkConfig {
+        let config = NetworkConfig {
             enable_ipv4: keys.enable_ipv4,
             enable_ipv6: keys.enable_ipv6,
             enable_nftables: keys.enable_nftables,
             network: keys.network.as_deref().map(network_v4).transpose()?,
             ipv6_network: keys.ipv6_network.as_deref().map(network_v6).transpose()?,
-            subnet_min: address_v4(keys.subnet_min)?,
-            subnet_max: address_v4(keys.subnet_max)?,
+            subnet_min: address_v4("SubnetMin", keys.subnet_min)?,
+            subnet_max: address_v4("SubnetMax", keys.subnet_max)?,
             // check_subnets refuses a length that no family has; nothing uses it without that check
             subnet_len: u8::try_from(keys.subnet_len).unwrap_or(u8::MAX),
-            ipv6_subnet_min: address_v6(keys.ipv6_subnet_min)?,
-            ipv6_subnet_max: address_v6(keys.ipv6_subnet_max)?,
+            ipv6_subnet_min: address_v6("IPv6SubnetMin", keys.ipv6_subnet_min)?,
+            ipv6_subnet_max: address_v6("IPv6SubnetMax", keys.ipv6_subnet_max)?,
             ipv6_subnet_len: u8::try_from(keys.ipv6_subnet_len).unwrap_or(u8::MAX),
             backend_type,
             backend: keys.backend.unwrap_or_default(),
             raw: text.to_owned(),
-        })
+        };
+        config.check_ranges()?;
+        Ok(config)
     }
 
     /// Sets the defaults of SubnetLen, SubnetMin and SubnetMax and checks them, with upstream's
@@ -153,44 +157,57 @@ fn backend_type(backend: &Map<String, Value>) -> Result<String, Error> {
 }
 
 fn network_v4(text: &str) -> Result<Ipv4Network, Error> {
-    match network(text)? {
+    match network("Network", text)? {
         IpNetwork::V4(net) => Ok(net),
-        IpNetwork::V6(_) => Err(Error::NetworkFamily("IPv4")),
+        IpNetwork::V6(_) => Err(Error::NetworkFamily {
+            key: "Network",
+            family: "IPv4",
+        }),
     }
 }
 
 /// Upstream takes an IPv4 network here and fails later.
 fn network_v6(text: &str) -> Result<Ipv6Network, Error> {
-    match network(text)? {
+    match network("IPv6Network", text)? {
         IpNetwork::V6(net) => Ok(net),
-        IpNetwork::V4(_) => Err(Error::NetworkFamily("IPv6")),
+        IpNetwork::V4(_) => Err(Error::NetworkFamily {
+            key: "IPv6Network",
+            family: "IPv6",
+        }),
     }
 }
 
-fn network(text: &str) -> Result<IpNetwork, Error> {
-    let net = go_compat::cidr::parse(text).map_err(Error::Cidr)?;
+fn network(key: &'static str, text: &str) -> Result<IpNetwork, Error> {
+    let net = go_compat::cidr::parse(text).map_err(|source| Error::Cidr { key, source })?;
     Ok(go_compat::cidr::masked(net))
 }
 
 /// The unspecified address means "not set", as upstream.
-fn address_v4(text: Option<String>) -> Result<Option<Ipv4Addr>, Error> {
-    match address(text)? {
-        Some(IpAddr::V6(_)) => Err(Error::AddressFamily("IPv4")),
+fn address_v4(key: &'static str, text: Option<String>) -> Result<Option<Ipv4Addr>, Error> {
+    match address(key, text)? {
+        Some(IpAddr::V6(_)) => Err(Error::AddressFamily {
+            key,
+            family: "IPv4",
+        }),
         Some(IpAddr::V4(ip)) if !ip.is_unspecified() => Ok(Some(ip)),
         _ => Ok(None),
     }
 }
 
-fn address_v6(text: Option<String>) -> Result<Option<Ipv6Addr>, Error> {
-    match address(text)? {
-        Some(IpAddr::V4(_)) => Err(Error::AddressFamily("IPv6")),
+fn address_v6(key: &'static str, text: Option<String>) -> Result<Option<Ipv6Addr>, Error> {
+    match address(key, text)? {
+        Some(IpAddr::V4(_)) => Err(Error::AddressFamily {
+            key,
+            family: "IPv6",
+        }),
         Some(IpAddr::V6(ip)) if !ip.is_unspecified() => Ok(Some(ip)),
         _ => Ok(None),
     }
 }
 
-fn address(text: Option<String>) -> Result<Option<IpAddr>, Error> {
-    let parse = |text: String| go_compat::cidr::parse_ip(&text).map_err(|_| Error::Address);
+fn address(key: &'static str, text: Option<String>) -> Result<Option<IpAddr>, Error> {
+    let parse =
+        |text: String| go_compat::cidr::parse_ip(&text).map_err(|_| Error::Address { key, text });
     text.map(parse).transpose()
 }
 

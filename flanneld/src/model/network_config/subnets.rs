@@ -9,8 +9,6 @@ pub(super) struct Family {
     bits: u8,
     /// stands before the names of keys
     prefix: &'static str,
-    /// the network in upstream's message about its size
-    network: &'static str,
     /// longest SubnetLen
     longest_subnet: u8,
     /// networks up to this length have subnets of length `default_subnet`
@@ -22,7 +20,6 @@ pub(super) struct Family {
 pub(super) const V4: Family = Family {
     bits: 32,
     prefix: "",
-    network: "network",
     longest_subnet: 30,
     longest_large_network: 22,
     default_subnet: 24,
@@ -31,7 +28,6 @@ pub(super) const V4: Family = Family {
 pub(super) const V6: Family = Family {
     bits: 128,
     prefix: "IPv6",
-    network: "IPv6Network",
     longest_subnet: 126,
     longest_large_network: 62,
     default_subnet: 64,
@@ -89,23 +85,32 @@ impl Family {
                 });
             }
         }
+        if min > max {
+            return Err(Error::MinAboveMax {
+                prefix,
+                min: (self.show)(min),
+                max: (self.show)(max),
+            });
+        }
         Ok(Subnets { min, max, len })
     }
 
     /// The given length, or the default; a small network has four subnets by default.
     fn subnet_len(&self, network: u8, given: u8) -> Result<u8, Error> {
+        let prefix = self.prefix;
         let longest_network = self.longest_subnet - 2;
         match given {
             0 if network > longest_network => Err(Error::NetworkTooSmall {
-                network: self.network,
+                prefix,
                 longest: longest_network,
             }),
             0 if network <= self.longest_large_network => Ok(self.default_subnet),
             0 => Ok(network + 2),
             len if len > self.longest_subnet => Err(Error::SubnetLen {
+                prefix,
                 limit: self.longest_subnet + 1,
             }),
-            len if len < network + 2 => Err(Error::TooFewSubnets),
+            len if len < network + 2 => Err(Error::TooFewSubnets { prefix }),
             len => Ok(len),
         }
     }

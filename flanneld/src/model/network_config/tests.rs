@@ -58,18 +58,27 @@ fn bad_values_are_refused_with_upstreams_messages() {
     for (text, message) in [
         (
             r#"{"Network":"10.3.0.0"}"#,
-            "invalid CIDR address: 10.3.0.0",
+            "Network: invalid CIDR address: 10.3.0.0",
         ),
-        (r#"{"Network":"fc00::/48"}"#, "invalid IPv4 CIDR format"),
+        (
+            r#"{"Network":"fc00::/48"}"#,
+            "Network: invalid IPv4 CIDR format",
+        ),
         (
             r#"{"IPv6Network":"10.3.0.0/16"}"#,
-            "invalid IPv6 CIDR format",
+            "IPv6Network: invalid IPv6 CIDR format",
         ),
-        (r#"{"SubnetMin":"10.3.0"}"#, "invalid IP address format"),
-        (r#"{"SubnetMax":"fc00::"}"#, "invalid IPv4 address format"),
+        (
+            r#"{"SubnetMin":"10.3.0"}"#,
+            "SubnetMin: invalid IP address format: 10.3.0",
+        ),
+        (
+            r#"{"SubnetMax":"fc00::"}"#,
+            "SubnetMax: invalid IPv4 address format",
+        ),
         (
             r#"{"IPv6SubnetMin":"10.3.0.0"}"#,
-            "invalid IPv6 address format",
+            "IPv6SubnetMin: invalid IPv6 address format",
         ),
     ] {
         let error = NetworkConfig::parse(text).unwrap_err();
@@ -109,11 +118,11 @@ fn bad_subnets_are_refused_with_upstreams_messages() {
         (v4(r#","SubnetLen":300"#), "SubnetLen must be less than /31"),
         (
             v4(r#","SubnetLen":17"#),
-            "network must be able to accommodate at least four subnets",
+            "SubnetLen: network must be able to accommodate at least four subnets",
         ),
         (
             r#"{"Network":"10.3.0.0/29"}"#.into(),
-            "network is too small. Minimum useful network prefix is /28",
+            "Network is too small. Minimum useful network prefix is /28",
         ),
         (
             v4(r#","SubnetMin":"10.4.0.0""#),
@@ -137,11 +146,11 @@ fn bad_subnets_are_refused_with_upstreams_messages() {
         ),
         (
             v6(r#","IPv6SubnetLen":127"#),
-            "SubnetLen must be less than /127",
+            "IPv6SubnetLen must be less than /127",
         ),
         (
             v6(r#","IPv6SubnetLen":49"#),
-            "network must be able to accommodate at least four subnets",
+            "IPv6SubnetLen: network must be able to accommodate at least four subnets",
         ),
         (
             v6(r#","IPv6Network":"fc00::/125""#),
@@ -163,9 +172,121 @@ fn bad_subnets_are_refused_with_upstreams_messages() {
             v6(r#","IPv6SubnetMax":"fc00::1""#),
             "IPv6SubnetMax is not on a SubnetLen boundary: fc00::1",
         ),
+        (
+            v4(r#","SubnetMin":"10.3.9.0","SubnetMax":"10.3.5.0""#),
+            "SubnetMin 10.3.9.0 is above SubnetMax 10.3.5.0",
+        ),
+        (
+            v6(r#","IPv6SubnetMin":"fc00:0:0:9::","IPv6SubnetMax":"fc00:0:0:5::""#),
+            "IPv6SubnetMin fc00:0:0:9:: is above IPv6SubnetMax fc00:0:0:5::",
+        ),
     ] {
         let error = checked(&text).unwrap_err();
         assert_eq!(error.to_string(), message, "{text}");
+    }
+}
+
+#[test]
+fn wrong_type_is_refused_by_the_name_of_its_key() {
+    for (text, key) in [
+        (r#"{"Network":7}"#, "field Network "),
+        (
+            r#"{"network":"10.3.0.0/16","subnetLen":"24"}"#,
+            "field SubnetLen ",
+        ),
+        (
+            r#"{"EnableIPv6":"yes","Network":"10.3.0.0/16"}"#,
+            "field EnableIPv6 ",
+        ),
+        (r#"{"Backend":{"Type":7}}"#, "field Type "),
+    ] {
+        let error = NetworkConfig::parse(text).unwrap_err().to_string();
+        assert!(error.contains(key), "{text}: {error}");
+    }
+}
+
+#[test]
+fn networks_that_no_pod_can_have_are_refused() {
+    for (network, range) in [
+        ("127.0.0.0/16", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("168.0.0.0/6", "link-local"),
+        ("239.1.0.0/16", "multicast"),
+        ("192.0.0.0/2", "multicast"),
+        ("0.1.0.0/16", "this network"),
+    ] {
+        let text = format!(r#"{{"Network":"{network}"}}"#);
+        let error = NetworkConfig::parse(&text).unwrap_err().to_string();
+        assert!(
+            error.starts_with("Network ") && error.contains(range),
+            "{error}"
+        );
+    }
+    for (network, range) in [
+        ("::/120", "loopback"),
+        ("fe80::/64", "link-local"),
+        ("ff05::/64", "multicast"),
+    ] {
+        let text = format!(
+            r#"{{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"{network}","Network":"127.0.0.0/8"}}"#
+        );
+        let error = NetworkConfig::parse(&text).unwrap_err().to_string();
+        assert!(
+            error.starts_with("IPv6Network ") && error.contains(range),
+            "{error}"
+        );
+    }
+    for network in [
+        "10.244.0.0/16",
+        "100.64.0.0/10",
+        "172.16.0.0/12",
+        "240.0.0.0/8",
+    ] {
+        NetworkConfig::parse(&format!(r#"{{"Network":"{network}"}}"#)).unwrap();
+    }
+}
+
+#[test]
+fn network_and_lease_fit_the_node() {
+    let config =
+        checked(r#"{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fc00::/48"}"#)
+            .unwrap();
+    let underlay = |address: &str| {
+        let checked = config.check_underlay([address.parse().unwrap()]);
+        checked.map_err(|error| error.to_string())
+    };
+    underlay("172.31.0.1").unwrap();
+    underlay("fc00:0:1::1").unwrap();
+    let error = underlay("10.3.7.1").unwrap_err();
+    assert!(
+        error.starts_with("Network 10.3.0.0/16 contains 10.3.7.1"),
+        "{error}"
+    );
+    let error = underlay("fc00::7").unwrap_err();
+    assert!(
+        error.starts_with("IPv6Network fc00::/48 contains fc00::7"),
+        "{error}"
+    );
+    let lease = |subnets: &str| {
+        let checked = config.check_lease(&subnets.parse().unwrap());
+        checked.map_err(|error| error.to_string())
+    };
+    lease("10.3.7.0-24&fc00:0:0:7::-64").unwrap();
+    for (subnets, error) in [
+        (
+            "10.4.7.0-24&fc00:0:0:7::-64",
+            "this node's lease 10.4.7.0/24 is outside of Network 10.3.0.0/16",
+        ),
+        (
+            "10.2.0.0-15&fc00:0:0:7::-64",
+            "this node's lease 10.2.0.0/15 is outside of Network 10.3.0.0/16",
+        ),
+        (
+            "10.3.7.0-24",
+            "this node's lease has no subnet of IPv6Network fc00::/48",
+        ),
+    ] {
+        assert_eq!(lease(subnets).unwrap_err(), error);
     }
 }
 
@@ -179,13 +300,13 @@ fn small_network_has_four_subnets() {
         (30, Some([255, 255, 255, 252].into()))
     );
     let config = checked(
-        r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/124"}"#,
+        r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fdff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/124"}"#,
     )
     .unwrap();
     assert_eq!(config.ipv6_subnet_len, 126);
     assert_eq!(
         config.ipv6_subnet_max,
-        Some("ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffc".parse().unwrap())
+        Some("fdff:ffff:ffff:ffff:ffff:ffff:ffff:fffc".parse().unwrap())
     );
 }
 

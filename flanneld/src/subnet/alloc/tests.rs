@@ -194,10 +194,10 @@ fn huge_range_costs_no_more_than_what_is_taken() {
 }
 
 #[test]
-fn last_subnet_of_the_address_space_can_be_chosen() {
+fn last_subnets_of_the_network_can_be_chosen() {
     let config = config(
         r#"{"Network":"255.255.255.0/24","SubnetLen":26,"EnableIPv6":true,
-            "IPv6Network":"ffff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/124"}"#,
+            "IPv6Network":"fdff:ffff:ffff:ffff:ffff:ffff:ffff:fff0/124"}"#,
     );
     let mut leases = Vec::new();
     for n in 1..=3 {
