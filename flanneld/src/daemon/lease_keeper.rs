@@ -4,7 +4,10 @@
 use super::Error;
 use crate::{
     backend::Backend,
-    model::lease::{Lease, LeaseAttrs},
+    model::{
+        Subnets,
+        lease::{Lease, LeaseAttrs},
+    },
     reconcile::Outcome,
     subnet::{self, Session, SubnetManager},
     underlay::Underlay,
@@ -31,23 +34,31 @@ impl LeaseKeeper<'_> {
         loop {
             let published = self.backend.lease_attrs(&self.underlay);
             tokio::select! {
-                ended = self.manager.run(session.clone()) => return Err(match ended {
-                    subnet::Error::Revoked(_) => Error::Revoked,
-                    error => error.into(),
-                }),
+                ended = self.manager.run(session.clone()) => match ended {
+                    ended @ (subnet::Error::Revoked(_) | subnet::Error::Taken { .. })
+                        if self.manager.serves_others() =>
+                    {
+                        warn!("{ended}: this node asks for another subnet and goes on serving leases");
+                        self.acquire_again(&session.own, Subnets::default()).await;
+                        continue;
+                    }
+                    subnet::Error::Revoked(_) => return Err(Error::Revoked),
+                    error => return Err(error.into()),
+                },
                 underlay = underlay_changed(&mut self.outcomes, &self.backend, &published) => {
                     self.underlay = underlay?;
                 }
             }
-            self.acquire_again(&session.own).await;
+            let subnets = session.own.borrow().subnets;
+            self.acquire_again(&session.own, subnets).await;
         }
     }
 
-    /// Publishes the changed attributes, for the same subnet if the store still grants it.
-    async fn acquire_again(&self, current: &watch::Sender<Lease>) {
+    /// Publishes the changed attributes, for the previous subnets if the store still grants them.
+    async fn acquire_again(&self, current: &watch::Sender<Lease>, previous: Subnets) {
         let own = current.borrow().clone();
         let attrs = self.backend.lease_attrs(&self.underlay);
-        match self.manager.acquire(&attrs, own.subnets).await {
+        match self.manager.acquire(&attrs, previous).await {
             Ok(lease) => {
                 if lease.subnets != own.subnets {
                     warn!(

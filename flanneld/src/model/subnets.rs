@@ -38,6 +38,13 @@ impl Subnets {
         v4 || v6
     }
 
+    /// True if each subnet of the other, which may lack a family, is one of these.
+    pub(crate) fn includes(&self, other: &Subnets) -> bool {
+        let v4 = other.v4.is_none() || other.v4 == self.v4;
+        let v6 = other.v6.is_none() || other.v6 == self.v6;
+        v4 && v6
+    }
+
     /// For messages: `10.244.1.0/24 and fd00::/64`.
     pub(crate) fn cidrs(&self) -> String {
         let v4 = self.v4.map(|net| net.to_string());

@@ -72,6 +72,10 @@ pub(crate) trait SubnetManager: Send + Sync {
     /// `Error::Revoked`,
     /// `Error::Taken`.
     fn run(&self, session: Session) -> BoxFuture<'_, Error>;
+    /// True if other nodes get their leases from this process: it does not end with its own lease.
+    fn serves_others(&self) -> bool {
+        false
+    }
 }
 
 /// Why a store does not grant or renew a lease.

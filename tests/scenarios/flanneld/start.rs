@@ -323,6 +323,29 @@ fn revoked_lease_stops_the_daemon() {
     });
 }
 
+/// The machine with the store takes another subnet, and the other nodes still get leases.
+#[scenario]
+fn revoked_lease_of_the_server_does_not_end_its_service() {
+    let mut cluster = Cluster::idle(2, V4);
+    cluster.start(1, &[]);
+    cluster.wait_ready(1);
+    let subnet = cluster.subnet(1);
+    delete(
+        cluster.host(1),
+        "172.31.0.1:8888",
+        &format!("/v1/_/leases/{}", subnet.replace('/', "-")),
+    );
+    eventually("the server says so", TIMEOUT, || {
+        let log = cluster.daemon(1).output();
+        log.contains("goes on serving leases").then_some(())
+    });
+    cluster.start(2, &[]);
+    cluster.wait_ready(2);
+    cluster.wait_ready(1);
+    let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
+    cluster.ping_all(&pods);
+}
+
 #[scenario]
 fn unwritable_files_are_logged_and_delay_only_readiness() {
     let mut cluster = Cluster::idle(1, V4);

@@ -59,7 +59,7 @@ impl Local {
             let leases = self.store.leases();
             let known = leases
                 .iter()
-                .any(|lease| lease.subnets == own.subnets && lease.attrs.same_node(&own.attrs));
+                .any(|lease| lease.subnets == own.subnets && lease.attrs == own.attrs);
             session.leases.send_replace(Some(Arc::new(leases)));
             let ttl = self.store.ttl();
             let renew_at = self.renewed.next(&own.subnets, ttl, self.renew_margin);
@@ -116,5 +116,9 @@ impl SubnetManager for Local {
 
     fn run(&self, session: Session) -> BoxFuture<'_, Error> {
         Box::pin(self.watch_until_lost(session))
+    }
+
+    fn serves_others(&self) -> bool {
+        true
     }
 }

@@ -5,14 +5,18 @@
 //! it answers with lines, each a [`Line`], until one side ends the connection:
 //!
 //! ```text
-//! {"store":"6f1c...","ttl":86400,"snapshot":[LEASE, ...],"more":true}    leases, 64 KiB a line
-//! {"store":"6f1c...","ttl":86400,"snapshot":[LEASE, ...],"cursor":"17"}  the last of them
+//! {"store":"6f1c...",...,"snapshot":[LEASE, ...],"more":true}    leases, 64 KiB a line
+//! {"store":"6f1c...",...,"snapshot":[LEASE, ...],"cursor":"17"}  the last of them
 //! {"events":[{"type":"removed","reason":"revoked","lease":LEASE}],"cursor":"18"}
 //! {"cursor":"18"}                                                        a heartbeat, every 10 s
 //! ```
 //!
-//! Each watch begins with `{"store":"6f1c...","ttl":86400}`. `?watch=true&store=ID&next=CURSOR`
-//! resumes: the server sends no snapshot if it still knows what changed since.
+//! Each watch begins with `{"store":"6f1c...","epoch":"02be...","ttl":86400,"grace":900}`.
+//! `?watch=true&store=ID&next=CURSOR&epoch=EPOCH` resumes: the server sends no snapshot if it still
+//! knows what changed since. The epoch is another one after each opening of the store, because a
+//! store that was restored from a backup counts its revisions a second time. `"continues":true`
+//! says that the cursor is one of this store's past, `false` that the store is older than what the
+//! client has seen. A client that names no epoch gets the snapshot, and neither of the two words.
 
 use crate::{
     model::{
@@ -46,8 +50,14 @@ pub(super) const LINE_LIMIT: usize = 1 << 20;
 pub(super) struct Line {
     /// The id of the store's file. Another one means that the store was lost.
     pub(super) store: Option<String>,
+    /// The opening of the store.
+    pub(super) epoch: Option<String>,
+    /// The cursor of the request is one of this store's past. Only if the request names an epoch.
+    pub(super) continues: Option<bool>,
     /// Life of a lease that is not renewed, seconds.
     pub(super) ttl: Option<u64>,
+    /// Shortest life of a lease after the store was opened, seconds.
+    pub(super) grace: Option<u64>,
     /// Some leases of the snapshot.
     pub(super) snapshot: Option<Vec<Value>>,
     pub(super) events: Vec<Event>,

@@ -16,7 +16,7 @@ use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
     model::network_config::{self, NetworkConfig},
-    retry::{ExponentialBackoff, Retry},
+    retry::{ExponentialBackoff, Retry, random_share},
     subnet::{
         BoxFuture, Error, Session, SubnetManager,
         alloc::Reservation,
@@ -28,17 +28,18 @@ use error::Failure;
 use futures_util::StreamExt;
 use http::Http;
 use hyper::Method;
-use std::{
-    convert::Infallible,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, time::Duration};
 use tokio::{
     sync::watch,
-    time::{sleep_until, timeout},
+    time::{Instant, sleep_until, timeout},
 };
+use tracing::warn;
 
 /// Three heartbeats missed: the server, or the way there, is gone.
 const SILENCE_TIMEOUT: Duration = HEARTBEAT_INTERVAL.saturating_mul(3);
+
+/// Delay before a lease that another party changes again is told again.
+const RETELL_DELAY: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
 /// A lease server, used over HTTP.
 pub(crate) struct Client {
@@ -76,12 +77,19 @@ impl Client {
     async fn watch_until_lost(&self, session: Session) -> Error {
         let mut own = session.own.borrow().clone();
         let mut cache = LeaseCache::default();
+        let mut early = EarlyRenewal::default();
         let mut retry = self.retry(format!(
             "{} (the data path stays as it is)",
             self.http.url()
         ));
         loop {
-            let watch = self.watch(&mut own, &mut cache, &session.leases, &mut retry);
+            let watch = self.watch(
+                &mut own,
+                &mut cache,
+                &mut early,
+                &session.leases,
+                &mut retry,
+            );
             let Err(error) = watch.await;
             if !error.is_transient() {
                 return error;
@@ -95,27 +103,27 @@ impl Client {
         &self,
         own: &mut Lease,
         cache: &mut LeaseCache,
+        early: &mut EarlyRenewal,
         leases: &watch::Sender<Option<Leases>>,
         retry: &mut Retry,
     ) -> Result<Infallible, Error> {
         let path = match cache.resume() {
-            Some((store, cursor)) => {
-                format!("/v1/_/leases?watch=true&store={store}&next={cursor}")
-            }
+            Some(seen) => format!("/v1/_/leases?watch=true&{seen}"),
             None => "/v1/_/leases?watch=true".to_owned(),
         };
         let failed = |failure| self.http.failed(failure);
         let mut lines = self.http.watch(&path).await?;
         loop {
-            let renew_at = self
+            let regular = self
                 .renewed
                 .next(&own.subnets, cache.ttl(), self.renew_margin);
+            let renew_at = early.due.map_or(regular, |early| early.min(regular));
             tokio::select! {
                 line = timeout(SILENCE_TIMEOUT, lines.next()) => {
                     let line = line.map_err(|_| failed(Failure::Silent(SILENCE_TIMEOUT)))?;
                     let line = line.unwrap_or(Err(Failure::Ended)).map_err(failed)?;
                     let effect = cache
-                        .apply(line, Instant::now())
+                        .apply(line, Instant::now().into_std())
                         .map_err(|error| failed(error.into()))?;
                     retry.succeeded();
                     if effect.changed {
@@ -124,13 +132,17 @@ impl Client {
                     if effect.revoked.contains(&own.subnets) {
                         return Err(Error::Revoked(own.subnets));
                     }
-                    if is_current(own, cache, effect.snapshot) {
+                    if let Some(grace) = effect.opened {
+                        early.store_was_opened(grace);
+                    }
+                    if is_current(own, cache) || !early.tell_again(own, cache) {
                         continue;
                     }
                 }
-                () = sleep_until(renew_at), if own.expiration.is_some() => {}
+                () = sleep_until(renew_at), if own.expiration.is_some() || early.due.is_some() => {}
             }
             own.expiration = renewal::renew(self, own).await?.expiration;
+            early.due = None;
         }
     }
 
@@ -143,7 +155,7 @@ impl Client {
             let line = timeout(SILENCE_TIMEOUT, lines.next()).await;
             let line = line.map_err(|_| failed(Failure::Silent(SILENCE_TIMEOUT)))?;
             let line = line.unwrap_or(Err(Failure::Ended)).map_err(failed)?;
-            let applied = cache.apply(line, Instant::now());
+            let applied = cache.apply(line, Instant::now().into_std());
             if applied.map_err(|error| failed(error.into()))?.snapshot {
                 break;
             }
@@ -202,10 +214,49 @@ impl Client {
     }
 }
 
-/// True if the store knows our lease. After a snapshot its attributes must be ours, too.
-fn is_current(own: &Lease, cache: &LeaseCache, snapshot: bool) -> bool {
+/// Renewals that are due before the lease is about to end.
+#[derive(Debug, Default)]
+struct EarlyRenewal {
+    due: Option<Instant>,
+    /// When the lease, changed by another party, was last told again.
+    told_again: Option<Instant>,
+}
+
+impl EarlyRenewal {
+    /// A store that was opened gives each lease no more than `grace` where its clock is ahead of
+    /// what it was before. The nodes renew within half of it, not all at one moment.
+    fn store_was_opened(&mut self, grace: Duration) {
+        self.no_later_than(Instant::now() + (grace / 2).mul_f64(random_share()));
+    }
+
+    /// Another party changed our lease. True if it is to be told again now; two parties that both
+    /// insist do not do so at the speed of the network.
+    fn tell_again(&mut self, own: &Lease, cache: &LeaseCache) -> bool {
+        let next = self.told_again.map(|last| last + RETELL_DELAY);
+        if let Some(next) = next.filter(|next| *next > Instant::now()) {
+            self.no_later_than(next);
+            return false;
+        }
+        if let Some(changed) = cache.get(&own.subnets) {
+            warn!(
+                "another party changed the lease of this node to {}: telling the server {} again",
+                wire::json(&changed.attrs),
+                wire::json(&own.attrs)
+            );
+        }
+        self.told_again = Some(Instant::now());
+        true
+    }
+
+    fn no_later_than(&mut self, time: Instant) {
+        self.due = Some(self.due.map_or(time, |due| due.min(time)));
+    }
+}
+
+/// True if the store knows our lease as we told it.
+fn is_current(own: &Lease, cache: &LeaseCache) -> bool {
     match cache.get(&own.subnets) {
-        Some(lease) => lease.attrs.same_node(&own.attrs) && (!snapshot || lease.attrs == own.attrs),
+        Some(lease) => lease.attrs == own.attrs,
         None => !cache.is_complete(),
     }
 }

@@ -95,6 +95,8 @@ struct Since {
     next: Option<u64>,
     /// The store that the revision is of.
     store: Option<String>,
+    /// The opening of the store that the revision is of.
+    epoch: Option<String>,
 }
 
 fn since(query: Result<Query<Since>, QueryRejection>) -> Result<Since, ApiError> {
@@ -112,9 +114,12 @@ async fn leases(
         .watch
         .is_some_and(|watch| watch != "false" && watch != "0")
     {
-        // a cursor counts only for the store that it is of
+        // a cursor counts only for the past of the store that it is of
         let same_store = since.store.as_deref() == Some(store.id.as_str());
-        let body = watch::stream(store, since.next.filter(|_| same_store));
+        let seen = since.next.zip(since.epoch);
+        let continues = seen.map(|(seen, epoch)| same_store && store.continues(&epoch, seen));
+        let cursor = since.next.filter(|_| continues == Some(true));
+        let body = watch::stream(store, cursor, continues);
         return Ok(([(CONTENT_TYPE, "application/x-ndjson")], body));
     }
     if let Some(seen) = since.next {
@@ -161,7 +166,7 @@ async fn renew(
     let mut attrs = None;
     if !body.is_empty() {
         let lease: Lease = decode(&body)?;
-        if lease.subnets != subnets {
+        if !lease.subnets.includes(&subnets) {
             return Err(ApiError::bad(
                 "Subnet",
                 format!("the body is for {}, the path for {subnets}", lease.subnets),

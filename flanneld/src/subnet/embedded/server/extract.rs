@@ -31,7 +31,13 @@ impl<S: Send + Sync> FromRequestParts<S> for PathSubnets {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let params = RawPathParams::from_request_parts(parts, state).await?;
         let text = params.iter().find(|(name, _)| *name == "subnets");
-        let subnets = text.map_or("", |(_, text)| text).parse();
+        let text = text.map_or("", |(_, text)| text);
+        // an IPv6 subnet alone, without the part that stands for no IPv4 subnet
+        let subnets = text.parse().or_else(|error| {
+            let alone = !text.contains('&') && text.contains(':');
+            let whole = alone.then(|| format!("0.0.0.0-0&{text}").parse().ok());
+            whole.flatten().ok_or(error)
+        });
         let subnets = subnets.map_err(|error: InvalidSubnets| ApiError::bad("subnet", error))?;
         Ok(PathSubnets(subnets))
     }

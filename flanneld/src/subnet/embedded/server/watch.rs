@@ -19,13 +19,19 @@ const BATCH_DELAY: Duration = Duration::from_millis(10);
 /// How long the old API's `?next=` waits.
 const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(55);
 
-/// A watch from a revision on: first what changed since, then changes as they come.
-pub(super) fn stream(store: Arc<Store>, cursor: Option<u64>) -> Body {
-    let header = format!(
-        r#""store":{},"ttl":{}"#,
+/// A watch from a revision on: first what changed since, then changes as they come. `continues`:
+/// what to tell a client that has named an epoch.
+pub(super) fn stream(store: Arc<Store>, cursor: Option<u64>, continues: Option<bool>) -> Body {
+    let mut header = format!(
+        r#""store":{},"epoch":{},"ttl":{},"grace":{}"#,
         json(&store.id),
-        store.ttl().as_secs()
+        json(&store.epoch()),
+        store.ttl().as_secs(),
+        store.grace.as_secs()
     );
+    if let Some(continues) = continues {
+        header.push_str(&format!(r#","continues":{continues}"#));
+    }
     let mut revisions = store.revisions();
     revisions.mark_changed();
     let watcher = Watcher {
@@ -44,7 +50,7 @@ pub(super) fn stream(store: Arc<Store>, cursor: Option<u64>) -> Body {
 struct Watcher {
     store: Arc<Store>,
     revisions: watch::Receiver<u64>,
-    /// `"store":"6f1c...","ttl":86400`
+    /// `"store":"6f1c...","epoch":"02be...","ttl":86400,"grace":900`
     header: String,
     /// The revision that the client has seen.
     cursor: Option<u64>,

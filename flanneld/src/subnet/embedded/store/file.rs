@@ -7,13 +7,14 @@ use super::{
     verified_backend::VerifiedBackend,
 };
 use crate::{
+    best_effort::best_effort,
     model::InvalidSubnets,
     subnet::{alloc::Reservation, embedded::wire::json},
 };
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File, OpenOptions},
     io,
@@ -26,6 +27,9 @@ const META: Text = TableDefinition::new("flanneld");
 const LEASES: Text = TableDefinition::new("leases");
 const RESERVATIONS: Text = TableDefinition::new("reservations");
 const REVOKED: Text = TableDefinition::new("revoked");
+
+/// The openings that are remembered.
+const MAX_OPENINGS: usize = 32;
 
 /// The version of the layout.
 const FORMAT: &str = "1";
@@ -42,7 +46,14 @@ const NEW_FILE: atomic_file::Options = atomic_file::Options {
 pub(super) struct StoreFile {
     path: PathBuf,
     database: Option<Database>,
+    /// As the next change writes them.
+    openings: Vec<Opening>,
 }
+
+/// One opening of the store, as its random epoch and the revision at which it began. The revisions
+/// of an epoch up to the beginning of the next one are the store's past.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Opening(pub(super) String, pub(super) u64);
 
 /// The content of the file.
 pub(super) struct Content {
@@ -50,6 +61,9 @@ pub(super) struct Content {
     pub(super) id: String,
     /// The number of the last change.
     pub(super) revision: u64,
+    /// The last openings of the store; the last one is the present one, which the file does not
+    /// have before the first change.
+    pub(super) openings: Vec<Opening>,
     /// Leases, reservations and revocations, as the changes that lead to them.
     pub(super) changes: Vec<Change>,
 }
@@ -68,8 +82,14 @@ impl StoreFile {
         let mut file = StoreFile {
             path: path.to_owned(),
             database: None,
+            openings: Vec::new(),
         };
-        let content = file.load()?;
+        let mut content = file.load()?;
+        let epoch = random_id().map_err(|error| file_error(path, error))?;
+        content.openings.push(Opening(epoch, content.revision));
+        let forgotten = content.openings.len().saturating_sub(MAX_OPENINGS);
+        content.openings.drain(..forgotten);
+        file.openings.clone_from(&content.openings);
         Ok((file, content))
     }
 
@@ -99,13 +119,13 @@ impl StoreFile {
         // database is put back only after a success
         let (database, result) = match self.database.take() {
             Some(database) => {
-                let result = write(&database, changes, revision, false);
+                let result = write(&database, changes, &self.openings, revision, false);
                 (database, result)
             }
             None => {
                 let database = open(&self.path)?;
                 read(&database, &self.path).map_err(|source| corrupt(&self.path, source))?;
-                let result = write(&database, &all(), revision, true);
+                let result = write(&database, &all(), &self.openings, revision, true);
                 (database, result)
             }
         };
@@ -160,10 +180,14 @@ fn create(path: &Path) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn fill(file: File) -> Result<(), redb::Error> {
+fn random_id() -> io::Result<String> {
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(io::Error::from)?;
-    let id = format!("{:032x}", u128::from_ne_bytes(id));
+    Ok(format!("{:032x}", u128::from_ne_bytes(id)))
+}
+
+fn fill(file: File) -> Result<(), redb::Error> {
+    let id = random_id()?;
     let database = Database::builder()
         .set_cache_size(CACHE)
         .create_file(file)?;
@@ -185,6 +209,7 @@ fn fill(file: File) -> Result<(), redb::Error> {
 fn write(
     database: &Database,
     changes: &[Change],
+    openings: &[Opening],
     revision: u64,
     replace: bool,
 ) -> Result<(), redb::Error> {
@@ -216,6 +241,7 @@ fn write(
         }
     }
     put(META, "revision".to_owned(), revision.to_string())?;
+    put(META, "openings".to_owned(), json(&openings))?;
     // a store that was replaced has every table, also one without entries
     for table in [LEASES, RESERVATIONS, REVOKED] {
         transaction.open_table(table)?;
@@ -265,9 +291,14 @@ fn read(database: &Database, path: &Path) -> Result<Content, FormatError> {
     each(REVOKED, |key, value| {
         Ok(Change::Revoked(key.parse()?, decode(value)?))
     })?;
+    // a store of an earlier version has none: its clients get a snapshot
+    let openings = meta.get("openings")?;
+    let openings = openings.map(|openings| decode(openings.value()));
+    let openings = best_effort(openings.transpose(), "clients get a snapshot").flatten();
     Ok(Content {
         id: entry("id")?,
         revision,
+        openings: openings.unwrap_or_default(),
         changes,
     })
 }

@@ -24,7 +24,7 @@ use crate::{
     model::network_config::NetworkConfig,
     subnet::{TTL, alloc::Reservation},
 };
-use file::StoreFile;
+use file::{Opening, StoreFile};
 use state::{Change, State};
 use std::{
     path::{Path, PathBuf},
@@ -42,6 +42,10 @@ pub(crate) struct Store {
     /// Random, made with the file.
     pub(super) id: String,
     pub(super) path: PathBuf,
+    /// The shortest remaining life of a lease after this opening.
+    pub(super) grace: Duration,
+    /// The last one is the present one.
+    openings: Vec<Opening>,
     /// Held through a change, so that there is one at a time; the state is locked for moments only.
     file: Mutex<StoreFile>,
     state: Mutex<State>,
@@ -67,6 +71,8 @@ impl Store {
             config,
             id: content.id,
             path: path.to_owned(),
+            grace: grace.min(ttl),
+            openings: content.openings,
             file: Mutex::new(file),
             revision: watch::Sender::new(state.revision),
             state: Mutex::new(state),
@@ -76,6 +82,24 @@ impl Store {
     /// How long a lease lives without renewal.
     pub(super) fn ttl(&self) -> Duration {
         self.state().ttl
+    }
+
+    /// The random name of this opening of the store.
+    pub(super) fn epoch(&self) -> &str {
+        self.openings.last().map_or("", |opening| &opening.0)
+    }
+
+    /// True if the revision, seen in that epoch, is one of this store's past. It is not if the file
+    /// was restored from a backup that is older.
+    pub(super) fn continues(&self, epoch: &str, seen: u64) -> bool {
+        let mut later = self.openings.iter().skip_while(|known| known.0 != epoch);
+        if later.next().is_none() {
+            return false;
+        }
+        match later.next() {
+            Some(next) => seen <= next.1,
+            None => seen <= self.state().revision,
+        }
     }
 
     /// The number of the last change, updated with each.
@@ -101,10 +125,10 @@ impl Store {
         leases.map(|held| held.lease.clone()).collect()
     }
 
-    /// One lease, and the revision.
+    /// One lease, found by the subnets of either family or of both, and the revision.
     pub(super) fn lease(&self, key: &Subnets) -> (Option<Lease>, u64) {
         let state = self.state();
-        (state.lease(key).cloned(), state.revision)
+        (state.lease(&state.lease_key(*key)).cloned(), state.revision)
     }
 
     /// All reservations.
@@ -166,8 +190,7 @@ impl Store {
         if changes.is_empty() {
             return Ok(value);
         }
-        // no lower than what applying them leads to, which is all that a restart needs
-        let revision = self.state().revision + changes.len() as u64;
+        let revision = self.state().revision_after(&changes);
         let all = || {
             let mut all = self.state().dump();
             all.extend(changes.iter().cloned());

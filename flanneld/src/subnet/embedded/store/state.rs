@@ -140,6 +140,26 @@ impl State {
         }
     }
 
+    /// The revision to which changes of different leases lead.
+    pub(super) fn revision_after(&self, changes: &[Change]) -> u64 {
+        let visible = changes.iter().filter(|change| match change {
+            Change::Put(lease) => self.is_visible(lease),
+            Change::Remove(key, _) => self.leases.contains_key(key),
+            Change::Revoked(..) | Change::Forget(_) | Change::Reserve(_) | Change::Unreserve(_) => {
+                false
+            }
+        });
+        self.revision + visible.count() as u64
+    }
+
+    /// Peers have no use for the new expiration of a lease that is only renewed.
+    fn is_visible(&self, lease: &Lease) -> bool {
+        match self.leases.get(&lease.subnets) {
+            Some(held) => held.lease.attrs != lease.attrs,
+            None => true,
+        }
+    }
+
     pub(super) fn apply(&mut self, changes: Vec<Change>) {
         for change in changes {
             match change {
@@ -173,12 +193,7 @@ impl State {
     fn put(&mut self, lease: Lease) {
         let key = lease.subnets;
         let json: Arc<str> = json(&lease).into();
-        // peers have no use for the new expiration of a lease that is only renewed
-        let visible = match self.leases.get(&key) {
-            Some(held) => held.lease.attrs != lease.attrs,
-            None => true,
-        };
-        if visible {
+        if self.is_visible(&lease) {
             self.record(format!(r#"{{"type":"added","lease":{json}}}"#));
         }
         let deadline = lease.expiration.map(|_| Instant::now() + self.ttl);
@@ -220,6 +235,16 @@ impl State {
             .clone()
     }
 
+    /// The key of the lease that has these subnets, of which one family may be left out.
+    pub(super) fn lease_key(&self, subnets: Subnets) -> Subnets {
+        whole_key(&self.leases, subnets)
+    }
+
+    /// As [`lease_key`](Self::lease_key), of a reservation.
+    pub(super) fn reservation_key(&self, subnets: Subnets) -> Subnets {
+        whole_key(&self.reservations, subnets)
+    }
+
     pub(super) fn lease(&self, key: &Subnets) -> Option<&Lease> {
         self.leases.get(key).map(|held| held.lease.as_ref())
     }
@@ -237,4 +262,12 @@ impl State {
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.leases.values().filter_map(|held| held.deadline).min()
     }
+}
+
+fn whole_key<T>(entries: &BTreeMap<Subnets, T>, subnets: Subnets) -> Subnets {
+    if entries.contains_key(&subnets) {
+        return subnets;
+    }
+    let found = entries.keys().find(|key| key.includes(&subnets));
+    found.copied().unwrap_or(subnets)
 }

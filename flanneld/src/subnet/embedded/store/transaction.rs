@@ -80,6 +80,7 @@ impl State {
         key: Subnets,
         attrs: Option<LeaseAttrs>,
     ) -> Result<(Vec<Change>, Lease), StoreError> {
+        let key = self.lease_key(key);
         let Some(held) = self.lease(&key) else {
             return Err(match self.revoked.get(&key) {
                 Some(node) if attrs.as_ref().is_none_or(|attrs| attrs.same_node(node)) => {
@@ -102,6 +103,7 @@ impl State {
     }
 
     pub(super) fn revoke(&self, key: Subnets) -> Result<Vec<Change>, StoreError> {
+        let key = self.lease_key(key);
         let held = self.lease(&key).ok_or(StoreError::Unknown(key))?;
         let mut changes = vec![Change::Remove(key, Reason::Revoked)];
         if self.revoked.len() < MAX_REVOKED {
@@ -150,6 +152,7 @@ impl State {
 
     /// Ends a reservation; the lease on it ends like others from now on.
     pub(super) fn unreserve(&self, key: Subnets) -> Result<Vec<Change>, StoreError> {
+        let key = self.reservation_key(key);
         if !self.reservations.contains_key(&key) {
             return Err(StoreError::Unknown(key));
         }

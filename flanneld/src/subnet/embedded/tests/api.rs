@@ -211,3 +211,34 @@ async fn large_snapshot_is_one_json_text() {
     let node = Node::join(site.client(), node(1)).await;
     eventually("701 leases", || node.sees().len() == 701).await;
 }
+
+#[tokio::test]
+async fn dual_stack_lease_is_found_by_either_family() {
+    let json = r#"{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:3::/48"}"#;
+    let site = TestServer::with(json, TTL).await;
+    let attrs = LeaseAttrs {
+        public_ipv6: Some("fd00::1".parse().unwrap()),
+        ..node(1)
+    };
+    let lease = site.store().acquire(attrs, Subnets::default(), None);
+    let lease = lease.unwrap();
+    let whole = lease.subnets.to_string();
+    let (v4, v6) = whole.split_once('&').unwrap();
+    let v6_only = format!("0.0.0.0-0&{v6}");
+    for key in [&whole, v4, v6, &v6_only] {
+        let path = format!("/v1/_/leases/{key}");
+        let (status, body) = request(site.address, "GET", &path, "").await;
+        assert!(
+            status == 200 && body.contains(&lease.subnets.v4.unwrap().to_string()),
+            "{key}: {body}"
+        );
+        let body = serde_json::to_string(&lease).unwrap();
+        let (status, answer) = request(site.address, "PUT", &path, &body).await;
+        assert_eq!(status, 200, "{key}: {answer}");
+    }
+    let (status, _) = request(site.address, "GET", "/v1/_/leases/10.3.250.0-25", "").await;
+    assert_eq!(status, 404);
+    let (status, answer) = request(site.address, "DELETE", &format!("/v1/_/leases/{v6}"), "").await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(site.store().leases().is_empty());
+}

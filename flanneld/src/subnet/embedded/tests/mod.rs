@@ -3,6 +3,7 @@
 mod api;
 mod archive;
 mod bad_requests;
+mod epochs;
 mod mutual_tls;
 mod nodes;
 mod watch;
@@ -85,8 +86,14 @@ impl TestServer {
 
     /// Starts it, on the port it had before.
     async fn start(&mut self) {
-        let store =
-            Store::open_with(&self.path(), self.config.clone(), self.ttl, self.ttl).unwrap();
+        self.serve(self.open(self.ttl, self.ttl)).await;
+    }
+
+    fn open(&self, ttl: Duration, grace: Duration) -> Arc<Store> {
+        Store::open_with(&self.path(), self.config.clone(), ttl, grace).unwrap()
+    }
+
+    async fn serve(&mut self, store: Arc<Store>) {
         let options = ServerOptions {
             listen: self.address.to_string(),
             tls: None,

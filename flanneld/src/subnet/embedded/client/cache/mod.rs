@@ -30,6 +30,10 @@ type Map = BTreeMap<Subnets, Arc<Lease>>;
 #[derive(Debug)]
 pub(super) struct LeaseCache {
     store: Option<String>,
+    /// The opening of the store that the cursor is of; None with a server that names none.
+    epoch: Option<String>,
+    /// The opening that the last line named.
+    opening: Option<String>,
     cursor: u64,
     ttl: Duration,
     leases: Map,
@@ -58,12 +62,17 @@ pub(super) struct Effect {
     /// A snapshot is complete.
     pub(super) snapshot: bool,
     pub(super) revoked: Vec<Subnets>,
+    /// The store was opened since the line before, or this is the first line: how long leases live
+    /// at least from that on.
+    pub(super) opened: Option<Duration>,
 }
 
 impl Default for LeaseCache {
     fn default() -> LeaseCache {
         LeaseCache {
             store: None,
+            epoch: None,
+            opening: None,
             cursor: 0,
             ttl: TTL,
             leases: Map::new(),
@@ -74,10 +83,16 @@ impl Default for LeaseCache {
 }
 
 impl LeaseCache {
-    /// Where the watch goes on after the connection was lost: store and cursor.
-    pub(super) fn resume(&mut self) -> Option<(&str, u64)> {
+    /// Where the watch goes on after the connection was lost, as a part of the query.
+    pub(super) fn resume(&mut self) -> Option<String> {
         self.partial = None;
-        self.store.as_deref().map(|store| (store, self.cursor))
+        let store = self.store.as_deref()?;
+        let mut query = format!("store={store}&next={}", self.cursor);
+        if let Some(epoch) = &self.epoch {
+            query.push_str("&epoch=");
+            query.push_str(epoch);
+        }
+        Some(query)
     }
 
     /// How long the store's leases live.
@@ -114,6 +129,13 @@ impl LeaseCache {
             changed: self.remove_ended(now),
             ..Effect::default()
         };
+        if line.epoch.is_some() && self.opening != line.epoch {
+            self.opening.clone_from(&line.epoch);
+            effect.opened = Some(line.grace.map_or(self.ttl, Duration::from_secs));
+        }
+        if line.continues == Some(true) {
+            self.epoch.clone_from(&line.epoch);
+        }
         if let Some(leases) = line.snapshot {
             let mut snapshot = self.partial.take().unwrap_or_default();
             let leases = leases.into_iter().filter_map(read);
@@ -123,7 +145,7 @@ impl LeaseCache {
             }
             match (cursor, line.store) {
                 (Some(cursor), Some(store)) => {
-                    effect.changed |= self.replace(store, cursor, snapshot, now);
+                    effect.changed |= self.replace(store, line.epoch, cursor, snapshot, now);
                     effect.snapshot = true;
                 }
                 _ => self.partial = Some(snapshot),
@@ -154,11 +176,21 @@ impl LeaseCache {
         Ok(effect)
     }
 
-    fn replace(&mut self, store: String, cursor: u64, leases: Map, now: Instant) -> bool {
-        let lost = match &self.store {
-            Some(known) => *known != store || cursor < self.cursor,
-            None => false,
+    fn replace(
+        &mut self,
+        store: String,
+        epoch: Option<String>,
+        cursor: u64,
+        leases: Map,
+        now: Instant,
+    ) -> bool {
+        let same_store = self.store.as_ref().is_none_or(|known| *known == store);
+        let continues = match (&self.epoch, &epoch) {
+            // the server has said so if the epoch is not the same any longer
+            (Some(known), Some(epoch)) => known == epoch,
+            _ => cursor >= self.cursor,
         };
+        let lost = !same_store || !continues;
         if lost {
             tracing::warn!(
                 "the lease server has another store than before: leases that it does not know are retained until their nodes register"
@@ -180,6 +212,7 @@ impl LeaseCache {
             self.put(lease);
         }
         changed |= self.store.replace(store).is_none();
+        self.epoch = epoch;
         self.cursor = cursor;
         changed || before != self.leases.len() + self.retained.len()
     }

@@ -53,7 +53,7 @@ fn events_change_the_snapshot() {
         .unwrap();
     assert_eq!(effect.revoked, ["10.3.1.0-24".parse().unwrap()]);
     assert_eq!(known(&cache), ["10.3.2.0-24", "10.3.3.0-24"]);
-    assert_eq!(cache.resume(), Some(("a", 7)));
+    assert_eq!(cache.resume(), Some("store=a&next=7".to_owned()));
     // the same snapshot again changes nothing
     let again = snapshot("a", 9, &[lease(2), lease(3)]);
     assert!(!cache.apply(again, now).unwrap().changed);
@@ -63,6 +63,38 @@ fn events_change_the_snapshot() {
 fn empty_first_snapshot_is_complete() {
     let (cache, _) = started(&[]);
     assert_eq!(known(&cache), [] as [&str; 0]);
+}
+
+fn with_epoch(line: Line, epoch: &str, continues: Option<bool>) -> Line {
+    Line {
+        epoch: Some(epoch.to_owned()),
+        continues,
+        ..line
+    }
+}
+
+/// Its revisions have passed those of its successor, so that the cursor alone does not tell.
+#[test]
+fn store_restored_from_a_backup_takes_no_lease_away() {
+    let (mut cache, now) = (LeaseCache::default(), Instant::now());
+    let first = with_epoch(snapshot("a", 5, &[lease(1), lease(2)]), "e1", None);
+    assert!(cache.apply(first, now).unwrap().opened.is_some());
+    assert_eq!(cache.resume(), Some("store=a&next=5&epoch=e1".to_owned()));
+    let restored = with_epoch(snapshot("a", 9, &[lease(1), lease(3)]), "e2", Some(false));
+    assert!(cache.apply(restored, now).unwrap().opened.is_some());
+    assert_eq!(known(&cache), ["10.3.1.0-24", "10.3.2.0-24", "10.3.3.0-24"]);
+    // the same opening again: a peer that it does not know has left
+    let later = with_epoch(snapshot("a", 12, &[lease(3)]), "e2", Some(false));
+    assert_eq!(cache.apply(later, now).unwrap().opened, None);
+    assert_eq!(known(&cache), ["10.3.2.0-24", "10.3.3.0-24"]);
+    // a restart without a loss
+    let restarted = with_epoch(snapshot("a", 14, &[]), "e3", Some(true));
+    cache.apply(restarted, now).unwrap();
+    assert_eq!(
+        known(&cache),
+        ["10.3.2.0-24"],
+        "retained until it would have ended"
+    );
 }
 
 #[test]
@@ -175,7 +207,7 @@ fn life_of_a_lease_has_a_bound() {
     let mut cursor = snapshot("b", 1, &[]);
     cursor.cursor = Some(u64::MAX.to_string());
     cache.apply(cursor, now).unwrap();
-    assert_eq!(cache.resume(), Some(("b", u64::MAX)));
+    assert_eq!(cache.resume(), Some(format!("store=b&next={}", u64::MAX)));
 }
 
 /// What a server sends to a watcher at that revision.
@@ -214,7 +246,8 @@ proptest! {
                     held.map(|lease| store.revoke(lease.subnets).unwrap()).unwrap_or_default();
                 }
                 _ => {
-                    let cursor = (what == 4).then(|| cache.resume().map(|(_, cursor)| cursor)).flatten();
+                    let cursor = (what == 4 && cache.is_complete()).then_some(cache.cursor);
+                    cache.resume();
                     cache.apply(line_of(&store, cursor), now).unwrap();
                     let seen: Map = cache.leases().iter().map(|lease| (lease.subnets, lease.clone())).collect();
                     prop_assert_eq!(seen.len(), store.leases().len());
