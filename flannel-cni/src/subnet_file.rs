@@ -3,8 +3,8 @@
 
 use linux_net::error::io_reason;
 use std::{
-    fs::File,
-    io::{self, ErrorKind, Read},
+    io::{self, ErrorKind},
+    path::Path,
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -38,18 +38,19 @@ impl SubnetFileError {
 
 /// Reads the file once.
 pub(crate) fn read(file: &str) -> Result<SubnetEnv, SubnetFileError> {
-    let opened = File::open(file).map_err(|source| SubnetFileError::Open {
-        file: file.to_owned(),
-        source,
+    let bytes = atomic_file::read(Path::new(file), MAX_READ_LEN).map_err(|source| {
+        let file = file.to_owned();
+        match source.kind() {
+            ErrorKind::NotFound | ErrorKind::PermissionDenied => {
+                SubnetFileError::Open { file, source }
+            }
+            _ => SubnetFileError::Read { file, source },
+        }
     })?;
-    let mut text = String::new();
-    opened
-        .take(MAX_READ_LEN)
-        .read_to_string(&mut text)
-        .map_err(|source| SubnetFileError::Read {
-            file: file.to_owned(),
-            source,
-        })?;
+    let text = String::from_utf8(bytes).map_err(|error| SubnetFileError::Read {
+        file: file.to_owned(),
+        source: io::Error::new(ErrorKind::InvalidData, error),
+    })?;
     Ok(SubnetEnv::parse(&text, file)?)
 }
 

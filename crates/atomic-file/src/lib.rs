@@ -5,12 +5,12 @@
 
 use nix::{
     fcntl::{AT_FDCWD, AtFlags},
-    libc::O_TMPFILE,
+    libc::{O_NONBLOCK, O_TMPFILE},
     unistd::linkat,
 };
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, Read, Write},
     os::{
         fd::AsRawFd,
         unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
@@ -125,6 +125,7 @@ impl Options {
     /// Permission bits and fsync.
     fn finish(&self, file: &File, path: &Path) -> io::Result<()> {
         let replaced = self.keep_mode.then(|| fs::metadata(path).ok()).flatten();
+        let replaced = replaced.filter(fs::Metadata::is_file);
         let mode = replaced.map_or(self.mode, |old| old.permissions().mode() & 0o7777);
         if mode != UNFINISHED_MODE {
             file.set_permissions(Permissions::from_mode(mode))?;
@@ -134,6 +135,22 @@ impl Options {
             false => Ok(()),
         }
     }
+}
+
+/// Reads at most `max` bytes of a regular file. What else may have its name, as a FIFO, a folder or
+/// a device, is an error; it is not waited for.
+pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).custom_flags(O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    // reading a folder fails with its own errno
+    if !kind.is_file() && !kind.is_dir() {
+        let text = "it is not a regular file";
+        return Err(io::Error::new(ErrorKind::InvalidInput, text));
+    }
+    let mut bytes = Vec::new();
+    file.take(max).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// A complete file that does not have its name yet. Dropping it removes it.
@@ -304,5 +321,25 @@ mod tests {
         assert!(!commit(b"second"));
         assert_eq!(fs::read(&path).unwrap(), b"first");
         assert_eq!(files_beside(&path), 1);
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_nothing_waits() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(
+            read(&path, 9).unwrap_err().kind(),
+            ErrorKind::InvalidInput,
+            "a FIFO"
+        );
+        KEEP_MODE.write(&path, b"0123456789").unwrap();
+        assert_eq!(read(&path, 9).unwrap(), b"012345678");
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o644, "not that of the FIFO");
+        assert_eq!(
+            read(dir.path(), 9).unwrap_err().kind(),
+            ErrorKind::IsADirectory
+        );
     }
 }

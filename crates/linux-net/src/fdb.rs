@@ -24,6 +24,9 @@ pub struct FdbEntry {
     pub dst: Option<IpAddr>,
     /// NUD_*
     pub state: NeighbourState,
+    /// read only: frames leave with another port or VNI, or by another link than the device's own
+    /// (NDA_PORT, NDA_VNI, NDA_IFINDEX), or by a next-hop object (NDA_NH_ID)
+    pub altered: bool,
 }
 
 impl FdbEntry {
@@ -34,6 +37,7 @@ impl FdbEntry {
             mac,
             dst: Some(dst),
             state: NeighbourState::Permanent,
+            altered: false,
         }
     }
 
@@ -83,6 +87,7 @@ impl Entry {
             mac: self.mac?,
             dst: self.ip,
             state: self.state,
+            altered: self.altered,
         })
     }
 }

@@ -8,10 +8,15 @@ use netlink_packet_route::{
     neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage},
     route::RouteType,
 };
-use nix::libc::{NDA_DST, NDA_LLADDR, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH};
+use nix::libc::{
+    NDA_DST, NDA_IFINDEX, NDA_LLADDR, NDA_PORT, NDA_VNI, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH,
+};
 use std::net::IpAddr;
 
 pub use netlink_packet_route::neighbour::NeighbourState;
+
+// not in libc for every C library (linux/neighbour.h)
+const NDA_NH_ID: u16 = 13;
 
 /// An ARP or NDP entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +94,8 @@ pub(crate) struct Entry {
     pub(crate) flags: NeighbourFlags,
     pub(crate) ip: Option<IpAddr>,
     pub(crate) mac: Option<Mac>,
+    /// [`crate::fdb::FdbEntry::altered`]
+    pub(crate) altered: bool,
 }
 
 impl Entry {
@@ -102,6 +109,7 @@ impl Entry {
             flags: NeighbourFlags::from_bits_retain(flags),
             ip: None,
             mac: None,
+            altered: false,
         };
         for attribute in attributes(rest) {
             let attribute = attribute?;
@@ -109,6 +117,8 @@ impl Entry {
                 // other families have addresses of other lengths
                 NDA_DST => entry.ip = attribute.ip().ok(),
                 NDA_LLADDR => entry.mac = attribute.mac(),
+                // the kernel names them where they differ from the device's
+                NDA_PORT | NDA_VNI | NDA_IFINDEX | NDA_NH_ID => entry.altered = true,
                 _ => {}
             }
         }

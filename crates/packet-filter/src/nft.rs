@@ -100,11 +100,11 @@ impl Nft {
         let table = self.client.get(&question, |kind, payload| {
             let object = Object::read(kind, payload)?.of(NEW_TABLE);
             object
-                .and_then(reply::table)
+                .and_then(|attributes| reply::table(attributes, family))
                 .ok_or_else(|| Malformed("no table".into()))
         });
-        let comment = match table.map_err(Error::from) {
-            Ok((_, comment)) => comment,
+        let table = match table.map_err(Error::from) {
+            Ok(table) => table,
             Err(error) if error.is_absent() => return Ok(None),
             Err(error) => return Err(error),
         };
@@ -117,12 +117,7 @@ impl Nft {
                 chain.rules.push(installed.rule);
             }
         }
-        Ok(Some(Table {
-            family,
-            name: name.to_owned(),
-            comment,
-            chains,
-        }))
+        Ok(Some(Table { chains, ..table }))
     }
 
     /// Chains of a table, without their rules.
@@ -220,7 +215,9 @@ impl Nft {
             NfTablesMessage::GetTable(message::tables()),
             "list tables".to_owned(),
             NEW_TABLE,
-            |family, table| Ok(family.zip(reply::table(table).map(|(name, _)| name))),
+            |family, table| {
+                Ok(family.and_then(|family| Some((family, reply::table(table, family)?.name))))
+            },
         )
     }
 

@@ -1,7 +1,7 @@
 //! Reading messages of the kernel into tables, chains, rules and elements.
 
 use crate::{
-    BaseChain, Chain, ChainType, Family, Hook, Installed, Rule, decode,
+    BaseChain, Chain, ChainType, Family, Hook, Installed, Rule, Table, decode,
     message::{hook_number, type_name},
     user_data,
 };
@@ -16,7 +16,10 @@ pub(crate) const NEW_ELEMENT: u16 = 0x0a0c;
 pub(crate) const NEW_GENERATION: u16 = 0x0a0f;
 
 const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_TABLE_FLAGS: u16 = 2;
 const NFTA_TABLE_USERDATA: u16 = 6;
+/// Of NFTA_TABLE_FLAGS.
+const NFT_TABLE_F_DORMANT: u32 = 1;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
@@ -79,13 +82,17 @@ fn list<'a>(attributes: Attributes<'a>, kind: u16) -> impl Iterator<Item = Attri
         .map(|attribute| Attributes::new(attribute.value))
 }
 
-/// Name and comment.
-pub(crate) fn table(attributes: Attributes<'_>) -> Option<(String, Option<String>)> {
+/// A table of that family, without chains.
+pub(crate) fn table(attributes: Attributes<'_>, family: Family) -> Option<Table> {
     let comment = attributes.get(NFTA_TABLE_USERDATA);
-    Some((
-        attributes.text(NFTA_TABLE_NAME)?.to_owned(),
-        comment.and_then(user_data::read_comment),
-    ))
+    let flags = attributes.u32_be(NFTA_TABLE_FLAGS).unwrap_or_default();
+    Some(Table {
+        family,
+        name: attributes.text(NFTA_TABLE_NAME)?.to_owned(),
+        comment: comment.and_then(user_data::read_comment),
+        chains: Vec::new(),
+        dormant: flags & NFT_TABLE_F_DORMANT != 0,
+    })
 }
 
 /// A chain of that table, without rules. A base chain with a hook that [`Hook`] has not is read as

@@ -39,6 +39,9 @@ pub struct Table {
     pub comment: Option<String>,
     /// in order of creation
     pub chains: Vec<Chain>,
+    /// its chains see no packet (NFT_TABLE_F_DORMANT). [`crate::Transaction`] sets up tables that
+    /// are not.
+    pub dormant: bool,
 }
 
 impl PartialEq for Table {
@@ -49,6 +52,7 @@ impl PartialEq for Table {
             order
         };
         (self.family, &self.name, &self.comment) == (other.family, &other.name, &other.comment)
+            && self.dormant == other.dormant
             && self.chains.len() == other.chains.len()
             && by_name(self)
                 .into_iter()

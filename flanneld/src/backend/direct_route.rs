@@ -2,24 +2,15 @@
 
 use super::{CandidateRoute, PlannedPeer};
 use crate::model::host_state::HostRoute;
-use linux_net::route::{Route, RouteProtocol};
 
 /// The route to a peer that has no gateway between it and this node.
 pub(super) fn to(peer: &PlannedPeer, interface: &str) -> HostRoute {
-    HostRoute {
-        dst: peer.subnet,
-        gateway: peer.public_ip,
-        device: interface.into(),
-        onlink: false,
-    }
+    HostRoute::new(peer.subnet, peer.public_ip, interface.into())
 }
 
-/// True if the route has that shape: to a subnet that a peer may hold, by a gateway, made by a
-/// program that names no protocol of its own.
+/// True if the route has that shape: to a subnet that a peer may hold, by a gateway.
 pub(crate) fn owns(candidate: &CandidateRoute<'_>) -> bool {
-    let Route { protocol, .. } = candidate.observed;
     !candidate.route.onlink
-        && *protocol == RouteProtocol::Boot
         && candidate
             .families
             .iter()

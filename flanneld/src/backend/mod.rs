@@ -27,7 +27,6 @@ use crate::{
     underlay::{DirectRoutes, Underlay},
 };
 use ipnetwork::IpNetwork;
-use linux_net::route::Route;
 use serde_json::Value;
 use std::{convert::Infallible, fmt, net::IpAddr, sync::Arc};
 use tokio::sync::watch;
@@ -120,12 +119,11 @@ pub(crate) enum Error {
     },
 }
 
-/// An observed route of the main table, unicast, without metric, and not made by the kernel.
+/// An observed route of the main table, unicast, without metric, made by a program that names no
+/// protocol of its own, as Go flannel.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CandidateRoute<'a> {
     pub(crate) route: &'a HostRoute,
-    /// The same route as the kernel shows it.
-    pub(crate) observed: &'a Route,
     /// False if it leads over the underlay's interface.
     pub(crate) over_own_device: bool,
     pub(crate) families: &'a [Family],

@@ -91,7 +91,7 @@ mod tests {
     use axum::{body::Body, http::Request};
     use hyper::service::Service;
     use hyper_util::service::TowerToHyperService;
-    use std::{net::SocketAddr, time::Instant};
+    use std::{net::SocketAddr, sync::Arc, time::Instant};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -194,6 +194,7 @@ mod tests {
             peers: 0,
             skipped: 0,
             failing: 0,
+            conflicts: Arc::default(),
             waiting: None,
         });
         assert_eq!(code("/healthz", waiting.clone()).await, 200);

@@ -1,6 +1,6 @@
 //! The daemon's status, for probes, systemd and the log.
 
-use crate::reconcile::Outcome;
+use crate::reconcile::{Outcome, RouteConflict};
 use sd_notify::NotifyState;
 use std::{fmt, sync::Arc};
 use tracing::{debug, info};
@@ -26,6 +26,8 @@ pub(crate) struct Summary {
     pub(crate) skipped: usize,
     /// changes that fail
     pub(crate) failing: usize,
+    /// routes of other programs in the place of ours
+    pub(crate) conflicts: Arc<[RouteConflict]>,
     /// what the subnet manager waits for; the text completes "waiting: "
     pub(crate) waiting: Option<Arc<str>>,
 }
@@ -45,6 +47,7 @@ impl Status {
             peers: outcome.peer_count(),
             skipped: outcome.skipped.len(),
             failing: outcome.failing.len(),
+            conflicts: outcome.conflicts.clone(),
             waiting,
         })
     }
@@ -87,6 +90,12 @@ impl fmt::Display for Summary {
         }
         if self.failing > 0 {
             write!(f, ", {} entries failing", self.failing)?;
+        }
+        if let [first, others @ ..] = &*self.conflicts {
+            write!(f, "; a route of another program is in the way: {first}")?;
+            if !others.is_empty() {
+                write!(f, ", and {} more", others.len())?;
+            }
         }
         if let Some(waiting) = &self.waiting {
             write!(f, "; waiting: {waiting}")?;

@@ -9,11 +9,14 @@ use linux_net::Mac;
 use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 pub(crate) const DEFAULT_PATH: &str = "/var/lib/flannel/node.json";
+
+/// Bytes that are read of the file: more than it ever has.
+const MAX_SIZE: u64 = 1 << 20;
 
 /// Why a state that cannot be read does no harm.
 const REPLACEABLE: &str = "MAC addresses are chosen again";
@@ -71,7 +74,8 @@ impl Made {
 impl NodeState {
     /// Reads the file. A missing or broken file counts as empty.
     pub(crate) fn load(path: &Path) -> NodeState {
-        let bytes = best_effort(fs::read(path), REPLACEABLE).unwrap_or_else(|| b"{}".to_vec());
+        let bytes = best_effort(atomic_file::read(path, MAX_SIZE), REPLACEABLE)
+            .unwrap_or_else(|| b"{}".to_vec());
         let value: Value =
             best_effort(serde_json::from_slice(&bytes), REPLACEABLE).unwrap_or_default();
         let host_routes = value.get("hostRoutes").and_then(Value::as_bool);
@@ -163,6 +167,7 @@ fn macs(value: &Value) -> Option<BTreeMap<String, Mac>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn device_mac_overrides_the_kept_one() {

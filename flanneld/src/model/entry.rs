@@ -101,6 +101,8 @@ impl fmt::Display for Entry {
                     gateway,
                     device,
                     onlink,
+                    protocol: _,
+                    altered: _,
                 } = route;
                 let onlink = if *onlink { " onlink" } else { "" };
                 write!(f, "{kind} {dst} via {gateway} dev {device}{onlink}")
@@ -134,6 +136,7 @@ mod tests {
         Entry::Table(WholeTable(Arc::new(Table {
             family: Family::Ip6,
             name: "flannel-ipv6".to_owned(),
+            dormant: false,
             comment: None,
             chains,
         })))
@@ -154,11 +157,10 @@ mod tests {
     #[test]
     fn entries_are_shown_as_ip_and_bridge_show_them() {
         let mac = Mac([2, 0, 0, 0, 0, 1]);
+        let dst = "10.244.2.0/24".parse().unwrap();
         let route = HostRoute {
-            dst: "10.244.2.0/24".parse().unwrap(),
-            gateway: [10, 244, 2, 0].into(),
-            device: "flannel.1".into(),
             onlink: true,
+            ..HostRoute::new(dst, [10, 244, 2, 0].into(), "flannel.1".into())
         };
         let fdb = Entry::Fdb("flannel.1".into(), mac, [172, 31, 0, 2].into());
         assert_eq!(

@@ -4,13 +4,21 @@
 //! A new field does not compile until `diff` and `observe` handle it: both list every field.
 
 use ipnetwork::IpNetwork;
-use linux_net::{Mac, link::Vxlan};
+use linux_net::{Mac, link::Vxlan, route::RouteProtocol};
 use packet_filter::Table;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
+
+/// Who made a route, as `ip route` shows it: `proto 70`. No other program is known to use the
+/// number; docs/flanneld.md tells how `ip` learns its name.
+pub(crate) const ROUTE_PROTOCOL: RouteProtocol = RouteProtocol::Other(70);
+
+/// In [`Device::fdb`], the remote of an entry whose port, VNI or link another program changed: no
+/// VTEP has it.
+pub(crate) const ALTERED_REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// The name of a device. Shared, since every entry of every peer carries one.
 pub(crate) type DeviceName = Arc<str>;
@@ -45,6 +53,8 @@ pub(crate) struct DeviceLink {
     pub(crate) mac: Mac,
     /// IFF_UP.
     pub(crate) up: bool,
+    /// The ifindex of a bridge that it is a port of, or of another master. Never wanted.
+    pub(crate) master: Option<u32>,
 }
 
 /// A kind of device with its own attributes.
@@ -56,7 +66,7 @@ pub(crate) enum DeviceKind {
     Foreign(String),
 }
 
-/// A unicast route of the main table without metric. Other attributes are not compared.
+/// A unicast route of the main table without metric.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct HostRoute {
     pub(crate) dst: IpNetwork,
@@ -64,6 +74,26 @@ pub(crate) struct HostRoute {
     pub(crate) device: DeviceName,
     /// RTNH_F_ONLINK.
     pub(crate) onlink: bool,
+    /// RTPROT_*: [`ROUTE_PROTOCOL`] where flanneld made it; boot where Go flannel did, or an earlier
+    /// version.
+    pub(crate) protocol: u8,
+    /// Another program gave it attributes that flanneld does not set, as a source address or an
+    /// MTU.
+    pub(crate) altered: bool,
+}
+
+impl HostRoute {
+    /// A route as flanneld makes it.
+    pub(crate) fn new(dst: IpNetwork, gateway: IpAddr, device: DeviceName) -> HostRoute {
+        HostRoute {
+            dst,
+            gateway,
+            device,
+            onlink: false,
+            protocol: ROUTE_PROTOCOL.into(),
+            altered: false,
+        }
+    }
 }
 
 impl DeviceLink {
@@ -85,6 +115,7 @@ impl DeviceLink {
             && self.mtu == wanted.mtu
             && self.mac == wanted.mac
             && self.up == wanted.up
+            && self.master == wanted.master
     }
 }
 
@@ -114,6 +145,16 @@ impl Device {
 }
 
 impl HostState {
+    /// The route to exactly that subnet.
+    pub(crate) fn route_to(&self, dst: IpNetwork) -> Option<&HostRoute> {
+        let first = HostRoute {
+            protocol: 0,
+            ..HostRoute::new(dst, Ipv4Addr::UNSPECIFIED.into(), "".into())
+        };
+        let next = self.routes.range(first..).next();
+        next.filter(|route| route.dst == dst)
+    }
+
     /// Adds every peer's entry of `observed`. As long as the peers are unknown, those of an earlier
     /// run stay.
     pub(crate) fn keep_peers_of(&mut self, observed: &HostState) {

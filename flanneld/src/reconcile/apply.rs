@@ -1,14 +1,16 @@
 //! Makes changes: devices and tables one by one, everything else in one batch. A change that fails
 //! is retried on its own; the others are made all the same.
 
-use super::{backoff::Backoff, diff::Change, kernel::Kernel};
+use super::{backoff::Backoff, diff::Change, kernel::Kernel, observe};
 use crate::model::{
     entry::Entry,
     host_state::{DeviceKind, DeviceLink, DeviceName, HostRoute},
 };
 use linux_net::{
-    Request, address, fdb, link, neighbour,
-    route::{self, RouteProtocol},
+    Request, address, fdb,
+    link::{self, Link},
+    neighbour,
+    route::{self, RouteScope},
     sysctl,
 };
 use packet_filter::{Table, Transaction};
@@ -144,13 +146,14 @@ fn method<'a>(change: &'a Change, indexes: &IndexesByName) -> Result<Method<'a>,
             if put {
                 fdb::replace(&entry)
             } else {
-                fdb::delete(&entry)
+                // the whole entry, whatever its port and VNI are
+                fdb::delete(&fdb::FdbEntry { dst: None, ..entry })
             }
         }
         Entry::Route(route) if put => route::replace(&kernel_route(route, index(&route.device)?)),
         Entry::Route(route) => route::delete(&route::Route {
-            // whichever program made it
-            protocol: RouteProtocol::Unspec,
+            // any scope
+            scope: RouteScope::NoWhere,
             ..kernel_route(route, index(&route.device)?)
         }),
     }))
@@ -187,10 +190,12 @@ fn change_device(
                     up: Some(link.up),
                     mtu: Some(link.mtu),
                     mac: Some(link.mac),
+                    // 0: none
+                    master: Some(0),
                     ..link::Change::default()
                 },
             ))?;
-            info!("set MTU, MAC and state of device {name}");
+            info!("set MTU, MAC, state and master of device {name}");
         }
         (Change::Put(_), None) => {
             create_device(kernel, name, link, indexes)?;
@@ -206,6 +211,20 @@ fn create_device(
     link: &DeviceLink,
     indexes: &mut IndexesByName,
 ) -> Result<(), Error> {
+    let index = match rename_back(kernel, name, link)? {
+        Some(index) => index,
+        None => create_link(kernel, name, link)?,
+    };
+    indexes.insert(name.clone(), index);
+    let up = link::Change {
+        up: Some(true),
+        ..link::Change::default()
+    };
+    Ok(kernel.netlink.request(&link::change(index, &up))?)
+}
+
+/// Returns the ifindex.
+fn create_link(kernel: &mut Kernel, name: &DeviceName, link: &DeviceLink) -> Result<u32, Error> {
     let request = match &link.kind {
         DeviceKind::Vxlan(vxlan) => link::create_vxlan(name, vxlan, Some(link.mtu), Some(link.mac)),
         DeviceKind::Foreign(kind) => return Err(Error::UnsupportedKind(kind.clone())),
@@ -216,15 +235,40 @@ fn create_device(
         debug!("accept_ra of {name} stays on: {error}");
     }
     let created = kernel.netlink.link_by_name(name)?;
-    let index = created
+    Ok(created
         .ok_or_else(|| Error::Disappeared(name.clone()))?
-        .index;
-    indexes.insert(name.clone(), index);
-    let up = link::Change {
-        up: Some(true),
-        ..link::Change::default()
+        .index)
+}
+
+/// Gives the wanted device its name back if another program renamed it: the kernel refuses a second
+/// one with its VNI. Returns its ifindex, None if there is no such device.
+fn rename_back(
+    kernel: &mut Kernel,
+    name: &DeviceName,
+    wanted: &DeviceLink,
+) -> Result<Option<u32>, Error> {
+    let links = kernel.netlink.links()?;
+    let is_wanted = |link: &&Link| {
+        link.mac == Some(wanted.mac) && observe::device_link(link).adoptable_as(wanted)
     };
-    Ok(kernel.netlink.request(&link::change(index, &up))?)
+    let Some(link) = links.iter().find(is_wanted) else {
+        return Ok(None);
+    };
+    let change = |up: Option<bool>, name: Option<&DeviceName>| {
+        let change = link::Change {
+            up,
+            name: name.map(|name| name.to_string()),
+            ..link::Change::default()
+        };
+        link::change(link.index, &change)
+    };
+    if let Err(error) = kernel.netlink.request(&change(None, Some(name))) {
+        debug!("{error}: setting it down first");
+        kernel.netlink.request(&change(Some(false), None))?;
+        kernel.netlink.request(&change(None, Some(name)))?;
+    }
+    info!("renamed device {} back to {name}", link.name);
+    Ok(Some(link.index))
 }
 
 fn change_table(
@@ -254,6 +298,7 @@ fn kernel_route(route: &HostRoute, index: u32) -> route::Route {
         gateway: Some(route.gateway),
         oif: Some(index),
         onlink: route.onlink,
+        protocol: route.protocol.into(),
         ..route::Route::new(route.dst)
     }
 }

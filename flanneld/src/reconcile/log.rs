@@ -1,6 +1,6 @@
 //! The log lines of a pass. What stays the same from pass to pass is logged once.
 
-use super::{apply::Applied, backoff::Backoff, diff::Change};
+use super::{apply::Applied, backoff::Backoff, conflict::RouteConflict, diff::Change};
 use crate::{
     backend::{PlannedPeer, SkippedLease},
     model::entry::EntryKind,
@@ -12,6 +12,7 @@ use tracing::{info, warn};
 #[derive(Default)]
 pub(super) struct Logged {
     skipped: Arc<[SkippedLease]>,
+    conflicts: Arc<[RouteConflict]>,
     subnet_env_error: Option<String>,
     peers: Option<usize>,
 }
@@ -35,6 +36,24 @@ impl Logged {
     /// The leases that the last snapshot's plan skips.
     pub(super) fn skipped(&self) -> Arc<[SkippedLease]> {
         self.skipped.clone()
+    }
+
+    /// Logs conflicts that are new, and those that are over.
+    pub(super) fn conflicts(&mut self, conflicts: Vec<RouteConflict>) -> Arc<[RouteConflict]> {
+        for conflict in conflicts.iter().filter(|new| !self.conflicts.contains(new)) {
+            let RouteConflict {
+                subnet, public_ip, ..
+            } = conflict;
+            warn!(
+                "a route of another program leads to {subnet}, which is peer {public_ip}'s: \"{conflict}\"; \
+                 it stays, and packets to that peer take it until it is deleted"
+            );
+        }
+        for over in self.conflicts.iter().filter(|old| !conflicts.contains(old)) {
+            info!("the route \"{over}\" of another program is gone");
+        }
+        self.conflicts = conflicts.into();
+        self.conflicts.clone()
     }
 
     /// Logs that subnet.env was written, or why it cannot be.

@@ -1,10 +1,11 @@
 //! The reconciler: keeps the host in the state that the backend and the rules ask for.
 //!
 //! `event_loop` decides when a pass runs. `pass` reads the host (`observe`, `ownership`), compares
-//! it with the plan (`diff`), and makes the changes (`apply`, `backoff`).
+//! it with the plan (`conflict`, `diff`), and makes the changes (`apply`, `backoff`).
 
 mod apply;
 mod backoff;
+mod conflict;
 mod diff;
 mod event_filter;
 mod event_loop;
@@ -16,6 +17,7 @@ mod ownership;
 mod pass;
 mod rate_limiter;
 
+pub(crate) use conflict::RouteConflict;
 pub(crate) use event_loop::{EventLoop, Notifications};
 pub(crate) use kernel::Kernel;
 pub(crate) use outcome::Outcome;

@@ -1,6 +1,7 @@
 //! Reads the kernel's state: a few dumps, and from them, without further requests, what is ours.
 
 use super::{
+    apply::IndexesByName,
     kernel::Kernel,
     ownership::{self, DeviceIndexes, Ownership},
 };
@@ -21,6 +22,8 @@ use std::{collections::BTreeMap, net::IpAddr};
 #[derive(Debug)]
 pub(crate) struct Dump {
     pub(crate) host: HostNetwork,
+    /// The names of all links.
+    names: BTreeMap<u32, DeviceName>,
     /// Of our devices.
     neighbours: Vec<Neighbour>,
     /// Of our devices.
@@ -50,7 +53,9 @@ impl Dump {
                 tables.push(table);
             }
         }
+        let named = |link: &Link| (link.index, link.name.as_str().into());
         Ok(Dump {
+            names: host.links.iter().map(named).collect(),
             host,
             neighbours,
             fdb,
@@ -73,9 +78,7 @@ impl Dump {
                 .host
                 .routes
                 .iter()
-                .filter_map(|route| {
-                    ownership.route(route, |index| self.name_of(ownership, &indexes, index))
-                })
+                .filter_map(|route| ownership.route(route, |index| self.name_of(index)))
                 .collect(),
             tables: self.tables.clone(),
         }
@@ -112,19 +115,15 @@ impl Dump {
         self.host.links.iter().filter_map(device).collect()
     }
 
-    /// The name of a device of ours, or of the interface over which direct routes go.
-    fn name_of(
-        &self,
-        ownership: &Ownership,
-        indexes: &DeviceIndexes,
-        index: u32,
-    ) -> Option<DeviceName> {
-        if let Some(name) = indexes.get(&index) {
-            return Some(name.clone());
-        }
-        let over = ownership.direct_routes_over.as_ref()?;
-        let link = self.host.links.iter().find(|link| link.index == index)?;
-        (*link.name == **over).then(|| over.clone())
+    /// The name of a link.
+    pub(crate) fn name_of(&self, index: u32) -> Option<DeviceName> {
+        self.names.get(&index).cloned()
+    }
+
+    /// The ifindex of each link.
+    pub(crate) fn indexes_by_name(&self) -> IndexesByName {
+        let links = self.names.iter();
+        links.map(|(index, name)| (name.clone(), *index)).collect()
     }
 }
 
@@ -150,5 +149,6 @@ pub(crate) fn device_link(link: &Link) -> DeviceLink {
         mtu: link.mtu,
         mac: link.mac.unwrap_or_default(),
         up: link.up,
+        master: link.master,
     }
 }

@@ -1,6 +1,6 @@
 //! What a pass found and did: the source of status, readiness and the log.
 
-use super::{backoff::Failure, diff::Change, event_filter::EventFilter};
+use super::{backoff::Failure, conflict::RouteConflict, diff::Change, event_filter::EventFilter};
 use crate::{
     backend::{PlannedPeer, SkippedLease},
     underlay::Underlay,
@@ -22,6 +22,8 @@ pub(crate) struct Outcome {
     pub(crate) skipped: Arc<[SkippedLease]>,
     /// Changes that fail.
     pub(crate) failing: Arc<[(Change, Failure)]>,
+    /// Routes of other programs in the place of ours.
+    pub(crate) conflicts: Arc<[RouteConflict]>,
     /// The pass changed something, and another one confirms it.
     pub(crate) changed: bool,
     /// When a pass is due even if no notification comes.
@@ -34,10 +36,12 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// True if every known peer is programmed, except for entries that failed several times.
+    /// True if every known peer is programmed, except for entries that failed several times, and no
+    /// other program's route leads to one.
     pub(crate) fn peers_ready(&self) -> bool {
         let mut failing = self.failing.iter();
         self.peers.is_some()
+            && self.conflicts.is_empty()
             && failing.all(|(_, failure)| failure.attempts >= ATTEMPTS_BEFORE_READY)
     }
 

@@ -4,6 +4,7 @@
 use super::{
     apply::{self, IndexesByName},
     backoff::Backoff,
+    conflict::{self, RouteConflict},
     diff::{Change, diff},
     event_filter::EventFilter,
     kernel::Kernel,
@@ -29,8 +30,9 @@ use crate::{
     },
     underlay::{DirectRoutes, Observation, Selector, Tracker, Underlay},
 };
+use ipnetwork::IpNetwork;
 use linux_net::{link, route::Route};
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 use tracing::{debug, info, warn};
 
 /// What stays the same while the daemon runs.
@@ -69,6 +71,15 @@ pub(crate) struct Reconciler {
     logged: log::Logged,
     /// Go flanneld's iptables chains were looked for.
     legacy_chains_checked: bool,
+}
+
+/// What a pass is to do.
+struct Planned {
+    plan: Plan,
+    conflicts: Vec<RouteConflict>,
+    /// The subnets that `conflicts` are about.
+    in_conflict: BTreeSet<IpNetwork>,
+    changes: Vec<Change>,
 }
 
 /// What was logged of a selection that fails.
@@ -123,8 +134,13 @@ impl Reconciler {
         let dump = self.read_host()?;
         let underlay_retry = self.track_underlay(&dump);
         let ownership = self.ownership(own);
-        let (plan, changes) = self.plan_changes(own, snapshot, &dump, &ownership);
-        let mut indexes = self.indexes_by_name(&dump, &ownership);
+        let Planned {
+            plan,
+            conflicts,
+            in_conflict,
+            changes,
+        } = self.plan_changes(own, snapshot, &dump, &ownership);
+        let mut indexes = self.indexes_by_name(&dump);
         drop(dump);
         let (read_and_planned, count) = (start.elapsed(), changes.len());
         let applied = apply::apply(&mut self.kernel, changes, &mut indexes, &mut self.backoff);
@@ -148,10 +164,11 @@ impl Reconciler {
             peers,
             skipped: self.logged.skipped(),
             failing: self.backoff.failures(),
+            conflicts: self.logged.conflicts(conflicts),
             changed: !applied.done.is_empty(),
             retry_at: self.backoff.next().into_iter().chain(underlay_retry).min(),
             underlay: self.underlay.current.clone(),
-            filter: self.event_filter(plan.state, ownership, indexes),
+            filter: self.event_filter(plan.state, ownership, indexes, in_conflict),
             subnet_env,
         })
     }
@@ -229,6 +246,7 @@ impl Reconciler {
                 families.extend(&earlier.families);
                 families
             },
+            earlier_devices: earlier.devices.clone(),
             direct_routes_over: had_direct_routes.then(|| underlay.name.as_str().into()),
         }
     }
@@ -239,17 +257,25 @@ impl Reconciler {
         snapshot: Option<&Leases>,
         dump: &Dump,
         ownership: &Ownership,
-    ) -> (Plan, Vec<Change>) {
+    ) -> Planned {
         if let Some(snapshot) = snapshot {
             self.leases.update(&*self.settings.backend, snapshot);
         }
         let mut plan = self.plan(own, dump, ownership);
-        let observed = dump.interpret(ownership);
+        let mut observed = dump.interpret(ownership);
         if snapshot.is_none() {
             plan.state.keep_peers_of(&observed);
         }
+        let name_of = |index| dump.name_of(index);
+        let conflicts = conflict::find(&plan, &dump.host.routes, ownership, name_of);
+        let in_conflict = conflict::leave(&conflicts, &mut plan.state, &mut observed);
         let changes = diff(&plan.state, &observed);
-        (plan, changes)
+        Planned {
+            plan,
+            conflicts,
+            in_conflict,
+            changes,
+        }
     }
 
     fn plan(&self, own: &Lease, dump: &Dump, ownership: &Ownership) -> Plan {
@@ -277,18 +303,17 @@ impl Reconciler {
         let indexes = dump.indexes(ownership);
         let is_ours = |route: &Route| {
             let over_own_device = route.oif.is_some_and(|oif| indexes.contains_key(&oif));
-            let over_underlay = |_| ownership.direct_routes_over.clone();
-            over_own_device || ownership.route(route, over_underlay).is_some()
+            let name_of = |index| dump.name_of(index);
+            over_own_device || ownership.route(route, name_of).is_some()
         };
         DirectRoutes::new(&dump.host.routes, is_ours)
     }
 
-    fn indexes_by_name(&self, dump: &Dump, ownership: &Ownership) -> IndexesByName {
+    fn indexes_by_name(&self, dump: &Dump) -> IndexesByName {
         let underlay = &self.underlay.current;
-        let own = dump.indexes(ownership).into_iter();
-        own.map(|(index, name)| (name, index))
-            .chain([(underlay.name.as_str().into(), underlay.index)])
-            .collect()
+        let mut indexes = dump.indexes_by_name();
+        indexes.insert(underlay.name.as_str().into(), underlay.index);
+        indexes
     }
 
     /// Removes the devices of earlier configurations, once those of the present one have taken over
@@ -356,6 +381,7 @@ impl Reconciler {
         wanted: HostState,
         ownership: Ownership,
         indexes: IndexesByName,
+        in_conflict: BTreeSet<IpNetwork>,
     ) -> EventFilter {
         let underlay = &self.underlay;
         EventFilter {
@@ -366,6 +392,7 @@ impl Reconciler {
                 .map(|(name, index)| (index, name))
                 .collect(),
             ownership,
+            conflicts: Arc::new(in_conflict),
             underlay: underlay.is_present().then(|| underlay.current.clone()),
         }
     }

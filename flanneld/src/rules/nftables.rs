@@ -29,6 +29,7 @@ pub(crate) fn tables(config: &NetworkConfig, own: &Lease, settings: RuleSettings
     let table = |((family, name), nets): ((Family, &str), Option<Nets>)| Table {
         family,
         name: name.to_owned(),
+        dormant: false,
         comment: Some(format!("rules for {name}")),
         chains: nets.map_or(Vec::new(), |nets| chains(family, nets, settings)),
     };

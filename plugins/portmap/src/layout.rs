@@ -87,6 +87,7 @@ impl Layout {
         Table {
             family: self.family(),
             name: TABLE.into(),
+            dormant: false,
             comment: Some(COMMENT.into()),
             chains: vec![
                 chain(LOOKUP, None, self.lookup_rules()),

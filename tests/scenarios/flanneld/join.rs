@@ -61,11 +61,13 @@ fn kernel_objects_equal_those_of_go_flannel() {
     let gateway6 = peer6.replace("/64", "");
     assert_eq!(
         host.sh("ip route show dev flannel.1").trim(),
-        format!("{peer} via {gateway} onlink")
+        format!("{peer} via {gateway} proto 70 onlink")
     );
     let routes6 = host.sh("ip -6 route show dev flannel-v6.1");
     assert!(
-        routes6.contains(&format!("{peer6} via {gateway6} metric 1024 onlink")),
+        routes6.contains(&format!(
+            "{peer6} via {gateway6} proto 70 metric 1024 onlink"
+        )),
         "{routes6}"
     );
     let mac = cluster.mac(2, "flannel.1");

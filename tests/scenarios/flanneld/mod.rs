@@ -5,6 +5,7 @@ mod bounds;
 mod cleanup;
 pub(crate) mod cluster;
 mod configuration;
+mod foreign;
 mod join;
 mod lifecycle;
 mod restore;

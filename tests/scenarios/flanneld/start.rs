@@ -267,7 +267,7 @@ fn direct_routing_follows_the_configuration() {
     let routes = cluster.host(1).sh("ip route");
     assert!(
         routes.contains(&format!(
-            "{peer} via {} dev flannel.1 onlink",
+            "{peer} via {} dev flannel.1 proto 70 onlink",
             peer.replace("/24", "")
         )),
         "{routes}"
@@ -351,7 +351,7 @@ fn unwritable_files_are_logged_and_delay_only_readiness() {
     let mut cluster = Cluster::idle(1, V4);
     cluster
         .host(1)
-        .sh("mkdir -p /run/flannel/subnet.env /var/lib/flannel/node.json");
+        .sh("mkdir -p /run/flannel/subnet.env/full /var/lib/flannel/node.json");
     cluster.start(1, &[]);
     eventually("both files are logged", TIMEOUT, || {
         let log = cluster.daemon(1).output();
@@ -363,6 +363,6 @@ fn unwritable_files_are_logged_and_delay_only_readiness() {
         !cluster.is_ready(1),
         "pods cannot be made without subnet.env"
     );
-    cluster.host(1).sh("rmdir /run/flannel/subnet.env");
+    cluster.host(1).sh("rmdir /run/flannel/subnet.env/full");
     cluster.wait_ready(1);
 }

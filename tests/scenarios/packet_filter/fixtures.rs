@@ -116,6 +116,7 @@ pub(super) fn flannel(family: Family) -> Table {
     Table {
         family,
         name: name.into(),
+        dormant: false,
         comment: Some(format!("rules for {name}")),
         chains: vec![postrtg, forward],
     }

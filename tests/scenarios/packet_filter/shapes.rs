@@ -106,6 +106,7 @@ fn rules_are_compiled_as_nft_compiles_them() {
             rule.comment = Some(format!("number {number}"));
         }
         let table = Table {
+            dormant: false,
             family: Family::Ip,
             name: "shapes".into(),
             comment: None,
@@ -226,6 +227,7 @@ fn masquerade_table() -> Table {
     ];
     let hook = base(ChainType::Nat, Hook::Postrouting, 100);
     Table {
+        dormant: false,
         family: Family::Inet,
         name: "cni_plugins_masquerade".into(),
         comment: Some(
@@ -258,6 +260,7 @@ fn spoof_table() -> Table {
     let prerouting = vec![jump, rule(&[saddr("10.1.2.3/32"), Statement::Accept])];
     let hook = base(ChainType::Filter, Hook::Prerouting, -300);
     Table {
+        dormant: false,
         family: Family::Bridge,
         name: "nat".into(),
         comment: None,

@@ -8,12 +8,14 @@ use crate::{
 use ipnetwork::IpNetwork;
 use netlink_packet_route::route::RouteFlags;
 use nix::libc::{
-    RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE,
+    RTA_CACHEINFO, RTA_DST, RTA_ENCAP, RTA_ENCAP_TYPE, RTA_FLOW, RTA_GATEWAY, RTA_METRICS,
+    RTA_MULTIPATH, RTA_OIF, RTA_PREF, RTA_PREFSRC, RTA_PRIORITY, RTA_SRC, RTA_TABLE,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 // not in libc for every C library (linux/rtnetlink.h)
 const RTA_VIA: u16 = 18;
+const RTA_NH_ID: u16 = 30;
 const RTAX_MTU: u16 = 2;
 const RTAX_ADVMSS: u16 = 8;
 
@@ -24,7 +26,7 @@ pub(crate) fn read(payload: &[u8]) -> Read<Option<Route>> {
         family,
         prefix,
         _,
-        _,
+        tos,
         table,
         protocol,
         scope,
@@ -44,6 +46,7 @@ pub(crate) fn read(payload: &[u8]) -> Read<Option<Route>> {
         protocol: protocol.into(),
         scope: scope.into(),
         kind: kind.into(),
+        tos,
         ..Route::new(network(any, prefix)?)
     };
     let mut several = false;
@@ -57,13 +60,19 @@ pub(crate) fn read(payload: &[u8]) -> Read<Option<Route>> {
             RTA_PRIORITY => route.priority = attribute.u32()?,
             RTA_PREFSRC => route.prefsrc = Some(attribute.ip()?),
             RTA_TABLE => route.table = attribute.u32()?,
-            RTA_METRICS => (route.mtu, route.advmss) = metrics(&attribute)?,
+            RTA_METRICS => metrics(&attribute, &mut route)?,
             RTA_MULTIPATH => several = true,
+            RTA_CACHEINFO => route.other_attributes |= expires(&attribute),
+            RTA_PREF => route.other_attributes |= attribute.u8()? != 0,
+            RTA_SRC | RTA_FLOW | RTA_ENCAP | RTA_ENCAP_TYPE | RTA_NH_ID => {
+                route.other_attributes = true;
+            }
             _ => {}
         }
     }
     if several {
         (route.oif, route.gateway) = (None, None);
+        route.other_attributes = true;
     }
     Ok(Some(route))
 }
@@ -89,15 +98,20 @@ fn via(attribute: &Attribute<'_>) -> Read<Option<IpAddr>> {
     Ok(Attribute { kind, value }.ip().ok())
 }
 
-fn metrics(attribute: &Attribute<'_>) -> Read<(u32, u32)> {
-    let (mut mtu, mut advmss) = (0, 0);
+fn metrics(attribute: &Attribute<'_>, route: &mut Route) -> Read<()> {
     for metric in attributes(attribute.value) {
         let metric = metric?;
         match metric.kind {
-            RTAX_MTU => mtu = metric.u32()?,
-            RTAX_ADVMSS => advmss = metric.u32()?,
-            _ => {}
+            RTAX_MTU => route.mtu = metric.u32()?,
+            RTAX_ADVMSS => route.advmss = metric.u32()?,
+            _ => route.other_attributes = true,
         }
     }
-    Ok((mtu, advmss))
+    Ok(())
+}
+
+/// `struct rta_cacheinfo` of an IPv6 route: its third field is the rest of the route's life.
+fn expires(attribute: &Attribute<'_>) -> bool {
+    let rest = header::<12>(attribute.value).map(|([.., e0, e1, e2, e3], _)| [e0, e1, e2, e3]);
+    rest.is_ok_and(|rest| rest != [0; 4])
 }

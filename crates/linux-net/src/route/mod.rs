@@ -50,6 +50,11 @@ pub struct Route {
     pub mtu: u32,
     /// RTAX_ADVMSS in bytes, 0: none
     pub advmss: u32,
+    /// the type of service that it is for, 0: any (IPv4)
+    pub tos: u8,
+    /// read only: it has attributes that are not above, as other metrics, several next hops, an
+    /// encapsulation, a next-hop object, a preference or an end
+    pub other_attributes: bool,
 }
 
 impl Route {
@@ -68,6 +73,8 @@ impl Route {
             kind: RouteType::Unicast,
             mtu: 0,
             advmss: 0,
+            tos: 0,
+            other_attributes: false,
         }
     }
 }
@@ -107,6 +114,7 @@ fn message(route: &Route) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family::of(route.dst.ip());
     message.header.destination_prefix_length = route.dst.prefix();
+    message.header.tos = route.tos;
     message.header.protocol = route.protocol;
     message.header.scope = route.scope;
     message.header.kind = route.kind;

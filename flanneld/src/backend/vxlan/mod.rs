@@ -156,6 +156,7 @@ impl Vxlan {
             mtu: self.outer_mtu(underlay).saturating_sub(overhead),
             mac,
             up: true,
+            master: None,
         }
     }
 
@@ -330,10 +331,8 @@ pub(super) fn owns_route(candidate: &CandidateRoute<'_>) -> bool {
 
 fn overlay_route(peer: &PlannedPeer, device: &DeviceName) -> HostRoute {
     HostRoute {
-        dst: peer.subnet,
-        gateway: peer.subnet.network(),
-        device: device.clone(),
         onlink: true,
+        ..HostRoute::new(peer.subnet, peer.subnet.network(), device.clone())
     }
 }
 

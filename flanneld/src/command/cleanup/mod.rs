@@ -11,17 +11,14 @@ use crate::{
     cli::options::NodeOptions,
     files::node_state::NodeState,
     files::subnet_env,
-    reconcile::{self, Kernel},
+    reconcile::Kernel,
     rules::legacy_chains::{self, Removal},
     rules::{nftables, plugin_tables},
     underlay::HostNetwork,
 };
 use ::subnet_env::Previous;
-use linux_net::{
-    link,
-    route::{self, Route, RouteProtocol},
-};
-use ownership::{BRIDGE, attached_interfaces, families};
+use linux_net::{link, route};
+use ownership::{BRIDGE, RouteOwner, attached_interfaces, families, route_owner};
 use packet_filter::{Nft, Transaction};
 use report::Report;
 use std::{fs, io::ErrorKind, path::Path, process::ExitCode, thread, time::Duration};
@@ -49,9 +46,8 @@ fn clean(options: &NodeOptions, report: &mut Report) -> linux_net::Result<()> {
     let mut kernel = Kernel::open()?;
     let host = kernel.host_network(None)?;
     let env = subnet_env::previous(&options.subnet_file);
-    if NodeState::load(&options.state_file).host_routes() {
-        remove_direct_routes(&mut kernel, &host, &env, report);
-    }
+    let had_direct_routes = NodeState::load(&options.state_file).host_routes();
+    remove_routes(&mut kernel, &host, &env, had_direct_routes, report);
     remove_devices(&mut kernel, &host, report);
     let bridge_left = !remove_bridge(&mut kernel, &host, &env, report);
     if let Some(nft) = best_effort(
@@ -72,24 +68,29 @@ fn clean(options: &NodeOptions, report: &mut Report) -> linux_net::Result<()> {
     report_returned_device(&mut kernel, report)
 }
 
-fn remove_direct_routes(
+/// The routes over the underlay; those over our devices go with these.
+fn remove_routes(
     kernel: &mut Kernel,
     host: &HostNetwork,
     env: &Previous,
+    had_direct_routes: bool,
     report: &mut Report,
 ) {
     let families = families(env);
-    let is_ours = |route: &&Route| reconcile::is_direct_route(route, &families);
-    for route in host.routes.iter().filter(is_ours) {
+    for route in &host.routes {
         let gateway = route.gateway.map(|ip| ip.to_string()).unwrap_or_default();
-        let request = route::delete(&Route {
-            protocol: RouteProtocol::Unspec,
-            ..route.clone()
-        });
-        report.removal(
-            format!("route {} via {gateway}", route.dst),
-            kernel.netlink.request(&request),
-        );
+        let name = format!("route {} via {gateway}", route.dst);
+        match route_owner(route, &families, had_direct_routes, host) {
+            RouteOwner::Flanneld => {
+                let request = route::delete(route);
+                report.removal(name, kernel.netlink.request(&request));
+            }
+            RouteOwner::Unknown => report.left(
+                name,
+                "it leads to a part of the pod network, but not over the interface that flanneld used",
+            ),
+            RouteOwner::Other => {}
+        }
     }
 }
 

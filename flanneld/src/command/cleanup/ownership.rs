@@ -1,11 +1,17 @@
 //! What a host has to prove that its routes and bridge are ours: subnet.env. Of devices, the
 //! backends know which are theirs.
 
-use crate::{model::Family, underlay::HostNetwork};
+use crate::{
+    backend,
+    model::{Family, host_state::ROUTE_PROTOCOL},
+    reconcile,
+    underlay::HostNetwork,
+};
 use ipnetwork::IpNetwork;
 use linux_net::{
     address::Address,
     link::{Kind, Link},
+    route::{Route, RouteType},
 };
 use subnet_env::Previous;
 
@@ -21,6 +27,50 @@ pub(super) enum NotOurs {
     /// No address proves that the plugins made it.
     #[error("it has no address of the subnet in subnet.env, so another program may own it")]
     NoGatewayAddress,
+}
+
+/// Whose a route is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RouteOwner {
+    /// Flanneld made it, or Go flannel.
+    Flanneld,
+    /// It looks like one that Go flannel makes, and nothing proves that it did.
+    Unknown,
+    Other,
+}
+
+/// A route over the underlay has our protocol number; or it is one of Go flannel or of an earlier
+/// version, over the interface to which a device of ours is bound, on a node that had such routes.
+pub(super) fn route_owner(
+    route: &Route,
+    families: &[Family],
+    had_direct_routes: bool,
+    host: &HostNetwork,
+) -> RouteOwner {
+    let is_own_device = |link: &&Link| backend::owns_device(link);
+    let mut own_devices = host.links.iter().filter(is_own_device);
+    if route.oif.is_some()
+        && own_devices
+            .clone()
+            .any(|link| Some(link.index) == route.oif)
+    {
+        // it goes with the device
+        return RouteOwner::Other;
+    }
+    if route.protocol == ROUTE_PROTOCOL && route.kind == RouteType::Unicast {
+        return RouteOwner::Flanneld;
+    }
+    if !had_direct_routes || !reconcile::is_direct_route(route, families) {
+        return RouteOwner::Other;
+    }
+    let lower = |link: &Link| match &link.kind {
+        Kind::Vxlan(vxlan) => vxlan.lower,
+        _ => link.lower,
+    };
+    match own_devices.any(|link| lower(link) == route.oif) {
+        true => RouteOwner::Flanneld,
+        false => RouteOwner::Unknown,
+    }
 }
 
 /// The families that subnet.env names.

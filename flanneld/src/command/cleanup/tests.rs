@@ -1,6 +1,12 @@
 use super::{ownership::NotOurs, *};
-use crate::underlay::fixtures::{self, PERMANENT, address};
-use linux_net::link::{Kind, Link};
+use crate::{
+    model::host_state::ROUTE_PROTOCOL,
+    underlay::fixtures::{self, PERMANENT, address},
+};
+use linux_net::{
+    link::{Kind, Link, Vxlan},
+    route::Route,
+};
 use std::net::IpAddr;
 
 fn link(index: u32, name: &str, kind: Kind, master: Option<u32>) -> Link {
@@ -49,22 +55,41 @@ fn bridge_is_ours_by_its_gateway_address() {
 }
 
 #[test]
-fn direct_route_is_ours_by_the_networks_in_subnet_env() {
-    let route = |dst: &str| Route {
+fn direct_route_is_ours_by_protocol_or_by_network_and_interface() {
+    let vxlan = Kind::Vxlan(Vxlan {
+        vni: 1,
+        lower: Some(2),
+        ..Vxlan::default()
+    });
+    let host = HostNetwork {
+        links: vec![link(5, "flannel.1", vxlan, None)],
+        ..HostNetwork::default()
+    };
+    let route = |dst: &str, oif: u32| Route {
         gateway: Some(IpAddr::from([172, 31, 0, 2])),
-        oif: Some(2),
+        oif: Some(oif),
         ..Route::new(dst.parse().unwrap())
     };
-    let is_direct_route =
-        |route: &Route, env: &Previous| reconcile::is_direct_route(route, &families(env));
-    assert!(is_direct_route(&route("10.244.2.0/24"), &env()));
-    assert!(
-        !is_direct_route(&route("10.244.1.0/24"), &env()),
-        "our own subnet is the bridge's"
+    let owner = |route: &Route, env: &Previous| route_owner(route, &families(env), true, &host);
+    let boot = route("10.244.2.0/24", 2);
+    assert_eq!(owner(&boot, &env()), RouteOwner::Flanneld);
+    assert_eq!(
+        owner(&route("10.244.2.0/24", 7), &env()),
+        RouteOwner::Unknown,
+        "over another link"
     );
-    assert!(!is_direct_route(&route("10.245.2.0/24"), &env()));
-    assert!(!is_direct_route(
-        &route("10.244.2.0/24"),
-        &Previous::default()
-    ));
+    for other in [route("10.244.1.0/24", 2), route("10.245.2.0/24", 2)] {
+        assert_eq!(owner(&other, &env()), RouteOwner::Other, "{other:?}");
+    }
+    assert_eq!(owner(&boot, &Previous::default()), RouteOwner::Other);
+    assert_eq!(
+        route_owner(&boot, &families(&env()), false, &host),
+        RouteOwner::Other,
+        "this node never made such routes"
+    );
+    let marked = Route {
+        protocol: ROUTE_PROTOCOL,
+        ..route("10.9.2.0/24", 7)
+    };
+    assert_eq!(owner(&marked, &Previous::default()), RouteOwner::Flanneld);
 }

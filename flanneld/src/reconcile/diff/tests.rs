@@ -31,16 +31,15 @@ fn link(vni: u32, mtu: u32, up: bool) -> DeviceLink {
         mtu,
         mac: mac(1),
         up,
+        master: None,
     }
 }
 
 fn route(dst: u8, gateway: u8, device: u8) -> HostRoute {
     let dst = IpNetwork::new(ip(dst * 16), 28).unwrap();
     HostRoute {
-        dst,
-        gateway: ip(gateway),
-        device: name(device),
         onlink: true,
+        ..HostRoute::new(dst, ip(gateway), name(device))
     }
 }
 
@@ -91,6 +90,7 @@ prop_compose! {
             tables: tables.into_iter().map(|n| Table {
                 family: Family::Ip,
                 name: format!("t{n}"),
+                dormant: false,
                 comment: comment.clone(),
                 chains: Vec::new(),
             }).collect(),

@@ -7,7 +7,7 @@ use super::{
     ownership::{self, DeviceIndexes, Ownership},
 };
 use crate::{
-    model::host_state::{Device, DeviceName, HostRoute, HostState},
+    model::host_state::{Device, DeviceName, HostState},
     rules::nftables,
     underlay::Underlay,
 };
@@ -21,7 +21,7 @@ use linux_net::{
     route::{MAIN_TABLE, Route},
 };
 use packet_filter::Family;
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 /// The wanted state, and what recognises it in a notification.
 #[derive(Debug, Clone)]
@@ -29,6 +29,8 @@ pub(crate) struct EventFilter {
     pub(crate) wanted: Arc<HostState>,
     pub(crate) ownership: Ownership,
     pub(crate) indexes: DeviceIndexes,
+    /// The peers' subnets to which routes of other programs lead.
+    pub(crate) conflicts: Arc<BTreeSet<IpNetwork>>,
     /// None while it is missing: any link or address may then bring it back.
     pub(crate) underlay: Option<Underlay>,
 }
@@ -61,6 +63,8 @@ impl EventFilter {
             Some(name) => !self.wanted.devices.get(name).is_some_and(|wanted| {
                 self.indexes.contains_key(&link.index) && device_link(link).matches(&wanted.link)
             }),
+            // a device of ours has another name
+            None if self.indexes.contains_key(&link.index) => true,
             None => self.underlay.as_ref().is_none_or(|underlay| {
                 let unchanged = (link.index, &link.name, link.mtu)
                     == (underlay.index, &underlay.name, underlay.mtu);
@@ -95,7 +99,8 @@ impl EventFilter {
             // a route that replaces ours is notified; the end of ours is not
             None => added && in_main && self.wants_route_to(route.dst),
         };
-        leads_to_underlay || differs
+        let in_conflict = in_main && self.conflicts.contains(&route.dst);
+        leads_to_underlay || differs || in_conflict
     }
 
     fn neighbour_differs(&self, entry: &Neighbour, added: bool) -> bool {
@@ -116,14 +121,7 @@ impl EventFilter {
     }
 
     fn wants_route_to(&self, dst: IpNetwork) -> bool {
-        let first = HostRoute {
-            dst,
-            gateway: Ipv4Addr::UNSPECIFIED.into(),
-            device: "".into(),
-            onlink: false,
-        };
-        let next = self.wanted.routes.range(first..).next();
-        next.is_some_and(|route| route.dst == dst)
+        self.wanted.route_to(dst).is_some()
     }
 
     fn device(&self, index: u32) -> Option<&Device> {

@@ -3,7 +3,7 @@ use crate::{
     backend::fixtures,
     model::{
         self,
-        host_state::{DeviceKind, DeviceLink},
+        host_state::{DeviceKind, DeviceLink, HostRoute, ROUTE_PROTOCOL},
     },
     underlay::fixtures::{self as host, PERMANENT},
 };
@@ -11,6 +11,7 @@ use linux_net::{
     Mac,
     link::{Kind, Vxlan},
     neighbour::NeighbourState,
+    route::RouteType,
 };
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -43,6 +44,7 @@ fn filter() -> EventFilter {
         mtu: 1500,
         mac: MAC,
         up: true,
+        master: None,
     });
     device.addresses.insert("10.244.1.0/32".parse().unwrap());
     device.neighbours.insert((ip("10.244.2.0"), PEER));
@@ -50,10 +52,12 @@ fn filter() -> EventFilter {
     let wanted = HostState {
         devices: BTreeMap::from([("flannel.1".into(), device)]),
         routes: [HostRoute {
-            dst: "10.244.2.0/24".parse().unwrap(),
-            gateway: ip("10.244.2.0"),
-            device: "flannel.1".into(),
             onlink: true,
+            ..HostRoute::new(
+                "10.244.2.0/24".parse().unwrap(),
+                ip("10.244.2.0"),
+                "flannel.1".into(),
+            )
         }]
         .into(),
         tables: Vec::new(),
@@ -66,9 +70,11 @@ fn filter() -> EventFilter {
                 network: "10.244.0.0/16".parse().unwrap(),
                 subnet: "10.244.1.0/24".parse().unwrap(),
             }],
+            earlier_devices: Vec::new(),
             direct_routes_over: None,
         },
         indexes: DeviceIndexes::from([(3, "flannel.1".into())]),
+        conflicts: Arc::new(["10.244.3.0/24".parse().unwrap()].into()),
         underlay: Some(Underlay {
             index: 2,
             name: "eth0".to_owned(),
@@ -86,6 +92,7 @@ fn our_route() -> Route {
     route.gateway = Some(ip("10.244.2.0"));
     route.oif = Some(3);
     route.onlink = true;
+    route.protocol = ROUTE_PROTOCOL;
     route
 }
 
@@ -151,6 +158,11 @@ fn contradicting_events_need_a_pass() {
         Event::Link(down),
         Event::Link(link(7, "flannel.1", Kind::Vxlan(vxlan()))),
         Event::Link(link(8, "flannel-v6.1", Kind::Vxlan(vxlan()))),
+        Event::Link(link(3, "renamed", Kind::Vxlan(vxlan()))),
+        Event::Link(Link {
+            master: Some(9),
+            ..link(3, "flannel.1", Kind::Vxlan(vxlan()))
+        }),
         Event::LinkGone {
             index: 3,
             name: "flannel.1".to_owned(),
@@ -167,6 +179,20 @@ fn contradicting_events_need_a_pass() {
         Event::Address(address(3, "10.244.9.9/32"), true),
         Event::Address(address(2, "172.31.0.9/24"), true),
         Event::Route(our_route(), false),
+        Event::Route(
+            Route {
+                mtu: 500,
+                ..our_route()
+            },
+            true,
+        ),
+        Event::Route(
+            Route {
+                kind: RouteType::BlackHole,
+                ..Route::new("10.244.3.0/24".parse().unwrap())
+            },
+            false,
+        ),
         Event::Route(
             Route {
                 gateway: Some(ip("10.244.9.9")),
@@ -187,6 +213,13 @@ fn contradicting_events_need_a_pass() {
         Event::Neighbour(unresolved, true),
         Event::Fdb(FdbEntry::permanent(3, PEER, ip("172.31.0.2")), false),
         Event::Fdb(FdbEntry::permanent(3, PEER, ip("172.31.0.9")), true),
+        Event::Fdb(
+            FdbEntry {
+                altered: true,
+                ..FdbEntry::permanent(3, PEER, ip("172.31.0.2"))
+            },
+            true,
+        ),
     ] {
         assert!(filter.needs_pass(&event), "{event:?}");
     }

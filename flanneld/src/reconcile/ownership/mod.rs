@@ -4,7 +4,7 @@ use crate::{
     backend::{self, Backend, CandidateRoute},
     model::{
         Family,
-        host_state::{DeviceName, HostRoute},
+        host_state::{ALTERED_REMOTE, DeviceName, HostRoute, ROUTE_PROTOCOL},
     },
 };
 use ipnetwork::IpNetwork;
@@ -13,18 +13,20 @@ use linux_net::{
     address::Address,
     fdb::FdbEntry,
     neighbour::Neighbour,
-    route::{MAIN_TABLE, Route, RouteProtocol, RouteType},
+    route::{MAIN_TABLE, Route, RouteProtocol, RouteScope, RouteType},
 };
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The metric that the kernel gives an IPv6 route without one (IP6_RT_PRIO_USER, net/ip6_route.h).
-const IP6_DEFAULT_METRIC: u32 = 1024;
+pub(super) const IP6_DEFAULT_METRIC: u32 = 1024;
 
 /// What recognises our objects.
 #[derive(Debug, Clone)]
 pub(crate) struct Ownership {
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) families: Vec<Family>,
+    /// Devices of this daemon's earlier configurations that are not deleted yet.
+    pub(crate) earlier_devices: Vec<DeviceName>,
     /// The interface over which direct routes are ours, once this node has made any.
     pub(crate) direct_routes_over: Option<DeviceName>,
 }
@@ -39,20 +41,26 @@ impl Ownership {
         names.find(|own| &***own == name)
     }
 
-    /// A route to a peer: one over a device of ours or over the underlay, with a shape that the
-    /// backend makes. `name_of` gives the name of one of these interfaces.
+    /// A route to a peer: one with our protocol number that leads into the network or over a device
+    /// of ours; and one of Go flannel or an earlier version, over a device of ours or over the
+    /// underlay, with a shape that the backend makes. `name_of` gives the name of an interface.
     pub(crate) fn route(
         &self,
         observed: &Route,
         name_of: impl Fn(u32) -> Option<DeviceName>,
     ) -> Option<HostRoute> {
         let route = host_route(observed, name_of)?;
-        let over_own_device = self.device(&route.device).is_some();
+        let over_own_device =
+            self.device(&route.device).is_some() || self.earlier_devices.contains(&route.device);
+        if observed.protocol == ROUTE_PROTOCOL {
+            let mut families = self.families.iter();
+            let inside = families.any(|family| family.contains(route.dst));
+            return (inside || over_own_device).then_some(route);
+        }
         let over_known_device =
             over_own_device || self.direct_routes_over.as_ref() == Some(&route.device);
         let candidate = CandidateRoute {
             route: &route,
-            observed,
             over_own_device,
             families: &self.families,
         };
@@ -72,16 +80,16 @@ impl Ownership {
     }
 }
 
-/// True if the route has the shape of a direct route to a peer of these families, whichever backend
-/// and interface it is of.
+/// True if Go flannel or an earlier version may have made the route: it has the shape of a direct
+/// route to a peer of these families, whichever backend and interface it is of.
 pub(crate) fn is_direct_route(observed: &Route, families: &[Family]) -> bool {
     host_route(observed, |_| Some("underlay".into())).is_some_and(|route| {
-        backend::is_direct_route(&CandidateRoute {
-            route: &route,
-            observed,
-            over_own_device: false,
-            families,
-        })
+        observed.protocol == RouteProtocol::Boot
+            && backend::is_direct_route(&CandidateRoute {
+                route: &route,
+                over_own_device: false,
+                families,
+            })
     })
 }
 
@@ -95,21 +103,28 @@ fn host_route(observed: &Route, name_of: impl Fn(u32) -> Option<DeviceName>) -> 
         gateway: observed.gateway?,
         device: name_of(observed.oif?)?,
         onlink: observed.onlink,
+        protocol: observed.protocol.into(),
+        altered: is_altered(observed),
     })
 }
 
-/// Unicast, in the main table, not a default route, without metric, and not made by the kernel.
+/// Unicast, in the main table, not a default route, without metric and type of service, made by
+/// flanneld or by a program that names no protocol of its own.
 fn may_be_ours(route: &Route) -> bool {
-    let by_kernel = [
-        RouteProtocol::IcmpRedirect,
-        RouteProtocol::Kernel,
-        RouteProtocol::Ra,
-    ];
     route.table == MAIN_TABLE
         && route.kind == RouteType::Unicast
         && route.dst.prefix() > 0
-        && !by_kernel.contains(&route.protocol)
+        && [ROUTE_PROTOCOL, RouteProtocol::Boot].contains(&route.protocol)
+        && route.tos == 0
         && (route.priority == 0 || route.dst.is_ipv6() && route.priority == IP6_DEFAULT_METRIC)
+}
+
+/// True if a route has attributes that flanneld does not set.
+fn is_altered(route: &Route) -> bool {
+    route.prefsrc.is_some()
+        || (route.mtu, route.advmss) != (0, 0)
+        || route.scope != RouteScope::Universe
+        || route.other_attributes
 }
 
 /// A neighbour as a backend makes it: permanent.
@@ -121,7 +136,11 @@ pub(crate) fn neighbour(entry: &Neighbour) -> Option<(IpAddr, Mac)> {
 /// group).
 pub(crate) fn fdb(entry: &FdbEntry) -> Option<(Mac, IpAddr)> {
     let unicast = entry.mac.0[0] & 1 == 0 && entry.mac != Mac::default();
-    Some((entry.mac, entry.dst?)).filter(|_| unicast && entry.is_permanent())
+    let remote = match entry.altered {
+        true => ALTERED_REMOTE,
+        false => entry.dst?,
+    };
+    (unicast && entry.is_permanent()).then_some((entry.mac, remote))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ fn ownership() -> Ownership {
                 subnet: "fd00:10:244:1::/64".parse().unwrap(),
             },
         ],
+        earlier_devices: Vec::new(),
         direct_routes_over: None,
     }
 }
@@ -59,6 +60,62 @@ fn routes_over_our_devices_are_ours() {
     let mut v6 = route("fd00:10:244:2::/64", "fd00:10:244:2::", 4);
     v6.priority = IP6_DEFAULT_METRIC;
     assert!(is_ours(&ownership, &v6));
+}
+
+#[test]
+fn routes_with_our_protocol_are_ours_over_any_link_inside_the_network() {
+    let ownership = ownership();
+    let with = |dst, gateway, oif| Route {
+        protocol: ROUTE_PROTOCOL,
+        ..route(dst, gateway, oif)
+    };
+    assert!(is_ours(&ownership, &with("10.244.2.0/24", "172.31.0.2", 2)));
+    assert!(is_ours(&ownership, &with("10.42.2.0/24", "10.42.2.0", 3)));
+    assert!(
+        !is_ours(&ownership, &with("10.42.2.0/24", "172.31.0.2", 2)),
+        "of another flanneld with another network"
+    );
+}
+
+#[test]
+fn routes_over_the_device_of_an_earlier_configuration_are_ours() {
+    let ownership = Ownership {
+        earlier_devices: vec!["flannel.7".into()],
+        ..ownership()
+    };
+    let name = |device: &str| Some(device.into());
+    let route = route("10.244.2.0/24", "10.244.2.0", 9);
+    assert!(ownership.route(&route, |_| name("flannel.7")).is_some());
+    assert!(ownership.route(&route, |_| name("flannel.8")).is_none());
+}
+
+#[test]
+fn attributes_of_another_program_are_seen() {
+    let good = Route {
+        protocol: ROUTE_PROTOCOL,
+        ..route("10.244.2.0/24", "10.244.2.0", 3)
+    };
+    let altered = |route: &Route| {
+        let name = |_| Some("flannel.1".into());
+        ownership().route(route, name).unwrap().altered
+    };
+    assert!(!altered(&good));
+    for other in [
+        Route {
+            prefsrc: Some("10.9.9.9".parse().unwrap()),
+            ..good.clone()
+        },
+        Route {
+            mtu: 500,
+            ..good.clone()
+        },
+        Route {
+            other_attributes: true,
+            ..good.clone()
+        },
+    ] {
+        assert!(altered(&other), "{other:?}");
+    }
 }
 
 #[test]
@@ -107,6 +164,20 @@ fn foreign_routes_are_not_ours() {
                 ..good.clone()
             },
             "the kernel's",
+        ),
+        (
+            Route {
+                protocol: RouteProtocol::Bird,
+                ..good.clone()
+            },
+            "a routing daemon's",
+        ),
+        (
+            Route {
+                tos: 16,
+                ..good.clone()
+            },
+            "for a type of service",
         ),
         (
             Route {
@@ -181,6 +252,11 @@ fn permanent_unicast_entries_are_ours() {
     assert!(!entry(mac, NeighbourState::Reachable), "learned");
     assert!(!entry(Mac::default(), permanent), "the default destination");
     assert!(!entry(Mac([0x33, 0x33, 0, 0, 0, 1]), permanent), "a group");
+    let altered = FdbEntry {
+        altered: true,
+        ..FdbEntry::permanent(3, mac, "172.31.0.2".parse().unwrap())
+    };
+    assert_eq!(fdb(&altered), Some((mac, ALTERED_REMOTE)));
     let ip = "10.244.2.0".parse().unwrap();
     assert!(neighbour(&Neighbour::permanent(3, ip, mac)).is_some());
     assert!(
