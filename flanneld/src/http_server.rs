@@ -4,9 +4,11 @@
 //! Where all connections are in use, a new one takes the place of the oldest that has not made a
 //! request: connections that only wait, or whose client proves nothing, keep nobody out.
 
-use crate::{failure_log::FailureLog, retry::ExponentialBackoff};
+use crate::{failure_log::FailureLog, pki, retry::ExponentialBackoff};
 use axum::Router;
 use hyper::{
+    Request,
+    body::Incoming,
     server::conn::http1,
     service::{Service, service_fn},
 };
@@ -31,7 +33,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_io_timeout::TimeoutStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, rustls::pki_types::CertificateDer};
 use tracing::debug;
 
 /// Largest head of a request, bytes.
@@ -56,6 +58,11 @@ pub(crate) struct Limits {
 
 /// The TLS side of the next connection: certificates may change while a server runs.
 pub(crate) type Acceptors = Arc<dyn Fn() -> TlsAcceptor + Send + Sync>;
+
+/// An extension of each request over TLS: the certificate of the client, which the handshake has
+/// verified.
+#[derive(Debug, Clone)]
+pub(crate) struct PeerCertificate(pub(crate) Arc<CertificateDer<'static>>);
 
 /// Serves until it is dropped, and with it every connection. One request a connection.
 pub(crate) async fn serve(
@@ -172,18 +179,25 @@ impl Connection {
         stream.set_write_timeout(Some(limits.stall_timeout));
         let stream = Box::pin(stream);
         let Some(acceptor) = acceptor else {
-            return self.requests(stream).await;
+            return self.requests(stream, None).await;
         };
         match timeout(limits.head_timeout, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => self.requests(stream).await,
-            Ok(Err(error)) => self
-                .log
-                .failed(format_args!("{peer} refused: TLS: {error}")),
+            Ok(Ok(stream)) => {
+                let shown = stream.get_ref().1.peer_certificates();
+                let certificate = shown
+                    .and_then(<[_]>::first)
+                    .map(|first| PeerCertificate(Arc::new(first.clone().into_owned())));
+                self.requests(stream, certificate).await;
+            }
+            Ok(Err(error)) => self.log.failed(format_args!(
+                "{peer} refused: {}",
+                pki::client_refused(&error)
+            )),
             Err(_) => debug!("{peer}: no TLS handshake within {:?}", limits.head_timeout),
         }
     }
 
-    async fn requests<S>(self, stream: S)
+    async fn requests<S>(self, stream: S, certificate: Option<PeerCertificate>)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -196,8 +210,11 @@ impl Connection {
             .keep_alive(false)
             .serve_connection(
                 TokioIo::new(stream),
-                service_fn(move |request| {
+                service_fn(move |mut request: Request<Incoming>| {
                     requested.store(true, Ordering::Relaxed);
+                    if let Some(certificate) = &certificate {
+                        request.extensions_mut().insert(certificate.clone());
+                    }
                     router.call(request)
                 }),
             );

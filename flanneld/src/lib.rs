@@ -10,6 +10,7 @@ mod files;
 mod http_server;
 mod model;
 mod open_files;
+mod pki;
 mod reconcile;
 mod retry;
 mod rules;

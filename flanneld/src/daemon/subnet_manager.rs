@@ -146,6 +146,10 @@ fn kube_options(options: &Options) -> Result<kube::Options, Error> {
 async fn listen(options: &Options, tls: Option<TlsFiles>) -> Result<Chosen, Error> {
     let leases = &options.leases;
     let store = open_store(options)?;
+    let name = match (&tls, leases.insecure) {
+        (Some(files), false) => files.node_name()?,
+        _ => None,
+    };
     let server_options = ServerOptions {
         listen: leases.listen.clone(),
         tls,
@@ -153,7 +157,7 @@ async fn listen(options: &Options, tls: Option<TlsFiles>) -> Result<Chosen, Erro
     };
     let server = Server::start(server_options, store.clone()).await?;
     Ok(Chosen {
-        manager: Box::new(Local::new(store, options.renew_margin())),
+        manager: Box::new(Local::new(store, options.renew_margin()).owned_by(name)),
         _server: Some(server),
     })
 }

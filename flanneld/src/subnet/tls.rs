@@ -1,12 +1,15 @@
-//! Mutual TLS: both sides show a certificate of an authority that both name. Whoever has such a
-//! certificate may do anything in the store, so the authority should serve no other purpose.
+//! Mutual TLS: both sides show a certificate of an authority that both name.
 
 use super::BoxError;
+use crate::pki::{self, Certificate, ClientFiles, Fault, Identity, Use, date};
+use jiff::Timestamp;
 use std::{
+    error::Error,
     fs,
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -36,6 +39,23 @@ pub(crate) enum TlsError {
     /// A file has no certificate.
     #[error("certificate {}: the file contains no certificate", .0.display())]
     NoCertificate(PathBuf),
+    /// A certificate of this node cannot serve its purpose.
+    #[error(
+        "certificate {}: {fault}; on the machine of the authority `flanneld pki issue NAME{host}` makes a right one",
+        .path.display()
+    )]
+    Unfit {
+        path: PathBuf,
+        fault: Fault,
+        /// Empty, or the address that the certificate needs, after a space.
+        host: String,
+    },
+    /// The private key belongs to another certificate.
+    #[error(
+        "private key {} is not that of certificate {}: copy both from one `flanneld pki issue`",
+        .key.display(), .cert.display()
+    )]
+    KeyMismatch { key: PathBuf, cert: PathBuf },
     /// The versions of TLS do not fit the cryptography.
     #[error(transparent)]
     Provider(rustls::Error),
@@ -85,15 +105,18 @@ impl TlsFiles {
 
     /// Reads the files for a client.
     pub(super) fn client(&self) -> Result<ClientConfig, TlsError> {
+        self.check(Use::Client)?;
         ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Provider)?
             .with_root_certificates(self.roots()?)
             .with_client_auth_cert(certificates(&self.cert)?, self.private_key()?)
-            .map_err(unusable("certificate", &self.cert))
+            .map_err(|error| self.unusable_pair(error))
     }
 
-    fn server(&self) -> Result<ServerConfig, TlsError> {
+    /// Reads the files for a server at `host`, an address or a name; None: at every address.
+    fn server(&self, host: Option<&str>) -> Result<ServerConfig, TlsError> {
+        self.check(Use::Server(host))?;
         let roots = Arc::new(self.roots()?);
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
             .build()
@@ -103,7 +126,79 @@ impl TlsFiles {
             .map_err(TlsError::Provider)?
             .with_client_cert_verifier(verifier)
             .with_single_cert(certificates(&self.cert)?, self.private_key()?)
-            .map_err(unusable("certificate", &self.cert))
+            .map_err(|error| self.unusable_pair(error))
+    }
+
+    /// The name of the node that the certificate names.
+    pub(crate) fn node_name(&self) -> Result<Option<String>, TlsError> {
+        let certificate = self
+            .own()?
+            .map_err(|fault| self.unfit(fault, Use::Client))?;
+        Ok(match Identity::of(&certificate) {
+            Identity::Node { name, .. } => Some(name),
+            Identity::Operator | Identity::Unnamed => None,
+        })
+    }
+
+    /// Refuses a certificate that the other side would refuse.
+    fn check(&self, what: Use<'_>) -> Result<(), TlsError> {
+        let certificate = self.own()?.map_err(|fault| self.unfit(fault, what))?;
+        certificate
+            .check(what, now())
+            .map_err(|fault| self.unfit(fault, what))
+    }
+
+    /// The node's own certificate, which is the first in its file.
+    fn own(&self) -> Result<Result<Certificate, Fault>, TlsError> {
+        let certificates = certificates(&self.cert)?;
+        let first = certificates.first();
+        let first = first.ok_or_else(|| TlsError::NoCertificate(self.cert.clone()))?;
+        Ok(Certificate::parse(first))
+    }
+
+    fn unfit(&self, fault: Fault, what: Use<'_>) -> TlsError {
+        let host = match what {
+            Use::Client => String::new(),
+            Use::Server(host) => format!(" {}", host.unwrap_or("ADDRESS")),
+        };
+        TlsError::Unfit {
+            path: self.cert.clone(),
+            fault,
+            host,
+        }
+    }
+
+    fn unusable_pair(&self, error: rustls::Error) -> TlsError {
+        if pki::is_key_mismatch(&error) {
+            return TlsError::KeyMismatch {
+                key: self.key.clone(),
+                cert: self.cert.clone(),
+            };
+        }
+        unusable("certificate", &self.cert)(error)
+    }
+
+    /// Warns of certificates, this node's and its authorities', that end within 30 days.
+    fn warn_of_end(&self) {
+        for (what, path) in [("certificate", &self.cert), ("authority", &self.ca)] {
+            let certificates = certificates(path).unwrap_or_default();
+            let certificates = certificates
+                .iter()
+                .take(if what == "certificate" { 1 } else { 8 });
+            let read = certificates.filter_map(|der| Certificate::parse(der).ok());
+            let Some(end) = read.filter_map(|one| one.ends_soon(now())).min() else {
+                continue;
+            };
+            let command = match what {
+                "certificate" => "issue NAME",
+                _ => "rotate",
+            };
+            tracing::warn!(
+                "{what} {} ends on {}: renew it in time (`flanneld pki {command}`)",
+                path.display(),
+                date(end)
+            );
+        }
     }
 
     fn modified(&self) -> Modified {
@@ -128,27 +223,95 @@ impl TlsFiles {
 /// When each file was modified last; None for one that is not there.
 type Modified = [Option<SystemTime>; 3];
 
+/// The client's side. Reads the files for each connection.
+pub(super) struct ClientTls {
+    files: TlsFiles,
+    warned: Daily,
+}
+
+impl ClientTls {
+    pub(super) fn new(files: TlsFiles) -> ClientTls {
+        let warned = Daily::default();
+        ClientTls { files, warned }
+    }
+
+    /// For the next connection.
+    pub(super) fn config(&self) -> Result<ClientConfig, TlsError> {
+        let config = self.files.client()?;
+        if self.warned.is_due() {
+            self.files.warn_of_end();
+        }
+        Ok(config)
+    }
+
+    /// Why the connection to `server` failed, if TLS is why.
+    pub(super) fn in_words(&self, server: &str, error: &(dyn Error + 'static)) -> Option<String> {
+        let files = ClientFiles {
+            server,
+            certificate: &self.files.cert,
+            authority: &self.files.ca,
+        };
+        pki::server_refused(error, files)
+    }
+}
+
+/// True once a day: connections come more often, since each node renews its lease daily.
+#[derive(Default)]
+struct Daily(Mutex<Option<Instant>>);
+
+impl Daily {
+    fn is_due(&self) -> bool {
+        const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = last.is_none_or(|last| last.elapsed() >= DAY);
+        if due {
+            *last = Some(Instant::now());
+        }
+        due
+    }
+}
+
+fn now() -> i64 {
+    Timestamp::now().as_second()
+}
+
 /// The server's side. Reads the files again when one of them changes: rotated certificates need no
 /// restart.
 pub(super) struct ServerTls {
     files: TlsFiles,
+    /// Where it listens; None: at every address.
+    host: Option<String>,
+    warned: Daily,
     current: Mutex<(TlsAcceptor, Modified)>,
 }
 
 impl ServerTls {
-    pub(super) fn new(files: TlsFiles) -> Result<ServerTls, TlsError> {
-        let acceptor = TlsAcceptor::from(Arc::new(files.server()?));
+    /// `host` is that of `-listen`: HOST:PORT.
+    pub(super) fn new(files: TlsFiles, host: &str) -> Result<ServerTls, TlsError> {
+        let host = host.trim_matches(['[', ']']);
+        let is_every = |ip: IpAddr| ip.is_unspecified();
+        let every = host.is_empty() || host.parse().is_ok_and(is_every);
+        let host = (!every).then(|| host.to_owned());
+        let acceptor = TlsAcceptor::from(Arc::new(files.server(host.as_deref())?));
         let current = Mutex::new((acceptor, files.modified()));
-        Ok(ServerTls { files, current })
+        Ok(ServerTls {
+            files,
+            host,
+            warned: Daily::default(),
+            current,
+        })
     }
 
     /// For the next connection. The last usable files stay in use while the new ones are unusable.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let modified = self.files.modified();
+        if self.warned.is_due() {
+            self.files.warn_of_end();
+        }
         if modified != current.1 {
             current.1 = modified;
-            match self.files.server() {
+            match self.files.server(self.host.as_deref()) {
                 Ok(config) => {
                     current.0 = TlsAcceptor::from(Arc::new(config));
                     tracing::info!("loaded new certificates: {}", self.files.cert.display());

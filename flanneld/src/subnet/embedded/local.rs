@@ -1,6 +1,6 @@
 //! The subnet manager of the machine that has the store.
 
-use super::store::{Store, StoreError};
+use super::store::{Access, Caller, Store, StoreError};
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs},
@@ -23,6 +23,8 @@ const RENEWAL_BACKOFF: ExponentialBackoff = ExponentialBackoff {
 /// The store of this machine, without HTTP in between.
 pub(crate) struct Local {
     pub(super) store: Arc<Store>,
+    /// The owner of this node's lease.
+    caller: Caller,
     renew_margin: Duration,
     renewed: LastRenewal,
 }
@@ -32,18 +34,25 @@ impl Local {
     pub(crate) fn new(store: Arc<Store>, renew_margin: Duration) -> Local {
         Local {
             store,
+            caller: Caller::Trusted(None),
             renew_margin,
             renewed: LastRenewal::default(),
         }
     }
 
+    /// With the node's name in its certificate, so that no other node takes its lease.
+    pub(crate) fn owned_by(self, name: Option<String>) -> Local {
+        let caller = Caller::Trusted(name.map(Arc::from));
+        Local { caller, ..self }
+    }
+
     /// Changes wait for the disk: not on the thread that does everything else.
     async fn change(
         &self,
-        work: impl FnOnce(&Store) -> Result<Lease, StoreError> + Send + 'static,
+        work: impl FnOnce(&Access<'_>) -> Result<Lease, StoreError> + Send + 'static,
     ) -> Result<Lease, Error> {
-        let store = self.store.clone();
-        let done = tokio::task::spawn_blocking(move || work(&store)).await;
+        let (store, caller) = (self.store.clone(), self.caller.clone());
+        let done = tokio::task::spawn_blocking(move || work(&store.access(&caller))).await;
         let lease = done.map_err(|error| Error::Transient(error.into()))??;
         self.renewed.record(&lease);
         Ok(lease)

@@ -52,6 +52,9 @@ pub(super) enum Failure {
     /// The certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The handshake failed.
+    #[error("{0}")]
+    Certificate(String),
     /// The request cannot be written as HTTP.
     #[error(transparent)]
     Request(#[from] hyper::http::Error),
@@ -98,6 +101,14 @@ pub(super) enum Failure {
 pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let first = error.source().unwrap_or(error);
     let causes = std::iter::successors(Some(first), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    let texts: Vec<String> = causes
+        .map(|error| without_link(&error.to_string()))
+        .collect();
     texts.join(": ")
+}
+
+/// The text of an error without the address of a library's manual at its end.
+fn without_link(text: &str) -> String {
+    let end = text.find("https://docs.rs").unwrap_or(text.len());
+    text[..end].trim_end_matches([':', ' ']).to_owned()
 }

@@ -7,7 +7,7 @@ use crate::{
     subnet::{
         Error, alloc,
         embedded::wire::{LINE_LIMIT, Line},
-        tls::{self, TlsFiles},
+        tls::{self, ClientTls, TlsFiles},
     },
 };
 use futures_util::{Stream, StreamExt, TryStreamExt};
@@ -57,7 +57,7 @@ pub(crate) struct ClientOptions {
 pub(super) struct Http {
     /// HOST:PORT, with brackets around an IPv6 address.
     authority: String,
-    tls: Option<TlsFiles>,
+    tls: Option<ClientTls>,
 }
 
 impl Http {
@@ -68,7 +68,7 @@ impl Http {
         })?;
         Ok(Http {
             authority,
-            tls: options.tls.clone(),
+            tls: options.tls.clone().map(ClientTls::new),
         })
     }
 
@@ -137,17 +137,21 @@ impl Http {
         let mut client = Client::builder(TokioExecutor::new());
         client.pool_max_idle_per_host(0);
         let response = match &self.tls {
-            None => client.build_http().request(request).await,
-            Some(files) => {
+            None => client.build_http().request(request).await?,
+            Some(tls) => {
                 let connector = HttpsConnectorBuilder::new()
-                    .with_tls_config(files.client()?)
+                    .with_tls_config(tls.config()?)
                     .https_only()
                     .enable_http1()
                     .build();
-                client.build(connector).request(request).await
+                let response = client.build(connector).request(request).await;
+                response.map_err(|error| match tls.in_words(&self.authority, &error) {
+                    Some(words) => Failure::Certificate(words),
+                    None => error.into(),
+                })?
             }
         };
-        Ok(response?)
+        Ok(response)
     }
 
     pub(super) fn failed(&self, failure: impl Into<Failure>) -> Error {

@@ -2,7 +2,7 @@
 
 use super::{
     error::{ApiError, JSON},
-    extract::{PathSubnets, RequestBody, decode, known_network},
+    extract::{PathSubnets, RequestBody, Requester, decode, known_network},
     watch,
 };
 use crate::{
@@ -144,7 +144,11 @@ async fn one(
     ))
 }
 
-async fn acquire(State(store): State<Arc<Store>>, RequestBody(body): RequestBody) -> Answer {
+async fn acquire(
+    State(store): State<Arc<Store>>,
+    Requester(caller): Requester,
+    RequestBody(body): RequestBody,
+) -> Answer {
     let attrs: LeaseAttrs = decode(&body)?;
     let Acquire { previous, former } = decode(&body)?;
     let previous = match previous.filter(|previous| !previous.is_empty()) {
@@ -153,13 +157,14 @@ async fn acquire(State(store): State<Arc<Store>>, RequestBody(body): RequestBody
             .map_err(|error| ApiError::bad("Previous", error))?,
         None => Subnets::default(),
     };
-    let lease = change(move || store.acquire(attrs, previous, former)).await?;
+    let lease = change(move || store.access(&caller).acquire(attrs, previous, former)).await?;
     text(wire::json(&lease))
 }
 
 /// The body is the lease, as in the old API, or empty.
 async fn renew(
     State(store): State<Arc<Store>>,
+    Requester(caller): Requester,
     PathSubnets(subnets): PathSubnets,
     RequestBody(body): RequestBody,
 ) -> Answer {
@@ -174,12 +179,16 @@ async fn renew(
         }
         attrs = Some(lease.attrs);
     }
-    let lease = change(move || store.renew(subnets, attrs)).await?;
+    let lease = change(move || store.access(&caller).renew(subnets, attrs)).await?;
     text(wire::json(&lease))
 }
 
-async fn revoke(State(store): State<Arc<Store>>, PathSubnets(subnets): PathSubnets) -> Answer {
-    change(move || store.revoke(subnets)).await?;
+async fn revoke(
+    State(store): State<Arc<Store>>,
+    Requester(caller): Requester,
+    PathSubnets(subnets): PathSubnets,
+) -> Answer {
+    change(move || store.access(&caller).revoke(subnets)).await?;
     text(Body::empty())
 }
 
@@ -189,18 +198,26 @@ async fn reservations(State(store): State<Arc<Store>>) -> Answer {
     text(wire::json(&reservations.collect::<Vec<_>>()))
 }
 
-async fn reserve(State(store): State<Arc<Store>>, RequestBody(body): RequestBody) -> Answer {
+async fn reserve(
+    State(store): State<Arc<Store>>,
+    Requester(caller): Requester,
+    RequestBody(body): RequestBody,
+) -> Answer {
     let request: ReservationJson = decode(&body)?;
     let reservation = Reservation::from(request);
     if reservation.subnets.is_empty() {
         return Err(ApiError::bad("Subnet", "is missing"));
     }
-    change(move || store.reserve(reservation)).await?;
+    change(move || store.access(&caller).reserve(reservation)).await?;
     text(Body::empty())
 }
 
-async fn unreserve(State(store): State<Arc<Store>>, PathSubnets(subnets): PathSubnets) -> Answer {
-    change(move || store.unreserve(subnets)).await?;
+async fn unreserve(
+    State(store): State<Arc<Store>>,
+    Requester(caller): Requester,
+    PathSubnets(subnets): PathSubnets,
+) -> Answer {
+    change(move || store.access(&caller).unreserve(subnets)).await?;
     text(Body::empty())
 }
 

@@ -93,6 +93,7 @@ impl From<StoreError> for ApiError {
         let (status, code) = match &error {
             StoreError::Unknown(_) => (StatusCode::NOT_FOUND, "unknown"),
             StoreError::Revoked(_) => (StatusCode::GONE, "revoked"),
+            StoreError::Denied(_) => (StatusCode::FORBIDDEN, "forbidden"),
             StoreError::HeldBy(..) => (StatusCode::CONFLICT, "held"),
             StoreError::Alloc(alloc::Error::OutOfSubnets { .. }) => {
                 (StatusCode::CONFLICT, "out-of-subnets")

@@ -2,8 +2,13 @@
 
 use super::error::ApiError;
 use crate::{
+    http_server::PeerCertificate,
     model::{InvalidSubnets, Subnets},
-    subnet::embedded::wire::{BODY_LIMIT, NETWORK},
+    pki::{Certificate, Identity},
+    subnet::embedded::{
+        store::Caller,
+        wire::{BODY_LIMIT, NETWORK},
+    },
 };
 use axum::{
     body::{Body, Bytes, HttpBody},
@@ -40,6 +45,22 @@ impl<S: Send + Sync> FromRequestParts<S> for PathSubnets {
         });
         let subnets = subnets.map_err(|error: InvalidSubnets| ApiError::bad("subnet", error))?;
         Ok(PathSubnets(subnets))
+    }
+}
+
+/// Who sent the request: the holder of the connection's certificate.
+pub(super) struct Requester(pub(super) Caller);
+
+impl<S: Send + Sync> FromRequestParts<S> for Requester {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let Some(PeerCertificate(der)) = parts.extensions.get() else {
+            return Ok(Requester(Caller::Trusted(None)));
+        };
+        let certificate = Certificate::parse(der)
+            .map_err(|fault| ApiError::new(StatusCode::FORBIDDEN, "certificate", fault))?;
+        Ok(Requester(Caller::Certificate(Identity::of(&certificate))))
     }
 }
 

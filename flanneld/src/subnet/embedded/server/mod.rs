@@ -7,13 +7,14 @@ mod watch;
 
 use super::store::Store;
 use crate::{
-    http_server::{self, Acceptors, Limits},
+    http_server::{self, Acceptors, Limits, PeerCertificate},
     open_files,
     subnet::{
         TTL,
         tls::{self, ServerTls, TlsError, TlsFiles},
     },
 };
+use axum::{extract::Request, middleware::map_request};
 use std::{
     io,
     net::SocketAddr,
@@ -46,7 +47,7 @@ pub(crate) struct ServerOptions {
     pub(crate) listen: String,
     /// Mutual TLS.
     pub(crate) tls: Option<TlsFiles>,
-    /// `-insecure`: serve without TLS off loopback.
+    /// `-insecure`: serve without TLS off loopback, and let everybody change every lease.
     pub(crate) insecure: bool,
 }
 
@@ -107,7 +108,10 @@ impl Server {
             head_timeout: HEAD_TIMEOUT,
             stall_timeout: STALL_TIMEOUT,
         };
-        let router = api::router(store.clone());
+        let router = match options.insecure {
+            true => api::router(store.clone()).layer(map_request(without_certificate)),
+            false => api::router(store.clone()),
+        };
         Ok(Server {
             #[cfg(test)]
             address,
@@ -119,6 +123,12 @@ impl Server {
     }
 }
 
+/// With -insecure nobody's certificate counts.
+async fn without_certificate(mut request: Request) -> Request {
+    request.extensions_mut().remove::<PeerCertificate>();
+    request
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         for task in &self.tasks {
@@ -128,7 +138,9 @@ impl Drop for Server {
 }
 
 async fn open(options: &ServerOptions) -> Result<(TcpListener, Option<Acceptors>), ListenError> {
-    let tls = options.tls.clone().map(ServerTls::new).transpose()?;
+    let host = options.listen.rsplit_once(':').map_or("", |(host, _)| host);
+    let tls = options.tls.clone().map(|files| ServerTls::new(files, host));
+    let tls = tls.transpose()?;
     let listener = bind(options).await?;
     let acceptors = tls.map(|tls| Arc::new(move || tls.acceptor()) as Acceptors);
     Ok((listener, acceptors))

@@ -1,5 +1,6 @@
 //! Errors of the store.
 
+use super::access::Denied;
 use crate::{
     model::Subnets,
     subnet::{self, alloc},
@@ -21,6 +22,9 @@ pub(crate) enum StoreError {
     /// Another node holds the lease or an overlapping one.
     #[error("{0} belongs to {1}")]
     HeldBy(Subnets, String),
+    /// The caller's certificate does not allow the change.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// The node does not give the address by which it is reached.
     #[error("{0} is missing: it identifies the node, and peers send packets to it")]
     MissingAddress(&'static str),

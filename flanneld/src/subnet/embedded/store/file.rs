@@ -27,6 +27,8 @@ const META: Text = TableDefinition::new("flanneld");
 const LEASES: Text = TableDefinition::new("leases");
 const RESERVATIONS: Text = TableDefinition::new("reservations");
 const REVOKED: Text = TableDefinition::new("revoked");
+/// Not in the files of earlier versions, which do not mind it: values are names.
+const OWNERS: Text = TableDefinition::new("owners");
 
 /// The openings that are remembered.
 const MAX_OPENINGS: usize = 32;
@@ -215,7 +217,7 @@ fn write(
 ) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     if replace {
-        for table in [LEASES, RESERVATIONS, REVOKED] {
+        for table in [LEASES, RESERVATIONS, REVOKED, OWNERS] {
             transaction.delete_table(table)?;
         }
     }
@@ -231,7 +233,11 @@ fn write(
     for change in changes {
         match change {
             Change::Put(lease) => put(LEASES, lease.subnets.to_string(), json(lease))?,
-            Change::Remove(key, _) => remove(LEASES, key.to_string())?,
+            Change::Remove(key, _) => {
+                remove(LEASES, key.to_string())?;
+                remove(OWNERS, key.to_string())?;
+            }
+            Change::Own(key, name) => put(OWNERS, key.to_string(), json(&&**name))?,
             Change::Revoked(key, attrs) => put(REVOKED, key.to_string(), json(attrs))?,
             Change::Forget(key) => remove(REVOKED, key.to_string())?,
             Change::Reserve(Reservation { subnets, attrs }) => {
@@ -295,6 +301,13 @@ fn read(database: &Database, path: &Path) -> Result<Content, FormatError> {
     let openings = meta.get("openings")?;
     let openings = openings.map(|openings| decode(openings.value()));
     let openings = best_effort(openings.transpose(), "clients get a snapshot").flatten();
+    match transaction.open_table(OWNERS) {
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        _ => each(OWNERS, |key, value| {
+            let name: String = decode(value)?;
+            Ok(Change::Own(key.parse()?, name.into()))
+        })?,
+    }
     Ok(Content {
         id: entry("id")?,
         revision,

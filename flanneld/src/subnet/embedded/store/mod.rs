@@ -8,12 +8,14 @@
 //! battery, NTP at boot) ends none. After a start a lease that ended meanwhile gets [`GRACE`],
 //! since its node could not renew it.
 
+mod access;
 mod error;
 mod file;
 mod state;
 mod transaction;
 mod verified_backend;
 
+pub(super) use access::Caller;
 pub(crate) use error::StoreError;
 pub(super) use state::Update;
 
@@ -22,8 +24,12 @@ use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs},
     model::network_config::NetworkConfig,
-    subnet::{TTL, alloc::Reservation},
+    subnet::{
+        TTL,
+        alloc::{Node, Reservation},
+    },
 };
+use access::{Permission, Request, authorize};
 use file::{Opening, StoreFile};
 use state::{Change, State};
 use std::{
@@ -144,35 +150,42 @@ impl Store {
         previous: Subnets,
         former: Option<LeaseAttrs>,
     ) -> Result<Lease, StoreError> {
-        self.change(|state| {
-            let random = getrandom::u64();
-            let random = best_effort(random, "the first of the free subnets is taken").unwrap_or(0);
-            state.acquire(&self.config, attrs, previous, former.as_ref(), random)
-        })
+        self.access(&TRUSTED).acquire(attrs, previous, former)
     }
 
     /// Renews a lease, with these attributes or else its own.
+    #[cfg(test)]
     pub(super) fn renew(
         &self,
         key: Subnets,
         attrs: Option<LeaseAttrs>,
     ) -> Result<Lease, StoreError> {
-        self.change(|state| state.renew(&self.config, key, attrs))
+        self.access(&TRUSTED).renew(key, attrs)
     }
 
     /// Takes a lease away; its node stops.
+    #[cfg(test)]
     pub(super) fn revoke(&self, key: Subnets) -> Result<(), StoreError> {
-        self.change(|state| Ok((state.revoke(key)?, ())))
+        self.access(&TRUSTED).revoke(key)
     }
 
     /// Keeps subnets for a node.
     pub(super) fn reserve(&self, reservation: Reservation) -> Result<(), StoreError> {
-        self.change(|state| Ok((state.reserve(&self.config, reservation)?, ())))
+        self.access(&TRUSTED).reserve(reservation)
     }
 
     /// Ends a reservation.
+    #[cfg(test)]
     pub(super) fn unreserve(&self, key: Subnets) -> Result<(), StoreError> {
-        self.change(|state| Ok((state.unreserve(key)?, ())))
+        self.access(&TRUSTED).unreserve(key)
+    }
+
+    /// The store as this caller may change it.
+    pub(super) fn access<'a>(&'a self, caller: &'a Caller) -> Access<'a> {
+        Access {
+            store: self,
+            caller,
+        }
     }
 
     /// Removes the leases that have ended by `now`, and returns when the next one ends.
@@ -208,6 +221,83 @@ impl Store {
 
     fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.state)
+    }
+}
+
+/// For changes that no certificate stands behind: imports, and what runs without TLS.
+const TRUSTED: Caller = Caller::Trusted(None);
+
+/// Changes of the store by one caller. Each is permitted and decided on the same state.
+pub(super) struct Access<'a> {
+    store: &'a Store,
+    caller: &'a Caller,
+}
+
+impl Access<'_> {
+    /// As [`Store::acquire`].
+    pub(super) fn acquire(
+        &self,
+        attrs: LeaseAttrs,
+        previous: Subnets,
+        former: Option<LeaseAttrs>,
+    ) -> Result<Lease, StoreError> {
+        self.store.change(|state| {
+            let node = Node {
+                attrs: &attrs,
+                former: former.as_ref(),
+            };
+            let permission = self.permission(Request::Acquire { node, previous }, state)?;
+            let former = permission.former.clone().or_else(|| former.clone());
+            let random = getrandom::u64();
+            let random = best_effort(random, "the first of the free subnets is taken").unwrap_or(0);
+            let config = &self.store.config;
+            let (mut changes, lease) =
+                state.acquire(config, attrs, previous, former.as_ref(), random)?;
+            changes.extend(permission.ownership(state, lease.subnets));
+            Ok((changes, lease))
+        })
+    }
+
+    /// Renews a lease, with these attributes or else its own.
+    pub(super) fn renew(
+        &self,
+        key: Subnets,
+        attrs: Option<LeaseAttrs>,
+    ) -> Result<Lease, StoreError> {
+        self.store.change(|state| {
+            let permission = self.permission(Request::Renew(key), state)?;
+            let (mut changes, lease) = state.renew(&self.store.config, key, attrs)?;
+            changes.extend(permission.ownership(state, key));
+            Ok((changes, lease))
+        })
+    }
+
+    /// Takes a lease away; its node stops.
+    pub(super) fn revoke(&self, key: Subnets) -> Result<(), StoreError> {
+        self.store.change(|state| {
+            self.permission(Request::Revoke(key), state)?;
+            Ok((state.revoke(key)?, ()))
+        })
+    }
+
+    /// As [`Store::reserve`].
+    pub(super) fn reserve(&self, reservation: Reservation) -> Result<(), StoreError> {
+        self.store.change(|state| {
+            self.permission(Request::Reserve, state)?;
+            Ok((state.reserve(&self.store.config, reservation)?, ()))
+        })
+    }
+
+    /// Ends a reservation.
+    pub(super) fn unreserve(&self, key: Subnets) -> Result<(), StoreError> {
+        self.store.change(|state| {
+            self.permission(Request::Reserve, state)?;
+            Ok((state.unreserve(key)?, ()))
+        })
+    }
+
+    fn permission(&self, request: Request<'_>, state: &State) -> Result<Permission, StoreError> {
+        Ok(authorize(self.caller, request, state)?)
     }
 }
 

@@ -50,6 +50,8 @@ pub(super) enum Change {
     Reserve(Reservation),
     /// The reservation ends.
     Unreserve(Subnets),
+    /// The lease belongs to the node that this certificate's name names.
+    Own(Subnets, Arc<str>),
 }
 
 /// A lease, and its JSON as every watcher gets it.
@@ -66,6 +68,8 @@ pub(super) struct State {
     pub(super) leases: BTreeMap<Subnets, Held>,
     pub(super) reservations: BTreeMap<Subnets, Reservation>,
     pub(super) revoked: BTreeMap<Subnets, LeaseAttrs>,
+    /// The names of the nodes that took leases, from their certificates.
+    pub(super) owners: BTreeMap<Subnets, Arc<str>>,
     /// The number of the last change.
     pub(super) revision: u64,
     /// The last changes, as events.
@@ -97,6 +101,9 @@ impl State {
             ..State::default()
         };
         state.apply(changes);
+        // an earlier version, which knows no owners, may have removed their leases
+        let State { owners, leases, .. } = &mut state;
+        owners.retain(|key, _| leases.contains_key(key));
         let now = SystemTime::now();
         for held in state.leases.values_mut() {
             held.deadline = held.lease.expiration.map(|end| {
@@ -118,7 +125,10 @@ impl State {
         let reservations = self.reservations.values().cloned().map(Change::Reserve);
         let revoked = self.revoked.iter();
         let revoked = revoked.map(|(key, attrs)| Change::Revoked(*key, attrs.clone()));
-        leases.chain(reservations).chain(revoked).collect()
+        let owners = self.owners.iter();
+        let owners = owners.map(|(key, name)| Change::Own(*key, name.clone()));
+        let kept = reservations.chain(revoked).chain(owners);
+        leases.chain(kept).collect()
     }
 
     /// Logs what an operator wants to know.
@@ -135,6 +145,7 @@ impl State {
                     tracing::info!("{subnets} is reserved for {}", attrs.node());
                 }
                 Change::Unreserve(key) => tracing::info!("{key} is no longer reserved"),
+                Change::Own(key, name) => tracing::info!("lease {key} belongs to {name}"),
                 Change::Put(_) | Change::Revoked(..) | Change::Forget(_) => {}
             }
         }
@@ -145,9 +156,11 @@ impl State {
         let visible = changes.iter().filter(|change| match change {
             Change::Put(lease) => self.is_visible(lease),
             Change::Remove(key, _) => self.leases.contains_key(key),
-            Change::Revoked(..) | Change::Forget(_) | Change::Reserve(_) | Change::Unreserve(_) => {
-                false
-            }
+            Change::Revoked(..)
+            | Change::Forget(_)
+            | Change::Reserve(_)
+            | Change::Unreserve(_)
+            | Change::Own(..) => false,
         });
         self.revision + visible.count() as u64
     }
@@ -165,6 +178,7 @@ impl State {
             match change {
                 Change::Put(lease) => self.put(lease),
                 Change::Remove(key, reason) => {
+                    self.owners.remove(&key);
                     if let Some(held) = self.leases.remove(&key) {
                         let reason = reason.as_str();
                         self.record(format!(
@@ -184,6 +198,9 @@ impl State {
                 }
                 Change::Unreserve(key) => {
                     self.reservations.remove(&key);
+                }
+                Change::Own(key, name) => {
+                    self.owners.insert(key, name);
                 }
             }
         }

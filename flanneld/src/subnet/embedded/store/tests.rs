@@ -131,7 +131,7 @@ fn reserved_lease_does_not_end() {
     // no other node can reserve it, and a node has one reservation
     let error = reserve(lease.subnets, node(2)).unwrap_err().to_string();
     assert!(error.contains("192.0.2.1"), "{error}");
-    let error = reserve(key("10.3.99.0-24"), node(1))
+    let error = reserve(key("10.3.200.0-24"), node(1))
         .unwrap_err()
         .to_string();
     assert!(error.contains("delete it first"), "{error}");
