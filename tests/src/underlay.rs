@@ -7,6 +7,11 @@ pub const GATEWAY: &str = "172.31.0.254";
 /// The IPv6 address of the underlay's namespace.
 pub const GATEWAY6: &str = "fd31::fe";
 
+/// The address of a host behind a NAT.
+pub const INSIDE_NAT: &str = "192.168.77.2";
+/// The same for IPv6.
+pub const INSIDE_NAT6: &str = "fd77::2";
+
 /// Hosts at 172.31.0.N/24 and fd31::N/64 (N from 1); their default gateway is the underlay's
 /// namespace (.254, ::fe).
 pub struct Underlay {
@@ -69,6 +74,38 @@ impl Underlay {
             ip(number),
             ip6(number)
         ));
+    }
+
+    /// Moves a host behind a router, which takes over the host's addresses and translates them to
+    /// the host's new ones. Returns the router.
+    pub fn put_behind_nat(&self, number: usize) -> Host {
+        let host = &self.hosts[number - 1];
+        host.sh("ip link del eth0");
+        let router = Host::new("nat");
+        self.attach(&router, number);
+        let ns = linux_net::NetNs::from(host.net_fd().try_clone().expect("fd"));
+        router.run(|| {
+            let mut netlink = linux_net::Netlink::open().expect("netlink");
+            let [inside, eth0] = ["inside", "eth0"].map(linux_net::link::VethPeer::named);
+            let request = linux_net::link::create_veth(&inside, None, None, &eth0, &ns);
+            netlink.request(&request).expect("veth");
+        });
+        router.sh(&format!(
+            "ip link set inside up && ip addr add 192.168.77.1/24 dev inside \
+             && ip addr add fd77::1/64 dev inside nodad \
+             && for family in 'ip {INSIDE_NAT}' 'ip6 {INSIDE_NAT6}'; do set -- $family; \
+                nft add table $1 nat \
+                && nft add chain $1 nat in '{{ type nat hook prerouting priority -100; }}' \
+                && nft add rule $1 nat in iif eth0 meta l4proto '{{ tcp, udp }}' dnat to $2 \
+                && nft add chain $1 nat out '{{ type nat hook postrouting priority 100; }}' \
+                && nft add rule $1 nat out oif eth0 masquerade || exit 1; done"
+        ));
+        host.sh(&format!(
+            "ip link set eth0 up && ip addr add {INSIDE_NAT}/24 dev eth0 \
+             && ip addr add {INSIDE_NAT6}/64 dev eth0 nodad \
+             && ip route add default via 192.168.77.1 && ip -6 route add default via fd77::1"
+        ));
+        router
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
         network_config::NetworkConfig,
     },
     subnet::BoxFuture,
-    underlay::{DirectRoutes, Underlay},
+    underlay::{Underlay, UnderlayRoutes},
 };
 use ipnetwork::IpNetwork;
 use serde_json::Value;
@@ -40,7 +40,8 @@ pub(crate) struct Input<'a> {
     pub(crate) own: &'a Lease,
     /// Every lease of the network, this node's too.
     pub(crate) leases: &'a PeerLeases,
-    pub(crate) direct_routes: &'a DirectRoutes,
+    /// How the host reaches other nodes.
+    pub(crate) routes: &'a UnderlayRoutes,
 }
 
 /// What a backend wants.
@@ -135,9 +136,18 @@ struct OwnFamily {
     family: Family,
     /// As this node's lease has it: peers use it.
     public_ip: IpAddr,
-    /// As the underlay has it. It differs while an address changes, and where a subnet manager
-    /// overwrites the public IP.
-    underlay_ip: IpAddr,
+    /// What the underlay makes of it: another one while an address changes, and where a subnet
+    /// manager overwrites the public IP.
+    selected_public_ip: IpAddr,
+    /// The address on the underlay's interface. Behind a NAT it differs from the public ones.
+    local: IpAddr,
+}
+
+impl OwnFamily {
+    /// True if no other node can have the address.
+    fn is_own(&self, ip: IpAddr) -> bool {
+        [self.public_ip, self.selected_public_ip, self.local].contains(&ip)
+    }
 }
 
 /// The families of this node: those for which there is a network and a subnet.
@@ -157,17 +167,20 @@ pub(crate) fn families(config: &NetworkConfig, own: &Lease) -> Vec<Family> {
 fn own_families(input: &Input<'_>) -> Vec<OwnFamily> {
     let Input { underlay, own, .. } = input;
     let with_addresses = |family: Family| {
-        let (public_ip, underlay_ip) = if family.network.is_ipv6() {
-            let ips = own.attrs.public_ipv6.zip(underlay.public_ipv6)?;
-            (ips.0.into(), ips.1.into())
+        let (public_ip, selected_public_ip, local) = if family.network.is_ipv6() {
+            let published = own.attrs.public_ipv6.map(IpAddr::V6);
+            let selected = underlay.public_ipv6.map(IpAddr::V6);
+            (published, selected, underlay.address_v6.map(IpAddr::V6))
         } else {
-            let ips = own.attrs.public_ip.zip(underlay.public_ip)?;
-            (ips.0.into(), ips.1.into())
+            let published = own.attrs.public_ip.map(IpAddr::V4);
+            let selected = underlay.public_ip.map(IpAddr::V4);
+            (published, selected, underlay.address.map(IpAddr::V4))
         };
         Some(OwnFamily {
             family,
-            public_ip,
-            underlay_ip,
+            public_ip: public_ip?,
+            selected_public_ip: selected_public_ip?,
+            local: local?,
         })
     };
     let families = families(input.config, own).into_iter();

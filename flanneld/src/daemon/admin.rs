@@ -195,6 +195,7 @@ mod tests {
             skipped: 0,
             failing: 0,
             conflicts: Arc::default(),
+            obstacles: Arc::default(),
             waiting: None,
         });
         assert_eq!(code("/healthz", waiting.clone()).await, 200);

@@ -1,6 +1,9 @@
 //! The daemon's status, for probes, systemd and the log.
 
-use crate::reconcile::{Outcome, RouteConflict};
+use crate::{
+    reconcile::{Outcome, RouteConflict},
+    underlay::Obstacle,
+};
 use sd_notify::NotifyState;
 use std::{fmt, sync::Arc};
 use tracing::{debug, info};
@@ -28,6 +31,8 @@ pub(crate) struct Summary {
     pub(crate) failing: usize,
     /// routes of other programs in the place of ours
     pub(crate) conflicts: Arc<[RouteConflict]>,
+    /// why packets to peers do not leave this host
+    pub(crate) obstacles: Arc<[Obstacle]>,
     /// what the subnet manager waits for; the text completes "waiting: "
     pub(crate) waiting: Option<Arc<str>>,
 }
@@ -48,6 +53,7 @@ impl Status {
             skipped: outcome.skipped.len(),
             failing: outcome.failing.len(),
             conflicts: outcome.conflicts.clone(),
+            obstacles: outcome.obstacles.clone(),
             waiting,
         })
     }
@@ -96,6 +102,9 @@ impl fmt::Display for Summary {
             if !others.is_empty() {
                 write!(f, ", and {} more", others.len())?;
             }
+        }
+        for obstacle in &*self.obstacles {
+            write!(f, "; {obstacle}")?;
         }
         if let Some(waiting) = &self.waiting {
             write!(f, "; waiting: {waiting}")?;

@@ -43,6 +43,7 @@ pub(super) async fn run(
     let node_ready = watch::Sender::new(false);
     let peers = watch::Sender::new(Arc::default());
     let (outcome_sender, outcomes) = watch::channel(None);
+    let (underlay_sender, underlays) = watch::channel(underlay);
     let event_loop = EventLoop {
         reconciler,
         notifications: Notifications::open()?,
@@ -54,8 +55,7 @@ pub(super) async fn run(
     let keeper = LeaseKeeper {
         manager,
         backend: backend.clone(),
-        underlay,
-        outcomes: outcomes.clone(),
+        underlays,
     };
     let session = Session {
         own: own.clone(),
@@ -65,6 +65,7 @@ pub(super) async fn run(
     let report = Report {
         outcomes,
         own: own.subscribe(),
+        underlay: underlay_sender,
         node_ready,
         peers: peers.clone(),
         waiting: waiting.subscribe(),
@@ -80,10 +81,12 @@ pub(super) async fn run(
 }
 
 /// Passes the outcome of each pass on: to the status, to the subnet manager whether the node's own
-/// network is in place, to the backend's data path the peers.
+/// network is in place, to the lease keeper how this node is reached, and to the backend's data
+/// path the peers.
 struct Report<'a> {
     outcomes: watch::Receiver<Option<Outcome>>,
     own: watch::Receiver<Lease>,
+    underlay: watch::Sender<Underlay>,
     node_ready: watch::Sender<bool>,
     peers: watch::Sender<Arc<[PlannedPeer]>>,
     /// what the subnet manager waits for
@@ -107,6 +110,7 @@ impl Report<'_> {
 
     fn publish(&self, outcome: &Outcome) {
         replace_if_changed(&self.node_ready, outcome.node_ready);
+        replace_if_changed(&self.underlay, outcome.underlay.clone());
         if let Some(peers) = &outcome.peers {
             replace_if_changed(&self.peers, peers.clone());
         }

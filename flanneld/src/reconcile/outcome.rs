@@ -3,7 +3,7 @@
 use super::{backoff::Failure, conflict::RouteConflict, diff::Change, event_filter::EventFilter};
 use crate::{
     backend::{PlannedPeer, SkippedLease},
-    underlay::Underlay,
+    underlay::{Obstacle, Underlay},
 };
 use std::{sync::Arc, time::Instant};
 
@@ -14,10 +14,12 @@ const ATTEMPTS_BEFORE_READY: u32 = 3;
 /// The outcome of a pass.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
-    /// Devices, addresses, rules and subnet.env are in place.
+    /// Devices, addresses, rules and subnet.env are in place, and packets leave the host.
     pub(crate) node_ready: bool,
     /// The peers that the host's state leads to; None until the first snapshot of the leases.
     pub(crate) peers: Option<Arc<[PlannedPeer]>>,
+    /// Why packets to peers do not leave this host.
+    pub(crate) obstacles: Arc<[Obstacle]>,
     /// Leases that cannot be used.
     pub(crate) skipped: Arc<[SkippedLease]>,
     /// Changes that fail.
@@ -36,11 +38,12 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// True if every known peer is programmed, except for entries that failed several times, and no
-    /// other program's route leads to one.
+    /// True if every known peer is programmed, except for entries that failed several times, there
+    /// is a way to it, and no other program's route leads to its subnet.
     pub(crate) fn peers_ready(&self) -> bool {
         let mut failing = self.failing.iter();
         self.peers.is_some()
+            && self.obstacles.is_empty()
             && self.conflicts.is_empty()
             && failing.all(|(_, failure)| failure.attempts >= ATTEMPTS_BEFORE_READY)
     }

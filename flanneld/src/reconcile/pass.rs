@@ -28,12 +28,21 @@ use crate::{
         legacy_chains::{self, Removal},
         nftables,
     },
-    underlay::{DirectRoutes, Observation, Selector, Tracker, Underlay},
+    underlay::{
+        Observation, Obstacle, RouteDependencies, Selector, Tracker, Underlay, UnderlayRoutes,
+    },
 };
 use ipnetwork::IpNetwork;
-use linux_net::{link, route::Route};
+use linux_net::{
+    link,
+    route::{Route, RouteType},
+};
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 use tracing::{debug, info, warn};
+
+/// Peers to which the kernel is asked for a route if the main table has none: enough to find that
+/// the host routes by other tables.
+const CONFIRMED_PEERS: usize = 16;
 
 /// What stays the same while the daemon runs.
 pub(crate) struct Settings {
@@ -134,12 +143,14 @@ impl Reconciler {
         let dump = self.read_host()?;
         let underlay_retry = self.track_underlay(&dump);
         let ownership = self.ownership(own);
+        let routes = underlay_routes(&dump, &ownership);
         let Planned {
             plan,
             conflicts,
             in_conflict,
             changes,
-        } = self.plan_changes(own, snapshot, &dump, &ownership);
+        } = self.plan_changes(own, snapshot, &dump, &ownership, &routes);
+        let dependencies = self.route_dependencies(&plan, &routes);
         let mut indexes = self.indexes_by_name(&dump);
         drop(dump);
         let (read_and_planned, count) = (start.elapsed(), changes.len());
@@ -155,20 +166,24 @@ impl Reconciler {
             self.remove_earlier_devices();
         }
         let subnet_env = self.keep_subnet_env(own, setup_in_place);
+        let obstacles = self.obstacles(&dependencies);
         let peers = snapshot.map(|_| {
             self.logged.leases(plan.skipped, plan.peers.len());
             plan.peers.into()
         });
         Ok(Outcome {
-            node_ready: setup_in_place && subnet_env.is_some() && self.underlay.is_present(),
+            node_ready: setup_in_place
+                && subnet_env.is_some()
+                && !obstacles.iter().any(Obstacle::concerns_node),
             peers,
+            obstacles,
             skipped: self.logged.skipped(),
             failing: self.backoff.failures(),
             conflicts: self.logged.conflicts(conflicts),
             changed: !applied.done.is_empty(),
             retry_at: self.backoff.next().into_iter().chain(underlay_retry).min(),
             underlay: self.underlay.current.clone(),
-            filter: self.event_filter(plan.state, ownership, indexes, in_conflict),
+            filter: self.event_filter(plan.state, ownership, indexes, in_conflict, dependencies),
             subnet_env,
         })
     }
@@ -186,7 +201,10 @@ impl Reconciler {
         match self.underlay.update(&self.selector, &dump.host, now) {
             Observation::Unchanged => None,
             Observation::Changed => {
-                info!("the underlay is now {}", self.underlay.current);
+                match self.underlay.obstacle() {
+                    None => info!("the underlay is now {}", self.underlay.current),
+                    Some(obstacle) => warn!("the underlay {}: {obstacle}", self.underlay.current),
+                }
                 self.backoff.clear();
                 None
             }
@@ -257,11 +275,12 @@ impl Reconciler {
         snapshot: Option<&Leases>,
         dump: &Dump,
         ownership: &Ownership,
+        routes: &UnderlayRoutes,
     ) -> Planned {
         if let Some(snapshot) = snapshot {
             self.leases.update(&*self.settings.backend, snapshot);
         }
-        let mut plan = self.plan(own, dump, ownership);
+        let mut plan = self.plan(own, routes);
         let mut observed = dump.interpret(ownership);
         if snapshot.is_none() {
             plan.state.keep_peers_of(&observed);
@@ -278,35 +297,46 @@ impl Reconciler {
         }
     }
 
-    fn plan(&self, own: &Lease, dump: &Dump, ownership: &Ownership) -> Plan {
+    fn plan(&self, own: &Lease, routes: &UnderlayRoutes) -> Plan {
         let Settings {
             config, backend, ..
         } = &self.settings;
-        let direct_routes = if backend.makes_direct_routes() {
-            self.direct_routes(dump, ownership)
-        } else {
-            DirectRoutes::default()
-        };
         let mut plan = backend.plan(&Input {
             config,
             underlay: &self.underlay.current,
             own,
             leases: &self.leases,
-            direct_routes: &direct_routes,
+            routes,
         });
         let tables = nftables::tables(config, own, self.settings.rules);
         plan.state.tables.extend(tables);
         plan
     }
 
-    fn direct_routes(&self, dump: &Dump, ownership: &Ownership) -> DirectRoutes {
-        let indexes = dump.indexes(ownership);
-        let is_ours = |route: &Route| {
-            let over_own_device = route.oif.is_some_and(|oif| indexes.contains_key(&oif));
-            let name_of = |index| dump.name_of(index);
-            over_own_device || ownership.route(route, name_of).is_some()
-        };
-        DirectRoutes::new(&dump.host.routes, is_ours)
+    fn route_dependencies(&self, plan: &Plan, routes: &UnderlayRoutes) -> RouteDependencies {
+        let peers = plan.peers.iter().map(|peer| peer.public_ip).collect();
+        RouteDependencies::new(peers, routes, self.settings.backend.makes_direct_routes())
+    }
+
+    /// Why packets do not leave this host. The main table is not all that the kernel routes by: a
+    /// peer that it does not lead to counts if the kernel confirms it.
+    fn obstacles(&mut self, dependencies: &RouteDependencies) -> Arc<[Obstacle]> {
+        let without_route = &dependencies.without_route;
+        let netlink = &mut self.kernel.netlink;
+        let mut asked = without_route.iter().take(CONFIRMED_PEERS);
+        let unreachable = asked.find(|peer| {
+            let route = netlink.route_to(**peer);
+            !route.is_ok_and(|route| route.kind == RouteType::Unicast)
+        });
+        let no_route = unreachable.map(|peer| Obstacle::NoRoute {
+            peer: *peer,
+            others: without_route.len() - 1,
+        });
+        self.underlay
+            .obstacle()
+            .into_iter()
+            .chain(no_route)
+            .collect()
     }
 
     fn indexes_by_name(&self, dump: &Dump) -> IndexesByName {
@@ -382,6 +412,7 @@ impl Reconciler {
         ownership: Ownership,
         indexes: IndexesByName,
         in_conflict: BTreeSet<IpNetwork>,
+        dependencies: RouteDependencies,
     ) -> EventFilter {
         let underlay = &self.underlay;
         EventFilter {
@@ -394,6 +425,20 @@ impl Reconciler {
             ownership,
             conflicts: Arc::new(in_conflict),
             underlay: underlay.is_present().then(|| underlay.current.clone()),
+            link_state: underlay.link_state(),
+            awaits_better_underlay: underlay.awaits_better(),
+            routes: Arc::new(dependencies),
         }
     }
+}
+
+/// The host's routes but ours.
+fn underlay_routes(dump: &Dump, ownership: &Ownership) -> UnderlayRoutes {
+    let indexes = dump.indexes(ownership);
+    let is_ours = |route: &Route| {
+        let over_own_device = route.oif.is_some_and(|oif| indexes.contains_key(&oif));
+        let name_of = |index| dump.name_of(index);
+        over_own_device || ownership.route(route, name_of).is_some()
+    };
+    UnderlayRoutes::new(&dump.host.routes, is_ours)
 }

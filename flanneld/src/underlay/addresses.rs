@@ -54,7 +54,8 @@ fn is_usable(ip: &IpAddr) -> bool {
     !(ip.is_loopback() || ip.is_multicast() || ip.is_unspecified() || broadcast)
 }
 
-fn is_link_local(ip: &IpAddr) -> bool {
+/// 169.254.0.0/16 or fe80::/10.
+pub(super) fn is_link_local(ip: &IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),

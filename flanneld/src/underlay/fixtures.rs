@@ -20,6 +20,7 @@ pub(crate) fn link(index: u32, name: &str) -> Link {
         mtu: 1500,
         mac: None,
         up: true,
+        carrier: true,
         oper_up: true,
         loopback: index == 1,
         promisc: false,

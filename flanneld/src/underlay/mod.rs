@@ -3,19 +3,23 @@
 //! select again whenever the host's network changes.
 
 mod addresses;
-mod direct_routes;
 mod error;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod host_network;
+mod link_state;
+mod obstacle;
+mod routes;
 mod select;
 mod selected;
 mod selector;
 mod tracker;
 
-pub(crate) use direct_routes::DirectRoutes;
 pub(crate) use error::Error;
 pub(crate) use host_network::HostNetwork;
+pub(crate) use link_state::LinkState;
+pub(crate) use obstacle::Obstacle;
+pub(crate) use routes::{RouteDependencies, UnderlayRoutes};
 pub(crate) use select::select;
 pub(crate) use selected::Underlay;
 pub(crate) use selector::Selector;

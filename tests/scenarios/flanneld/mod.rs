@@ -8,6 +8,8 @@ mod configuration;
 mod foreign;
 mod join;
 mod lifecycle;
+mod link_state;
+mod nat;
 mod restore;
 mod scale;
 mod start;

@@ -2,7 +2,7 @@
 
 use super::cluster::{Cluster, DUAL, V4, eventually_shows};
 use std::{thread, time::Duration};
-use tests::scenario;
+use tests::{scenario, underlay};
 
 #[scenario]
 fn running_node_publishes_its_new_address() {
@@ -25,6 +25,51 @@ fn running_node_publishes_its_new_address() {
     cluster.wait_ready(2);
     eventually_shows(&cluster, 1, "ip route", &cluster.subnet(2));
     let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
+    cluster.ping_all(&pods);
+}
+
+/// It keeps its own subnet, and the dead node's lease goes.
+#[scenario]
+fn running_node_takes_over_a_dead_nodes_address() {
+    let mut cluster = Cluster::new(3, V4);
+    // the store lists the lease of the dead node first
+    let third_byte = |node| -> u8 {
+        let subnet = cluster.subnet(node);
+        let mut bytes = subnet.split('.').skip(2);
+        bytes
+            .next()
+            .and_then(|byte| byte.parse().ok())
+            .expect("a subnet")
+    };
+    let (dead, node) = if third_byte(2) < third_byte(3) {
+        (2, 3)
+    } else {
+        (3, 2)
+    };
+    let (mac, subnet, gone) = (
+        cluster.mac(node, "flannel.1"),
+        cluster.subnet(node),
+        cluster.subnet(dead),
+    );
+    let (own_ip, ip) = (underlay::ip(node), underlay::ip(dead));
+    eventually_shows(&cluster, 1, "ip route", &gone);
+    cluster.kill(dead);
+    cluster.host(dead).sh("ip link del eth0");
+    cluster.host(node).sh(&format!(
+        "ip addr del {own_ip}/24 dev eth0 && ip addr add {ip}/24 dev eth0 && ip route add default via 172.31.0.254"
+    ));
+    let entry = format!("{mac} dst {ip} ");
+    eventually_shows(&cluster, 1, "bridge fdb show dev flannel.1", &entry);
+    let local = format!("local {ip} ");
+    eventually_shows(&cluster, node, "ip -d link show flannel.1", &local);
+    cluster.wait_ready(node);
+    assert_eq!(cluster.subnet(node), subnet);
+    let routes = cluster.host(1).sh("ip route");
+    assert!(
+        routes.contains(&subnet) && !routes.contains(&gone),
+        "{routes}"
+    );
+    let pods = [(1, cluster.pod(1)), (node, cluster.pod(node))];
     cluster.ping_all(&pods);
 }
 

@@ -37,6 +37,7 @@ pub(crate) fn read(payload: &[u8]) -> Read<Link> {
         mtu: 0,
         mac: None,
         up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::LowerUp),
         oper_up: false,
         loopback: flags.contains(LinkFlags::Loopback),
         promisc: flags.contains(LinkFlags::Promisc),

@@ -35,6 +35,8 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// IFF_UP
     pub up: bool,
+    /// IFF_LOWER_UP: it is up and has a carrier
+    pub carrier: bool,
     /// operstate is UP (IF_OPER_UP)
     pub oper_up: bool,
     /// IFF_LOOPBACK

@@ -183,7 +183,7 @@ impl<'a> Candidate<'a> {
 
 fn check_public_ip(own: &OwnFamily, public_ip: IpAddr) -> Result<(), PeerError> {
     let broadcast = matches!(public_ip, IpAddr::V4(ip) if ip.is_broadcast());
-    if [own.public_ip, own.underlay_ip].contains(&public_ip) {
+    if own.is_own(public_ip) {
         Err(PeerError::OwnPublicIp(public_ip))
     } else if public_ip.is_unspecified()
         || public_ip.is_loopback()

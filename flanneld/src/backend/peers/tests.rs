@@ -10,7 +10,8 @@ fn own() -> OwnFamily {
             subnet: "10.244.1.0/24".parse().unwrap(),
         },
         public_ip: "172.31.0.1".parse().unwrap(),
-        underlay_ip: "172.31.0.1".parse().unwrap(),
+        selected_public_ip: "172.31.0.1".parse().unwrap(),
+        local: "172.31.0.1".parse().unwrap(),
     }
 }
 

@@ -146,8 +146,8 @@ impl Vxlan {
             kind: DeviceKind::Vxlan(link::Vxlan {
                 vni: self.keys.vni,
                 lower: Some(underlay.index),
-                // upstream sets the address of -public-ip, not the interface's
-                local: Some(own.underlay_ip),
+                // never the public IP: behind a NAT no packet with that source leaves the host
+                local: Some(own.local),
                 port: Some(self.port()),
                 learning: self.keys.learning,
                 gbp: self.keys.gbp,
@@ -171,7 +171,12 @@ impl Vxlan {
             .insert(cidr::host(own.family.subnet.network()));
         let mut vteps = BTreeMap::from([(mac, own.public_ip)]);
         for (peer, data) in peers::usable(own, self.kind(), input.leases, &mut plan.skipped) {
-            if self.keys.direct_routing && input.direct_routes.is_on_link(peer.public_ip) {
+            let is_on_link = || {
+                input
+                    .routes
+                    .is_on_link(peer.public_ip, input.underlay.index)
+            };
+            if self.keys.direct_routing && is_on_link() {
                 let route = direct_route::to(&peer, &input.underlay.name);
                 plan.state.routes.insert(route);
                 plan.peers.push(peer);

@@ -3,7 +3,7 @@ use crate::{
     backend::fixtures::{self, OWN_MAC, config},
     files::node_state::NodeState,
     model::{Family, lease::Lease, node_record::NodeRecord},
-    underlay::DirectRoutes,
+    underlay::UnderlayRoutes,
 };
 use ipnetwork::IpNetwork;
 use linux_net::route::Route;
@@ -57,14 +57,14 @@ fn mac(number: u8) -> Value {
     json!({"VNI": 1, "VtepMAC": format!("02:00:00:00:01:{number:02x}")})
 }
 
-fn plan(keys: &str, leases: &[Lease], direct_routes: &DirectRoutes) -> Plan {
+fn plan(keys: &str, leases: &[Lease], routes: &UnderlayRoutes) -> Plan {
     let backend = vxlan(keys).unwrap();
     backend.plan(&Input {
         config: &config(keys),
         underlay: &underlay(),
         own: &lease(1, mac(1)),
         leases: &fixtures::decoded(&backend, leases),
-        direct_routes,
+        routes,
     })
 }
 
@@ -83,12 +83,44 @@ fn routes(plan: &Plan, of: impl Fn(&IpNetwork) -> bool) -> Vec<String> {
 
 const PLAIN: &str = r#"{"Type":"vxlan"}"#;
 
+/// Behind a NAT only the lease has the public addresses.
+#[test]
+fn device_has_the_interfaces_address_whatever_the_public_one_is() {
+    let behind_nat = Underlay {
+        public_ip: Some("203.0.113.1".parse().unwrap()),
+        public_ipv6: Some("2001:db8::1".parse().unwrap()),
+        ..underlay()
+    };
+    let backend = vxlan(PLAIN).unwrap();
+    let published = backend.lease_attrs(&behind_nat);
+    assert_eq!(published.public_ip, behind_nat.public_ip);
+    assert_eq!(published.public_ipv6, behind_nat.public_ipv6);
+    let mut own = lease(1, mac(1));
+    for overwritten in [published.public_ip, Some("198.51.100.7".parse().unwrap())] {
+        own.attrs.public_ip = overwritten;
+        let plan = backend.plan(&Input {
+            config: &config(PLAIN),
+            underlay: &behind_nat,
+            own: &own,
+            leases: &fixtures::decoded(&backend, &[lease(2, mac(2))]),
+            routes: &UnderlayRoutes::default(),
+        });
+        for (device, local) in [("flannel.1", "172.31.0.1"), ("flannel-v6.1", "fd31::1")] {
+            let DeviceKind::Vxlan(vxlan) = &plan.state.devices[device].link.kind else {
+                panic!("{device} is a vxlan device");
+            };
+            assert_eq!(vxlan.local.unwrap().to_string(), local);
+        }
+        assert_eq!(plan.peers.len(), 2);
+    }
+}
+
 #[test]
 fn peer_gets_route_neighbour_and_fdb_entry_in_each_family() {
     let plan = plan(
         PLAIN,
         &[lease(1, mac(1)), lease(2, mac(2))],
-        &DirectRoutes::default(),
+        &UnderlayRoutes::default(),
     );
     assert_eq!((plan.peers.len(), &plan.skipped), (2, &vec![]));
     let device = &plan.state.devices["flannel.1"];
@@ -149,7 +181,8 @@ fn absent_port_is_the_kernels_default() {
             subnet: "10.1.0.0/24".parse().unwrap(),
         },
         public_ip: "1.2.3.4".parse().unwrap(),
-        underlay_ip: "1.2.3.4".parse().unwrap(),
+        selected_public_ip: "203.0.113.1".parse().unwrap(),
+        local: "1.2.3.4".parse().unwrap(),
     };
     let wanted = backend.link(&own, &underlay(), OWN_MAC);
     let mut observed = wanted.clone();
@@ -204,7 +237,7 @@ fn peers_with_other_settings_are_skipped_by_name() {
     ] {
         let mut other = lease(3, mac(3));
         other.attrs.backend_data = Some(data);
-        let plan = plan(keys, &[other, lease(2, mac(2))], &DirectRoutes::default());
+        let plan = plan(keys, &[other, lease(2, mac(2))], &UnderlayRoutes::default());
         assert_eq!(plan.peers.len(), 3, "the other families stay");
         let skipped = plan.skipped[0].to_string();
         assert!(
@@ -213,7 +246,7 @@ fn peers_with_other_settings_are_skipped_by_name() {
         );
     }
     let unknown = r#"{"Type":"vxlan","Port":4789}"#;
-    let plan = plan(unknown, &[lease(2, mac(2))], &DirectRoutes::default());
+    let plan = plan(unknown, &[lease(2, mac(2))], &UnderlayRoutes::default());
     assert!(plan.skipped.is_empty(), "Go flannel publishes no port");
 }
 
@@ -227,7 +260,8 @@ fn keys_are_read_as_go_reads_them() {
             subnet: "10.1.0.0/24".parse().unwrap(),
         },
         public_ip: "203.0.113.9".parse().unwrap(),
-        underlay_ip: "1.2.3.4".parse().unwrap(),
+        selected_public_ip: "203.0.113.1".parse().unwrap(),
+        local: "1.2.3.4".parse().unwrap(),
     };
     let DeviceKind::Vxlan(link) = backend.link(&own, &underlay(), OWN_MAC).kind else {
         panic!("not vxlan")
@@ -236,7 +270,7 @@ fn keys_are_read_as_go_reads_them() {
         (link.vni, link.port, link.gbp, link.learning),
         (5, Some(4789), true, true)
     );
-    assert_eq!((link.lower, link.local), (Some(2), Some(own.underlay_ip)));
+    assert_eq!((link.lower, link.local), (Some(2), Some(own.local)));
     assert_eq!(backend.pod_mtu(&underlay()), 1350);
     for (bad, reason) in [
         (
@@ -303,7 +337,7 @@ fn invalid_backend_data_skips_one_family_of_one_peer() {
     ] {
         let mut bad = lease(3, mac(3));
         bad.attrs.backend_data = Some(data.clone());
-        let plan = plan(PLAIN, &[bad, good.clone()], &DirectRoutes::default());
+        let plan = plan(PLAIN, &[bad, good.clone()], &UnderlayRoutes::default());
         assert_eq!(
             plan.peers.len(),
             3,
@@ -325,7 +359,7 @@ fn invalid_backend_data_skips_one_family_of_one_peer() {
 fn newest_lease_decides_where_a_vtep_mac_is() {
     let (mut old, new) = (lease(9, mac(2)), lease(2, mac(2)));
     old.expiration = Some(SystemTime::UNIX_EPOCH);
-    let plan = plan(PLAIN, &[old, new], &DirectRoutes::default());
+    let plan = plan(PLAIN, &[old, new], &UnderlayRoutes::default());
     let fdb = &plan.state.devices["flannel.1"].fdb;
     assert_eq!(
         fdb.iter()
@@ -339,13 +373,13 @@ fn newest_lease_decides_where_a_vtep_mac_is() {
 fn direct_routing_is_used_without_a_gateway_in_between() {
     let mut connected = Route::new("172.31.0.0/24".parse().unwrap());
     connected.oif = Some(2);
-    let direct_routes = DirectRoutes::new([&connected], |_| false);
+    let underlay_routes = UnderlayRoutes::new([&connected], |_| false);
     let mut far = lease(3, mac(3));
     far.attrs.public_ip = Some("192.0.2.3".parse().unwrap());
     let plan = plan(
         r#"{"Type":"vxlan","DirectRouting":true}"#,
         &[lease(2, mac(2)), far],
-        &direct_routes,
+        &underlay_routes,
     );
     assert_eq!(
         routes(&plan, IpNetwork::is_ipv4),

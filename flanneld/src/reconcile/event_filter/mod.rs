@@ -9,11 +9,11 @@ use super::{
 use crate::{
     model::host_state::{Device, DeviceName, HostState},
     rules::nftables,
-    underlay::Underlay,
+    underlay::{LinkState, RouteDependencies, Underlay},
 };
 use ipnetwork::IpNetwork;
 use linux_net::{
-    address::Address,
+    address::{Address, AddressScope},
     fdb::FdbEntry,
     link::Link,
     monitor::Event,
@@ -33,6 +33,12 @@ pub(crate) struct EventFilter {
     pub(crate) conflicts: Arc<BTreeSet<IpNetwork>>,
     /// None while it is missing: any link or address may then bring it back.
     pub(crate) underlay: Option<Underlay>,
+    /// Of the underlay's interface.
+    pub(crate) link_state: LinkState,
+    /// A new address anywhere may give a better underlay.
+    pub(crate) awaits_better_underlay: bool,
+    /// The routes that are not ours and that the plan or the readiness depends on.
+    pub(crate) routes: Arc<RouteDependencies>,
 }
 
 impl EventFilter {
@@ -66,8 +72,13 @@ impl EventFilter {
             // a device of ours has another name
             None if self.indexes.contains_key(&link.index) => true,
             None => self.underlay.as_ref().is_none_or(|underlay| {
-                let unchanged = (link.index, &link.name, link.mtu)
-                    == (underlay.index, &underlay.name, underlay.mtu);
+                let unchanged = (link.index, &link.name, link.mtu, LinkState::of(link))
+                    == (
+                        underlay.index,
+                        &underlay.name,
+                        underlay.mtu,
+                        self.link_state,
+                    );
                 (link.index == underlay.index || link.name == underlay.name) && !unchanged
             }),
         }
@@ -86,7 +97,10 @@ impl EventFilter {
                 let device = self.wanted.devices.get(name);
                 added != device.is_some_and(|device| device.addresses.contains(&net))
             }),
-            None => self.underlay.is_none() || self.is_underlay(address.index),
+            None => {
+                let is_new = added && self.awaits_better_underlay && !is_link_local(address);
+                is_new || self.underlay.is_none() || self.is_underlay(address.index)
+            }
         }
     }
 
@@ -97,7 +111,10 @@ impl EventFilter {
         let differs = match self.ownership.route(route, |index| self.name_of(index)) {
             Some(own) => added != self.wanted.routes.contains(&own),
             // a route that replaces ours is notified; the end of ours is not
-            None => added && in_main && self.wants_route_to(route.dst),
+            None => {
+                let replaces_ours = added && in_main && self.wants_route_to(route.dst);
+                replaces_ours || self.routes.concern(route, added)
+            }
         };
         let in_conflict = in_main && self.conflicts.contains(&route.dst);
         leads_to_underlay || differs || in_conflict
@@ -141,6 +158,10 @@ impl EventFilter {
             .filter(|underlay| underlay.index == index);
         own.or_else(|| underlay.map(|underlay| underlay.name.as_str().into()))
     }
+}
+
+fn is_link_local(address: &Address) -> bool {
+    address.net.is_ipv6() && address.scope != AddressScope::Universe
 }
 
 #[cfg(test)]

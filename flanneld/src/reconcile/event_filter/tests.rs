@@ -84,6 +84,13 @@ fn filter() -> EventFilter {
             public_ip: None,
             public_ipv6: None,
         }),
+        link_state: LinkState::Up,
+        awaits_better_underlay: false,
+        routes: Arc::new(RouteDependencies {
+            peers: [ip("172.31.0.2")].into(),
+            without_route: [].into(),
+            on_link: true,
+        }),
     }
 }
 
@@ -223,6 +230,43 @@ fn contradicting_events_need_a_pass() {
     ] {
         assert!(filter.needs_pass(&event), "{event:?}");
     }
+}
+
+#[test]
+fn state_of_the_underlay_and_routes_to_peers_need_a_pass() {
+    let filter = filter();
+    let eth0 = link(2, "eth0", Kind::Veth);
+    assert!(!filter.needs_pass(&Event::Link(eth0.clone())));
+    for (up, carrier) in [(false, false), (true, false)] {
+        let changed = Link {
+            up,
+            carrier,
+            ..eth0.clone()
+        };
+        assert!(filter.needs_pass(&Event::Link(changed)));
+    }
+    let route = |dst: &str| Route {
+        oif: Some(2),
+        ..Route::new(dst.parse().unwrap())
+    };
+    for added in [true, false] {
+        for dst in ["172.31.0.0/24", "0.0.0.0/0"] {
+            assert!(filter.needs_pass(&Event::Route(route(dst), added)), "{dst}");
+        }
+        let other = Event::Route(route("192.168.7.0/24"), added);
+        assert!(!filter.needs_pass(&other));
+    }
+}
+
+#[test]
+fn new_address_needs_a_pass_while_a_better_underlay_is_awaited() {
+    let event = Event::Address(address(9, "192.0.2.7/24"), true);
+    assert!(!filter().needs_pass(&event));
+    let filter = EventFilter {
+        awaits_better_underlay: true,
+        ..filter()
+    };
+    assert!(filter.needs_pass(&event));
 }
 
 #[test]

@@ -32,8 +32,12 @@ pub(crate) struct Node<'a> {
 impl Node<'_> {
     /// True if a lease with these attributes is the node's.
     pub(crate) fn holds(&self, owner: &LeaseAttrs) -> bool {
-        let is_former = |former: &LeaseAttrs| owner.same_node(former);
-        owner.same_node(self.attrs) || self.former.is_some_and(is_former)
+        owner.same_node(self.attrs) || self.held_formerly(owner)
+    }
+
+    /// True if a lease with these attributes is the one that the node has until now.
+    pub(crate) fn held_formerly(&self, owner: &LeaseAttrs) -> bool {
+        self.former.is_some_and(|former| owner.same_node(former))
     }
 }
 
@@ -87,7 +91,9 @@ pub(crate) fn choose(
 ) -> Result<Subnets, Error> {
     let holds = |(_, owner): &&Owned<'_>| node.holds(owner);
     let reserved = |(_, owner): &&Owned<'_>| node.attrs.same_node(owner);
-    let own = leases.iter().find(holds).into_iter();
+    // a node that takes over the address of one that is gone keeps its own subnets
+    let running = leases.iter().find(|(_, owner)| node.held_formerly(owner));
+    let own = running.into_iter().chain(leases.iter().find(holds));
     let own = own.chain(reservations.iter().find(reserved));
     let preferred: Vec<Subnets> = own.map(|(subnets, _)| *subnets).chain([previous]).collect();
     let others = leases.iter().filter(|lease| !holds(lease));

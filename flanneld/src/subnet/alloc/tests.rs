@@ -90,6 +90,31 @@ fn same_public_ip_gets_the_same_subnet_again() {
 }
 
 #[test]
+fn node_that_takes_over_a_dead_nodes_address_keeps_its_subnets() {
+    let (dead, former) = (node(2), node(1));
+    let taking_over = Node {
+        attrs: &dead,
+        former: Some(&former),
+    };
+    let mut leases = [
+        lease("10.3.1.0-24", dead.clone()),
+        lease("10.3.2.0-24", former.clone()),
+    ];
+    for _ in 0..2 {
+        let choice = choose(
+            &small(),
+            taking_over,
+            Subnets::default(),
+            &owned(&leases),
+            &[],
+            0,
+        );
+        assert_eq!(choice.unwrap(), key("10.3.2.0-24"));
+        leases.reverse();
+    }
+}
+
+#[test]
 fn lease_that_no_longer_fits_is_replaced() {
     for old in ["10.4.1.0-24", "10.3.2.0-25", "10.3.0.0-24"] {
         let choice = ask(&small(), &node(1), "", &[lease(old, node(1))], &[]).unwrap();

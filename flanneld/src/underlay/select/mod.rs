@@ -165,17 +165,22 @@ fn complete(
     if link.mtu == 0 {
         return Err(Reason::ZeroMtu(link.name.clone()));
     }
-    let address = match candidate.v4 {
+    // a public address that the interface has comes before its best one
+    let public_ip = selector
+        .public_ip
+        .filter(|ip| host.has_address(link, (*ip).into()));
+    let public_ipv6 = selector
+        .public_ipv6
+        .filter(|ip| host.has_address(link, (*ip).into()));
+    let address = match candidate.v4.or(public_ip) {
         _ if !selector.ipv4 => None,
         Some(v4) => Some(v4),
         None => Some(addresses::ipv4(host, link)?),
     };
-    let address_v6 = match (candidate.v6, selector.public_ipv6) {
+    let address_v6 = match candidate.v6.or(public_ipv6) {
         _ if !selector.ipv6 => None,
-        (Some(v6), _) => Some(v6),
-        // a public IPv6 address that the interface has comes before its best one
-        (None, Some(public)) if host.has_address(link, public.into()) => Some(public),
-        (None, _) => Some(addresses::ipv6(host, link)?),
+        Some(v6) => Some(v6),
+        None => Some(addresses::ipv6(host, link)?),
     };
     Ok(Underlay {
         index: link.index,

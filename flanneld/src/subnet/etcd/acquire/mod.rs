@@ -36,7 +36,7 @@ pub(super) fn plan<'a>(
     random: u64,
 ) -> Result<Plan<'a>, alloc::Error> {
     // a reservation that the node holds by its former address is a lease that does not end
-    let is_reservation = |known: &Known| known.lease_id == 0 && !holds_formerly(&node, known);
+    let is_reservation = |known: &Known| known.lease_id == 0 && !node.held_formerly(&known.attrs);
     let owned = |reserved: bool| -> Vec<Owned<'a>> {
         let known = known.iter();
         let of_kind = known.filter(|known| is_reservation(known) == reserved);
@@ -52,11 +52,6 @@ pub(super) fn plan<'a>(
         existing: known.iter().find(|known| known.subnets == subnets),
         delete: others.filter(leaves).collect(),
     })
-}
-
-fn holds_formerly(node: &Node<'_>, known: &Known) -> bool {
-    let former = node.former;
-    former.is_some_and(|former| former.same_node(&known.attrs))
 }
 
 /// True for subnets of the configured families and lengths within the configured range.

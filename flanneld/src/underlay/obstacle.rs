@@ -1,0 +1,57 @@
+//! Why packets to other nodes cannot leave this host.
+
+use super::LinkState;
+use std::{fmt, net::IpAddr};
+
+/// As text it follows "not ready: ".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Obstacle {
+    /// The underlay's interface is gone.
+    NoInterface(String),
+    /// Its interface is there, and an address that this node uses is not on it.
+    NoAddress { interface: String, address: IpAddr },
+    /// An administrator set the interface down.
+    Down(String),
+    /// The interface has no carrier.
+    NoCarrier(String),
+    /// The host has no route to these peers.
+    NoRoute { peer: IpAddr, others: usize },
+}
+
+impl Obstacle {
+    /// None if the interface can send.
+    pub(super) fn of_link(interface: &str, state: LinkState) -> Option<Obstacle> {
+        match state {
+            LinkState::Up => None,
+            LinkState::NoCarrier => Some(Obstacle::NoCarrier(interface.to_owned())),
+            LinkState::Down => Some(Obstacle::Down(interface.to_owned())),
+        }
+    }
+
+    /// True if no packet leaves this host. Else it is some peers that are not reached.
+    pub(crate) fn concerns_node(&self) -> bool {
+        !matches!(self, Obstacle::NoRoute { .. })
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Obstacle::NoInterface(name) => write!(f, "the interface {name} is gone"),
+            Obstacle::NoAddress { interface, address } => {
+                write!(f, "{interface} no longer has the address {address}")
+            }
+            Obstacle::Down(name) => write!(f, "{name} is down"),
+            Obstacle::NoCarrier(name) => write!(f, "{name} has no carrier"),
+            Obstacle::NoRoute { peer, others: 0 } => {
+                write!(f, "there is no route to the peer at {peer}")
+            }
+            Obstacle::NoRoute { peer, others } => {
+                write!(
+                    f,
+                    "there is no route to the peer at {peer} and {others} others"
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! A node behind a NAT: the others reach it by an address that is not on it.
+
+use super::cluster::{Cluster, DUAL, eventually_shows};
+use tests::{scenario, underlay};
+
+/// Only the lease has the public addresses; the device has the interface's. Pods of both nodes
+/// reach each other in both families.
+#[scenario]
+fn node_behind_a_nat_sends_from_its_own_address() {
+    let mut cluster = Cluster::idle(2, DUAL);
+    let _router = cluster.underlay.put_behind_nat(2);
+    cluster.start(1, &[]);
+    let public = [
+        "-iface=eth0".to_owned(),
+        format!("-public-ip={}", underlay::ip(2)),
+        format!("-public-ipv6={}", underlay::ip6(2)),
+    ];
+    cluster.start(2, &public.each_ref().map(String::as_str));
+    for node in [1, 2] {
+        cluster.wait_ready(node);
+    }
+    for (device, public, local) in [
+        ("flannel.1", underlay::ip(2), underlay::INSIDE_NAT),
+        ("flannel-v6.1", underlay::ip6(2), underlay::INSIDE_NAT6),
+    ] {
+        let link = cluster.host(2).sh(&format!("ip -d link show {device}"));
+        assert!(link.contains(&format!("local {local} ")), "{link}");
+        let fdb = format!("bridge fdb show dev {device}");
+        eventually_shows(&cluster, 1, &fdb, &format!("dst {public} "));
+    }
+    eventually_shows(&cluster, 1, "ip route", &cluster.subnet(2));
+    eventually_shows(&cluster, 1, "ip -6 route", &cluster.subnet6(2));
+    let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
+    cluster.ping_all(&pods);
+}
