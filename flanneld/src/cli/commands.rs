@@ -2,7 +2,7 @@
 //! [`Action`](super::options::Action).
 
 use super::go_flags;
-use clap::{Args, CommandFactory, Parser};
+use clap::{ArgAction, Args, CommandFactory, Parser, ValueEnum};
 use std::path::{Path, PathBuf};
 
 const PLUGINS_HELP: &str = "\
@@ -26,6 +26,18 @@ const UNINSTALL_HELP: &str = "\
 Files that were replaced come back, other files that the two commands wrote are removed, and files that somebody changed
 since are left. Delete the node's pods first: their removal needs the plugins. `flanneld cleanup` removes the network.";
 
+const PKI_HELP: &str = "\
+  flanneld pki init                        make an authority, once, on one machine
+  flanneld pki issue NAME [ADDRESS...]     a certificate for the node NAME; the node
+                                           that serves leases needs its addresses
+  flanneld pki issue -operator [NAME]      one that may change every lease
+  flanneld pki rotate                      a new authority; the old one stays trusted
+  flanneld pki rotate -finish              the old one is trusted no longer
+
+Each certificate has a folder of its own in the folder of the authority: NAME/ca.crt,
+NAME/tls.crt and NAME/tls.key. Copy them to /etc/flannel/tls on the machine, for
+-remote-cafile, -remote-certfile and -remote-keyfile. `issue` renews one, too.";
+
 /// A command and its arguments. The doc comments are the text of the help.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(name = "flanneld", disable_help_subcommand = true)]
@@ -39,6 +51,52 @@ pub(crate) enum NodeCommand {
     /// Undo install-cni and install-conf
     #[command(after_help = UNINSTALL_HELP)]
     UninstallCni(UninstallCni),
+    /// Make certificates for -listen and -remote
+    #[command(after_help = PKI_HELP)]
+    Pki(Pki),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(override_usage = "flanneld pki init | issue | rotate [flags]")]
+pub(crate) struct Pki {
+    /// What to do
+    #[arg(value_enum, hide_possible_values = true)]
+    pub(crate) action: PkiAction,
+    /// Of issue: the name, then a server's addresses and host names
+    #[arg(value_name = "NAME|ADDRESS")]
+    pub(crate) arguments: Vec<String>,
+    /// The folder of the authority
+    #[arg(long, default_value = "/etc/flannel/pki", value_name = "FOLDER")]
+    pub(crate) dir: PathBuf,
+    /// Days that a certificate lives
+    #[arg(long, default_value_t = 365, value_name = "DAYS")]
+    pub(crate) days: u16,
+    /// The certificate is an operator's
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1)]
+    #[arg(
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[arg(hide_possible_values = true, hide_default_value = true)]
+    pub(crate) operator: bool,
+    /// The second step of rotate
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1)]
+    #[arg(
+        require_equals = true,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
+    #[arg(hide_possible_values = true, hide_default_value = true)]
+    pub(crate) finish: bool,
+}
+
+/// A command of `pki`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PkiAction {
+    Init,
+    Issue,
+    Rotate,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
@@ -92,7 +150,7 @@ pub(crate) struct UninstallCni {
 
 impl NodeCommand {
     /// The command that the executable's name or the first argument selects; None if neither does.
-    pub(super) fn read(called: &str, args: &[String]) -> Option<Result<NodeCommand, clap::Error>> {
+    pub(crate) fn read(called: &str, args: &[String]) -> Option<Result<NodeCommand, clap::Error>> {
         let commands = NodeCommand::command();
         let called = Path::new(called).file_name()?.to_str()?;
         let (command, args) = match commands.find_subcommand(called) {

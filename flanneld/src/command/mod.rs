@@ -3,6 +3,7 @@
 pub(crate) mod cleanup;
 mod install;
 pub(crate) mod lease;
+mod pki;
 
 use crate::cli::commands::NodeCommand;
 use std::process::ExitCode;
@@ -13,5 +14,6 @@ pub(crate) fn run(command: &NodeCommand) -> ExitCode {
         NodeCommand::InstallCni(options) => install::cni(options),
         NodeCommand::InstallConf(options) => install::conf(options),
         NodeCommand::UninstallCni(options) => install::uninstall(options),
+        NodeCommand::Pki(options) => pki::run(options),
     }
 }

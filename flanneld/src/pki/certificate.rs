@@ -20,6 +20,9 @@ pub(crate) struct Certificate {
     /// Seconds since 1970.
     not_before: i64,
     not_after: i64,
+    /// The names of the issuer and of the subject, DER.
+    issuer: Vec<u8>,
+    subject: Vec<u8>,
     pub(super) common_name: Option<String>,
     pub(super) organizations: Vec<String>,
     pub(super) uris: Vec<String>,
@@ -86,6 +89,8 @@ impl Certificate {
             },
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
+            issuer: certificate.issuer().as_raw().to_owned(),
+            subject: certificate.subject().as_raw().to_owned(),
             ..Certificate::default()
         };
         let subject = certificate.subject();
@@ -163,6 +168,16 @@ impl Certificate {
         let addresses = self.addresses.iter().map(ToString::to_string);
         let names = self.host_names.iter().cloned();
         addresses.chain(names).collect::<Vec<_>>().join(", ")
+    }
+
+    /// When it ends, seconds since 1970.
+    pub(super) fn not_after(&self) -> i64 {
+        self.not_after
+    }
+
+    /// True if the authority with this certificate is the one that it names.
+    pub(crate) fn is_issued_by(&self, authority: &Certificate) -> bool {
+        self.issuer == authority.subject
     }
 
     /// Seconds since 1970 at which it ends, if that is within 30 days of `now`.

@@ -2,6 +2,7 @@
 
 mod bad_leases;
 mod bounds;
+mod certificates;
 mod cleanup;
 pub(crate) mod cluster;
 mod configuration;
