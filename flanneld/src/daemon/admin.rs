@@ -196,6 +196,7 @@ mod tests {
             failing: 0,
             conflicts: Arc::default(),
             obstacles: Arc::default(),
+            duplicate: None,
             waiting: None,
         });
         assert_eq!(code("/healthz", waiting.clone()).await, 200);

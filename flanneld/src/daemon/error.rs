@@ -1,6 +1,6 @@
 //! Why the daemon ends.
 
-use super::{admin, privilege, subnet_manager};
+use super::{admin, duplicates::Duplicate, privilege, subnet_manager};
 use crate::{backend, cli::options, model::network_config, reconcile, subnet, underlay};
 use std::io;
 
@@ -47,6 +47,9 @@ pub(super) enum Error {
     /// The reconciler cannot go on.
     #[error(transparent)]
     Reconcile(#[from] reconcile::Error),
+    /// Another node has the keys by which peers find this node: a start with new ones follows.
+    #[error("{0}")]
+    KeyInUse(Duplicate),
     /// Upstream's words.
     #[error("Lease has been revoked. Shutting down daemon.")]
     Revoked,

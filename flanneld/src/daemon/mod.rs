@@ -1,6 +1,7 @@
 //! The daemon: runs until a signal or an error ends it.
 
 mod admin;
+mod duplicates;
 mod earlier;
 mod error;
 mod lease_keeper;

@@ -5,10 +5,10 @@ use super::{Error, earlier, status::Status, subnet_manager, tasks};
 use crate::{
     backend::{self, Backend, NodeIdentity},
     cli::options::Options,
-    files::{node_state::NodeState, subnet_env},
+    files::{last_leases, node_state::NodeState, subnet_env},
     model::{Subnets, network_config::NetworkConfig},
     reconcile::{Kernel, Reconciler, Settings},
-    subnet::{SubnetManager, Waiting},
+    subnet::{LastKnown, SubnetManager, Waiting},
     underlay,
 };
 use std::{convert::Infallible, future, path::Path, sync::Arc};
@@ -29,8 +29,29 @@ async fn start(
     status: &watch::Sender<Status>,
 ) -> Result<(), Error> {
     let chosen = subnet_manager::choose(options, waiting).await?;
-    let manager = &*chosen.manager;
+    let leases_file = last_leases::path(&options.node.state_file);
+    let manager = LastKnown::new(&*chosen.manager, leases_file, waiting.another());
     info!("leases come from the {}", manager.describe());
+    let mut new_keys = false;
+    loop {
+        match start_node(options, &manager, new_keys, waiting, status).await {
+            Err(Error::KeyInUse(duplicate)) => {
+                warn!("{duplicate}: this node takes new MAC addresses");
+                new_keys = true;
+            }
+            ended => return ended,
+        }
+    }
+}
+
+/// From the network configuration to the end of this node's lease.
+async fn start_node(
+    options: &Options,
+    manager: &dyn SubnetManager,
+    new_keys: bool,
+    waiting: &Waiting,
+    status: &watch::Sender<Status>,
+) -> Result<(), Error> {
     let config = network_config(manager, status).await?;
     announce_waiting(
         status,
@@ -46,6 +67,9 @@ async fn start(
     info!("the underlay is {underlay}");
     config.check_underlay(underlay.addresses())?;
     let mut node = NodeState::load(&options.node.state_file);
+    if new_keys {
+        node.renew_macs();
+    }
     let identity = NodeIdentity {
         state: &mut node,
         links: &host.links,
@@ -79,6 +103,7 @@ async fn start(
         own,
         record,
         underlay,
+        new_keys,
     };
     tasks::run(manager, backend, reconciler, started, waiting, status).await
 }

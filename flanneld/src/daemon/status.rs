@@ -33,6 +33,8 @@ pub(crate) struct Summary {
     pub(crate) conflicts: Arc<[RouteConflict]>,
     /// why packets to peers do not leave this host
     pub(crate) obstacles: Arc<[Obstacle]>,
+    /// another node that publishes what only this node may
+    pub(crate) duplicate: Option<String>,
     /// what the subnet manager waits for; the text completes "waiting: "
     pub(crate) waiting: Option<Arc<str>>,
 }
@@ -54,6 +56,7 @@ impl Status {
             failing: outcome.failing.len(),
             conflicts: outcome.conflicts.clone(),
             obstacles: outcome.obstacles.clone(),
+            duplicate: None,
             waiting,
         })
     }
@@ -105,6 +108,9 @@ impl fmt::Display for Summary {
         }
         for obstacle in &*self.obstacles {
             write!(f, "; {obstacle}")?;
+        }
+        if let Some(duplicate) = &self.duplicate {
+            write!(f, "; {duplicate}")?;
         }
         if let Some(waiting) = &self.waiting {
             write!(f, "; waiting: {waiting}")?;

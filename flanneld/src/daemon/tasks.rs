@@ -1,10 +1,18 @@
 //! What runs side by side once this node has a lease: the reconciler, the lease keeper, the
 //! backend's data path, and the status report. The first one that ends, ends the daemon.
 
-use super::{Error, lease_keeper::LeaseKeeper, status::Status};
+use super::{
+    Error,
+    duplicates::{self, Duplicate, Kind},
+    lease_keeper::LeaseKeeper,
+    status::Status,
+};
 use crate::{
     backend::{Backend, PlannedPeer},
-    model::{lease::Lease, node_record::NodeRecord},
+    model::{
+        lease::{Lease, Leases},
+        node_record::NodeRecord,
+    },
     reconcile::{EventLoop, Notifications, Outcome, Reconciler},
     subnet::{Session, SubnetManager, Waiting},
     underlay::Underlay,
@@ -19,6 +27,8 @@ pub(super) struct Started {
     /// What the store said of this node.
     pub(super) record: NodeRecord,
     pub(super) underlay: Underlay,
+    /// This node has new keys, because another one published its old ones.
+    pub(super) new_keys: bool,
 }
 
 pub(super) async fn run(
@@ -33,6 +43,7 @@ pub(super) async fn run(
         own,
         record,
         underlay,
+        new_keys,
     } = started;
     // without a sender the record stays
     let records = manager
@@ -57,6 +68,7 @@ pub(super) async fn run(
         backend: backend.clone(),
         underlays,
     };
+    let known = leases.subscribe();
     let session = Session {
         own: own.clone(),
         leases,
@@ -66,6 +78,9 @@ pub(super) async fn run(
         outcomes,
         own: own.subscribe(),
         underlay: underlay_sender,
+        leases: known,
+        may_take_new_keys: !new_keys,
+        manager,
         node_ready,
         peers: peers.clone(),
         waiting: waiting.subscribe(),
@@ -87,6 +102,10 @@ struct Report<'a> {
     outcomes: watch::Receiver<Option<Outcome>>,
     own: watch::Receiver<Lease>,
     underlay: watch::Sender<Underlay>,
+    leases: watch::Receiver<Option<Leases>>,
+    /// The store has not said yet whether another node has this node's keys.
+    may_take_new_keys: bool,
+    manager: &'a dyn SubnetManager,
     node_ready: watch::Sender<bool>,
     peers: watch::Sender<Arc<[PlannedPeer]>>,
     /// what the subnet manager waits for
@@ -103,23 +122,40 @@ impl Report<'_> {
             }
             let outcome = self.outcomes.borrow_and_update().clone();
             if let Some(outcome) = outcome {
-                self.publish(&outcome);
+                self.publish(&outcome)?;
             }
         }
     }
 
-    fn publish(&self, outcome: &Outcome) {
+    /// Fails if this node was started with keys that another one has.
+    fn publish(&mut self, outcome: &Outcome) -> Result<(), Error> {
+        let duplicate = self.duplicate();
         replace_if_changed(&self.node_ready, outcome.node_ready);
         replace_if_changed(&self.underlay, outcome.underlay.clone());
         if let Some(peers) = &outcome.peers {
             replace_if_changed(&self.peers, peers.clone());
         }
         let waiting = self.waiting.borrow().clone();
-        let status = Status::of(outcome, self.own.borrow().subnets.cidrs(), waiting);
+        let mut status = Status::of(outcome, self.own.borrow().subnets.cidrs(), waiting);
+        if let (Status::Running(summary), Some(duplicate)) = (&mut status, &duplicate) {
+            summary.ready = false;
+            summary.duplicate = Some(duplicate.to_string());
+        }
         let before = self.status.borrow().clone();
         if replace_if_changed(self.status, status.clone()) {
             status.announce(&before);
         }
+        let is_told = outcome.peers.is_some() && !self.manager.is_away();
+        if is_told && std::mem::take(&mut self.may_take_new_keys) {
+            let key = duplicate.filter(|duplicate| duplicate.kind == Kind::BackendKey);
+            return key.map_or(Ok(()), |key| Err(Error::KeyInUse(key)));
+        }
+        Ok(())
+    }
+
+    fn duplicate(&self) -> Option<Duplicate> {
+        let leases = self.leases.borrow().clone()?;
+        duplicates::find(&self.own.borrow(), &leases)
     }
 }
 

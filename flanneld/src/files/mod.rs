@@ -1,5 +1,6 @@
 //! Files that the daemon keeps on the node.
 
+pub(crate) mod last_leases;
 pub(crate) mod node_state;
 pub(crate) mod subnet_env;
 

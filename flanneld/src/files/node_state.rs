@@ -33,6 +33,8 @@ pub(crate) struct NodeState {
     macs: BTreeMap<String, Mac>,
     host_routes: bool,
     changed: bool,
+    /// Those of the devices, too, are replaced.
+    renewed: bool,
 }
 
 /// What a daemon made, by now or under an earlier configuration.
@@ -85,14 +87,22 @@ impl NodeState {
             macs: macs(&value).unwrap_or_default(),
             host_routes: host_routes.unwrap_or(false),
             changed: false,
+            renewed: false,
         }
+    }
+
+    /// Forgets every MAC: another node has them.
+    pub(crate) fn renew_macs(&mut self) {
+        self.macs.clear();
+        self.renewed = true;
     }
 
     /// The MAC for a device: the first usable one of `current`, else the one in the file, else a
     /// new one.
     pub(crate) fn mac(&mut self, name: &str, current: [Option<Mac>; 2]) -> io::Result<Mac> {
         let kept = self.macs.get(name).copied();
-        let mut known = current.into_iter().chain([kept]).flatten();
+        let current = current.into_iter().filter(|_| !self.renewed);
+        let mut known = current.chain([kept]).flatten();
         let mac = match known.find(is_usable) {
             Some(mac) => mac,
             None => Mac::random()?,
@@ -222,6 +232,20 @@ mod tests {
         assert_eq!(latest.len(), MAX_FAMILIES);
         assert_eq!(latest.last(), made("flannel.2", 20).families.last());
         assert_eq!(again.made(Path::new("/run/c")), Made::default());
+    }
+
+    #[test]
+    fn renewed_mac_is_neither_the_devices_nor_the_kept_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("node.json");
+        let mut state = NodeState::load(&path);
+        let old = state.mac("flannel.1", [None, None]).unwrap();
+        state.renew_macs();
+        let new = state.mac("flannel.1", [Some(old), Some(old)]).unwrap();
+        assert_ne!(new, old);
+        state.save().unwrap();
+        let mut again = NodeState::load(&path);
+        assert_eq!(again.mac("flannel.1", [None, None]).unwrap(), new);
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a subnet manager's store says of this node before the node holds a lease.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Every field may be absent.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct NodeRecord {
     /// In place of `-public-ip` (Kubernetes: the annotation node-public-ip).
     pub(crate) public_ip: Option<Ipv4Addr>,

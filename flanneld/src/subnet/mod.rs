@@ -5,11 +5,13 @@ mod alloc;
 pub(crate) mod embedded;
 pub(crate) mod etcd;
 pub(crate) mod kube;
+mod last_known;
 mod renewal;
 mod tls;
 pub(crate) mod transfer;
 mod waiting;
 
+pub(crate) use last_known::LastKnown;
 pub(crate) use tls::{TlsError, TlsFiles};
 pub(crate) use waiting::Waiting;
 
@@ -72,6 +74,10 @@ pub(crate) trait SubnetManager: Send + Sync {
     /// `Error::Revoked`,
     /// `Error::Taken`.
     fn run(&self, session: Session) -> BoxFuture<'_, Error>;
+    /// True while the store does not answer and what it said last is used in its place.
+    fn is_away(&self) -> bool {
+        false
+    }
     /// True if other nodes get their leases from this process: it does not end with its own lease.
     fn serves_others(&self) -> bool {
         false
@@ -89,6 +95,11 @@ pub(crate) enum Error {
         "subnet {subnets} now belongs to {by}: this node needs another subnet: restart flanneld, then recreate the node's pods"
     )]
     Taken { subnets: Subnets, by: String },
+    /// The store came back with another network configuration than this run uses.
+    #[error(
+        "the network configuration has changed since the last contact with the {0}: starting again with the new one"
+    )]
+    ConfigChanged(String),
     /// The store does not know the lease: it ended, or the store was lost.
     #[error("{0} is not leased or reserved here")]
     Unknown(Subnets),

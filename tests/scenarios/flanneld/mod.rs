@@ -14,4 +14,5 @@ mod nat;
 mod restore;
 mod scale;
 mod start;
+mod store_away;
 mod underlay_changes;

@@ -9,6 +9,7 @@ use crate::{
     backend,
     best_effort::best_effort,
     cli::options::NodeOptions,
+    files::last_leases,
     files::node_state::NodeState,
     files::subnet_env,
     reconcile::Kernel,
@@ -64,6 +65,7 @@ fn clean(options: &NodeOptions, report: &mut Report) -> linux_net::Result<()> {
         remove_file(&options.subnet_file, report);
     }
     remove_file(&options.state_file, report);
+    remove_file(&last_leases::path(&options.state_file), report);
     thread::sleep(REPAIR_TIMEOUT);
     report_returned_device(&mut kernel, report)
 }

@@ -131,7 +131,10 @@ impl LeaseCache {
         };
         if line.epoch.is_some() && self.opening != line.epoch {
             self.opening.clone_from(&line.epoch);
-            effect.opened = Some(line.grace.map_or(self.ttl, Duration::from_secs));
+            effect.opened = Some(line.grace.map_or(self.ttl, |grace| {
+                // a number from the network
+                Duration::from_secs(grace).min(self.ttl)
+            }));
         }
         if line.continues == Some(true) {
             self.epoch.clone_from(&line.epoch);
