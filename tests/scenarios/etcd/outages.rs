@@ -1,7 +1,10 @@
 //! Outages of etcd under ping: none of them touches the data path.
 
 use super::cluster::{Cluster, DUAL, PREFIX, TIMEOUT, V4};
-use crate::flanneld::cluster::get;
+use crate::flanneld::{
+    cluster::get,
+    store_away::{kept, reboot},
+};
 use nix::sys::signal::Signal;
 use std::{thread, time::Duration};
 use tests::{FaultProxy, etcd::without_etcd, process::eventually, scenario, underlay};
@@ -51,6 +54,34 @@ fn etcd_that_is_killed_and_restarted_costs_no_packet() {
     cluster.wait_ready(2);
     joins(&mut cluster, 3);
     pings.lose_nothing();
+}
+
+/// It has the leases that etcd told last.
+#[scenario(unless = without_etcd)]
+fn rebooted_node_reaches_its_peers_while_etcd_is_away() {
+    let mut cluster = Cluster::new(2, DUAL);
+    for node in [1, 2] {
+        cluster.start(node, &[]);
+        cluster.wait_ready(node);
+    }
+    kept(cluster.host(2), 2);
+    cluster.etcd.kill(0);
+    cluster.stop(2);
+    reboot(cluster.host(2));
+    cluster.start(2, &[]);
+    cluster.wait_ready(2);
+    let status = get(cluster.host(2), "/readyz?verbose");
+    assert!(status.contains("the leases are old"), "{status}");
+    for node in [1, 2] {
+        cluster.make_pod(node);
+    }
+    cluster.all_ping(&[1, 2]);
+    cluster.etcd.start(0);
+    eventually("etcd's leases are used", 2 * TIMEOUT, || {
+        let status = get(cluster.host(2), "/readyz?verbose");
+        (status.contains("flanneld is ready") && !status.contains("old")).then_some(())
+    });
+    cluster.all_ping(&[1, 2]);
 }
 
 #[scenario(unless = without_etcd)]

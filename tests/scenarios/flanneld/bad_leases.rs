@@ -1,7 +1,7 @@
 //! Leases that other nodes wrote wrongly: each is left out with a reason and affects no other
 //! lease.
 
-use super::cluster::{Cluster, V4, post};
+use super::cluster::{Cluster, TIMEOUT, V4, delete, get, post};
 use std::time::Duration;
 use tests::{process::eventually, scenario};
 
@@ -16,6 +16,7 @@ fn malformed_leases_are_left_out_with_a_reason() {
         )
     };
     let mac = |mac: &str| format!(r#"{{"VNI":1,"VtepMAC":"{mac}"}}"#);
+    let mut with_own_mac = String::new();
     for (body, reason) in [
         (
             attrs("172.31.0.50", "vxlan", "null"),
@@ -74,6 +75,9 @@ fn malformed_leases_are_left_out_with_a_reason() {
             .nth(1)
             .and_then(|rest| rest.split('"').next());
         let subnet = subnet.expect("a subnet").to_owned();
+        if body.contains(&own_mac) {
+            with_own_mac = subnet.replace('/', "-");
+        }
         eventually(reason, Duration::from_secs(5), || {
             let log = cluster.daemon(1).output();
             let names_lease_and_reason = |line: &str| {
@@ -82,6 +86,18 @@ fn malformed_leases_are_left_out_with_a_reason() {
             log.lines().any(names_lease_and_reason).then_some(())
         });
     }
+    // whose packets another node may get is not ready
+    eventually("node 1 is not ready", TIMEOUT, || {
+        let status = get(cluster.host(1), "/readyz?verbose");
+        let names_the_other = status.contains(&format!(
+            "172.31.0.55 with {}",
+            with_own_mac.replace('-', "/")
+        ));
+        (status.contains(" 503 ") && names_the_other).then_some(())
+    });
+    let path = format!("/v1/_/leases/{with_own_mac}");
+    delete(cluster.host(1), "172.31.0.1:8888", &path);
+    cluster.wait_ready(1);
     // a good lease among them is used, and the nodes stay ready
     let good = attrs("172.31.0.60", "vxlan", &mac("02:00:00:00:00:60"));
     post(cluster.host(1), "172.31.0.1:8888", "/v1/_/leases", &good);

@@ -14,5 +14,5 @@ mod nat;
 mod restore;
 mod scale;
 mod start;
-mod store_away;
+pub(crate) mod store_away;
 mod underlay_changes;

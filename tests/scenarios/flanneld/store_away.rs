@@ -7,7 +7,7 @@ const FILE: &str = "/var/lib/flannel/node.leases.json";
 
 /// Waits until the node's file has as many leases.
 #[track_caller]
-fn kept(host: &Host, count: usize) {
+pub(crate) fn kept(host: &Host, count: usize) {
     eventually(&format!("{count} leases are kept"), 2 * TIMEOUT, || {
         let text = String::from_utf8(host.try_sh(&format!("cat {FILE}")).stdout).ok()?;
         let file: serde_json::Value = serde_json::from_str(&text).ok()?;
@@ -16,7 +16,7 @@ fn kept(host: &Host, count: usize) {
 }
 
 /// What a reboot takes away: devices, rules and /run.
-fn reboot(host: &Host) {
+pub(crate) fn reboot(host: &Host) {
     host.sh(
         "ip link del flannel.1; ip link del flannel-v6.1; ip link del cni0; ip netns del pod; \
          nft flush ruleset; rm -rf /run/flannel; true",

@@ -1,6 +1,7 @@
 //! What a node publishes about itself, and how it follows its object while it runs.
 
 use super::cluster::{Cluster, DUAL, TIMEOUT, V4, V6};
+use crate::flanneld::store_away::{kept, reboot};
 use serde_json::{Value, json};
 use std::thread;
 use tests::{
@@ -471,6 +472,30 @@ fn address_that_changes_during_an_outage_is_published_after_it() {
     eventually("nothing is waited for", TIMEOUT, || {
         (!daemons[0].status().contains("waiting")).then_some(())
     });
+}
+
+/// A node that was rebooted meanwhile has the leases that the API server told last.
+#[scenario(unless = without_kubernetes)]
+fn rebooted_node_reaches_its_peers_while_the_api_server_is_away() {
+    let cluster = Cluster::new(2, V4);
+    let mut daemons = cluster.start_all();
+    // its own lease is apart
+    kept(cluster.host(2), 1);
+    cluster.proxy.refuse();
+    cluster.proxy.drop_connections();
+    daemons.remove(1).stop();
+    reboot(cluster.host(2));
+    let mut again = cluster.start(2);
+    again.wait_ready();
+    again.wait_status(&[" 200 ", "the leases are old"]);
+    let pods: Vec<_> = cluster.underlay.hosts.iter().map(subnet_env::pod).collect();
+    subnet_env::eventually_pings(&pods[1], cluster.host(1));
+    cluster.proxy.accept();
+    eventually("nothing is waited for", 2 * TIMEOUT, || {
+        let status = again.status();
+        (status.contains(" 200 ") && !status.contains("waiting")).then_some(())
+    });
+    subnet_env::ping(&pods[1], cluster.host(1));
 }
 
 /// Another node that claims this node's podCIDR takes nothing from it.
