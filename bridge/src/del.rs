@@ -3,12 +3,12 @@
 use crate::{
     Error, device,
     error::Context,
+    filter::open_nft,
     masquerade::{Shared, families, remove_iptables, remove_nftables},
     spoof, veth,
 };
 use linux_net::{NetNs, Netlink, link};
-use packet_filter::Nft;
-use plugin::{Attachment, Call, Verb, best_effort, delegate};
+use plugin::{Attachment, Call, Verb, delegate};
 use std::{panic::resume_unwind, path::Path, thread};
 
 /// Releases the addresses after the device is gone, so that no other pod gets them before. A failed
@@ -20,7 +20,10 @@ use std::{panic::resume_unwind, path::Path, thread};
 /// time. The spoof check stays until the device is gone.
 pub(crate) fn del(call: &Call) -> Result<(), Error> {
     let owner = call.attachment();
-    let mut nft = best_effort(Nft::open(), "a kernel without nf_tables has no rules");
+    let (mut nft, unreadable) = match open_nft() {
+        Ok(nft) => (nft, Ok(())),
+        Err(error) => (None, Err(error)),
+    };
     let families = families(nft.as_mut(), &owner);
     let nftables = (nft.as_mut()).map_or(Ok(()), |nft| remove_nftables(nft, &owner));
     let ns = namespace(call);
@@ -30,9 +33,10 @@ pub(crate) fn del(call: &Call) -> Result<(), Error> {
             .flat_map(|result| result.ips.iter().map(|ip| ip.address.ip()))
             .collect(),
     };
+    let possible = families.as_deref().unwrap_or_default();
     let (device, iptables) = thread::scope(|scope| {
-        let iptables = (!families.is_empty())
-            .then(|| scope.spawn(|| remove_iptables(&families, &owner, &shared)));
+        let iptables = (!possible.is_empty())
+            .then(|| scope.spawn(|| remove_iptables(possible, &owner, &shared)));
         let device = ns.and_then(|ns| remove_device(call, ns, &owner));
         let iptables = iptables.map_or(Ok(()), |thread| {
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
@@ -42,7 +46,8 @@ pub(crate) fn del(call: &Call) -> Result<(), Error> {
     let spoof_check = (nft.as_mut()).map_or(Ok(()), |nft| spoof::remove(nft, &owner));
     device?;
     delegate::ipam(call, Verb::Del)?;
-    nftables.and(iptables).and(spoof_check)
+    families?;
+    unreadable.and(nftables).and(iptables).and(spoof_check)
 }
 
 /// Deletes the container's interface, or the host end where the interface or its namespace is

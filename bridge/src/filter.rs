@@ -4,6 +4,11 @@ use crate::{Error, error::Context};
 use nix::errno::Errno;
 use packet_filter::{Family, Installed, Nft};
 
+/// None: a kernel without nftables has no rules.
+pub(crate) fn open_nft() -> Result<Option<Nft>, Error> {
+    Nft::open_if_supported().context("failed to read the rules of the packet filter")
+}
+
 /// The rules of a chain; none where the chain, the table or nftables is absent.
 pub(crate) fn chain_rules(
     nft: &mut Nft,

@@ -1,9 +1,8 @@
 //! Rollback of a failed ADD.
 
-use crate::{Error, device, error::Context, masquerade, spoof};
+use crate::{Error, device, error::Context, filter::open_nft, masquerade, spoof};
 use linux_net::Netlink;
-use packet_filter::Nft;
-use plugin::{Attachment, Call, Verb, best_effort, delegate};
+use plugin::{Attachment, Call, Verb, delegate};
 
 /// The steps to roll back. To roll back a step that was not completed is safe.
 #[derive(Debug, Default)]
@@ -28,9 +27,14 @@ impl Undo {
             failures
                 .extend(error.map(|error| error.context("cannot release the addresses").into()));
         }
-        let mut nft = (self.masquerade || self.spoof_check)
-            .then(Nft::open)
-            .and_then(|nft| best_effort(nft, "a kernel without nf_tables has no rules"));
+        let nft = (self.masquerade || self.spoof_check).then(open_nft);
+        let mut nft = match nft.transpose() {
+            Ok(nft) => nft.flatten(),
+            Err(error) => {
+                failures.push(error);
+                None
+            }
+        };
         if self.masquerade {
             failures.extend(masquerade::remove(nft.as_mut(), owner).err());
         }

@@ -6,6 +6,22 @@ use crate::{Code, Error};
 /// Longest interface name, in bytes: IFNAMSIZ of linux/if.h without its NUL.
 const IFNAME_MAX: usize = 15;
 
+/// Longest container id that ADD accepts, in bytes. The id is the content of files and the comment
+/// of rules; runtimes use 64.
+pub const CONTAINER_ID_MAX: usize = 4096;
+
+/// Code 4 for an id that is too long for ADD. DEL accepts any: nothing has it.
+pub fn check_container_id_length(id: &str) -> Result<(), Error> {
+    if id.len() <= CONTAINER_ID_MAX {
+        return Ok(());
+    }
+    let details = format!(
+        "it has {} bytes; at most {CONTAINER_ID_MAX} are possible",
+        id.len()
+    );
+    Err(Error::new(Code::InvalidEnvironment, "containerID is too long").details(details))
+}
+
 /// Code 4 unless the id matches `^[a-zA-Z0-9][a-zA-Z0-9_.\-]*$`; details: the id.
 pub fn check_container_id(id: &str) -> Result<(), Error> {
     if id.is_empty() {

@@ -71,6 +71,13 @@ struct Raw {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
+struct Versioned {
+    #[serde(rename = "cniVersion")]
+    cni_version: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct RawIpam {
     #[serde(rename = "type")]
     plugin_type: String,
@@ -88,6 +95,22 @@ impl NetConf {
         let raw: Raw = document.decode().map_err(malformed)?;
         ids::check_network_name(&raw.name)?;
         let version = version::negotiate(&raw.cni_version, supported)?;
+        NetConf::of(raw, version, prev_result_needed)
+    }
+
+    /// As [`read`](Self::read), for DEL: a key with a value of the wrong type counts as absent. A
+    /// version of the wrong type counts as the newest supported one.
+    pub fn read_for_del(document: &Document, supported: &[Version]) -> Result<NetConf, Error> {
+        let raw: Raw = document.decode_what_fits().map_err(malformed)?;
+        ids::check_network_name(&raw.name)?;
+        let version = match document.decode::<Versioned>() {
+            Ok(Versioned { cni_version }) => version::negotiate(&cni_version, supported)?,
+            Err(_) => supported.last().copied().unwrap_or(Version::CURRENT),
+        };
+        NetConf::of(raw, version, false)
+    }
+
+    fn of(raw: Raw, version: Version, prev_result_needed: bool) -> Result<NetConf, Error> {
         let prev_result = match raw.prev_result.map(|value| prev_result(value, version)) {
             Some(Err(error)) if prev_result_needed => {
                 return Err(Error::internal(format!(
@@ -125,12 +148,6 @@ fn malformed(error: json::Error) -> Error {
 /// A prevResult has the shape of the configuration's version. As upstream, refuses one that names a
 /// version of another shape.
 fn prev_result(value: Value, config: Version) -> Result<AddResult, Error> {
-    #[derive(Deserialize, Default)]
-    #[serde(default)]
-    struct Versioned {
-        #[serde(rename = "cniVersion")]
-        cni_version: String,
-    }
     let document = Document::from(value);
     let Versioned { cni_version } = document.decode().map_err(Error::internal)?;
     let family = config.family();
@@ -178,6 +195,30 @@ mod tests {
         assert!(conf.capabilities["portMappings"]);
         assert_eq!(conf.prev_result.unwrap().ips.len(), 1);
         assert_eq!(conf.valid_attachments, None);
+    }
+
+    #[test]
+    fn del_reads_what_fits() {
+        let config = json!({
+            "cniVersion": 5, "name": "n", "type": [], "ipam": {"type": "host-local", "ranges": 5},
+            "dns": "x", "capabilities": {"a": 1}, "prevResult": 7, "cni.dev/attachments": {},
+        });
+        let document = super::parse(config.to_string().as_bytes()).unwrap();
+        assert!(NetConf::read(&document, Version::ALL, false).is_err());
+        let conf = NetConf::read_for_del(&document, Version::ALL).unwrap();
+        assert_eq!(
+            (conf.version, conf.name.as_str(), conf.ipam_type.as_str()),
+            (Version::CURRENT, "n", "host-local")
+        );
+        for (config, code) in [
+            (json!({"name": 5}), 7),
+            (json!({"name": "n", "cniVersion": "9.9.9"}), 1),
+            (json!([]), 6),
+        ] {
+            let document = super::parse(config.to_string().as_bytes()).unwrap();
+            let refused = NetConf::read_for_del(&document, Version::ALL).unwrap_err();
+            assert_eq!(refused.code, code, "{config}");
+        }
     }
 
     #[test]

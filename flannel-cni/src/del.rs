@@ -66,9 +66,21 @@ fn with_current(
     }
 }
 
-/// What the configuration names now.
+/// What the configuration names now; the default delegate if its `delegate` or `ipam` is invalid.
 fn current(conf: &Conf) -> Result<Delegate, Error> {
-    derive(conf, subnet_file::read(&conf.subnet_file).ok().as_ref())
+    let env = subnet_file::read(&conf.subnet_file).ok();
+    match derive(conf, env.as_ref()) {
+        Err(error) if !matches!(error, Error::DelegateItself) => {
+            warn(format_args!("flannel: {error}"));
+            let defaults = Conf {
+                delegate: None,
+                ipam: None,
+                ..conf.clone()
+            };
+            derive(&defaults, env.as_ref())
+        }
+        derived => derived,
+    }
 }
 
 fn run(call: &Call, delegated: &Delegate) -> Result<(), Failure> {

@@ -30,6 +30,8 @@ pub(crate) struct Config {
     /// A resolv.conf with the result's DNS settings.
     pub(crate) resolv_conf: Option<PathBuf>,
     pub(crate) folders: Folders,
+    /// STATUS fails while a set has no free address.
+    pub(crate) not_available_when_full: bool,
 }
 
 /// The folders of a network.
@@ -74,6 +76,7 @@ struct Ipam {
     routes: Value,
     resolv_conf: String,
     data_dir: String,
+    not_available_when_full: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -139,6 +142,7 @@ pub(crate) fn load(call: &Call) -> Result<Config, cni_conf::Error> {
         routes,
         resolv_conf: resolv_conf.map(PathBuf::from),
         folders: Folders::new(&ipam.data_dir, &call.net.name),
+        not_available_when_full: ipam.not_available_when_full,
     })
 }
 

@@ -92,6 +92,8 @@ impl Plugin for HostLocal {
         Ok(())
     }
 
+    /// A runtime makes the whole node not ready for an error here. A node without a free address
+    /// runs its pods, so that alone is an error only where the configuration asks for it.
     fn status(&self, call: &Call) -> Result<(), cni_conf::Error> {
         let config = config::load(call)?;
         let disk = open(call, &config.folders)?;
@@ -101,10 +103,14 @@ impl Plugin for HostLocal {
             let free = allocator::has_free(&disk, index, set, &|ip| disk.is_taken(ip))
                 .map_err(Error::from)?;
             let wanted = |ip| set.contains(ip);
-            if !free && !disk.has_abandoned(&wanted).map_err(Error::from)? {
-                let message = AllocateError::Exhausted(set.to_string()).to_string();
+            if free || disk.has_abandoned(&wanted).map_err(Error::from)? {
+                continue;
+            }
+            let message = AllocateError::Exhausted(set.to_string()).to_string();
+            if config.not_available_when_full {
                 return Err(cni_conf::Error::new(Code::NotAvailable, message));
             }
+            plugin::warn(format_args!("host-local: {message}"));
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ mod bandwidth;
 mod bridge;
 mod budget;
 mod cnitool;
+mod del;
 mod delegation;
 mod deploy;
 mod etcd;

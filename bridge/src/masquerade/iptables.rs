@@ -62,15 +62,22 @@ fn has_shared_jumps(
 }
 
 /// The families that can have a chain of this attachment, found without a process.
-pub(crate) fn families(mut nft: Option<&mut Nft>, owner: &Attachment) -> Vec<Iptables> {
+pub(crate) fn families(
+    mut nft: Option<&mut Nft>,
+    owner: &Attachment,
+) -> Result<Vec<Iptables>, Error> {
     let mut chains = vec![names::iptables_chain(owner)];
     chains.extend(Some(names::iptables_shared_chain(owner)).filter(|name| *name != chains[0]));
-    let mut families = Vec::from([false, true].map(Iptables::of));
-    families.retain(|iptables| {
-        let mut may_have = |chain| iptables.may_have_chain(nft.as_deref_mut(), TABLE, chain);
-        chains.iter().any(|chain| may_have(chain)) && iptables.is_installed()
-    });
-    families
+    let mut families = Vec::new();
+    for iptables in [false, true].map(Iptables::of) {
+        for chain in &chains {
+            let possible = iptables.may_have_chain(nft.as_deref_mut(), TABLE, chain);
+            if possible.context(READ)? && !families.contains(&iptables) {
+                families.push(iptables);
+            }
+        }
+    }
+    Ok(families)
 }
 
 /// Which rules in a chain that all interfaces of a container share belong to one of them.

@@ -44,7 +44,7 @@ pub(crate) fn is_complete(
 pub(crate) fn remove(mut nft: Option<&mut Nft>, owner: &Attachment) -> Result<(), Error> {
     let families = families(nft.as_deref_mut(), owner);
     let nftables = nft.map_or(Ok(()), |nft| nftables::remove(nft, owner));
-    nftables.and(iptables::remove(&families, owner, &Shared::default()))
+    nftables.and(iptables::remove(&families?, owner, &Shared::default()))
 }
 
 /// GC: removes the rules of the network's attachments that are not among the valid ones.

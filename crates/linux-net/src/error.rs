@@ -62,14 +62,16 @@ impl Error {
         matches!(self.errno(), Some(Errno::EPERM | Errno::EACCES))
     }
 
-    /// ENOENT, ENODEV, ESRCH, EADDRNOTAVAIL, ENXIO: the object or its device is not there.
+    /// ENOENT, ENODEV, ESRCH, EADDRNOTAVAIL, ENXIO: the object or its device is not there. ENOTDIR,
+    /// ENAMETOOLONG: no file can be at the path.
     pub fn is_absent(&self) -> bool {
+        let errno = self.errno();
         matches!(
-            self.errno(),
+            errno,
             Some(
                 Errno::ENOENT | Errno::ENODEV | Errno::ESRCH | Errno::EADDRNOTAVAIL | Errno::ENXIO
             )
-        )
+        ) || matches!(errno, Some(Errno::ENOTDIR | Errno::ENAMETOOLONG))
     }
 
     /// A system call failed.

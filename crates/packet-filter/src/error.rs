@@ -8,7 +8,7 @@ pub enum Error {
     /// The kernel refused a message, its answer is unreadable, or the socket failed.
     #[error(transparent)]
     Netlink(#[from] linux_net::Error),
-    /// A program of iptables cannot be run.
+    /// A program of iptables cannot be run, or a file of the kernel about it cannot be read.
     #[error("{program}: {source}")]
     Run {
         /// "iptables-restore"

@@ -66,22 +66,35 @@ impl Iptables {
     }
 
     /// False if neither variant can have the chain. Chains of the legacy variant cannot be listed
-    /// without a process: a legacy table counts as having the chain.
-    pub fn may_have_chain(self, nft: Option<&mut Nft>, table: &str, chain: &str) -> bool {
+    /// without a process: a legacy table counts as having the chain if the program is installed.
+    /// Err: whether there is such a chain cannot be found out.
+    pub fn may_have_chain(
+        self,
+        nft: Option<&mut Nft>,
+        table: &str,
+        chain: &str,
+    ) -> Result<bool, Error> {
         let list = match self.ipv6 {
             true => "/proc/net/ip6_tables_names",
             false => "/proc/net/ip_tables_names",
         };
-        // a kernel without the legacy variant has no such file
-        let legacy = std::fs::read_to_string(list).unwrap_or_default();
-        if legacy.lines().any(|name| name == table) {
-            return true;
+        let legacy = match std::fs::read_to_string(list) {
+            // a kernel without the legacy variant has no such file
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            names => names.map_err(|source| Error::Run {
+                program: list.to_owned(),
+                source,
+            })?,
+        };
+        if legacy.lines().any(|name| name == table) && self.is_installed() {
+            return Ok(true);
         }
         let family = if self.ipv6 { Family::Ip6 } else { Family::Ip };
-        let Some(nft) = nft else { return false };
+        let Some(nft) = nft else { return Ok(false) };
         match nft.chains(family, table) {
-            Ok(chains) => chains.iter().any(|found| found.name == chain),
-            Err(_) => false,
+            Ok(chains) => Ok(chains.iter().any(|found| found.name == chain)),
+            Err(error) if error.is_absent() || error.is_unsupported() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

@@ -45,6 +45,14 @@ impl Nft {
         Ok(Self { client })
     }
 
+    /// None: the kernel has no nftables.
+    pub fn open_if_supported() -> Result<Option<Self>, Error> {
+        match Nft::open() {
+            Err(error) if error.is_unsupported() => Ok(None),
+            opened => opened.map(Some),
+        }
+    }
+
     /// Commits all changes or none; an empty transaction is not sent. The error is that of the
     /// first change that was refused.
     pub fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {

@@ -112,6 +112,9 @@ impl Environment {
             missing.push("CNI_CONTAINERID");
         } else if container {
             ids::check_container_id(&self.container_id)?;
+            if verb == Some(Verb::Add) {
+                ids::check_container_id_length(&self.container_id)?;
+            }
         }
         if netns && self.netns.is_empty() {
             missing.push("CNI_NETNS");
@@ -214,6 +217,18 @@ mod tests {
         let error = env.check().unwrap_err();
         assert_eq!(error.msg, "invalid characters in containerID");
         assert_eq!(error.details, "../c1");
+    }
+
+    #[test]
+    fn only_add_limits_the_length_of_an_id() {
+        for (verb, refused) in [("ADD", true), ("CHECK", false), ("DEL", false)] {
+            let mut env = good(verb);
+            env.container_id = "a".repeat(4096);
+            assert_eq!(env.check(), Ok(()));
+            env.container_id.push('a');
+            let code = env.check().err().map(|error| error.code);
+            assert_eq!(code, refused.then_some(4), "{verb}");
+        }
     }
 
     #[test]

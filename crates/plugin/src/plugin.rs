@@ -3,7 +3,7 @@
 
 use crate::{Attachment, Environment, Verb, version_gate};
 use cni_conf::{AddResult, Code, Error, NetConf, Version, args, net_conf};
-use go_compat::json::Document;
+use go_compat::json::{self, Document};
 use std::path::PathBuf;
 
 /// A CNI plugin. Verbs never touch stdout or the environment.
@@ -86,8 +86,11 @@ impl Call {
             return Err(unknown_verb(&environment.command, &document));
         };
         version_gate::check(verb, &document, supported)?;
-        let prev_result_needed = matches!(verb, Verb::Add | Verb::Check);
-        let net = NetConf::read(&document, supported, prev_result_needed)?;
+        let net = match verb {
+            Verb::Del => NetConf::read_for_del(&document, supported)?,
+            Verb::Add | Verb::Check => NetConf::read(&document, supported, true)?,
+            Verb::Gc | Verb::Status | Verb::Version => NetConf::read(&document, supported, false)?,
+        };
         let of_container = |value: &str| match verb.names_container() {
             true => value.to_owned(),
             false => String::new(),
@@ -108,11 +111,20 @@ impl Call {
 
     /// The keys of the plugin itself. Code 6 with upstream's `failed to load netconf: ...`.
     pub fn conf<T: serde::de::DeserializeOwned>(&self) -> Result<T, Error> {
-        (self.document.decode())
+        self.decode()
             .map_err(|error| Error::new(Code::Decode, format!("failed to load netconf: {error}")))
     }
 
-    /// The parsed configuration, for a plugin with errors of its own.
+    /// The keys of the plugin itself, for a plugin with errors of its own. For DEL, a key with a
+    /// value of the wrong type counts as absent.
+    pub fn decode<T: serde::de::DeserializeOwned>(&self) -> Result<T, json::Error> {
+        match self.verb {
+            Verb::Del => self.document.decode_what_fits(),
+            _ => self.document.decode(),
+        }
+    }
+
+    /// The parsed configuration.
     pub fn document(&self) -> &Document {
         &self.document
     }

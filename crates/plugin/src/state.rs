@@ -49,7 +49,7 @@ impl StateFolder {
     pub fn read<T: DeserializeOwned>(&self, file: &Path) -> Result<Option<T>, Error> {
         match fs::read(file) {
             Ok(bytes) => Ok(json::from_slice(&bytes).ok()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(io_error("read", file, &error)),
         }
     }
@@ -57,7 +57,7 @@ impl StateFolder {
     /// Removes a file, also what a killed write left. A missing file is no error.
     pub fn remove(&self, file: &Path) -> Result<(), Error> {
         let remove = |file: &Path| match fs::remove_file(file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Err(error) if !is_absent(&error) => Err(error),
             _ => Ok(()),
         };
         atomic_file::unfinished(file)
@@ -96,6 +96,14 @@ impl StateFolder {
         all.retain(|(file, _)| !valid.contains(file));
         Ok(all)
     }
+}
+
+/// No file has a name that is too long for the file system.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename
+    )
 }
 
 fn io_error(what: &str, file: &Path, error: &dyn Display) -> Error {

@@ -161,9 +161,17 @@ impl State {
 fn stat(path: &Path) -> Result<Option<Metadata>, Error> {
     match fs::symlink_metadata(path) {
         Ok(stat) => Ok(Some(stat)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(Error::state("stat", path)(error)),
     }
+}
+
+/// No file has a name that is too long for the file system.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::NotFound | ErrorKind::InvalidFilename
+    )
 }
 
 /// link(2) of a file system without hard links.
@@ -180,9 +188,7 @@ fn is_same_file(a: &Metadata, b: &Metadata) -> bool {
 
 fn unlink(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(Error::state("remove", path)(error))
-        }
+        Err(error) if !is_absent(&error) => Err(Error::state("remove", path)(error)),
         _ => Ok(()),
     }
 }

@@ -58,8 +58,10 @@ impl Chains {
     /// Removes the chains in one change, unless a pod needs them.
     pub(crate) fn remove(&self, ipv6: bool, nft: &mut Nft) -> Result<Removal, Error> {
         let iptables = Iptables::of(ipv6);
-        let mut names = self.names.iter();
-        let possible = names.any(|name| iptables.may_have_chain(Some(nft), self.table, name));
+        let mut possible = false;
+        for name in self.names {
+            possible = possible || iptables.may_have_chain(Some(nft), self.table, name)?;
+        }
         if !possible {
             return Ok(Removal::Absent);
         }

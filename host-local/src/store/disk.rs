@@ -8,6 +8,7 @@ use super::{
     reservation::{Content, content, is_legacy},
 };
 use crate::{config::Folders, error::FileError};
+use cni_conf::ids::CONTAINER_ID_MAX;
 use nix::fcntl::OFlag;
 use plugin::Attachment;
 use std::{
@@ -19,8 +20,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// In bytes. A reservation is an id of usually less than 255 bytes, CR, LF and at most 15 bytes.
-const MAX_FILE_SIZE: usize = 4096;
+/// In bytes. A reservation is a container id, CR, LF and an interface name of at most 15 bytes.
+const MAX_FILE_SIZE: usize = CONTAINER_ID_MAX + 32;
 
 /// One network's reservations, locked until the value is dropped.
 #[derive(Debug)]

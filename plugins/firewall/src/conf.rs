@@ -38,7 +38,7 @@ impl Default for Conf {
 
 impl Conf {
     pub(crate) fn read(call: &Call) -> Result<Conf, Failure> {
-        Conf::check(call.document().decode()?)
+        Conf::check(call.decode()?)
     }
 
     fn check(keys: Keys) -> Result<Conf, Failure> {

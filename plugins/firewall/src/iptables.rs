@@ -33,8 +33,8 @@ pub(crate) fn add(iptables: Iptables, rules: &[Rule]) -> Result<(), Failure> {
 /// Deletes every copy of the addresses' rules. Starts no process where their chain cannot exist.
 pub(crate) fn delete(iptables: Iptables, ips: &[IpAddr]) -> Result<(), Failure> {
     // without nftables in the kernel, only the legacy iptables can have the chain
-    let mut nft = Nft::open().ok();
-    if !iptables.may_have_chain(nft.as_mut(), TABLE, FORWARD_CHAIN) {
+    let mut nft = Nft::open_if_supported()?;
+    if !iptables.may_have_chain(nft.as_mut(), TABLE, FORWARD_CHAIN)? {
         return Ok(());
     }
     let rules: BTreeSet<_> = of_addresses(ips).map(|rule| rule.saved()).collect();

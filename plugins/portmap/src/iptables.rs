@@ -73,8 +73,8 @@ fn remove(
     let mut mapped = Vec::new();
     for ipv6 in [false, true] {
         let iptables = Iptables::of(ipv6);
-        if !iptables.may_have_chain(nft.as_deref_mut(), TABLE, indicator)
-            || !iptables.is_installed()
+        if !(iptables.may_have_chain(nft.as_deref_mut(), TABLE, indicator))
+            .map_err(Failure::Remove)?
         {
             continue;
         }

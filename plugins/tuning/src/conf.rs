@@ -70,7 +70,7 @@ pub(crate) struct Settings {
 
 impl Conf {
     pub(crate) fn read(call: &Call) -> Result<Conf, Failure> {
-        let keys: Keys = call.document().decode()?;
+        let keys: Keys = call.decode()?;
         let from_args = call.args(&["MAC"])?.into_iter().next().flatten();
         Ok(keys.merge(from_args.unwrap_or_default()))
     }
@@ -84,7 +84,7 @@ pub(crate) fn state_folder(call: &Call) -> Result<StateFolder, Failure> {
     struct Keys {
         data_dir: String,
     }
-    let keys: Keys = call.document().decode()?;
+    let keys: Keys = call.decode()?;
     Ok(folder(keys.data_dir))
 }
 

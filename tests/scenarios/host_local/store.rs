@@ -20,9 +20,15 @@ fn exhausted_range_fails_add_and_status() {
         add(&host, SUITE, "c", &config).error(),
         (999, format!("failed to allocate for range 0: {message}"))
     );
-    assert_eq!(status_of(&host, &config).error(), (50, message.to_owned()));
+    // a full node runs its pods: it is unavailable only where the configuration asks for that
+    let warning = status_of(&host, &config).ok().stderr;
+    assert!(warning.contains(message), "{warning}");
+    let strict = config.replace("\"ranges\"", "\"notAvailableWhenFull\":true,\"ranges\"");
+    assert_ne!(strict, config);
+    assert_eq!(status_of(&host, &strict).error(), (50, message.to_owned()));
     del(&host, SUITE, "a", &config).ok();
-    status_of(&host, &config).ok();
+    status_of(&host, &strict).ok();
+    assert_eq!(status_of(&host, &config).ok().stderr, "");
     assert_eq!(address(add(&host, SUITE, "c", &config)), "10.77.0.2");
 }
 

@@ -6,8 +6,8 @@ use std::fmt::{self, Display};
 
 #[derive(Debug)]
 pub(super) struct Mismatch {
-    /// Keys from the outermost in, joined by dots.
-    path: String,
+    /// Keys from the innermost out.
+    keys: Vec<String>,
     reason: Reason,
 }
 
@@ -21,11 +21,13 @@ enum Reason {
 impl Mismatch {
     /// Prepends the key of the enclosing object.
     pub(super) fn under(mut self, key: &str) -> Self {
-        if !self.path.is_empty() {
-            self.path.insert(0, '.');
-        }
-        self.path.insert_str(0, key);
+        self.keys.push(key.to_owned());
         self
+    }
+
+    /// Keys from the outermost in; elements of arrays have none.
+    pub(super) fn keys(&self) -> Vec<&str> {
+        self.keys.iter().rev().map(String::as_str).collect()
     }
 
     fn type_error(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -46,7 +48,7 @@ impl Mismatch {
             .find_map(|article| expected.strip_prefix(article))
             .unwrap_or(&expected);
         Mismatch {
-            path: String::new(),
+            keys: Vec::new(),
             reason: Reason::Type(found, expected.to_owned()),
         }
     }
@@ -54,7 +56,7 @@ impl Mismatch {
 
 impl Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.reason, self.path.as_str()) {
+        match (&self.reason, self.keys().join(".").as_str()) {
             (Reason::Type(found, expected), "") => {
                 write!(
                     f,
@@ -78,7 +80,7 @@ impl std::error::Error for Mismatch {}
 impl de::Error for Mismatch {
     fn custom<T: Display>(text: T) -> Self {
         Mismatch {
-            path: String::new(),
+            keys: Vec::new(),
             reason: Reason::Other(text.to_string()),
         }
     }

@@ -2,7 +2,8 @@
 //! `null` leaves the default, the last of a repeated key wins, a wrong type is an error; and as Go
 //! writes it (`<`, `>`, `&` escaped, keys of maps sorted).
 //!
-//! serde_json limits the nesting (128 levels, Go: 10,000); the caller limits the size.
+//! As in Go, invalid UTF-8 is replaced, and what nobody reads may be any JSON. What is read may be
+//! nested 100 levels deep (Go: 10,000); the caller limits the size.
 
 mod mismatch;
 mod read;
@@ -27,6 +28,10 @@ pub enum Error {
     Type(String),
 }
 
+/// How many wrong keys [`Document::decode_what_fits`] drops one by one. Then it drops whole keys of
+/// the outermost object, so that a large document does not take long.
+const MAX_SINGLE_KEYS: u32 = 50;
+
 /// A parsed JSON text, which can be decoded into several structs.
 #[derive(Debug, Clone)]
 pub struct Document(Tree);
@@ -34,7 +39,7 @@ pub struct Document(Tree);
 impl Document {
     /// Parses a JSON text.
     pub fn parse(bytes: &[u8]) -> Result<Document, Error> {
-        Ok(Document(serde_json::from_slice(bytes)?))
+        Ok(Document(Tree::parse(&String::from_utf8_lossy(bytes))?))
     }
 
     /// Decodes into a derived struct by the rules above, with the field list that
@@ -43,6 +48,26 @@ impl Document {
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, Error> {
         T::deserialize(read::Reader(&self.0))
             .map_err(|mismatch: Mismatch| Error::Type(mismatch.to_string()))
+    }
+
+    /// As [`decode`](Self::decode), but a key with a value of the wrong type counts as absent. An
+    /// error only if the document is no object.
+    pub fn decode_what_fits<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        let mut tree = self.0.clone();
+        for round in 0.. {
+            let mismatch: Mismatch = match T::deserialize(read::Reader(&tree)) {
+                Ok(decoded) => return Ok(decoded),
+                Err(mismatch) => mismatch,
+            };
+            let mut keys = mismatch.keys();
+            if round >= MAX_SINGLE_KEYS {
+                keys.truncate(1);
+            }
+            if !tree.remove(&keys, read::is_key) {
+                return Err(Error::Type(mismatch.to_string()));
+            }
+        }
+        self.decode()
     }
 }
 

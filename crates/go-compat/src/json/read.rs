@@ -36,6 +36,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Tree::String(value) => visitor.visit_borrowed_str(value),
             Tree::Array(values) => visitor.visit_seq(Elements(values.iter())),
             Tree::Object(entries) => visitor.visit_map(Entries::all(entries)),
+            Tree::Unreadable(why) => Err(Mismatch::custom(why)),
         }
     }
 
@@ -165,12 +166,13 @@ impl<'a> Entries<'a> {
 /// The field of exactly that name, else the first that differs only in case.
 fn field_for(key: &str, fields: &[&'static str]) -> Option<&'static str> {
     let exact = fields.iter().find(|field| **field == key);
-    let folded = || {
-        fields
-            .iter()
-            .find(|field| key.chars().map(fold).eq(field.chars().map(fold)))
-    };
+    let folded = || fields.iter().find(|field| is_key(key, field));
     exact.or_else(folded).copied()
+}
+
+/// Whether both differ at most in case.
+pub(super) fn is_key(key: &str, field: &str) -> bool {
+    key.chars().map(fold).eq(field.chars().map(fold))
 }
 
 /// Unicode's simple folding, as far as it ends in ASCII: two letters beyond ASCII do.

@@ -130,8 +130,48 @@ fn one_document_is_decoded_into_several_structs() {
 
 #[test]
 fn nesting_is_bounded() {
-    let deep = format!("{{\"raw\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));
-    assert!(read(&deep).unwrap_err().contains("recursion limit"));
+    let deep = |key: &str| {
+        let (open, close) = ("[".repeat(10_000), "]".repeat(10_000));
+        read(&format!("{{\"{key}\":{open}{close},\"mtu\":9}}"))
+    };
+    assert!(deep("raw").unwrap_err().contains("raw: a value is nested"));
+    assert_eq!(deep("unknown").unwrap().mtu, 9);
+}
+
+#[test]
+fn what_nobody_reads_may_be_any_json() {
+    let text = r#"{"a":1e999,"b":"\ud800","c":[-1e999,{"d":"\udfff"}],"name":"n"}"#;
+    let conf = read(text).unwrap();
+    assert_eq!(conf.name, "n");
+    let invalid: Conf = from_slice(b"{\"name\":\"n\",\"x\":\"\xff\xc0\"}").unwrap();
+    assert_eq!(invalid.name, "n");
+    assert_eq!(
+        read(r#"{"mtu":1e999}"#).unwrap_err(),
+        "mtu: the value 1e999 cannot be represented"
+    );
+}
+
+#[test]
+fn wrong_types_count_as_absent_where_only_what_fits_is_read() {
+    let read = |text: &str| Document::parse(text.as_bytes()).unwrap().decode_what_fits();
+    let conf: Conf = read(
+        r#"{"Name":"n","MTU":"9","isGateway":1,"IPAM":{"Type":"t","ranges":[[{"subnet":[]}]]},
+            "capabilities":{"a":true,"b":3},"raw":1e999}"#,
+    )
+    .unwrap();
+    assert_eq!((conf.name.as_str(), conf.mtu), ("n", 0));
+    assert_eq!(conf.ipam.kind, "t");
+    assert_eq!(conf.capabilities, [("a".into(), true)].into());
+    assert_eq!((conf.is_gateway, conf.raw), (false, None));
+    let wrong: Vec<String> = (0..10_000).map(|n| format!("\"{n}\":3")).collect();
+    let many = format!("{{\"capabilities\":{{{}}},\"mtu\":9}}", wrong.join(","));
+    assert_eq!(read(&many).unwrap().mtu, 9);
+    assert!(
+        Document::parse(b"[]")
+            .unwrap()
+            .decode_what_fits::<Conf>()
+            .is_err()
+    );
 }
 
 #[test]
@@ -178,7 +218,10 @@ fn value() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn no_value_panics(value in value()) {
-        from_slice::<Conf>(value.to_string().as_bytes()).ok();
+        let document = Document::parse(value.to_string().as_bytes()).unwrap();
+        document.decode::<Conf>().ok();
+        let fits = document.decode_what_fits::<Conf>();
+        prop_assert_eq!(fits.is_ok(), value.is_object() || value.is_null());
         from_value::<Conf>(value).ok();
     }
 

@@ -1,7 +1,14 @@
 //! A JSON text with its keys in order, repeated ones included: the order decides which one wins.
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Number, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{Number, Value, value::RawValue};
+use std::fmt;
+
+/// How deep values that are read may be nested. Go's limit is 10,000, for unknown keys too; those
+/// are skipped without recursion here.
+const MAX_DEPTH: usize = 100;
+/// How much of a value an error quotes, in characters.
+const MAX_QUOTED: usize = 40;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Tree {
@@ -11,6 +18,8 @@ pub(super) enum Tree {
     String(String),
     Array(Vec<Tree>),
     Object(Vec<(String, Tree)>),
+    /// It cannot be represented; the text says why.
+    Unreadable(String),
 }
 
 impl From<Value> for Tree {
@@ -28,65 +37,86 @@ impl From<Value> for Tree {
     }
 }
 
-impl<'de> Deserialize<'de> for Tree {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Tree, D::Error> {
-        deserializer.deserialize_any(TreeVisitor)
+impl Tree {
+    /// Parses a whole text. A value that has JSON's syntax but cannot be represented is an error
+    /// only for who reads it.
+    pub(super) fn parse(text: &str) -> serde_json::Result<Tree> {
+        Tree::of(serde_json::from_str(text)?, 0)
+    }
+
+    fn of(raw: &RawValue, depth: usize) -> serde_json::Result<Tree> {
+        let text = raw.get();
+        let is_nested = text.starts_with(['[', '{']);
+        if is_nested && depth == MAX_DEPTH {
+            return Ok(Tree::Unreadable(format!(
+                "a value is nested more than {MAX_DEPTH} levels deep"
+            )));
+        }
+        Ok(match text.as_bytes().first() {
+            Some(b'{') => {
+                let Entries(entries) = serde_json::from_str(text)?;
+                let (keys, raw): (Vec<String>, Vec<&RawValue>) = entries.into_iter().unzip();
+                let values = Tree::all(raw, depth)?;
+                Tree::Object(keys.into_iter().zip(values).collect())
+            }
+            Some(b'[') => Tree::Array(Tree::all(serde_json::from_str(text)?, depth)?),
+            _ => serde_json::from_str::<Value>(text)
+                .map_or_else(|_| Tree::unreadable(text), Tree::from),
+        })
+    }
+
+    fn all(values: Vec<&RawValue>, depth: usize) -> serde_json::Result<Vec<Tree>> {
+        let values = values.into_iter();
+        values.map(|raw| Tree::of(raw, depth + 1)).collect()
+    }
+
+    /// A number beyond float64, or a text with half of a surrogate pair.
+    fn unreadable(text: &str) -> Tree {
+        let start: String = text.chars().take(MAX_QUOTED).collect();
+        Tree::Unreadable(format!("the value {start} cannot be represented"))
+    }
+
+    /// Removes the entry at `keys` of nested objects, or the outermost of them that holds no
+    /// object. False if there is none.
+    pub(super) fn remove(&mut self, keys: &[&str], is_key: fn(&str, &str) -> bool) -> bool {
+        let (Tree::Object(entries), Some((first, rest))) = (self, keys.split_first()) else {
+            return false;
+        };
+        let mut removed = false;
+        for (_, value) in entries.iter_mut().filter(|(key, _)| is_key(key, first)) {
+            removed |= value.remove(rest, is_key);
+        }
+        let before = entries.len();
+        if !removed {
+            entries.retain(|(key, _)| !is_key(key, first));
+        }
+        removed || entries.len() < before
     }
 }
 
-struct TreeVisitor;
+/// The entries of an object, whose values are not parsed.
+struct Entries<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'de> Visitor<'de> for TreeVisitor {
-    type Value = Tree;
+impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor).map(Entries)
+    }
+}
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("any JSON value")
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Vec<(String, &'de RawValue)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
     }
 
-    fn visit_unit<E>(self) -> Result<Tree, E> {
-        Ok(Tree::Null)
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<Tree, E> {
-        Ok(Tree::Bool(value))
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<Tree, E> {
-        Ok(Tree::Number(value.into()))
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<Tree, E> {
-        Ok(Tree::Number(value.into()))
-    }
-
-    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Tree, E> {
-        // JSON has no NaN and no infinity
-        Number::from_f64(value)
-            .map(Tree::Number)
-            .ok_or_else(|| E::custom("number out of range"))
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<Tree, E> {
-        Ok(Tree::String(value.to_owned()))
-    }
-
-    fn visit_string<E>(self, value: String) -> Result<Tree, E> {
-        Ok(Tree::String(value))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Tree, A::Error> {
-        let mut values = Vec::new();
-        while let Some(value) = access.next_element()? {
-            values.push(value);
-        }
-        Ok(Tree::Array(values))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Tree, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
         let mut entries = Vec::new();
         while let Some(entry) = access.next_entry()? {
             entries.push(entry);
         }
-        Ok(Tree::Object(entries))
+        Ok(entries)
     }
 }
