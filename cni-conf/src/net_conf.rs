@@ -71,6 +71,13 @@ struct Raw {
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
+#[allow(dead_code, reason = "only whether it can be read matters")]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
 struct Versioned {
     #[serde(rename = "cniVersion")]
     cni_version: String,
@@ -102,6 +109,8 @@ impl NetConf {
     /// version of the wrong type counts as the newest supported one.
     pub fn read_for_del(document: &Document, supported: &[Version]) -> Result<NetConf, Error> {
         let raw: Raw = document.decode_what_fits().map_err(malformed)?;
+        // the one key that DEL needs
+        document.decode::<Named>().map_err(malformed)?;
         ids::check_network_name(&raw.name)?;
         let version = match document.decode::<Versioned>() {
             Ok(Versioned { cni_version }) => version::negotiate(&cni_version, supported)?,
@@ -211,7 +220,8 @@ mod tests {
             (Version::CURRENT, "n", "host-local")
         );
         for (config, code) in [
-            (json!({"name": 5}), 7),
+            (json!({"name": 5}), 6),
+            (json!({}), 7),
             (json!({"name": "n", "cniVersion": "9.9.9"}), 1),
             (json!([]), 6),
         ] {

@@ -340,6 +340,10 @@ fn suite_runs_the_plugin_that_it_is_called_as() {
             .1
             .starts_with("{\"cniVersion\"")
     );
+    for flag in ["-h", "--help"] {
+        assert_eq!(run(flag, &[]), (true, about.clone()), "{flag}");
+    }
+    assert!(run("--version", &[]).1.starts_with("cni-suite 0."));
     let (ok, output) = run("no-such", &[]);
     assert!(
         !ok && output.starts_with("no-such is not a plugin"),

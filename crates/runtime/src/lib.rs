@@ -8,6 +8,7 @@ mod runtime_conf;
 
 use cache::Cache;
 use cni_conf::{AddResult, Code, Error, GcAttachment, Version, ids};
+use go_compat::json;
 use plugin::{Environment, Verb, execute, search};
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,22 @@ pub struct Runtime {
     pub path: Vec<PathBuf>,
     /// Folder that holds `results/`; libcni's is /var/lib/cni.
     pub cache_dir: PathBuf,
+}
+
+/// What [`Runtime::status`] found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Every plugin says that the next ADD can work.
+    Ready,
+    /// Plugins of this version cannot tell; they exist and support the version.
+    TooOld(Version),
+}
+
+/// A plugin's answer to VERSION.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Versions {
+    supported_versions: Vec<String>,
 }
 
 impl Runtime {
@@ -144,17 +161,37 @@ impl Runtime {
         Ok(errors)
     }
 
-    /// STATUS of each plugin up to the first error; nothing before version 1.1.0.
-    pub fn status(&self, list: &ConfList) -> Result<(), Error> {
+    /// STATUS of each plugin up to the first error. Before version 1.1.0 plugins cannot be asked:
+    /// then each must exist and support the version.
+    pub fn status(&self, list: &ConfList) -> Result<Status, Error> {
         ids::check_network_name(&list.name)?;
-        if version(list)? < Version::V1_1_0 {
-            return Ok(());
+        let version = version(list)?;
+        if version < Version::V1_1_0 {
+            for index in 0..list.plugins.len() {
+                self.check_support(list, index, version)?;
+            }
+            return Ok(Status::TooOld(version));
         }
         for index in 0..list.plugins.len() {
             let config = list.plugin_config(index, &Map::new(), None);
             self.run(list, index, Verb::Status, &RuntimeConf::default(), &config)?;
         }
-        Ok(())
+        Ok(Status::Ready)
+    }
+
+    /// Code 1 for a plugin that does not support the version.
+    fn check_support(&self, list: &ConfList, index: usize, version: Version) -> Result<(), Error> {
+        let config = list.plugin_config(index, &Map::new(), None);
+        let stdout = self.run(list, index, Verb::Version, &RuntimeConf::default(), &config)?;
+        let answer: Versions = json::from_slice(&stdout).unwrap_or_default();
+        let supported = answer.supported_versions;
+        if supported.iter().any(|text| text == version.as_str()) {
+            return Ok(());
+        }
+        let (plugin, version) = (plugin_type(list, index), version.as_str());
+        let text = format!("plugin {plugin:?} does not support cniVersion {version}");
+        let details = format!("it supports {supported:?}");
+        Err(Error::new(Code::IncompatibleVersion, text).details(details))
     }
 
     fn cache(&self) -> Cache {

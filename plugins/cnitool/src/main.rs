@@ -6,7 +6,7 @@ mod options;
 use cni_conf::{Error, Version};
 use options::{Command, Options, Verb};
 use plugin::warn;
-use runtime::{Runtime, RuntimeConf};
+use runtime::{Runtime, RuntimeConf, Status};
 use std::{
     env,
     fmt::Display,
@@ -52,9 +52,21 @@ fn run(options: &Options) -> Result<String, Error> {
         Verb::Check => runtime.check(&list, &rc)?,
         Verb::Del => runtime.del(&list, &rc)?,
         Verb::Gc => runtime.gc(&list, options.valid.as_deref())?,
-        Verb::Status => runtime.status(&list)?,
+        Verb::Status => {
+            if let Status::TooOld(version) = runtime.status(&list)? {
+                return Ok(too_old(&list.name, version));
+            }
+        }
     }
     Ok(String::new())
+}
+
+fn too_old(network: &str, version: Version) -> String {
+    format!(
+        "network {network:?} has cniVersion {}, which is too old to tell whether the next add can work: STATUS is\n\
+         part of CNI since 1.1.0. Its plugins exist and support the version; nothing else is checked.\n",
+        version.as_str()
+    )
 }
 
 fn fail(error: impl Display) -> ExitCode {

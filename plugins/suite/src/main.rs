@@ -1,7 +1,13 @@
 //! The suite: one executable that contains every plugin and runs the one that it is called as.
 
 use plugin::{Plugin, Registry};
-use std::{env, ffi::OsStr, path::Path, process::ExitCode};
+use std::{
+    env,
+    ffi::OsStr,
+    io::{self, Write},
+    path::Path,
+    process::ExitCode,
+};
 
 /// Every plugin. The file `names` lists them for the scripts that create the links.
 static PLUGINS: Registry = &[
@@ -16,6 +22,10 @@ static PLUGINS: Registry = &[
     &tuning::PLUGIN,
 ];
 
+/// The arguments that ask what this executable is.
+const HELP: [&str; 3] = ["-h", "-help", "--help"];
+const VERSION: [&str; 2] = ["-version", "--version"];
+
 fn main() -> ExitCode {
     let mut args = env::args_os();
     let called = args.next().unwrap_or_default();
@@ -23,6 +33,10 @@ fn main() -> ExitCode {
         return plugin::main(plugin, PLUGINS);
     }
     match args.next() {
+        Some(flag) if HELP.iter().any(|help| flag == *help) => print(&about()),
+        Some(flag) if VERSION.iter().any(|version| flag == *version) => {
+            print(&format!("cni-suite {}", env!("CARGO_PKG_VERSION")))
+        }
         Some(name) => match by_name(&name) {
             Some(plugin) => plugin::main(plugin, PLUGINS),
             None => unknown(&name),
@@ -33,6 +47,14 @@ fn main() -> ExitCode {
             plugin::warn(about());
             ExitCode::SUCCESS
         }
+    }
+}
+
+/// Exit code 1 if stdout cannot be written.
+fn print(text: &str) -> ExitCode {
+    match writeln!(io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
     }
 }
 

@@ -22,6 +22,7 @@ echo "$CNI_COMMAND|$CNI_CONTAINERID|$CNI_NETNS|$CNI_IFNAME|$CNI_ARGS|$CNI_PATH|$
 case "$config" in *"FAIL-$CNI_COMMAND"*)
     echo '{"code": 111, "msg": "requested failure", "details": "of the test"}'; exit 1;;
 esac
+[ "$CNI_COMMAND" != VERSION ] || echo '{"supportedVersions": ["0.3.1", "0.4.0", "1.0.0", "1.1.0"]}'
 [ "$CNI_COMMAND" != ADD ] || echo '{"ips": [{"version": "4", "address": "10.9.8.7/24"}], "dns": {}}'
 "#;
 
@@ -356,9 +357,29 @@ fn gc_removes_all_but_valid_attachments() {
 
 #[scenario]
 fn status_stops_at_the_first_error() {
-    let runtime = Runtime::new("1.0.0");
-    runtime.ok("status net");
-    assert!(runtime.calls().is_empty(), "1.0.0 has no STATUS");
+    let runtime = Runtime::new("0.3.1");
+    let printed = runtime.ok("status net");
+    assert!(
+        printed.contains("cniVersion 0.3.1, which is too old to tell"),
+        "{printed}"
+    );
+    assert_eq!(what(&runtime.calls()), ["VERSION first", "VERSION second"]);
+    // what can be checked without STATUS
+    let second = r#"echo '{"supportedVersions":["0.4.0"]}'"#;
+    runtime.host.sh(&format!(
+        "printf '%s\n' '#!/bin/sh' {second:?} >/opt/cni/bin/second"
+    ));
+    let refused = runtime.error("status net");
+    assert!(
+        refused.contains("plugin \"second\" does not support cniVersion 0.3.1"),
+        "{refused}"
+    );
+    runtime.host.sh("rm /opt/cni/bin/second");
+    let absent = runtime.error("status net");
+    assert!(
+        absent.contains("failed to find plugin \"second\""),
+        "{absent}"
+    );
     let runtime = Runtime::new("1.1.0");
     runtime.ok("status net /run/netns/a");
     assert_eq!(what(&runtime.calls()), ["STATUS first", "STATUS second"]);
