@@ -46,7 +46,7 @@ pub(crate) enum TlsError {
     )]
     Unfit {
         path: PathBuf,
-        fault: Fault,
+        fault: Box<Fault>,
         /// Empty, or the address that the certificate needs, after a space.
         host: String,
     },
@@ -163,7 +163,7 @@ impl TlsFiles {
         };
         TlsError::Unfit {
             path: self.cert.clone(),
-            fault,
+            fault: Box::new(fault),
             host,
         }
     }

@@ -4,7 +4,10 @@ mod error;
 mod folder;
 
 use crate::{
-    cli::commands::{Pki, PkiAction},
+    cli::{
+        self,
+        commands::{Pki, PkiAction},
+    },
     pki::{Authority, Certificate, Holder},
 };
 use error::Error;
@@ -17,10 +20,7 @@ const DAY: i64 = 24 * 60 * 60;
 /// Runs a command and prints what it made.
 pub(super) fn run(options: &Pki) -> ExitCode {
     match execute(options, Timestamp::now().as_second()) {
-        Ok(made) => {
-            println!("{made}");
-            ExitCode::SUCCESS
-        }
+        Ok(made) => cli::print(&format!("{made}\n")),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::FAILURE
@@ -138,7 +138,7 @@ fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     (1..=63).contains(&name.len())
         && name.bytes().all(allowed)
-        && name.as_bytes()[0].is_ascii_alphanumeric()
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && !["ca.crt", "ca.key"].contains(&name)
 }
 
