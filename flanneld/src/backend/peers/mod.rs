@@ -75,6 +75,8 @@ pub(crate) enum PeerError {
     PublicIpInsideNetwork(IpAddr),
     #[error("a newer lease holds {0}, which overlaps it")]
     Overlap(IpNetwork),
+    #[error("it has another length than this network's subnets and overlaps the lease of {0}")]
+    OddLength(IpNetwork),
     #[error("it has no {0} backend data")]
     NoData(&'static str),
     #[error("its backend data cannot be read: {0}")]
@@ -93,7 +95,9 @@ pub(crate) enum PeerError {
 pub(super) type UsablePeer<'a> = (PlannedPeer, &'a Result<PeerData, PeerError>);
 
 /// The peers of one family, newest lease first. Where two leases contradict each other (a node that
-/// returned with another address leaves its old lease behind), the newer one is used.
+/// returned with another address leaves its old lease behind), the newer one is used. A lease whose
+/// length is not that of the network's subnets comes behind all others, the largest last: a /17
+/// must not take the place of a hundred /24.
 pub(super) fn usable<'a>(
     own: &OwnFamily,
     backend: &'static str,
@@ -104,7 +108,11 @@ pub(super) fn usable<'a>(
         .iter()
         .filter_map(|lease| Candidate::of(own, lease))
         .collect();
-    candidates.sort_by_key(|candidate| (Reverse(age(candidate.lease)), candidate.subnet));
+    candidates.sort_by_key(|candidate| {
+        let length = candidate.subnet.prefix();
+        let odd = (length != own.family.subnet.prefix()).then_some(Reverse(length));
+        (odd, Reverse(age(candidate.lease)), candidate.subnet)
+    });
     let mut taken = TakenSubnets::default();
     let mut peers = Vec::new();
     for candidate in candidates {
@@ -207,7 +215,7 @@ fn overlap(a: &IpNetwork, b: &IpNetwork) -> bool {
     a.contains(b.network()) || b.contains(a.network())
 }
 
-/// The subnets of newer leases. No two of them overlap.
+/// The subnets of better leases. No two of them overlap.
 #[derive(Default)]
 struct TakenSubnets(BTreeMap<IpAddr, IpNetwork>);
 
@@ -217,6 +225,7 @@ impl TakenSubnets {
         let after = self.0.range(subnet.network()..).next();
         let mut adjacent = before.into_iter().chain(after).map(|(_, other)| *other);
         match adjacent.find(|other| overlap(other, &subnet)) {
+            Some(other) if other.prefix() != subnet.prefix() => Err(PeerError::OddLength(other)),
             Some(other) => Err(PeerError::Overlap(other)),
             None => {
                 self.0.insert(subnet.network(), subnet);

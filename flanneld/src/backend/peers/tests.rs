@@ -104,7 +104,7 @@ fn lease_with_an_invalid_field_is_skipped_alone() {
 
 #[test]
 fn newer_of_two_overlapping_leases_is_used() {
-    let older = lease("10.244.2.0/23", "172.31.0.2", 100);
+    let older = lease("10.244.3.0/24", "172.31.0.2", 100);
     let newer = lease("10.244.3.0/24", "172.31.0.3", 0);
     for leases in [[older.clone(), newer.clone()], [newer, older]] {
         let (peers, skipped) = usable(&leases);
@@ -114,11 +114,29 @@ fn newer_of_two_overlapping_leases_is_used() {
             "{skipped:?}"
         );
     }
-    let inside = [
-        lease("10.244.2.0/23", "172.31.0.2", 0),
-        lease("10.244.3.0/24", "172.31.0.3", 9),
-    ];
-    assert_eq!(usable(&inside).0, ["10.244.2.0/23 172.31.0.2"]);
+}
+
+/// Also the newest one, and one without an end.
+#[test]
+fn lease_of_an_odd_length_loses_against_those_that_it_overlaps() {
+    let mut absurd = lease("10.244.128.0/17", "172.31.1.1", 0);
+    absurd.expiration = None;
+    let smaller = lease("10.244.200.0/22", "172.31.1.2", 0);
+    let mut leases = vec![absurd, smaller];
+    leases.extend((0..72).map(|n| {
+        let ip = format!("172.31.0.{}", n + 2);
+        lease(&format!("10.244.{}.0/24", 128 + n), &ip, 100 + n)
+    }));
+    let (peers, skipped) = usable(&leases);
+    assert_eq!(peers.len(), 73);
+    assert!(peers.contains(&"10.244.200.0/22 172.31.1.2".to_owned()));
+    assert_eq!(skipped.len(), 1);
+    assert!(
+        skipped[0].starts_with("10.244.128.0/17: it has another length than"),
+        "{skipped:?}"
+    );
+    let (peers, _) = usable(&leases[..1]);
+    assert_eq!(peers.len(), 1, "it is used where it takes nothing");
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Nodes whose podCIDRs overlap. A controller assigns them, so one of the two is a mistake. The
 //! older node keeps its subnet, on every node of the cluster: its pods were there first. On this
-//! node its own subnet is kept in any case, since its pods have addresses of it.
+//! node its own subnet is kept in any case, since its pods have addresses of it. A podCIDR whose
+//! length is not the cluster's usual one comes behind all others: a /17 must not take the place of a
+//! hundred /24.
 
 use crate::model::Subnets;
 use ipnetwork::IpNetwork;
@@ -34,8 +36,8 @@ impl fmt::Display for Overlap {
         } = self;
         write!(
             f,
-            "its podCIDR {subnet} overlaps {held} of node {holder}, which is older or this node: \
-             the node is skipped; delete and re-create it, so that it is assigned another podCIDR"
+            "its podCIDR {subnet} overlaps {held} of node {holder}, which is older, or this node, or \
+             has a podCIDR of the usual length: the node is skipped; delete and re-create it, so that it is assigned another podCIDR"
         )
     }
 }
@@ -43,7 +45,11 @@ impl fmt::Display for Overlap {
 /// The nodes that overlap one with a better claim. Of two made in the same second, the name
 /// decides.
 pub(super) fn find(mut claims: Vec<Claim<'_>>) -> BTreeMap<Box<str>, Overlap> {
-    claims.sort_by_key(|claim| (Reverse(claim.own), claim.created, claim.node));
+    let usual = UsualLengths::of(&claims);
+    claims.sort_by_key(|claim| {
+        let odd = usual.is_odd(&claim.subnets);
+        (Reverse(claim.own), odd, claim.created, claim.node)
+    });
     let (mut held, mut overlaps) = (BTreeMap::new(), BTreeMap::new());
     for claim in claims {
         let v4 = claim.subnets.v4.map(IpNetwork::V4);
@@ -57,6 +63,44 @@ pub(super) fn find(mut claims: Vec<Claim<'_>>) -> BTreeMap<Box<str>, Overlap> {
         }
     }
     overlaps
+}
+
+/// The prefix length that most nodes have, in each family. Of two that as many have, the longer one.
+struct UsualLengths {
+    v4: Option<u8>,
+    v6: Option<u8>,
+}
+
+impl UsualLengths {
+    fn of(claims: &[Claim<'_>]) -> UsualLengths {
+        let usual = |length: fn(&Subnets) -> Option<u8>| {
+            let mut counts = BTreeMap::<u8, usize>::new();
+            for length in claims.iter().filter_map(|claim| length(&claim.subnets)) {
+                *counts.entry(length).or_default() += 1;
+            }
+            let most = counts
+                .into_iter()
+                .max_by_key(|(length, count)| (*count, *length));
+            most.map(|(length, _)| length)
+        };
+        UsualLengths {
+            v4: usual(v4_length),
+            v6: usual(v6_length),
+        }
+    }
+
+    fn is_odd(&self, subnets: &Subnets) -> bool {
+        let differs = |length: Option<u8>, usual| length.is_some() && length != usual;
+        differs(v4_length(subnets), self.v4) || differs(v6_length(subnets), self.v6)
+    }
+}
+
+fn v4_length(subnets: &Subnets) -> Option<u8> {
+    subnets.v4.map(|net| net.prefix())
+}
+
+fn v6_length(subnets: &Subnets) -> Option<u8> {
+    subnets.v6.map(|net| net.prefix())
 }
 
 /// The entry that overlaps a subnet. No two entries overlap, so it is the one before or after.
@@ -106,6 +150,18 @@ mod tests {
         for part in ["10.1.0.0/16", "10.1.2.0/24", "node z"] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn odd_length_loses_against_all_that_it_overlaps() {
+        let absurd = claim("absurd", 1, "10.1.128.0-17");
+        let names: Vec<String> = (0..72).map(|n| format!("n{n}")).collect();
+        let mut claims = vec![absurd];
+        for (number, name) in names.iter().enumerate() {
+            claims.push(claim(name, 2, &format!("10.1.{}.0-24", 128 + number)));
+        }
+        assert_eq!(skipped(&claims), ["absurd"]);
+        assert_eq!(skipped(&claims[..1]), [""; 0]);
     }
 
     #[test]
