@@ -127,26 +127,35 @@ impl EventLoop {
         let file: PathBuf = self.reconciler.subnet_file().to_owned();
         let mut limiter = RateLimiter::new(Instant::now());
         let mut confirming = 0;
+        let mut filter = None;
+        let mut host_changed = true;
         loop {
             sleep(limiter.take(Instant::now())).await;
             // the pass sees what was notified until now
-            self.notifications.drain(None)?;
+            host_changed |= self.notifications.drain(filter.as_ref())?;
+            let changed = [self.own.has_changed(), self.records.has_changed()];
+            host_changed |= changed.into_iter().any(|changed| changed.unwrap_or(false));
             let own = self.own.borrow_and_update().clone();
             self.reconciler
                 .set_record(&self.records.borrow_and_update());
             let snapshot = self.leases.borrow_and_update().clone();
             let start = Instant::now();
-            let (reconciler, outcome) = pass(self.reconciler, own, snapshot).await?;
+            let (reconciler, outcome) = pass(self.reconciler, own, snapshot, host_changed).await?;
             self.reconciler = reconciler;
             let duration = start.elapsed();
             let Some(outcome) = self.publish(outcome).await else {
+                host_changed = true;
                 continue;
             };
-            confirming = if outcome.changed { confirming + 1 } else { 0 };
+            filter = Some(outcome.filter.clone());
+            // the kernel confirmed each change of a pass that did not read the host
+            let unconfirmed = outcome.changed && host_changed;
+            confirming = if unconfirmed { confirming + 1 } else { 0 };
             if (1..CONFIRMING_PASSES).contains(&confirming) {
                 continue;
             }
             confirming = 0;
+            host_changed = false;
             let slow = Instant::now() + SLOW_INTERVAL;
             let retry_at = outcome.retry_at.unwrap_or(slow).min(slow);
             tokio::select! {
@@ -155,13 +164,17 @@ impl EventLoop {
                     // when thousands of nodes join one by one, passes take half of a processor
                     sleep(duration).await;
                 }
-                changed = self.own.changed() => changed.map_err(|_| Error::NoSubnetManager)?,
-                Ok(()) = self.records.changed() => {}
+                changed = self.own.changed() => {
+                    changed.map_err(|_| Error::NoSubnetManager)?;
+                    host_changed = true;
+                }
+                Ok(()) = self.records.changed() => host_changed = true,
                 notified = self.notifications.wait(&outcome.filter) => {
                     notified?;
+                    host_changed = true;
                     sleep(BURST_DELAY).await;
                 }
-                () = sleep_until(retry_at.into()) => {}
+                () = sleep_until(retry_at.into()) => host_changed = true,
                 () = subnet_file_changed(&file, outcome.subnet_env.as_deref()) => {}
             }
         }
@@ -194,9 +207,10 @@ async fn pass(
     mut reconciler: Reconciler,
     own: Lease,
     snapshot: Option<Leases>,
+    host_changed: bool,
 ) -> Result<(Reconciler, linux_net::Result<Outcome>), Error> {
     let passed = tokio::task::spawn_blocking(move || {
-        let outcome = reconciler.pass(&own, snapshot.as_ref());
+        let outcome = reconciler.pass(&own, snapshot.as_ref(), host_changed);
         (reconciler, outcome)
     });
     Ok(passed.await?)

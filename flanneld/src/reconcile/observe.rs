@@ -8,15 +8,16 @@ use super::{
 use crate::{
     model::host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostState},
     rules::nftables,
-    underlay::HostNetwork,
+    underlay::{HostNetwork, UnderlayRoutes},
 };
 use linux_net::{
     fdb::FdbEntry,
     link::{Kind, Link},
     neighbour::Neighbour,
+    route::Route,
 };
 use packet_filter::Table;
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The dumps.
 #[derive(Debug)]
@@ -30,6 +31,15 @@ pub(crate) struct Dump {
     fdb: Vec<FdbEntry>,
     /// Those with our names.
     tables: Vec<Table>,
+    /// The part that is ours, once a pass made it what it wants.
+    settled: Option<Settled>,
+}
+
+/// What stays known of a host that is as wanted.
+#[derive(Debug)]
+struct Settled {
+    own: Arc<HostState>,
+    underlay_routes: Arc<UnderlayRoutes>,
 }
 
 impl Dump {
@@ -60,7 +70,49 @@ impl Dump {
             neighbours,
             fdb,
             tables,
+            settled: None,
         })
+    }
+
+    /// The dump after a pass made the part that is ours what it wants. Of the routes, it keeps those
+    /// that lead out and those into the pod network.
+    pub(crate) fn settled(
+        mut self,
+        own: Arc<HostState>,
+        underlay_routes: Arc<UnderlayRoutes>,
+        ownership: &Ownership,
+    ) -> Dump {
+        let is_inside = |route: &Route| {
+            let mut families = ownership.families.iter();
+            families.any(|family| family.contains(route.dst))
+        };
+        let routes = &mut self.host.routes;
+        routes.retain(|route| route.dst.prefix() == 0 || is_inside(route));
+        routes.shrink_to_fit();
+        Dump {
+            neighbours: Vec::new(),
+            fdb: Vec::new(),
+            tables: Vec::new(),
+            settled: Some(Settled {
+                own,
+                underlay_routes,
+            }),
+            ..self
+        }
+    }
+
+    /// The host's routes but ours.
+    pub(crate) fn underlay_routes(&self, ownership: &Ownership) -> Arc<UnderlayRoutes> {
+        if let Some(settled) = &self.settled {
+            return settled.underlay_routes.clone();
+        }
+        let indexes = self.indexes(ownership);
+        let is_ours = |route: &Route| {
+            let over_own_device = route.oif.is_some_and(|oif| indexes.contains_key(&oif));
+            let name_of = |index| self.name_of(index);
+            over_own_device || ownership.route(route, name_of).is_some()
+        };
+        Arc::new(UnderlayRoutes::new(&self.host.routes, is_ours))
     }
 
     /// Our devices.
@@ -71,6 +123,9 @@ impl Dump {
 
     /// The part of the host's state that is ours.
     pub(crate) fn interpret(&self, ownership: &Ownership) -> HostState {
+        if let Some(settled) = &self.settled {
+            return HostState::clone(&settled.own);
+        }
         let indexes = self.indexes(ownership);
         HostState {
             devices: self.devices(ownership, &indexes),

@@ -2,7 +2,7 @@
 //! `event_loop` decides when.
 
 use super::{
-    apply::{self, IndexesByName},
+    apply::{self, Applied, IndexesByName},
     backoff::Backoff,
     conflict::{self, RouteConflict},
     diff::{Change, diff},
@@ -18,6 +18,7 @@ use crate::{
     files::subnet_env,
     model::{
         Family,
+        entry::Entry,
         host_state::{DeviceName, HostState},
         lease::{Lease, Leases},
         network_config::NetworkConfig,
@@ -33,10 +34,7 @@ use crate::{
     },
 };
 use ipnetwork::IpNetwork;
-use linux_net::{
-    link,
-    route::{Route, RouteType},
-};
+use linux_net::{link, route::RouteType};
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 use tracing::{debug, info, warn};
 
@@ -77,6 +75,8 @@ pub(crate) struct Reconciler {
     underlay: Tracker,
     backoff: Backoff,
     leases: PeerLeases,
+    /// The host after the last pass.
+    last: Option<Dump>,
     logged: log::Logged,
     /// Go flanneld's iptables chains were looked for.
     legacy_chains_checked: bool,
@@ -113,6 +113,7 @@ impl Reconciler {
             underlay: Tracker::new(underlay),
             backoff: Backoff::default(),
             leases: PeerLeases::default(),
+            last: None,
             logged: log::Logged::default(),
             legacy_chains_checked: false,
         }
@@ -133,17 +134,22 @@ impl Reconciler {
     }
 
     /// Makes the host what it should be. Without a snapshot of the leases the pass sets the node up
-    /// and leaves every peer's entries as they are. Fails if the host cannot be read.
+    /// and leaves every peer's entries as they are. If nothing but the leases changed since the last
+    /// pass (`host_changed` is false), the host is not read again. Fails if it cannot be read.
     pub(crate) fn pass(
         &mut self,
         own: &Lease,
         snapshot: Option<&Leases>,
+        host_changed: bool,
     ) -> linux_net::Result<Outcome> {
         let start = Instant::now();
-        let dump = self.read_host()?;
+        let dump = match self.last.take().filter(|_| !host_changed) {
+            Some(dump) => dump,
+            None => self.read_host()?,
+        };
         let underlay_retry = self.track_underlay(&dump);
         let ownership = self.ownership(own);
-        let routes = underlay_routes(&dump, &ownership);
+        let routes = dump.underlay_routes(&ownership);
         let Planned {
             plan,
             conflicts,
@@ -152,7 +158,6 @@ impl Reconciler {
         } = self.plan_changes(own, snapshot, &dump, &ownership, &routes);
         let dependencies = self.route_dependencies(&plan, &routes);
         let mut indexes = self.indexes_by_name(&dump);
-        drop(dump);
         let (read_and_planned, count) = (start.elapsed(), changes.len());
         let applied = apply::apply(&mut self.kernel, changes, &mut indexes, &mut self.backoff);
         debug!(
@@ -171,6 +176,8 @@ impl Reconciler {
             self.logged.leases(plan.skipped, plan.peers.len());
             plan.peers.into()
         });
+        let wanted = Arc::new(plan.state);
+        self.keep_dump(dump, routes, &wanted, &ownership, &applied);
         Ok(Outcome {
             node_ready: setup_in_place
                 && subnet_env.is_some()
@@ -183,9 +190,24 @@ impl Reconciler {
             changed: !applied.done.is_empty(),
             retry_at: self.backoff.next().into_iter().chain(underlay_retry).min(),
             underlay: self.underlay.current.clone(),
-            filter: self.event_filter(plan.state, ownership, indexes, in_conflict, dependencies),
+            filter: self.event_filter(wanted, ownership, indexes, in_conflict, dependencies),
             subnet_env,
         })
+    }
+
+    /// Keeps the dump for passes that follow a change of the leases only, if the host is as wanted.
+    fn keep_dump(
+        &mut self,
+        dump: Dump,
+        routes: Arc<UnderlayRoutes>,
+        wanted: &Arc<HostState>,
+        ownership: &Ownership,
+        applied: &Applied,
+    ) {
+        let mut done = applied.done.iter();
+        let same_devices = !done.any(|change| matches!(change.entry(), Entry::Device(..)));
+        let settled = same_devices && self.backoff.next().is_none() && self.underlay.is_present();
+        self.last = settled.then(|| dump.settled(wanted.clone(), routes, ownership));
     }
 
     fn read_host(&mut self) -> linux_net::Result<Dump> {
@@ -408,7 +430,7 @@ impl Reconciler {
 
     fn event_filter(
         &self,
-        wanted: HostState,
+        wanted: Arc<HostState>,
         ownership: Ownership,
         indexes: IndexesByName,
         in_conflict: BTreeSet<IpNetwork>,
@@ -416,7 +438,7 @@ impl Reconciler {
     ) -> EventFilter {
         let underlay = &self.underlay;
         EventFilter {
-            wanted: Arc::new(wanted),
+            wanted,
             indexes: indexes
                 .into_iter()
                 .filter(|(name, _)| ownership.device(name).is_some())
@@ -430,15 +452,4 @@ impl Reconciler {
             routes: Arc::new(dependencies),
         }
     }
-}
-
-/// The host's routes but ours.
-fn underlay_routes(dump: &Dump, ownership: &Ownership) -> UnderlayRoutes {
-    let indexes = dump.indexes(ownership);
-    let is_ours = |route: &Route| {
-        let over_own_device = route.oif.is_some_and(|oif| indexes.contains_key(&oif));
-        let name_of = |index| dump.name_of(index);
-        over_own_device || ownership.route(route, name_of).is_some()
-    };
-    UnderlayRoutes::new(&dump.host.routes, is_ours)
 }

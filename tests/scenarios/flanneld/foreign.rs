@@ -1,8 +1,9 @@
 //! Routes of other programs where flanneld's belong: they are reported and left. Routes of Go
 //! flannel are taken over.
 
-use super::cluster::{Cluster, DUAL, TIMEOUT, V4, eventually_shows, get};
-use tests::{binaries::program, process::eventually, scenario, underlay};
+use super::cluster::{Cluster, DUAL, TIMEOUT, V4, eventually_shows, get, post};
+use std::time::Duration;
+use tests::{binaries::program, process::eventually, scenario, underlay, usage};
 
 const DIRECT: &str = r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan","DirectRouting":true}}"#;
 
@@ -148,4 +149,39 @@ fn folder_in_place_of_subnet_env_is_reported() {
     );
     cluster.host(1).sh("rm -r /run/flannel/subnet.env");
     cluster.wait_ready(1);
+}
+
+/// A lease that comes or goes costs what it touches: the main table of another program is not read
+/// for it.
+#[scenario]
+fn lease_costs_nothing_for_a_large_foreign_table() {
+    let mut cluster = Cluster::idle(2, V4);
+    cluster.host(2).sh(
+        "for i in $(seq 0 253); do for j in $(seq 0 255); do echo \"route add 100.$i.$j.0/24 via 172.31.0.254 proto bird\"; \
+         done; done | ip -batch -",
+    );
+    for node in [1, 2] {
+        cluster.start(node, &[]);
+    }
+    for node in [1, 2] {
+        cluster.wait_ready(node);
+    }
+    let post_lease = |cluster: &Cluster, number: u8| {
+        let body = format!(
+            r#"{{"PublicIP":"172.31.1.{number}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"02:00:00:00:02:{number:02x}"}}}}"#
+        );
+        let answer = post(cluster.host(1), "172.31.0.1:8888", "/v1/_/leases", &body);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let mac = format!("02:00:00:00:02:{number:02x}");
+        eventually_shows(cluster, 2, "bridge fdb show dev flannel.1", &mac);
+    };
+    // the first one may find the host as it was left at the start
+    post_lease(&cluster, 1);
+    let pid = cluster.daemon(2).pid();
+    let before = usage::processor_time(pid);
+    for number in 2..=21 {
+        post_lease(&cluster, number);
+    }
+    let used = usage::processor_time(pid) - before;
+    assert!(used < Duration::from_secs(2), "{used:?} for 20 leases");
 }

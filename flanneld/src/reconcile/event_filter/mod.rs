@@ -117,7 +117,12 @@ impl EventFilter {
             }
         };
         let in_conflict = in_main && self.conflicts.contains(&route.dst);
-        leads_to_underlay || differs || in_conflict
+        // a peer may come to have this subnet
+        let mut families = self.ownership.families.iter();
+        let in_the_way = !self.ownership.is_marked(route)
+            && in_main
+            && families.any(|family| family.may_be_peer_subnet(route.dst));
+        leads_to_underlay || differs || in_conflict || in_the_way
     }
 
     fn neighbour_differs(&self, entry: &Neighbour, added: bool) -> bool {

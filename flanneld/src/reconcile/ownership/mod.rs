@@ -67,6 +67,11 @@ impl Ownership {
         (over_known_device && self.backend.owns_route(&candidate)).then_some(route)
     }
 
+    /// True for a route with our protocol number.
+    pub(crate) fn is_marked(&self, route: &Route) -> bool {
+        route.protocol == ROUTE_PROTOCOL
+    }
+
     /// An address on one of our devices: IPv4 inside the network, IPv6 except link-local.
     pub(crate) fn address(&self, address: &Address) -> Option<IpNetwork> {
         let is_ours = match address.net.ip() {
