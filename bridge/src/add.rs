@@ -96,12 +96,14 @@ impl Setup<'_> {
     }
 
     fn run(&mut self) -> Result<AddResult, Error> {
+        // before IPAM: its address would be that of a pod that exists
+        let name = veth::free_name(&mut self.host, &self.owner)?;
         let mut ipam = AddResult::default();
         let early = IPAM_BEFORE_INTERFACE.contains(&self.call.net.ipam_type.as_str());
         if self.settings.layer3 && early {
             ipam = self.run_ipam()?;
         }
-        let veth = self.create_veth()?;
+        let veth = self.create_veth(name)?;
         if self.settings.layer3 && !early {
             ipam = self.run_ipam()?;
         }
@@ -124,9 +126,16 @@ impl Setup<'_> {
         Ok(result)
     }
 
-    fn create_veth(&mut self) -> Result<Veth, Error> {
+    fn create_veth(&mut self, name: u32) -> Result<Veth, Error> {
         let (host, sandbox) = (&mut self.host, &mut self.sandbox);
-        let veth = veth::create(host, sandbox, &self.owner, &self.bridge, &self.settings)?;
+        let veth = veth::create(
+            host,
+            sandbox,
+            &self.owner,
+            name,
+            &self.bridge,
+            &self.settings,
+        )?;
         self.undo.veth = Some(veth.host.name.clone());
         vlan::configure_port(host, &veth.host, &self.settings.vlans)?;
         Ok(veth)

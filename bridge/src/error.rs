@@ -1,7 +1,8 @@
 //! Errors of the plugin, in upstream's words where upstream has them.
 
 use ipnetwork::IpNetwork;
-use std::fmt::Display;
+use plugin::Attachment;
+use std::{fmt::Display, io, path::PathBuf};
 
 /// Each becomes a CNI error with code 999, as upstream's plain errors do.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,16 @@ pub(crate) enum Error {
         present: IpNetwork,
         ports: Vec<String>,
     },
+    /// ADD: the attachment has an interface in another network namespace, which exists.
+    #[error(
+        "container {:?} already has interface {:?} in network {:?}, in network namespace {}, which \
+         still exists: delete that attachment first",
+        owner.container_id, owner.ifname, owner.network, path.display()
+    )]
+    AttachedElsewhere { owner: Attachment, path: PathBuf },
+    /// The machine's network namespaces cannot be listed.
+    #[error("failed to list the network namespaces in /proc: {0}")]
+    Namespaces(#[source] io::Error),
     /// The host end did not become operational in time.
     #[error("bridge port in error state: down")]
     PortDown,

@@ -10,9 +10,11 @@ use crate::{
 };
 use linux_net::{
     Mac, Netlink,
+    in_use::InUse,
     link::{self, BridgePort, Kind, Link, VethPeer},
 };
 use plugin::{Attachment, best_effort};
+use std::path::{Path, PathBuf};
 
 /// How many names are tried for the host end.
 const NAME_ATTEMPTS: u32 = 10;
@@ -24,18 +26,31 @@ pub(crate) struct Veth {
     pub(crate) container: Device,
 }
 
-/// Creates the pair; the host end is up.
+/// The number of the first name for the host end that no other link has. Deletes a link that this
+/// attachment left in a namespace that no longer exists.
+pub(crate) fn free_name(host: &mut Netlink, owner: &Attachment) -> Result<u32, Error> {
+    for n in 0..NAME_ATTEMPTS {
+        if is_available(host, &names::host_veth(owner, n), owner)? {
+            return Ok(n);
+        }
+    }
+    Err(Error::NoFreeName)
+}
+
+/// Creates the pair; the host end is up, and has the first free name from number `from` on, which
+/// [`free_name`] found.
 pub(crate) fn create(
     host: &mut Netlink,
     sandbox: &mut Sandbox,
     owner: &Attachment,
+    from: u32,
     bridge: &Device,
     settings: &Settings,
 ) -> Result<Veth, Error> {
     let mac = settings.mac.map_or_else(random_mac, Ok)?;
-    for n in 0..NAME_ATTEMPTS {
+    for n in from..NAME_ATTEMPTS {
         let name = names::host_veth(owner, n);
-        if !is_available(host, &name, owner)? {
+        if n != from && !is_available(host, &name, owner)? {
             continue;
         }
         let created = create_named(host, sandbox, owner, &name, mac, bridge, settings)?;
@@ -50,16 +65,37 @@ fn random_mac() -> Result<Mac, Error> {
     Mac::random().context(CREATE)
 }
 
-/// True if no link has the name. One that this attachment left in an earlier namespace is deleted.
+/// True if no link has the name. One that this attachment left is deleted, unless the namespace of
+/// its other end exists.
 fn is_available(host: &mut Netlink, name: &str, owner: &Attachment) -> Result<bool, Error> {
     match host.link_by_name(name).context(CREATE)? {
         None => Ok(true),
-        Some(link) if is_owned(&link, owner) => {
-            delete(host, name).context(CREATE)?;
-            Ok(true)
-        }
+        Some(link) if is_owned(&link, owner) => match namespace_of_peer(&link)? {
+            Some(path) => Err(Error::AttachedElsewhere {
+                owner: owner.clone(),
+                path,
+            }),
+            None => {
+                delete(host, name).context(CREATE)?;
+                Ok(true)
+            }
+        },
         Some(_) => Ok(false),
     }
+}
+
+/// A path of the namespace that has the other end. None: it no longer exists, and the kernel is
+/// about to delete the link.
+fn namespace_of_peer(link: &Link) -> Result<Option<PathBuf>, Error> {
+    let namespaces = InUse::read().map_err(Error::Namespaces)?;
+    let index = link.lower.unwrap_or(link.index);
+    let path = namespaces.find(&[], |netlink| {
+        let peer = netlink.link_by_index(index)?;
+        Ok(peer.is_some_and(|peer| {
+            peer.kind == Kind::Veth && peer.lower.unwrap_or(peer.index) == link.index
+        }))
+    });
+    Ok(path.map(Path::to_owned))
 }
 
 /// Creates the pair with `name` for the host end: on the bridge, with hairpin mode, isolation and

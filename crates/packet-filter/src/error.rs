@@ -1,6 +1,7 @@
 //! Errors of nftables, conntrack and iptables.
 
 use nix::errno::Errno;
+use std::path::PathBuf;
 
 /// Its text names the object that it is about.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +9,15 @@ pub enum Error {
     /// The kernel refused a message, its answer is unreadable, or the socket failed.
     #[error(transparent)]
     Netlink(#[from] linux_net::Error),
+    /// The lock of shared iptables chains cannot be taken.
+    #[error("lock {}: {source}", file.display())]
+    Lock {
+        /// the lock
+        file: PathBuf,
+        /// why; names the process that has it
+        #[source]
+        source: std::io::Error,
+    },
     /// A program of iptables cannot be run, or a file of the kernel about it cannot be read.
     #[error("{program}: {source}")]
     Run {
@@ -34,7 +44,9 @@ impl Error {
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Error::Netlink(error) => error.errno(),
-            Error::Run { source, .. } => source.raw_os_error().map(Errno::from_raw),
+            Error::Lock { source, .. } | Error::Run { source, .. } => {
+                source.raw_os_error().map(Errno::from_raw)
+            }
             Error::Program { .. } => None,
         }
     }

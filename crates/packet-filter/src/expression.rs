@@ -8,6 +8,7 @@ use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, Expressions, Immediate, Lookup, Meta, MetaKey, Operator, Payload,
     Register, Verdict, VerdictAttribute,
 };
+use std::net::IpAddr;
 
 /// NF_DROP, NF_ACCEPT (linux/netfilter.h)
 pub(crate) const DROP: Verdict = Verdict::Other(0);
@@ -149,6 +150,20 @@ pub(crate) fn dnat(family: u32, address: Register, port: Option<Register>) -> Ex
 pub(crate) fn is_dnat(expression: &Expressions) -> bool {
     matches!(expression, Expressions::Other { expression_type, attributes }
         if expression_type == "nat" && attributes.contains(&number(NFTA_NAT_TYPE, DNAT)))
+}
+
+/// The address that it loads for a translation.
+pub(crate) fn immediate_address(expression: &Expressions) -> Option<IpAddr> {
+    let Expressions::Immediate(parts) = expression else {
+        return None;
+    };
+    parts.iter().find_map(|part| match part {
+        Immediate::Data(DataAttribute::Value(data)) => <[u8; 4]>::try_from(&data[..])
+            .map(IpAddr::from)
+            .or_else(|_| <[u8; 16]>::try_from(&data[..]).map(IpAddr::from))
+            .ok(),
+        _ => None,
+    })
 }
 
 /// It loads bytes of the packet from that offset.

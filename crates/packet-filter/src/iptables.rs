@@ -119,15 +119,24 @@ impl Iptables {
     /// changed the table meanwhile (the lines are then refused as a whole). Returns the table from
     /// before the change.
     pub fn change(self, table: &str, plan: impl Fn(&Saved) -> Vec<String>) -> Result<Saved, Error> {
+        self.try_change(table, |saved| Ok(plan(saved)))
+    }
+
+    /// [`change`](Self::change) with a plan that can fail: then nothing is changed.
+    pub fn try_change<E: From<Error>>(
+        self,
+        table: &str,
+        plan: impl Fn(&Saved) -> Result<Vec<String>, E>,
+    ) -> Result<Saved, E> {
         let (mut saved, mut attempts) = (self.save(table)?, 1);
         loop {
-            let Err(error) = self.restore(table, &plan(&saved)) else {
+            let Err(error) = self.restore(table, &plan(&saved)?) else {
                 return Ok(saved);
             };
             let now = self.save(table)?;
             // unchanged: the lines themselves are refused
             if now == saved || attempts == CHANGE_ATTEMPTS {
-                return Err(error);
+                return Err(error.into());
             }
             saved = now;
             attempts += 1;

@@ -5,10 +5,11 @@
 use crate::{
     Family, Statement,
     compile::{address_offset, compile},
-    expression::{NETWORK_HEADER, equal_to, is_dnat, jump_target, loads, meta},
+    expression::{NETWORK_HEADER, equal_to, immediate_address, is_dnat, jump_target, loads, meta},
 };
 use netlink_packet_netfilter::nftables::{Expressions, MetaKey, Register};
 use nix::libc::IFNAMSIZ;
+use std::net::IpAddr;
 
 /// One rule, compiled or as the kernel has it. Equal to another that does the same and has the same
 /// comment.
@@ -57,6 +58,12 @@ impl Rule {
     /// It translates the packet's destination.
     pub fn is_dnat(&self) -> bool {
         self.expressions.iter().any(is_dnat)
+    }
+
+    /// The address that it translates the packet's destination to.
+    pub fn dnat_address(&self) -> Option<IpAddr> {
+        let mut addresses = self.expressions.iter().filter_map(immediate_address);
+        addresses.next().filter(|_| self.is_dnat())
     }
 
     /// The name of the incoming interface that it matches, if it matches a whole name.

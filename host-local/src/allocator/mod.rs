@@ -33,7 +33,8 @@ pub(crate) trait Store {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) ip: IpAddr,
-    /// False: a legacy reservation, which names the container but no interface.
+    /// False: a legacy reservation, which names the container but no interface, or one for another
+    /// network namespace that exists.
     pub(crate) exact: bool,
 }
 

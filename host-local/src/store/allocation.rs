@@ -9,6 +9,7 @@ use crate::{
     allocator::{Held, Store},
     error::FileError,
 };
+use linux_net::in_use::InUse;
 use plugin::best_effort;
 use std::{
     collections::HashSet,
@@ -64,10 +65,11 @@ impl Store for Disk {
     }
 
     fn held(&mut self) -> Result<Vec<Held>, FileError> {
+        let own = NetNsFile::of(&self.netns).map(|netns| netns.ino);
         let held = |record: &Record| {
             Some(Held {
                 ip: record.name.parse().ok()?,
-                exact: !is_legacy(&record.owner),
+                exact: !is_legacy(&record.owner) && !may_be_of_another_namespace(record, own),
             })
         };
         Ok(self.owned()?.iter().filter_map(held).collect())
@@ -80,6 +82,15 @@ impl Store for Disk {
 
     fn reclaim(&mut self, wanted: &dyn Fn(IpAddr) -> bool) -> Result<bool, FileError> {
         self.reclaim_abandoned(wanted)
+    }
+}
+
+/// True unless the address was reserved for the namespace `own`, or for one that no longer exists.
+fn may_be_of_another_namespace(record: &Record, own: Option<u64>) -> bool {
+    match &record.netns {
+        Some(netns) if Some(netns.ino) == own => false,
+        Some(netns) => InUse::read().map_or(true, |all| all.contains(netns.ino)),
+        None => true,
     }
 }
 

@@ -3,20 +3,23 @@
 //! A container is gone in two cases. The reservation is from an earlier boot, and the store is on a
 //! file system that no other machine writes to. Or the container's network namespace no longer
 //! exists: CNI_NETNS is another file, no mount namespace has it bound to a path, and no thread and
-//! no open file refers to it.
+//! no open file refers to it. Where /proc does not show every process, the rest is judged without
+//! them if CNI_NETNS is absent from a folder that exists.
 
 use super::record::{Record, UNKNOWN_BOOT};
+use linux_net::in_use::InUse;
 use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs,
 };
+use plugin::warn;
 use std::{
     collections::HashSet,
-    ffi::OsString,
     fmt,
     fs::{self, File},
-    io::{self, ErrorKind},
+    io::ErrorKind,
     os::unix::fs::MetadataExt,
     path::Path,
+    sync::Once,
 };
 
 /// As in linux/magic.h; nix has it for glibc only.
@@ -48,17 +51,35 @@ impl fmt::Display for Reason {
 pub(super) struct Snapshot {
     /// None: unknown, or other machines may write to the store.
     boot: Option<String>,
-    /// The inodes of all network namespaces in use. None: some could not be read.
-    namespaces: Option<HashSet<u64>>,
+    /// The inodes of the network namespaces in use that /proc shows.
+    namespaces: HashSet<u64>,
+    /// /proc shows every process.
+    complete: bool,
 }
+
+/// Printed at most once by a process.
+static INCOMPLETE: Once = Once::new();
 
 impl Snapshot {
     /// Takes some milliseconds on a node with thousands of processes.
     pub(super) fn take(store: &File, boot: Option<&str>) -> Snapshot {
         let local = fstatfs(store).is_ok_and(|found| is_local(found.filesystem_type()));
+        let (namespaces, unreadable) = match InUse::read() {
+            Ok(found) => (found.inodes().collect(), found.unreadable),
+            Err(error) => (HashSet::new(), Some(error)),
+        };
+        if let Some(error) = &unreadable {
+            INCOMPLETE.call_once(|| {
+                warn(format_args!(
+                    "host-local: cannot read every process in /proc ({error}): an address whose \
+                     container may have ended is freed only if its CNI_NETNS does not exist"
+                ));
+            });
+        }
         Snapshot {
             boot: boot.filter(|_| local).map(str::to_owned),
-            namespaces: namespaces().ok(),
+            namespaces,
+            complete: unreadable.is_none(),
         }
     }
 
@@ -69,12 +90,18 @@ impl Snapshot {
             return Some(Reason::Reboot);
         }
         let netns = record.netns.as_ref()?;
-        let held = self.namespaces.as_ref()?.contains(&netns.ino);
-        let found = match fs::metadata(&netns.path) {
-            Ok(file) => file.ino() == netns.ino,
-            Err(error) => error.kind() != ErrorKind::NotFound,
+        if self.namespaces.contains(&netns.ino) {
+            return None;
+        }
+        let path = Path::new(&netns.path);
+        let gone = match fs::metadata(path) {
+            Ok(file) => self.complete && file.ino() != netns.ino,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.complete || path.parent().is_some_and(Path::is_dir)
+            }
+            Err(_) => false,
         };
-        (!held && !found).then(|| Reason::NoNamespace(netns.path.clone()))
+        gone.then(|| Reason::NoNamespace(netns.path.clone()))
     }
 }
 
@@ -97,72 +124,6 @@ fn is_local(kind: FsType) -> bool {
     .contains(&kind)
 }
 
-/// The inodes of the network namespaces of all threads, open files and mounts.
-fn namespaces() -> io::Result<HashSet<u64>> {
-    let mut found = HashSet::new();
-    let mut mount_namespaces = HashSet::new();
-    for process in list(Path::new("/proc"))? {
-        if !process.as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        let process = Path::new("/proc").join(process);
-        for descriptor in list(&process.join("fd"))? {
-            found.extend(namespace(&process.join("fd").join(descriptor))?);
-        }
-        for thread in list(&process.join("task"))? {
-            let thread = process.join("task").join(thread);
-            found.extend(namespace(&thread.join("ns/net"))?);
-            let mounts = ignore_ended(fs::read_link(thread.join("ns/mnt")))?;
-            if mounts.is_some_and(|mounts| mount_namespaces.insert(mounts)) {
-                let mounts = ignore_ended(fs::read(thread.join("mountinfo")))?.unwrap_or_default();
-                found.extend(mounted(&String::from_utf8_lossy(&mounts)));
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// The network namespaces in a proc_pid_mountinfo(5): the fourth field is the path within the
-/// mounted file system.
-fn mounted(mountinfo: &str) -> impl Iterator<Item = u64> {
-    mountinfo
-        .lines()
-        .filter_map(|line| number(line.split(' ').nth(3)?))
-}
-
-fn namespace(link: &Path) -> io::Result<Option<u64>> {
-    let target = ignore_ended(fs::read_link(link))?;
-    Ok(target.and_then(|target| number(target.to_str()?)))
-}
-
-/// `net:[4026531840]`
-fn number(text: &str) -> Option<u64> {
-    text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
-}
-
-fn list(folder: &Path) -> io::Result<Vec<OsString>> {
-    let entries = ignore_ended(fs::read_dir(folder))?.into_iter().flatten();
-    let names = entries.map(|entry| ignore_ended(entry.map(|entry| entry.file_name())));
-    Ok(names
-        .collect::<io::Result<Vec<_>>>()?
-        .into_iter()
-        .flatten()
-        .collect())
-}
-
-/// None: the process has ended since it was listed.
-fn ignore_ended<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    let ended = |error: &io::Error| {
-        error.kind() == ErrorKind::NotFound
-            || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
-    };
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if ended(&error) => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,7 +131,8 @@ mod tests {
     fn snapshot(boot: Option<&str>, namespaces: Option<&[u64]>) -> Snapshot {
         Snapshot {
             boot: boot.map(str::to_owned),
-            namespaces: namespaces.map(|all| all.iter().copied().collect()),
+            namespaces: namespaces.into_iter().flatten().copied().collect(),
+            complete: namespaces.is_some(),
         }
     }
 
@@ -208,19 +170,31 @@ mod tests {
         assert_eq!(snapshot(Some("now"), Some(&[])).abandoned(&named), None);
     }
 
+    /// Then the path decides, if its folder is visible.
     #[test]
-    fn mounted_namespaces_are_found() {
-        let text = "36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw\n\
-                    40 35 0:4 net:[4026532281] /run/netns/p rw shared:7 - nsfs nsfs rw\n41 35 0:4";
-        assert_eq!(mounted(text).collect::<Vec<_>>(), [4026532281]);
-    }
-
-    #[test]
-    fn own_namespace_is_in_use() {
-        let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
-        // without root, some processes cannot be read
-        if let Ok(found) = namespaces() {
-            assert!(found.contains(&own));
-        }
+    fn without_all_of_proc_only_an_absent_path_tells_that_a_namespace_is_gone() {
+        let runtime = tempfile::tempdir().unwrap();
+        let at = |name: &str| runtime.path().join(name).to_str().unwrap().to_owned();
+        fs::write(at("other"), "").unwrap();
+        let unreadable = snapshot(Some("now"), None);
+        let is_gone = |path: &str| {
+            let record = record("now", &format!("5 {path}"));
+            unreadable.abandoned(&record) == Some(Reason::NoNamespace(path.to_owned()))
+        };
+        assert!(is_gone(&at("x")));
+        assert!(
+            !is_gone(&at("other")),
+            "a file that may be a mount elsewhere"
+        );
+        assert!(
+            !is_gone("/none/x"),
+            "the folder is in another mount namespace"
+        );
+        let mut seen = snapshot(Some("now"), None);
+        seen.namespaces.insert(5);
+        assert_eq!(
+            seen.abandoned(&record("now", &format!("5 {}", at("x")))),
+            None
+        );
     }
 }

@@ -16,7 +16,7 @@ use cni_conf::{AddResult, Code, Error, Version};
 use conf::Conf;
 use error::Failure;
 use firewalld::Firewalld;
-use packet_filter::Iptables;
+use packet_filter::{Iptables, Lock};
 use plugin::state::StateFolder;
 use plugin::{AddOutput, Call, Plugin};
 use record::Record;
@@ -140,6 +140,8 @@ fn allow(
     ips: &[IpAddr],
     bridge: Option<&str>,
 ) -> Result<(), Failure> {
+    // for chains and jumps that all containers share, and for DEL and GC, which read records first
+    let _lock = Lock::take()?;
     match backend {
         Backend::Firewalld(mut firewalld) => firewalld.add(&conf.zone, ips)?,
         Backend::Iptables => {
@@ -165,7 +167,11 @@ fn addresses(result: &AddResult) -> Vec<IpAddr> {
 
 /// Removes the record and its addresses, except those that another attachment has by now. The
 /// addresses may be in either back end: the configuration may have changed since ADD.
+///
+/// Under ADD's lock: an ADD writes its record before it takes the lock, so its rules are either not
+/// there yet or of an address that the other records name.
 fn remove(folder: &StateFolder, file: &Path, record: &Record) -> Result<(), Error> {
+    let _lock = Lock::take().map_err(Failure::from)?;
     let others = record::addresses_of_others(folder, file)?;
     let mut ips = record.addresses();
     ips.retain(|ip| !others.contains(ip));

@@ -32,6 +32,18 @@ pub(crate) fn names_network(comment: &str, network: &str) -> bool {
     matches!(parts.as_slice(), [_, _, last] if *last == shortened(network, NETWORK_MAX))
 }
 
+/// The owner for a message.
+pub(crate) fn described(comment: Option<&str>) -> String {
+    let parts: Vec<_> = comment.unwrap_or_default().split(' ').collect();
+    match parts.as_slice() {
+        [id, ifname, network] => {
+            format!("container {id} (interface {ifname}, network {network})")
+        }
+        [id] if !id.is_empty() => format!("container {id}"),
+        _ => "a container without a name".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,9 @@
-//! Why a verb failed. Every variant becomes CNI's code 999.
+//! Why a verb failed. Every variant becomes CNI's code 999, except [`Failure::Taken`].
 
 use crate::{conditional::NftFailure, conf::Invalid};
-use std::io;
+
+/// The plugin's own code (from 100 on, CNI spec section 5): the host port is another pod's.
+const PORT_IN_USE: u32 = 100;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
@@ -14,11 +16,15 @@ pub(crate) enum Failure {
     /// The packet filter refused the new mappings.
     #[error("cannot map host ports: {0}")]
     Map(#[source] packet_filter::Error),
-    /// The lock of the iptables back end cannot be taken.
-    #[error("cannot map host ports: lock {file}: {source}")]
-    Lock {
-        file: &'static str,
-        source: io::Error,
+    /// A pod that exists has a host port.
+    #[error(
+        "host port in use: {mapping} belongs to {owner}, in a network namespace {namespace}; delete \
+         that pod or use another port"
+    )]
+    Taken {
+        mapping: String,
+        owner: String,
+        namespace: String,
     },
     /// The program nft refused the mappings with conditions.
     #[error("cannot map host ports with conditions {conditions:?}: {source}")]
@@ -47,8 +53,23 @@ pub(crate) enum Failure {
     Remove(#[source] packet_filter::Error),
 }
 
+/// For changes of iptables' tables.
+impl From<packet_filter::Error> for Failure {
+    fn from(error: packet_filter::Error) -> Self {
+        Failure::Map(error)
+    }
+}
+
 impl From<Failure> for cni_conf::Error {
     fn from(failure: Failure) -> Self {
-        cni_conf::Error::internal(failure)
+        let is_taken = matches!(failure, Failure::Taken { .. });
+        let error = cni_conf::Error::internal(failure);
+        match is_taken {
+            true => cni_conf::Error {
+                code: PORT_IN_USE,
+                ..error
+            },
+            false => error,
+        }
     }
 }

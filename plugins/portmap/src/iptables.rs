@@ -4,30 +4,21 @@
 use crate::{
     error::Failure,
     forward::Forward,
+    holder::Container,
     iptables_rules::{self as rules, TABLE},
     mappings::Mappings,
 };
-use packet_filter::{Iptables, Nft, Saved};
+use packet_filter::{Iptables, Lock, Nft, Saved};
 use plugin::Attachment;
-use std::{collections::BTreeSet, fs::File, io};
-
-const LOCK: &str = "/run/cni-portmap.lock";
+use std::collections::BTreeSet;
 
 /// Adds the mappings of one family.
 pub(crate) fn add(mappings: &Mappings<'_>) -> Result<(), Failure> {
-    // iptables accepts a chain that another process has just created, so two processes that find no
-    // shared chain would both add the jumps to it
-    let lock = lock().map_err(|source| Failure::Lock { file: LOCK, source })?;
+    let lock = Lock::take()?;
     let changed =
-        Iptables::of(mappings.ipv6()).change(TABLE, |saved| rules::additions(mappings, saved));
+        Iptables::of(mappings.ipv6()).try_change(TABLE, |saved| rules::additions(mappings, saved));
     drop(lock);
-    changed.map(drop).map_err(Failure::Map)
-}
-
-fn lock() -> io::Result<File> {
-    let file = File::options().create(true).append(true).open(LOCK)?;
-    file.lock()?;
-    Ok(file)
+    changed.map(drop)
 }
 
 pub(crate) fn check(mappings: &Mappings<'_>) -> Result<(), Failure> {
@@ -42,10 +33,23 @@ pub(crate) fn check(mappings: &Mappings<'_>) -> Result<(), Failure> {
     }
 }
 
-/// Removes the container's chains in both families. Returns the mappings that it had.
-pub(crate) fn del(nft: Option<&mut Nft>, owner: &Attachment) -> Result<Vec<Forward>, Failure> {
+/// Removes the attachment's chains in both families. Returns the mappings that it had.
+pub(crate) fn del(
+    nft: Option<&mut Nft>,
+    owner: &Attachment,
+    container: &Container,
+) -> Result<Vec<Forward>, Failure> {
     let own = BTreeSet::from(rules::chains_of(owner));
-    remove(nft, &rules::chain(owner), |_| own.clone())
+    let shared = BTreeSet::from(rules::shared_chains_of(owner));
+    let indicators = [rules::chain(owner), rules::shared_chain(owner)];
+    remove(nft, &indicators, |saved| {
+        let of_others = |forward: &Forward| container.others().contains(&forward.container);
+        match own == shared || rules::forwards(saved, &shared).iter().any(of_others) {
+            true => own.clone(),
+            // the Go plugin's, or of an earlier version, for this interface
+            false => &own | &shared,
+        }
+    })
 }
 
 /// Removes the chains of this network's containers that have no valid attachment. Returns their
@@ -55,27 +59,31 @@ pub(crate) fn gc(
     network: &str,
     valid: &[Attachment],
 ) -> Result<Vec<Forward>, Failure> {
-    let valid: BTreeSet<_> = valid.iter().map(|one| one.container_id.as_str()).collect();
-    remove(nft, rules::DNAT, |saved| {
-        let containers = rules::containers(saved, network).into_iter();
-        let stale = containers.filter(|(id, _)| !valid.contains(id.as_str()));
-        stale.map(|(_, chain)| chain.to_owned()).collect()
+    let chains = |owner| [rules::chain(owner), rules::shared_chain(owner)];
+    let valid: BTreeSet<String> = valid.iter().flat_map(chains).collect();
+    remove(nft, &[rules::DNAT.to_owned()], |saved| {
+        let chains = rules::chains_of_network(saved, network).into_iter();
+        let stale = chains.filter(|chain| !valid.contains(*chain));
+        stale.map(str::to_owned).collect()
     })
 }
 
-/// In each family where the chain `indicator` may exist, removes the chains that `select` picks
+/// In each family where one of the chains `indicators` may exist, removes the chains that `select` picks
 /// from the saved table.
 fn remove(
     mut nft: Option<&mut Nft>,
-    indicator: &str,
+    indicators: &[String],
     select: impl Fn(&Saved) -> BTreeSet<String>,
 ) -> Result<Vec<Forward>, Failure> {
     let mut mapped = Vec::new();
     for ipv6 in [false, true] {
         let iptables = Iptables::of(ipv6);
-        if !(iptables.may_have_chain(nft.as_deref_mut(), TABLE, indicator))
-            .map_err(Failure::Remove)?
-        {
+        let mut found = false;
+        for chain in indicators {
+            let may_have = iptables.may_have_chain(nft.as_deref_mut(), TABLE, chain);
+            found = found || may_have.map_err(Failure::Remove)?;
+        }
+        if !found {
             continue;
         }
         let saved = iptables

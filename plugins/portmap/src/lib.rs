@@ -8,6 +8,7 @@ mod connections;
 mod error;
 mod forward;
 mod go_rules;
+mod holder;
 mod iptables;
 mod iptables_rules;
 mod layout;
@@ -19,6 +20,7 @@ use cni_conf::{AddResult, Code, Error, IpConfig};
 use conf::{Backend, Conf};
 use error::Failure;
 use forward::Forward;
+use holder::Container;
 use ipnetwork::IpNetwork;
 use mappings::Mappings;
 use nftables::Nftables;
@@ -57,7 +59,10 @@ impl Plugin for Portmap {
         if conf::excludes_mappings(call.document()) {
             return Ok(());
         }
-        Ok(delete(&call.attachment())?)
+        Ok(delete(
+            &call.attachment(),
+            &Container::new(call, Vec::new()),
+        )?)
     }
 
     fn gc(&self, call: &Call) -> Result<(), Error> {
@@ -96,16 +101,20 @@ struct Desired {
     conf: Conf,
     owner: Attachment,
     addresses: Vec<IpNetwork>,
+    container: Container,
 }
 
 impl Desired {
     fn read(call: &Call) -> Result<Desired, Failure> {
         let conf = Conf::read(call.document())?;
         let result = prev_result(call)?;
+        let addresses = container_addresses(result, &call.ifname);
+        let ips = addresses.iter().map(IpNetwork::ip).collect();
         Ok(Desired {
             conf,
             owner: call.attachment(),
-            addresses: container_addresses(result, &call.ifname),
+            addresses,
+            container: Container::new(call, ips),
         })
     }
 
@@ -115,7 +124,8 @@ impl Desired {
         let Err(error) = self.add_or_undo(backend) else {
             return Ok(());
         };
-        if (backend, self.conf.backend) != (Backend::Iptables, None) {
+        let is_taken = matches!(error, Failure::Taken { .. });
+        if is_taken || (backend, self.conf.backend) != (Backend::Iptables, None) {
             return Err(error);
         }
         plugin::warn(format_args!(
@@ -128,7 +138,7 @@ impl Desired {
         let added = self.add_with(backend);
         // a runtime need not call DEL after a failed ADD; GC removes what this cannot
         if added.is_err()
-            && let Err(error) = delete(&self.owner)
+            && let Err(error) = delete(&self.owner, &self.container)
         {
             plugin::warn(format_args!("portmap: incomplete undo: {error}"));
         }
@@ -138,7 +148,7 @@ impl Desired {
     fn add_with(&self, backend: Backend) -> Result<(), Failure> {
         let mut nftables = open(backend).map_err(Failure::Map)?;
         for address in &self.addresses {
-            let mappings = Mappings::new(&self.owner, &self.conf, *address);
+            let mappings = Mappings::new(&self.owner, &self.conf, *address, &self.container);
             match &mut nftables {
                 _ if mappings.forwards.is_empty() => {}
                 Some(nftables) => nftables.add(&mappings)?,
@@ -165,7 +175,7 @@ impl Desired {
     fn check_with(&self, backend: Backend) -> Result<(), Failure> {
         let mut nftables = open(backend).map_err(Failure::Check)?;
         for address in &self.addresses {
-            let mappings = Mappings::new(&self.owner, &self.conf, *address);
+            let mappings = Mappings::new(&self.owner, &self.conf, *address, &self.container);
             match &mut nftables {
                 _ if mappings.forwards.is_empty() => {}
                 Some(nftables) => nftables.check(&mappings)?,
@@ -211,10 +221,10 @@ fn open(backend: Backend) -> Result<Option<Nftables>, packet_filter::Error> {
 
 /// Elements, rules and chains name their owner, so this needs no configuration, result or
 /// namespace.
-fn delete(owner: &Attachment) -> Result<(), Failure> {
+fn delete(owner: &Attachment, container: &Container) -> Result<(), Failure> {
     remove(
-        |nftables| nftables.del(owner),
-        |nft| iptables::del(nft, owner),
+        |nftables| nftables.del(owner, container),
+        |nft| iptables::del(nft, owner, container),
     )
 }
 

@@ -1,6 +1,6 @@
 //! The mappings of one attachment to one container address.
 
-use crate::{conf::Conf, forward::Forward};
+use crate::{conf::Conf, forward::Forward, holder::Container};
 use ipnetwork::IpNetwork;
 use plugin::Attachment;
 
@@ -11,15 +11,23 @@ pub(crate) struct Mappings<'a> {
     /// the container's address, with the prefix length of its subnet
     pub(crate) address: IpNetwork,
     pub(crate) forwards: Vec<Forward>,
+    /// the container, against which other holders of the host ports are judged
+    pub(crate) container: &'a Container,
 }
 
 impl<'a> Mappings<'a> {
-    pub(crate) fn new(owner: &'a Attachment, conf: &'a Conf, address: IpNetwork) -> Self {
+    pub(crate) fn new(
+        owner: &'a Attachment,
+        conf: &'a Conf,
+        address: IpNetwork,
+        container: &'a Container,
+    ) -> Self {
         Mappings {
             owner,
             conf,
             address,
             forwards: conf.forwards(address.ip()),
+            container,
         }
     }
 

@@ -2,11 +2,12 @@
 //! however many pods a node has.
 
 use crate::{
-    comment::{comment, names, names_network},
+    comment::{comment, described, names, names_network},
     conditional,
     error::Failure,
     forward::{Forward, Protocol},
     go_rules,
+    holder::{Container, Holder},
     layout::{CONDITIONAL, Layout, SUBNETS, TABLE},
     mappings::Mappings,
 };
@@ -38,8 +39,7 @@ impl Nftables {
     /// Adds the mappings of one family in one transaction, except those with conditions.
     pub(crate) fn add(&mut self, mappings: &Mappings<'_>) -> Result<(), Failure> {
         let elements = elements(mappings);
-        self.commit(|nft, evict| replacement(nft, mappings, &elements, evict))
-            .map_err(Failure::Map)?;
+        self.commit(|nft, evict| replacement(nft, mappings, elements.clone(), evict))?;
         match mappings.conditions() {
             [] => Ok(()),
             conditions => conditional::add(mappings).map_err(|source| Failure::Conditions {
@@ -50,10 +50,14 @@ impl Nftables {
     }
 
     /// Removes everything of the attachment in both families. Returns the mappings that it had.
-    pub(crate) fn del(&mut self, owner: &Attachment) -> Result<Vec<Forward>, Error> {
+    pub(crate) fn del(
+        &mut self,
+        owner: &Attachment,
+        container: &Container,
+    ) -> Result<Vec<Forward>, Error> {
         self.remove(
             |element| is_element_of(element, owner),
-            |rule| is_rule_of(rule, owner),
+            |rule| is_rule_of(rule, owner, container),
         )
     }
 
@@ -88,11 +92,16 @@ impl Nftables {
                 delete_rules(&layout, &installed, &mut transaction, &selects_rule);
                 // a table without rules does not exist or holds nothing of ours
                 if !installed.is_empty() {
+                    // elements are deleted by key, and a later ADD may have created others with it
+                    let generation = nft.generation()?;
                     let selects = |_: usize, element: &Element| selects_element(element);
                     let removed = delete_elements(nft, &layout, &mut transaction, selects)?;
+                    if !removed.is_empty() {
+                        transaction.only_if(generation);
+                    }
                     mapped.extend(removed.iter().filter_map(forward));
                 }
-                Ok(transaction)
+                Ok::<_, Error>(transaction)
             })?;
         }
         Ok(mapped)
@@ -131,7 +140,16 @@ impl Nftables {
                 continue;
             }
             let found = self.nft.elements(layout.family(), TABLE, set)?;
-            if let Some(missing) = wanted.iter().find(|wanted| !found.contains(wanted)) {
+            let others = mappings.container.others();
+            // another interface of the container had the host port first
+            let is_kept = |wanted: &&Element| {
+                let mut same = found.iter().filter(|found| found.key == wanted.key);
+                same.any(|found| {
+                    forward(found).is_some_and(|held| others.contains(&held.container))
+                })
+            };
+            let mut missing = wanted.iter().filter(|wanted| !found.contains(wanted));
+            if let Some(missing) = missing.find(|missing| !is_kept(missing)) {
                 let mapping = forward(missing).map(|forward| forward.to_string());
                 let what = mapping.unwrap_or_else(|| format!("its element of {}", set.name));
                 return Ok(Some(what));
@@ -142,10 +160,10 @@ impl Nftables {
 
     /// Commits what `build` makes of the table's state. Builds again if the state changed
     /// meanwhile, and with `evict` if others have what the transaction creates.
-    fn commit(
+    fn commit<E: From<Error>>(
         &mut self,
-        mut build: impl FnMut(&mut Nft, bool) -> Result<Transaction, Error>,
-    ) -> Result<(), Error> {
+        mut build: impl FnMut(&mut Nft, bool) -> Result<Transaction, E>,
+    ) -> Result<(), E> {
         let (mut evict, mut attempts) = (false, 1);
         loop {
             let transaction = build(&mut self.nft, evict)?;
@@ -153,7 +171,7 @@ impl Nftables {
                 Err(error) if attempts < ATTEMPTS && error.is_exists() => evict = true,
                 Err(error) if attempts < ATTEMPTS && (error.is_absent() || error.is_outdated()) => {
                 }
-                done => return done,
+                done => return done.map_err(E::from),
             }
             attempts += 1;
         }
@@ -161,30 +179,37 @@ impl Nftables {
 }
 
 /// A transaction that replaces all that the attachment has. With `evict` it also removes elements
-/// with the same keys and elements that lead to the same container address: their owners no longer
-/// exist.
+/// with the same keys, and elements that lead to the same container address, whose owners no longer
+/// exist. Err: a container that exists has a host port.
 fn replacement(
     nft: &mut Nft,
     mappings: &Mappings<'_>,
-    elements: &Elements,
+    mut elements: Elements,
     evict: bool,
-) -> Result<Transaction, Error> {
+) -> Result<Transaction, Failure> {
     let Mappings { owner, address, .. } = *mappings;
     let layout = Layout::new(mappings.ipv6());
     let family = layout.family();
     let generation = nft.generation()?;
     let installed = nft.rules(family, TABLE, None)?;
     let mut transaction = Transaction::new();
+    let obsolete = obsolete_rules(&installed, mappings)?;
     delete_rules(&layout, &installed, &mut transaction, |rule| {
-        let shadows = |forward| go_rules::shadows(rule, forward);
-        is_rule_of(rule, owner) || mappings.forwards.iter().any(shadows)
+        obsolete.contains(&rule.handle)
     });
     if evict {
+        let kept = kept_elements(nft, &layout, mappings, &elements)?;
+        for (elements, kept) in elements.iter_mut().zip(&kept) {
+            elements.retain(|new| !kept.contains(&new.key));
+        }
         delete_elements(nft, &layout, &mut transaction, |set, found| {
-            is_element_of(found, owner)
-                || forward(found).is_some_and(|forward| forward.container == address.ip())
-                || elements[set].iter().any(|new| new.key == found.key)
+            !kept[set].contains(&found.key)
+                && (is_element_of(found, owner)
+                    || forward(found).is_some_and(|forward| forward.container == address.ip())
+                    || elements[set].iter().any(|new| new.key == found.key))
         })?;
+        // elements are deleted by key: those that were judged
+        transaction.only_if(generation);
     }
     // only_if: otherwise two processes could both add the same missing rules
     if !layout.is_complete(&installed) {
@@ -196,10 +221,72 @@ fn replacement(
         transaction.append(family, TABLE, SUBNETS, &rule);
         transaction.only_if(generation);
     }
-    for (set, elements) in layout.sets().into_iter().zip(elements) {
+    for (set, elements) in layout.sets().into_iter().zip(&elements) {
         transaction.create_elements(family, TABLE, &set.name, elements);
     }
     Ok(transaction)
+}
+
+/// The handles of the rules that the new mappings replace: the attachment's own, and those of the
+/// Go plugin for the same host ports.
+fn obsolete_rules(
+    installed: &[Installed],
+    mappings: &Mappings<'_>,
+) -> Result<BTreeSet<u64>, Failure> {
+    let Mappings {
+        owner, container, ..
+    } = *mappings;
+    let mut obsolete = BTreeSet::new();
+    for rule in installed {
+        let mut forwards = mappings.forwards.iter();
+        let shadowed = forwards.find(|forward| go_rules::shadows(rule, forward));
+        let held = shadowed.zip(rule.rule.dnat_address());
+        let is_obsolete = match held {
+            _ if is_rule_of(rule, owner, container) => true,
+            Some((forward, address)) => {
+                let held = Forward {
+                    container: address,
+                    ..*forward
+                };
+                let holder = described(rule.rule.comment.as_deref());
+                container.judge(&held, &holder)? == Holder::Gone
+            }
+            None => shadowed.is_some(),
+        };
+        if is_obsolete {
+            obsolete.insert(rule.handle);
+        }
+    }
+    Ok(obsolete)
+}
+
+/// The keys of each set that another interface of the container has, and keeps. Err: another
+/// container that exists has one.
+fn kept_elements(
+    nft: &mut Nft,
+    layout: &Layout,
+    mappings: &Mappings<'_>,
+    elements: &Elements,
+) -> Result<[Vec<Vec<Part>>; 4], Failure> {
+    let mut kept = <[Vec<Vec<Part>>; 4]>::default();
+    for (position, set) in layout.sets().into_iter().enumerate() {
+        if elements[position].is_empty() {
+            continue;
+        }
+        for found in nft.elements(layout.family(), TABLE, set)? {
+            let is_wanted = elements[position].iter().any(|new| new.key == found.key);
+            let Some(held) = forward(&found).filter(|_| is_wanted) else {
+                continue;
+            };
+            let holder = described(found.comment.as_deref());
+            if !is_element_of(&found, mappings.owner)
+                && mappings.container.judge(&held, &holder)? == Holder::OtherInterface
+            {
+                kept[position].push(found.key);
+            }
+        }
+    }
+    Ok(kept)
 }
 
 fn is_served_by_go(installed: &[Installed], mappings: &Mappings<'_>) -> bool {
@@ -234,9 +321,12 @@ fn is_conditional_of(rule: &Installed, owner: &Attachment) -> bool {
     rule.chain == CONDITIONAL && comment.is_some_and(|comment| names(comment, owner))
 }
 
-/// Also true for the Go plugin's rules.
-fn is_rule_of(rule: &Installed, owner: &Attachment) -> bool {
-    is_conditional_of(rule, owner) || go_rules::is_of_container(rule, &owner.container_id)
+/// Also true for the Go plugin's rules, which do not name an interface, unless they lead to another
+/// interface of the container.
+fn is_rule_of(rule: &Installed, owner: &Attachment, container: &Container) -> bool {
+    is_conditional_of(rule, owner)
+        || go_rules::is_of_container(rule, &owner.container_id)
+            && !(rule.rule.dnat_address()).is_some_and(|ip| container.others().contains(&ip))
 }
 
 fn is_element_of(element: &Element, owner: &Attachment) -> bool {

@@ -3,8 +3,8 @@
 
 use super::node::{Node, Plugins, V4, V6, address, conf, ip_in};
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, thread};
-use tests::{Outcome, scenario};
+use std::{collections::BTreeSet, thread, time::Duration};
+use tests::{Outcome, process::eventually, scenario};
 
 #[scenario]
 fn two_ipv4_gateways_answer() {
@@ -185,6 +185,33 @@ fn next_add_replaces_the_leftover_of_a_killed_one() {
     assert!(message.starts_with("container veth name (\"eth0\") peer provided (\"veth"));
     other.sh("ip link show eth0 type ifb");
     assert_eq!(node.reservations().len(), 1);
+}
+
+/// With an IPAM plugin that has a store, and with one that has none.
+#[scenario]
+fn an_id_and_interface_of_a_pod_that_exists_are_refused() {
+    let static_ipam = json!({ "type": "static", "addresses": [{ "address": "10.244.7.9/24" }] });
+    for ipam in [conf(&[V4], json!({}))["ipam"].clone(), static_ipam] {
+        let node = Node::suite();
+        let conf = conf(&[V4], json!({ "ipam": ipam }));
+        let (first, _) = node.attach("a", &conf);
+        let other = node.host.pod("other");
+        let add = || {
+            let cni = node.cni("a").with("CNI_NETNS", &other.path());
+            cni.call(&node.host, "ADD", "bridge", &conf.to_string())
+        };
+        let (code, message) = add().error();
+        assert_eq!(code, 999, "{message}");
+        let reservations = node.reservations();
+        assert_eq!(node.veths().len(), 1);
+        first.sh("ping -c1 -W3 10.244.7.1");
+        // the runtime lost the pod
+        first.delete();
+        let taken_over = || (add().code == 0).then_some(());
+        eventually("the first pod is gone", Duration::from_secs(20), taken_over);
+        other.sh("ping -c1 -W3 10.244.7.1");
+        assert_eq!(node.reservations(), reservations);
+    }
 }
 
 /// The namespace still exists.

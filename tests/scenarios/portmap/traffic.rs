@@ -2,14 +2,14 @@
 
 use super::stage::*;
 use serde_json::json;
-use std::{net::UdpSocket, thread};
-use tests::{Case, case, scenarios};
+use std::{net::UdpSocket, thread, time::Duration};
+use tests::{Case, Cni, case, process::eventually, scenarios};
 
 type Test = fn(&'static str);
 
 #[scenarios]
 fn with_each_backend() -> Vec<Case> {
-    let tests: [(&str, Test); 7] = [
+    let tests: [(&str, Test); 8] = [
         (
             "ports_are_reached_from_everywhere",
             ports_are_reached_from_everywhere,
@@ -28,7 +28,14 @@ fn with_each_backend() -> Vec<Case> {
             concurrent_adds_and_dels_do_not_lose_mappings,
         ),
         ("udp_flows_follow_the_mapping", udp_flows_follow_the_mapping),
-        ("the_last_add_of_a_port_wins", the_last_add_of_a_port_wins),
+        (
+            "a_port_stays_with_a_pod_that_exists",
+            a_port_stays_with_a_pod_that_exists,
+        ),
+        (
+            "interfaces_of_one_container_keep_their_own_ports",
+            interfaces_of_one_container_keep_their_own_ports,
+        ),
     ];
     ["nftables", "iptables"]
         .into_iter()
@@ -185,7 +192,7 @@ fn snat_and_masq_all_decide_the_source_address(backend: &'static str) {
     let ask = || {
         std::net::TcpStream::connect_timeout(
             &"172.31.0.1:8080".parse().expect("address"),
-            std::time::Duration::from_millis(500),
+            Duration::from_millis(500),
         )
         .is_ok()
     };
@@ -308,33 +315,96 @@ fn udp_flows_follow_the_mapping(backend: &'static str) {
     assert_eq!(ask().as_deref(), Some("two"));
 }
 
-fn the_last_add_of_a_port_wins(backend: &'static str) {
+fn a_port_stays_with_a_pod_that_exists(backend: &'static str) {
     let net = stage();
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
     };
     let (one, two) = (pod(node, 1), pod(node, 2));
-    serve_tcp(&one, 80, "one");
     serve_tcp(&two, 80, "two");
     let conf = |number| {
         config(
             number,
-            json!([port(8080, 80, "tcp")]),
+            json!([
+                port(8080, 80, "tcp"),
+                port(8080 + u16::from(number), 80, "tcp")
+            ]),
             json!({"backend": backend}),
         )
     };
-    let ask = || client.run(|| ask_tcp("172.31.0.1:8080"));
-    call(node, "ADD", 1, &conf(1)).ok();
+    let first = conf(1);
+    let ask = |to: &str| client.run(|| ask_tcp(to));
+    call(node, "ADD", 1, &first).ok();
     // ADD is idempotent
-    call(node, "ADD", 1, &conf(1)).ok();
-    assert_eq!(ask().as_deref(), Some("one"));
+    call(node, "ADD", 1, &first).ok();
+    let (code, message) = call(node, "ADD", 2, &conf(2)).error();
+    assert_eq!(code, 100, "{message}");
+    for words in ["8080", "container1", "/"] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    assert_eq!(ask("172.31.0.1:8082"), None, "a refused ADD leaves nothing");
+    call(node, "DEL", 2, &conf(2)).ok();
+    call(node, "CHECK", 1, &first).ok();
     // the DEL of the first pod is missing
-    call(node, "ADD", 2, &conf(2)).ok();
-    assert_eq!(ask().as_deref(), Some("two"));
+    one.delete();
+    let add = || (call(node, "ADD", 2, &conf(2)).code == 0).then_some(());
+    eventually(
+        "the kernel ends the namespace",
+        Duration::from_secs(20),
+        add,
+    );
+    assert_eq!(ask("172.31.0.1:8080").as_deref(), Some("two"));
     // and arrives late
-    call(node, "DEL", 1, &conf(1)).ok();
-    assert_eq!(ask().as_deref(), Some("two"));
+    call(node, "DEL", 1, &first).ok();
+    assert_eq!(ask("172.31.0.1:8080").as_deref(), Some("two"));
     call(node, "CHECK", 2, &conf(2)).ok();
     call(node, "DEL", 2, &conf(2)).ok();
+    assert_nothing_left(node);
+}
+
+/// The second interface has a port of its own, and one that the first has already.
+fn interfaces_of_one_container_keep_their_own_ports(backend: &'static str) {
+    let net = stage();
+    let [node, client] = &net.hosts[..] else {
+        panic!("two hosts")
+    };
+    let pod = pod(node, 1);
+    pod.sh(
+        "ip link add net1 type bridge && ip addr add 10.9.77.2/24 dev net1 && ip link set net1 up",
+    );
+    node.sh("ip route add 10.9.77.0/24 via 10.9.1.2");
+    serve_tcp(&pod, 80, "first");
+    serve_tcp(&pod, 81, "second");
+    let first = config(
+        1,
+        json!([port(8080, 80, "tcp")]),
+        json!({"backend": backend}),
+    );
+    let mut second = config(
+        1,
+        json!([port(8081, 81, "tcp"), port(8080, 81, "tcp")]),
+        json!({"backend": backend}),
+    );
+    second["prevResult"]["interfaces"][1]["name"] = "net1".into();
+    second["prevResult"]["ips"] = json!([{"interface": 1, "address": "10.9.77.2/24"}]);
+    let net1 = |verb: &str| {
+        Cni::new(BIN, "container1", "/run/netns/pod1")
+            .with("CNI_IFNAME", "net1")
+            .call(node, verb, "portmap", &second.to_string())
+    };
+    let ask = |port: u16| client.run(|| ask_tcp(&format!("172.31.0.1:{port}")));
+    call(node, "ADD", 1, &first).ok();
+    net1("ADD").ok();
+    assert_eq!(ask(8080).as_deref(), Some("first"));
+    assert_eq!(ask(8081).as_deref(), Some("second"));
+    call(node, "CHECK", 1, &first).ok();
+    net1("CHECK").ok();
+    net1("DEL").ok();
+    assert_eq!(ask(8080).as_deref(), Some("first"));
+    assert_eq!(ask(8081), None);
+    net1("ADD").ok();
+    call(node, "DEL", 1, &first).ok();
+    assert_eq!(ask(8081).as_deref(), Some("second"));
+    net1("DEL").ok();
     assert_nothing_left(node);
 }

@@ -4,7 +4,9 @@
 
 use crate::{
     conf::{Conf, Mark},
+    error::Failure,
     forward::{Forward, HostSide, Protocol},
+    holder::Holder,
     mappings::Mappings,
 };
 use ipnetwork::IpNetwork;
@@ -28,19 +30,50 @@ const COMMENT_MAX: usize = 255;
 /// Ports of one multiport match (XT_MULTI_PORTS).
 const PORTS_MAX: usize = 15;
 
-fn container_chain(prefix: &str, owner: &Attachment) -> String {
-    let text = format!("{}{}", owner.network, owner.container_id);
+/// The interface for which a container's chains have upstream's names: what runtimes call the first
+/// interface of a container.
+const MAIN_INTERFACE: &str = "eth0";
+
+fn chain_name(prefix: &str, text: &str) -> String {
     format!("{prefix}{}", sha512_prefix(text, NAME_LEN - prefix.len()))
 }
 
-/// The chain with a container's mappings.
+/// The chain with an attachment's mappings. Upstream's chain for the one interface that nearly every
+/// container has; another interface of a container has a chain of its own.
 pub(crate) fn chain(owner: &Attachment) -> String {
-    container_chain(CONTAINER, owner)
+    chains_of(owner).into_iter().next().unwrap_or_default()
 }
 
-/// The container's chains, also that of old releases.
+/// The attachment's chains, also that of old releases.
 pub(crate) fn chains_of(owner: &Attachment) -> [String; 2] {
-    [CONTAINER, OLD_CONTAINER].map(|prefix| container_chain(prefix, owner))
+    let Attachment {
+        network,
+        container_id,
+        ifname,
+    } = owner;
+    match ifname == MAIN_INTERFACE {
+        true => shared_chains_of(owner),
+        // neither ids nor names contain a slash
+        false => {
+            let text = format!("{network}/{container_id}/{ifname}");
+            [CONTAINER, OLD_CONTAINER].map(|prefix| chain_name(prefix, &text))
+        }
+    }
+}
+
+/// Upstream's chain, which upstream and earlier versions of this plugin use for all interfaces of a
+/// container in a network.
+pub(crate) fn shared_chain(owner: &Attachment) -> String {
+    shared_chains_of(owner)
+        .into_iter()
+        .next()
+        .unwrap_or_default()
+}
+
+/// Upstream's chains, also that of old releases.
+pub(crate) fn shared_chains_of(owner: &Attachment) -> [String; 2] {
+    let text = format!("{}{}", owner.network, owner.container_id);
+    [CONTAINER, OLD_CONTAINER].map(|prefix| chain_name(prefix, &text))
 }
 
 /// A rule that all containers share.
@@ -78,6 +111,9 @@ fn comment(owner: &Attachment) -> String {
         "dnat name: \"{}\" id: \"{}\"",
         owner.network, owner.container_id
     );
+    if owner.ifname != MAIN_INTERFACE {
+        text = format!("{text} if: \"{}\"", owner.ifname);
+    }
     // ids and names are ASCII
     text.truncate(COMMENT_MAX);
     format!("\"{}\"", text.replace('"', "\\\""))
@@ -140,13 +176,14 @@ fn container_rules(mappings: &Mappings<'_>) -> Vec<String> {
     rules
 }
 
-/// Lines that add the mappings to the saved table. They replace the container's own chain and
-/// delete other containers' rules for the same host ports.
-pub(crate) fn additions(mappings: &Mappings<'_>, saved: &Saved) -> Vec<String> {
+/// Lines that add the mappings to the saved table. They replace the attachment's own chain and
+/// delete rules of containers that are gone for the same host ports. Err: a container that exists
+/// has one of them.
+pub(crate) fn additions(mappings: &Mappings<'_>, saved: &Saved) -> Result<Vec<String>, Failure> {
     let own = chain(mappings.owner);
     let (chains, rules) = shared(mappings.conf);
     let mut lines = saved.removal(|chain| chain == own);
-    lines.extend(evictions(&mappings.forwards, &own, saved));
+    lines.extend(evictions(mappings, &own, saved)?);
     let is_missing = |chain: &&str| !saved.chains.iter().any(|found| found == chain);
     let missing_chains = chains.into_iter().filter(is_missing);
     lines.extend(missing_chains.map(|chain| format!("-N {chain}")));
@@ -165,26 +202,54 @@ pub(crate) fn additions(mappings: &Mappings<'_>, saved: &Saved) -> Vec<String> {
         "" => format!("{matches} {jump}"),
         conditions => format!("{matches} {conditions} {jump}"),
     }));
-    lines
+    Ok(lines)
 }
 
-/// Deletes other containers' rules for the same host side: the last ADD of a host port wins.
-fn evictions(forwards: &[Forward], own: &str, saved: &Saved) -> Vec<String> {
-    let is_taken = |rule: &&str| {
-        let Some((chain, _)) = rule.split_once(' ') else {
-            return false;
-        };
-        chain.starts_with(CONTAINER)
-            && chain != own
-            && host_side(rule)
-                .is_some_and(|side| forwards.iter().any(|forward| forward.host_side() == side))
-    };
+/// Deletes the rules for the same host side of containers that are gone. Another interface of the
+/// container keeps its rules, which come first, as with upstream.
+fn evictions(mappings: &Mappings<'_>, own: &str, saved: &Saved) -> Result<Vec<String>, Failure> {
+    let mut gone: BTreeSet<&str> = BTreeSet::new();
+    let taken: Vec<(&str, &str)> = taken_rules(mappings, own, saved).collect();
+    for (chain, rule) in &taken {
+        if let Some(held) = forward(rule)
+            && mappings.container.judge(&held, &holder(saved, chain))? == Holder::Gone
+        {
+            gone.insert(chain);
+        }
+    }
+    let obsolete = taken.iter().filter(|(chain, _)| gone.contains(chain));
+    Ok(obsolete.map(|(_, rule)| format!("-D {rule}")).collect())
+}
+
+/// (chain, rule without `-A`) of other containers for the same host side.
+fn taken_rules<'s>(
+    mappings: &Mappings<'_>,
+    own: &str,
+    saved: &'s Saved,
+) -> impl Iterator<Item = (&'s str, &'s str)> {
     let rules = saved.rules.iter();
     let rules = rules.filter_map(|line| line.strip_prefix("-A "));
-    rules
-        .filter(is_taken)
-        .map(|rule| format!("-D {rule}"))
-        .collect()
+    rules.filter_map(move |rule| {
+        let (chain, _) = rule.split_once(' ')?;
+        let side = host_side(rule)?;
+        let mut forwards = mappings.forwards.iter();
+        let is_taken = chain.starts_with(CONTAINER)
+            && chain != own
+            && forwards.any(|forward| forward.host_side() == side);
+        is_taken.then_some((chain, rule))
+    })
+}
+
+/// The comment of the rule that leads to a container's chain, for a message.
+fn holder(saved: &Saved, chain: &str) -> String {
+    let start = format!("-A {DNAT} ");
+    let mut comments = saved.rules.iter().filter_map(|rule| {
+        let rule = rule.strip_prefix(&start)?;
+        (option(rule, "-j")? == chain).then_some(())?;
+        unquote(rule.split_once("--comment \"")?.1)
+    });
+    let comment = comments.next().unwrap_or_else(|| format!("chain {chain}"));
+    comment.trim_start_matches("dnat ").to_owned()
 }
 
 /// The value of an option in a rule.
@@ -209,17 +274,22 @@ pub(crate) fn forwards(saved: &Saved, chains: &BTreeSet<String>) -> Vec<Forward>
     let parse = |line: &String| {
         let rule = line.strip_prefix("-A ")?;
         let (chain, _) = rule.split_once(' ')?;
-        let target: SocketAddr = option(rule, "--to-destination")?.parse().ok()?;
-        let (protocol, host_ip, host_port) = host_side(rule)?;
-        chains.contains(chain).then_some(Forward {
-            protocol,
-            host_ip,
-            host_port,
-            container: target.ip(),
-            container_port: target.port(),
-        })
+        forward(rule).filter(|_| chains.contains(chain))
     };
     saved.rules.iter().filter_map(parse).collect()
+}
+
+/// The mapping that a rule translates to.
+fn forward(rule: &str) -> Option<Forward> {
+    let target: SocketAddr = option(rule, "--to-destination")?.parse().ok()?;
+    let (protocol, host_ip, host_port) = host_side(rule)?;
+    Some(Forward {
+        protocol,
+        host_ip,
+        host_port,
+        container: target.ip(),
+        container_port: target.port(),
+    })
 }
 
 /// The first rule of the mappings that the saved table lacks.
@@ -254,18 +324,15 @@ pub(crate) fn removals(saved: &Saved, chains: &BTreeSet<String>) -> Vec<String> 
     saved.removal(|chain| chains.contains(chain) || (chain == OLD_SNAT && !old_is_needed))
 }
 
-/// (container id, chain) of the containers in this network, from the comments of the rules that
-/// jump to their chains.
-pub(crate) fn containers<'s>(saved: &'s Saved, network: &str) -> Vec<(String, &'s str)> {
+/// The chains of the containers in this network, from the comments of the rules that jump to them.
+pub(crate) fn chains_of_network<'s>(saved: &'s Saved, network: &str) -> BTreeSet<&'s str> {
     let start = format!("dnat name: \"{network}\" id: \"");
     let parse = |line: &'s String| {
         let rule = line.strip_prefix(&format!("-A {DNAT} "))?;
         let (_, comment) = rule.split_once("--comment \"")?;
-        let comment = unquote(comment)?;
-        // a truncated id has no closing quote and identifies no container
-        let id = comment.strip_prefix(&start)?.strip_suffix('"')?;
+        unquote(comment)?.strip_prefix(&start)?;
         let (_, chain) = rule.rsplit_once(" -j ")?;
-        Some((id.to_owned(), chain))
+        Some(chain)
     };
     saved.rules.iter().filter_map(parse).collect()
 }

@@ -1,6 +1,6 @@
 use super::*;
+use crate::holder::Container;
 use go_compat::json::Document;
-use std::net::IpAddr;
 
 fn owner(id: &str) -> Attachment {
     Attachment::new("test", id, "eth0")
@@ -26,12 +26,16 @@ const TWO: &str = r#"{"runtimeConfig":{"portMappings":[
     {"hostPort":8080,"containerPort":80,"protocol":"tcp"},
     {"hostPort":8081,"containerPort":81,"protocol":"TCP","hostIP":"192.0.2.1"}]}}"#;
 
+/// A container with these addresses, in a namespace that does not exist.
+fn container(addresses: &[&str]) -> Container {
+    let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+    Container::at("/none/pod", "eth0", addresses)
+}
+
 fn plan(owner: &Attachment, keys: &str, address: &str, saved: &Saved) -> Vec<String> {
-    let conf = conf(keys);
-    additions(
-        &Mappings::new(owner, &conf, address.parse().unwrap()),
-        saved,
-    )
+    let (conf, address) = (conf(keys), address.parse::<IpNetwork>().unwrap());
+    let container = container(&[&address.ip().to_string()]);
+    additions(&Mappings::new(owner, &conf, address, &container), saved).unwrap()
 }
 
 #[test]
@@ -152,20 +156,40 @@ fn second_add_replaces_own_chain_and_evicts_others_of_the_same_port() {
 }
 
 #[test]
+fn another_interface_of_a_container_has_a_chain_of_its_own() {
+    let eth0 = owner("a");
+    let net1 = Attachment::new("test", "a", "net1");
+    assert_ne!(chain(&net1), chain(&eth0));
+    assert_eq!(shared_chain(&net1), chain(&eth0));
+    let first = saved(&plan(&eth0, TWO, "10.9.1.2/24", &Saved::default()));
+    let apart = TWO.replace("8080", "9080").replace("8081", "9081");
+    let second = plan(&net1, &apart, "10.9.2.2/24", &first);
+    assert!(!second.iter().any(|line| line.contains(&chain(&eth0))));
+    let comment = r#""dnat name: \"test\" id: \"a\" if: \"net1\"""#;
+    assert!(
+        second.iter().any(|line| line.contains(comment)),
+        "{second:?}"
+    );
+}
+
+#[test]
 fn added_rules_are_found_and_each_missing_rule_is_reported() {
     let (owner, conf) = (owner("a"), conf(TWO));
-    let mappings = Mappings::new(&owner, &conf, "10.9.1.2/24".parse().unwrap());
-    let mut found = saved(&additions(&mappings, &Saved::default()));
+    let container = container(&["10.9.1.2"]);
+    let mappings = Mappings::new(&owner, &conf, "10.9.1.2/24".parse().unwrap(), &container);
+    let mut found = saved(&additions(&mappings, &Saved::default()).unwrap());
     assert_eq!(missing(&mappings, &found), None);
     assert_eq!(
         forwards(&found, &BTreeSet::from([chain(&owner)])),
         mappings.forwards
     );
+    let own = chain(&owner);
     assert_eq!(
-        containers(&found, "test"),
-        [("a".to_owned(), chain(&owner).as_str())]
+        chains_of_network(&found, "test"),
+        BTreeSet::from([own.as_str()])
     );
-    assert!(containers(&found, "tes").is_empty());
+    assert!(chains_of_network(&found, "tes").is_empty());
+    assert_eq!(holder(&found, &own), r#"name: "test" id: "a""#);
     for position in 0..found.rules.len() {
         let rule = found.rules.remove(position);
         assert_eq!(missing(&mappings, &found).as_ref(), Some(&rule));
@@ -215,7 +239,8 @@ fn incomplete_rules_are_ignored() {
         .to_vec(),
     };
     assert!(forwards(&found, &BTreeSet::from(["CNI-DN-x".to_owned()])).is_empty());
-    assert!(containers(&found, "test").is_empty());
-    let ip: IpAddr = "10.9.1.2".parse().unwrap();
-    assert!(evictions(&conf(TWO).forwards(ip), "own", &found).is_empty());
+    assert!(chains_of_network(&found, "test").is_empty());
+    let (owner, conf, container) = (owner("a"), conf(TWO), container(&[]));
+    let mappings = Mappings::new(&owner, &conf, "10.9.1.2/24".parse().unwrap(), &container);
+    assert!(evictions(&mappings, "own", &found).unwrap().is_empty());
 }

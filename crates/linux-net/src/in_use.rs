@@ -1,0 +1,270 @@
+//! The network namespaces that exist: a namespace exists as long as a thread is in it, a file
+//! descriptor refers to it, or a mount holds it at a path.
+
+use crate::{
+    NetNs, Netlink,
+    link::{Kind, Link},
+};
+use std::{
+    collections::{BTreeMap, HashSet},
+    ffi::OsString,
+    fs,
+    io::{self, ErrorKind},
+    net::IpAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+/// The network namespaces in use at one moment, as far as /proc shows them.
+#[derive(Debug, Default)]
+pub struct InUse {
+    /// inode in nsfs -> a path that opens the namespace
+    found: BTreeMap<u64, PathBuf>,
+    /// Why some processes could not be read: there may be more namespaces. The first error.
+    pub unreadable: Option<io::Error>,
+}
+
+impl InUse {
+    /// Reads /proc. Takes some milliseconds on a node with thousands of processes. Err: /proc
+    /// cannot be listed, so nothing is known.
+    pub fn read() -> io::Result<InUse> {
+        InUse::read_from(Path::new("/proc"))
+    }
+
+    fn read_from(proc: &Path) -> io::Result<InUse> {
+        let mut all = InUse::default();
+        let mut mount_namespaces = HashSet::new();
+        let is_process = |name: &OsString| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+        for process in fs::read_dir(proc)?.flatten().map(|entry| entry.file_name()) {
+            if is_process(&process) {
+                let read = all.read_process(&proc.join(process), &mut mount_namespaces);
+                all.unreadable = all.unreadable.take().or(read.err());
+            }
+        }
+        Ok(all)
+    }
+
+    /// True if a namespace with this inode exists.
+    pub fn contains(&self, inode: u64) -> bool {
+        self.found.contains_key(&inode)
+    }
+
+    /// The inodes of all.
+    pub fn inodes(&self) -> impl Iterator<Item = u64> {
+        self.found.keys().copied()
+    }
+
+    /// The path of the first namespace for which the answer is true, without those of `except`.
+    /// Namespaces that end meanwhile are left out.
+    pub fn find(
+        &self,
+        except: &[u64],
+        is_wanted: impl Fn(&mut Netlink) -> crate::Result<bool>,
+    ) -> Option<&Path> {
+        let others = (self.found.iter()).filter(|(inode, _)| !except.contains(inode));
+        let ask = |path: &Path| is_wanted(&mut Netlink::open_in(&NetNs::open(path)?)?);
+        others
+            .map(|(_, path)| path.as_path())
+            .find(|path| ask(path).unwrap_or(false))
+    }
+
+    /// The path of a namespace other than `except` with an interface that has this address. A veth
+    /// counts if its other end is in the namespace of `host`: other machines, in containers on this
+    /// one, may use the same addresses.
+    pub fn with_address(&self, ip: IpAddr, host: &[Link], except: &[u64]) -> Option<&Path> {
+        self.find(except, |netlink| {
+            let mut all = netlink.addresses(None)?;
+            all.retain(|address| address.net.ip() == ip);
+            for address in all {
+                let link = netlink.link_by_index(address.index)?;
+                if link.is_some_and(|link| link.kind != Kind::Veth || is_joined(&link, host)) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        })
+    }
+
+    fn read_process(
+        &mut self,
+        process: &Path,
+        mount_namespaces: &mut HashSet<PathBuf>,
+    ) -> io::Result<()> {
+        // what can be read counts, also if the rest cannot
+        let mut outcome = Ok(());
+        let mut keep = |result: io::Result<()>| {
+            if let (true, Err(error)) = (outcome.is_ok(), result) {
+                outcome = Err(error);
+            }
+        };
+        keep(self.read_descriptors(process));
+        match list(&process.join("task")) {
+            Err(error) => keep(Err(error)),
+            Ok(threads) => {
+                for thread in threads {
+                    let thread = process.join("task").join(thread);
+                    keep(self.insert(&thread.join("ns/net")));
+                    keep(self.read_mounts(&thread, mount_namespaces));
+                }
+            }
+        }
+        outcome
+    }
+
+    fn read_descriptors(&mut self, process: &Path) -> io::Result<()> {
+        let descriptors = process.join("fd");
+        for descriptor in list(&descriptors)? {
+            self.insert(&descriptors.join(descriptor))?;
+        }
+        Ok(())
+    }
+
+    /// Once for each mount namespace.
+    fn read_mounts(&mut self, thread: &Path, known: &mut HashSet<PathBuf>) -> io::Result<()> {
+        let Some(mounts) = ignore_ended(fs::read_link(thread.join("ns/mnt")))? else {
+            return Ok(());
+        };
+        if known.contains(&mounts) {
+            return Ok(());
+        }
+        let Some(mountinfo) = ignore_ended(fs::read(thread.join("mountinfo")))? else {
+            return Ok(());
+        };
+        known.insert(mounts);
+        for (inode, mount_point) in mounted(&String::from_utf8_lossy(&mountinfo)) {
+            let relative = mount_point.trim_start_matches('/');
+            let path = || thread.join("root").join(relative);
+            self.found.entry(inode).or_insert_with(path);
+        }
+        Ok(())
+    }
+
+    /// Inserts what the link refers to, if that is a network namespace.
+    fn insert(&mut self, link: &Path) -> io::Result<()> {
+        let target = ignore_ended(fs::read_link(link))?;
+        if let Some(inode) = target.and_then(|target| number(target.to_str()?)) {
+            self.found.entry(inode).or_insert_with(|| link.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// True if the other end of a veth is one of these links, as far as the indices tell.
+fn is_joined(veth: &Link, host: &[Link]) -> bool {
+    let other = veth.lower.unwrap_or(veth.index);
+    host.iter().any(|link| {
+        link.index == other
+            && link.kind == Kind::Veth
+            && link.lower.is_none_or(|peer| peer == veth.index)
+    })
+}
+
+/// The inode of a namespace's file. None: there is no file at the path.
+pub fn inode(path: &Path) -> Option<u64> {
+    fs::metadata(path).ok().map(|file| file.ino())
+}
+
+/// (inode, mount point) of the network namespaces in a proc_pid_mountinfo(5): the fourth field is
+/// the path within the mounted file system, the fifth the mount point.
+fn mounted(mountinfo: &str) -> impl Iterator<Item = (u64, String)> {
+    mountinfo.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(3);
+        let inode = number(fields.next()?)?;
+        Some((inode, unescaped(fields.next()?)))
+    })
+}
+
+/// Space, tab, newline and backslash are three octal digits after a backslash.
+fn unescaped(field: &str) -> String {
+    let mut parts = field.split('\\');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code = part
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match code {
+            Some(code) => {
+                text.push(char::from(code));
+                text.push_str(part.get(3..).unwrap_or_default());
+            }
+            None => {
+                text.push('\\');
+                text.push_str(part);
+            }
+        }
+    }
+    text
+}
+
+/// `net:[4026531840]`
+fn number(text: &str) -> Option<u64> {
+    text.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
+}
+
+fn list(folder: &Path) -> io::Result<Vec<OsString>> {
+    let entries = ignore_ended(fs::read_dir(folder))?.into_iter().flatten();
+    let names = entries.map(|entry| ignore_ended(entry.map(|entry| entry.file_name())));
+    Ok(names
+        .collect::<io::Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect())
+}
+
+/// None: the process has ended since it was listed.
+fn ignore_ended<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    let ended = |error: &io::Error| {
+        error.kind() == ErrorKind::NotFound
+            || error.raw_os_error() == Some(nix::errno::Errno::ESRCH as i32)
+    };
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if ended(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn mounted_namespaces_are_found() {
+        let text = "36 35 98:0 / /mnt rw,noatime master:1 - ext3 /dev/root rw\n\
+                    40 35 0:4 net:[4026532281] /run/netns/p\\040q rw shared:7 - nsfs nsfs rw\n41 35 0:4";
+        let found: Vec<_> = mounted(text).collect();
+        assert_eq!(found, [(4026532281, "/run/netns/p q".to_owned())]);
+        assert_eq!(unescaped("a\\134b\\9"), "a\\b\\9");
+    }
+
+    #[test]
+    fn own_namespace_is_in_use() {
+        let own = inode(Path::new("/proc/self/ns/net")).unwrap();
+        assert!(InUse::read().unwrap().contains(own));
+    }
+
+    #[test]
+    fn what_can_be_read_counts_and_the_rest_is_reported() {
+        let proc = tempfile::tempdir().unwrap();
+        let process = |id: &str| {
+            let folder = proc.path().join(id);
+            fs::create_dir_all(folder.join(format!("task/{id}/ns"))).unwrap();
+            symlink(
+                format!("net:[{id}]"),
+                folder.join(format!("task/{id}/ns/net")),
+            )
+            .unwrap();
+            folder
+        };
+        process("17");
+        // a file in place of a folder: read_dir fails, as it does without permission
+        fs::write(process("18").join("fd"), "").unwrap();
+        fs::write(proc.path().join("19"), "").unwrap();
+        process("20");
+        let found = InUse::read_from(proc.path()).unwrap();
+        assert!([17, 18, 20].iter().all(|inode| found.contains(*inode)));
+        assert!(found.unreadable.is_some());
+        assert!(InUse::read_from(&proc.path().join("absent")).is_err());
+    }
+}
