@@ -38,7 +38,7 @@ static = CARGO_TARGET_$(call variable,$(1))_RUSTFLAGS='-C target-feature=+crt-st
 export GIT_COMMIT := $(shell git rev-parse --short=8 HEAD 2>/dev/null || echo unknown)
 bin := target/bin
 # Go programs that tests run beside ours; KUBEBUILDER_ASSETS=folder names another kube-apiserver
-test_peers := cnitool flannel $(if $(KUBEBUILDER_ASSETS),,kube-apiserver)
+test_peers := cnitool plugins flannel $(if $(KUBEBUILDER_ASSETS),,kube-apiserver)
 image := target/image/flannel.tar
 # programs are the same bytes from any folder
 cargo_release := RUSTC_WRAPPER=$(CURDIR)/scripts/rustc-remap $(CARGO) build --release --locked --target

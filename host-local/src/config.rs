@@ -196,6 +196,10 @@ fn ip_of_cni_args(call: &Call) -> Result<Option<IpAddr>, cni_conf::Error> {
     let Some(Some(text)) = call.args(&["IP"])?.into_iter().next() else {
         return Ok(None);
     };
+    // as upstream: without a value it requests nothing
+    if text.is_empty() {
+        return Ok(None);
+    }
     let wrong = |_| {
         cni_conf::Error::internal(format!(
             "ARGS: error parsing value of pair {:?}: invalid IP address {text}",

@@ -1,7 +1,7 @@
 //! Masquerade by iptables: in table `nat` a chain for each attachment, and a jump to it for each
 //! address. For `eth0`, names, rules and comments are upstream's, so that either implementation
-//! cleans up after the other. Upstream has one chain for all interfaces of a container in a network;
-//! rules in such a chain belong to the interface that has their address.
+//! cleans up after the other. Upstream has one chain for all interfaces of a container in a
+//! network; rules in such a chain belong to the interface that has their address.
 
 use super::{READ, REMOVE, SET_UP};
 use crate::{Error, error::Context, names};

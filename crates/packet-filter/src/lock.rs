@@ -87,7 +87,8 @@ fn holder(file: &File) -> Option<String> {
     Some(format!("process {pid} ({})", name.trim()))
 }
 
-/// `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`. A process that waits has `->` after the number.
+/// `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`. A process that waits has `->` after the
+/// number.
 fn locked_by(locks: &str, inode: u64) -> Option<u32> {
     locks.lines().find_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();

@@ -67,6 +67,12 @@ pub(crate) enum Invalid {
         other: Backend,
         keys: Vec<&'static str>,
     },
+    /// A condition would end its line, or the text, for the program that reads it.
+    #[error("{key}: {condition:?} contains a line break or a zero byte")]
+    Condition {
+        key: &'static str,
+        condition: String,
+    },
     /// A port is not in 1..=65535.
     #[error("Invalid {side} port number: {number}")]
     Port { side: &'static str, number: i64 },
@@ -128,9 +134,22 @@ struct Mapping {
     container_port: u16,
 }
 
+impl Mapping {
+    /// True if both become the same rule.
+    fn is_same(&self, other: &Mapping) -> bool {
+        let rule = |mapping: &Mapping| Mapping {
+            host_ip: mapping.host_ip.filter(|ip| !ip.is_unspecified()),
+            ..mapping.clone()
+        };
+        rule(self) == rule(other)
+    }
+}
+
 impl Conf {
     pub(crate) fn read(config: &Document) -> Result<Conf, Invalid> {
         let keys: Keys = config.decode()?;
+        check_conditions("conditionsV4", &keys.conditions_v4)?;
+        check_conditions("conditionsV6", &keys.conditions_v6)?;
         Ok(Conf {
             mark: keys.mark()?,
             backend: keys.backend()?,
@@ -163,11 +182,17 @@ impl Conf {
     }
 
     /// The mappings to `container`. Mappings with a host address of the other family are left out,
-    /// of several with the same host side the first counts, and an unspecified host address means
-    /// any.
+    /// and an unspecified host address means any. Of several with the same host side the first
+    /// counts; with iptables a mapping that is repeated word for word stands where it stands last,
+    /// as upstream, which adds the rules from the last to the first and each once.
     pub(crate) fn forwards(&self, container: IpAddr) -> Vec<Forward> {
         let mut forwards: Vec<Forward> = Vec::new();
-        for mapping in &self.mappings {
+        let repeats = self.backend != Some(Backend::Nftables);
+        for (position, mapping) in self.mappings.iter().enumerate() {
+            let mut later = self.mappings.iter().skip(position + 1);
+            if repeats && later.any(|other| other.is_same(mapping)) {
+                continue;
+            }
             if (mapping.host_ip).is_some_and(|ip| ip.is_ipv6() != container.is_ipv6()) {
                 continue;
             }
@@ -183,6 +208,17 @@ impl Conf {
             }
         }
         forwards
+    }
+}
+
+fn check_conditions(key: &'static str, conditions: &[String]) -> Result<(), Invalid> {
+    let breaks = |condition: &&String| condition.contains(['\n', '\r', '\0']);
+    match conditions.iter().find(breaks) {
+        None => Ok(()),
+        Some(condition) => Err(Invalid::Condition {
+            key,
+            condition: condition.clone(),
+        }),
     }
 }
 

@@ -2,14 +2,7 @@
 
 use super::normalize::normalize;
 use serde_json::{Value, json};
-use tests::{Cni, Host, Outcome, Pod, binaries::BIN, peers::GO_PLUGINS};
-
-/// The plugins that run.
-#[derive(Clone, Copy, PartialEq)]
-pub(super) enum Whose {
-    Ours,
-    Go,
-}
+use tests::{Cni, Host, Outcome, Pod};
 
 /// A chain of plugins and how it is called.
 pub(super) struct Lifecycle {
@@ -63,13 +56,9 @@ const HOST: &[(&str, &str)] = &[
 ];
 
 impl Lifecycle {
-    /// Runs the lifecycle; its steps.
-    pub(super) fn run(&self, whose: Whose) -> Vec<Step> {
+    /// Runs the lifecycle with the plugins of that folder; its steps.
+    pub(super) fn run(&self, path: &str) -> Vec<Step> {
         let host = Host::with_suite("node");
-        let path = match whose {
-            Whose::Ours => BIN,
-            Whose::Go => GO_PLUGINS,
-        };
         let pod = host.pod("pod");
         let mut record = Record {
             pod: &pod,

@@ -1,13 +1,8 @@
 //! Error messages for configurations that are refused.
 
-use super::{known, normalize::normalize};
+use super::{Release, known, normalize::normalize, without_pinned_plugins};
 use serde_json::{Value, json};
-use tests::{
-    Cni, Host,
-    binaries::BIN,
-    peers::{GO_PLUGINS, without_go_plugins},
-    scenario,
-};
+use tests::{Cni, Host, binaries::BIN, peers::without_go_plugins, scenario};
 
 /// Plugin, CNI_ARGS, and the keys beside name, type and cniVersion.
 fn refused() -> Vec<(&'static str, &'static str, Value)> {
@@ -97,6 +92,17 @@ fn refused() -> Vec<(&'static str, &'static str, Value)> {
 
 #[scenario(unless = without_go_plugins)]
 fn go_and_ours_refuse_the_same_configurations() {
+    compare(Release::Debian);
+}
+
+#[scenario(unless = without_pinned_plugins)]
+fn the_pinned_release_and_ours_refuse_the_same_configurations() {
+    compare(Release::Pinned);
+}
+
+fn compare(release: Release) {
+    let folder = release.folder();
+    let go = folder.to_str().expect("UTF-8");
     let host = Host::with_suite("node");
     let mut unexpected = String::new();
     for (plugin, args, keys) in refused() {
@@ -104,7 +110,7 @@ fn go_and_ours_refuse_the_same_configurations() {
         config["name"] = "net".into();
         config["type"] = plugin.into();
         config["cniVersion"] = "1.0.0".into();
-        let [ours, go] = [BIN, GO_PLUGINS].map(|path| {
+        let [ours, go] = [BIN, go].map(|path| {
             // each starts on a node without a bridge and without state
             host.sh("ip netns del pod; ip link del cni0; rm -rf /var/lib/cni; ip netns add pod; ip -n pod link add eth9 type bridge; true");
             if plugin != "bridge" {
@@ -119,7 +125,7 @@ fn go_and_ours_refuse_the_same_configurations() {
             normalize(&format!("{code} {msg}"))
         });
         let label = format!("{plugin} {args} {keys}");
-        let go = known::expected("refusals", &label, &go);
+        let go = known::expected(release, "refusals", &label, &go);
         if ours != go {
             unexpected += &format!("--- {label}\nours: {ours}\ngo:   {go}\n");
         }

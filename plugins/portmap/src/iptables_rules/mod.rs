@@ -15,6 +15,7 @@ use plugin::{Attachment, hash::sha512_prefix};
 pub(crate) use shared_names::portmap::{DNAT_CHAIN as DNAT, IPTABLES_TABLE as TABLE};
 use shared_names::portmap::{MASQ_CHAIN as MASQ, SETMARK_CHAIN as SETMARK};
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
 };
@@ -38,8 +39,8 @@ fn chain_name(prefix: &str, text: &str) -> String {
     format!("{prefix}{}", sha512_prefix(text, NAME_LEN - prefix.len()))
 }
 
-/// The chain with an attachment's mappings. Upstream's chain for the one interface that nearly every
-/// container has; another interface of a container has a chain of its own.
+/// The chain with an attachment's mappings. Upstream's chain for the one interface that nearly
+/// every container has; another interface of a container has a chain of its own.
 pub(crate) fn chain(owner: &Attachment) -> String {
     chains_of(owner).into_iter().next().unwrap_or_default()
 }
@@ -61,8 +62,8 @@ pub(crate) fn chains_of(owner: &Attachment) -> [String; 2] {
     }
 }
 
-/// Upstream's chain, which upstream and earlier versions of this plugin use for all interfaces of a
-/// container in a network.
+/// Upstream's chain, which upstream and earlier versions of this plugin use for all interfaces of
+/// a container in a network.
 pub(crate) fn shared_chain(owner: &Attachment) -> String {
     shared_chains_of(owner)
         .into_iter()
@@ -196,13 +197,26 @@ pub(crate) fn additions(mappings: &Mappings<'_>, saved: &Saved) -> Result<Vec<St
     }));
     lines.push(format!("-N {own}"));
     lines.extend(container_rules(mappings));
-    let conditions = mappings.conditions().join(" ");
+    let conditions = mappings.conditions().iter().map(|word| quoted(word));
+    let conditions = conditions.collect::<Vec<_>>().join(" ");
     let entries = entry_rules(mappings).into_iter();
     lines.extend(entries.map(|(matches, jump)| match conditions.as_str() {
         "" => format!("{matches} {jump}"),
         conditions => format!("{matches} {conditions} {jump}"),
     }));
     Ok(lines)
+}
+
+/// One word for iptables-restore: in quotation marks where it has more than plain characters.
+fn quoted(word: &str) -> Cow<'_, str> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"!-_.,:/=+@%".contains(&byte);
+    match !word.is_empty() && word.bytes().all(is_plain) {
+        true => Cow::Borrowed(word),
+        false => Cow::Owned(format!(
+            "\"{}\"",
+            word.replace('\\', "\\\\").replace('"', "\\\"")
+        )),
+    }
 }
 
 /// Deletes the rules for the same host side of containers that are gone. Another interface of the
@@ -245,7 +259,7 @@ fn holder(saved: &Saved, chain: &str) -> String {
     let start = format!("-A {DNAT} ");
     let mut comments = saved.rules.iter().filter_map(|rule| {
         let rule = rule.strip_prefix(&start)?;
-        (option(rule, "-j")? == chain).then_some(())?;
+        (rule.rsplit_once(" -j ")?.1 == chain).then_some(())?;
         unquote(rule.split_once("--comment \"")?.1)
     });
     let comment = comments.next().unwrap_or_else(|| format!("chain {chain}"));
@@ -318,7 +332,11 @@ pub(crate) fn missing(mappings: &Mappings<'_>, saved: &Saved) -> Option<String> 
 /// becomes empty.
 pub(crate) fn removals(saved: &Saved, chains: &BTreeSet<String>) -> Vec<String> {
     let old = format!("-A {OLD_SNAT} ");
-    let jumps_to_removed = |rule: &str| option(rule, "-j").is_some_and(|to| chains.contains(to));
+    let target = |rule: &str| {
+        rule.rsplit_once(" -j ")
+            .map(|(_, target)| target.to_owned())
+    };
+    let jumps_to_removed = |rule: &str| target(rule).is_some_and(|to| chains.contains(&to));
     let old_is_needed =
         (saved.rules.iter()).any(|rule| rule.starts_with(&old) && !jumps_to_removed(rule));
     saved.removal(|chain| chains.contains(chain) || (chain == OLD_SNAT && !old_is_needed))

@@ -116,6 +116,20 @@ fn snat_mark_and_condition_keys_change_the_rules() {
 }
 
 #[test]
+fn conditions_are_words_whatever_they_contain() {
+    assert_eq!(quoted("192.0.2.0/24"), "192.0.2.0/24");
+    for (word, expected) in [
+        ("", r#""""#),
+        ("two words", r#""two words""#),
+        (r#"say "hi""#, r#""say \"hi\"""#),
+        (r"back\slash", r#""back\\slash""#),
+        ("it's", r#""it's""#),
+    ] {
+        assert_eq!(quoted(word), expected);
+    }
+}
+
+#[test]
 fn entry_rules_match_at_most_15_ports() {
     let mappings: Vec<_> = (1..=31)
         .map(|port| format!(r#"{{"hostPort":{port},"containerPort":80,"protocol":"udp"}}"#))
