@@ -115,7 +115,7 @@ pub(crate) enum Cause {
     Filter(#[from] packet_filter::Error),
     /// A system call failed.
     #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
 }
 
 impl Error {

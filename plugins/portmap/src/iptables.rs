@@ -69,8 +69,7 @@ pub(crate) fn gc(
 }
 
 /// In each family where one of the chains `indicators` may exist, removes the chains that `select`
-/// picks
-/// from the saved table.
+/// picks from the saved table.
 fn remove(
     mut nft: Option<&mut Nft>,
     indicators: &[String],
