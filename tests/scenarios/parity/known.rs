@@ -69,8 +69,6 @@ const KNOWN: &[Known] = &[
     ),
     older("\"hairpinMode\":true", "same time.", "same time"),
     older("kernel.hostname", "kernel.hostname", "kernel/hostname"),
-    // CNI_PATH differs
-    older("nowhere", "/usr/lib/cni", "/opt/cni/bin"),
     named(
         NO_DAD,
         "",
@@ -120,6 +118,14 @@ const KNOWN: &[Known] = &[
         "Go struct field PluginConf.ingressRate of type uint64",
         "field ingressRate of type u64",
     ),
+    // of the pinned release
+    named(
+        WRONG_TYPE,
+        "refusals",
+        "\"ingressRate\":-1",
+        "Go struct field PluginConf.BandwidthEntry.ingressRate of type uint64",
+        "field ingressRate of type u64",
+    ),
     named(
         PREV_RESULT,
         "refusals",
@@ -141,15 +147,15 @@ const KNOWN: &[Known] = &[
         LOOPBACK_FORMAT,
         "loopback-0.4.0",
         "ADD",
-        "\"interface\": 0,\n            \"address\": \"127",
-        "\"version\": \"4\",\n            \"interface\": 0,\n            \"address\": \"127",
+        r#""address":"127.0.0.1/8","interface":0"#,
+        r#""address":"127.0.0.1/8","interface":0,"version":"4""#,
     ),
     named(
         LOOPBACK_FORMAT,
         "loopback-0.4.0",
         "ADD",
-        "\"interface\": 0,\n            \"address\": \"::1",
-        "\"version\": \"6\",\n            \"interface\": 0,\n            \"address\": \"::1",
+        r#""address":"::1/128","interface":0"#,
+        r#""address":"::1/128","interface":0,"version":"6""#,
     ),
     named(DUAL_STACK, "portmap-snat", "^CHECK: portmap", "", "0 "),
     named(DUAL_STACK, "portmap-no-snat", "^CHECK: portmap", "", "0 "),
