@@ -43,6 +43,7 @@ fn variants() -> Vec<Value> {
         json!({"markMasqBit": 20}),
         json!({"externalSetMarkChain": "PREPARED"}),
         json!({"conditionsV4": ["-s", "192.0.2.0/24"], "conditionsV6": ["!", "-s", "fd77::/64"]}),
+        json!({"conditionsV4": ["-m", "comment", "--comment", "say \"hi\" -j there"]}),
     ]
 }
 
