@@ -163,8 +163,8 @@ struct Record<'h> {
 impl Record<'_> {
     fn outcome(&mut self, label: &str, outcome: &Outcome) {
         let printed = match serde_json::from_str::<Value>(&outcome.stdout) {
-            // Since its version 1.2 the Go library sorts the keys of 1.0.0, which loopback prints for
-            // every version, and omits an empty dns. Debian's plugins are older.
+            // Since its version 1.2 the Go library sorts the keys of 1.0.0, which loopback prints
+            // for every version, and omits an empty dns. Debian's plugins are older.
             Ok(mut json) if json["cniVersion"] == "1.0.0" || label.ends_with(": loopback") => {
                 if json["dns"] == json!({}) {
                     json.as_object_mut().expect("object").remove("dns");
