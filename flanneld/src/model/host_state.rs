@@ -74,8 +74,8 @@ pub(crate) struct HostRoute {
     pub(crate) device: DeviceName,
     /// RTNH_F_ONLINK.
     pub(crate) onlink: bool,
-    /// RTPROT_*: [`ROUTE_PROTOCOL`] where flanneld made it; boot where Go flannel did, or an earlier
-    /// version.
+    /// RTPROT_*: [`ROUTE_PROTOCOL`] where flanneld made it; boot where Go flannel did, or an
+    /// earlier version.
     pub(crate) protocol: u8,
     /// Another program gave it attributes that flanneld does not set, as a source address or an
     /// MTU.

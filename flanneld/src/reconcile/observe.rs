@@ -74,8 +74,8 @@ impl Dump {
         })
     }
 
-    /// The dump after a pass made the part that is ours what it wants. Of the routes, it keeps those
-    /// that lead out and those into the pod network.
+    /// The dump after a pass made the part that is ours what it wants. Of the routes, it keeps
+    /// those that lead out and those into the pod network.
     pub(crate) fn settled(
         mut self,
         own: Arc<HostState>,

@@ -134,8 +134,8 @@ impl Reconciler {
     }
 
     /// Makes the host what it should be. Without a snapshot of the leases the pass sets the node up
-    /// and leaves every peer's entries as they are. If nothing but the leases changed since the last
-    /// pass (`host_changed` is false), the host is not read again. Fails if it cannot be read.
+    /// and leaves every peer's entries as they are. If nothing but the leases changed since the
+    /// last pass (`host_changed` is false), the host is not read again. Fails if it cannot be read.
     pub(crate) fn pass(
         &mut self,
         own: &Lease,

@@ -1,8 +1,8 @@
 //! Nodes whose podCIDRs overlap. A controller assigns them, so one of the two is a mistake. The
 //! older node keeps its subnet, on every node of the cluster: its pods were there first. On this
 //! node its own subnet is kept in any case, since its pods have addresses of it. A podCIDR whose
-//! length is not the cluster's usual one comes behind all others: a /17 must not take the place of a
-//! hundred /24.
+//! length is not the cluster's usual one comes behind all others: a /17 must not take the place of
+//! a hundred /24.
 
 use crate::model::Subnets;
 use ipnetwork::IpNetwork;
@@ -65,7 +65,8 @@ pub(super) fn find(mut claims: Vec<Claim<'_>>) -> BTreeMap<Box<str>, Overlap> {
     overlaps
 }
 
-/// The prefix length that most nodes have, in each family. Of two that as many have, the longer one.
+/// The prefix length that most nodes have, in each family. Of two that as many have, the longer
+/// one.
 struct UsualLengths {
     v4: Option<u8>,
     v6: Option<u8>,
