@@ -17,6 +17,10 @@ pub(super) struct BackendType {
     pub(super) name: &'static str,
     /// None for a type that this build does not have.
     pub(super) build: Option<Build>,
+    /// The keys of `Backend` besides `Type`.
+    pub(super) keys: &'static [&'static str],
+    /// Checks the keys of `Backend`, and says what they mean.
+    pub(super) check: fn(&NetworkConfig) -> Result<String, Error>,
     /// True if the type creates such a device, under any configuration.
     pub(super) owns_device: fn(&Link) -> bool,
 }

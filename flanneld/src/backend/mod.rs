@@ -14,7 +14,7 @@ pub(crate) use backend_type::NodeIdentity;
 pub(crate) use direct_route::owns as is_direct_route;
 pub(crate) use peer_leases::PeerLeases;
 pub(crate) use peers::{PeerData, PeerError, PlannedPeer, SkippedLease};
-pub(crate) use registry::{build, owns_device};
+pub(crate) use registry::{build, check, keys, owns_device};
 
 use crate::{
     model::{

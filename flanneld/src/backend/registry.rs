@@ -10,11 +10,13 @@ use crate::model::network_config::NetworkConfig;
 use linux_net::link::{Kind, Link};
 use std::sync::Arc;
 
-const TYPES: [BackendType; 3] = [
+static TYPES: [BackendType; 3] = [
     vxlan::TYPE,
     BackendType {
         name: "wireguard",
         build: None,
+        keys: &[],
+        check: not_in_this_build,
         owns_device: |link| {
             matches!(link.name.as_str(), "flannel-wg" | "flannel-wg-v6")
                 && link.kind == Kind::Other("wireguard".to_owned())
@@ -23,6 +25,8 @@ const TYPES: [BackendType; 3] = [
     BackendType {
         name: "ipip",
         build: None,
+        keys: &[],
+        check: not_in_this_build,
         owns_device: |link| {
             link.name == "flannel.ipip" && link.kind == Kind::Other("ipip".to_owned())
         },
@@ -34,21 +38,43 @@ pub(crate) fn build(
     config: &NetworkConfig,
     node: &mut NodeIdentity<'_>,
 ) -> Result<Arc<dyn Backend>, Error> {
-    let named = TYPES
-        .iter()
-        .find(|backend| backend.name == config.backend_type);
-    match named.and_then(|backend| backend.build) {
+    match named(config).and_then(|backend| backend.build) {
         Some(build) => build(config, node),
-        None => {
-            let known = TYPES.iter().filter(|backend| backend.build.is_some());
-            Err(Error::UnknownType {
-                name: config.backend_type.clone(),
-                known: known
-                    .map(|backend| backend.name)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            })
-        }
+        None => Err(unknown_type(config)),
+    }
+}
+
+/// Checks the keys of `Backend` as [`build`] does, and says what they mean.
+pub(crate) fn check(config: &NetworkConfig) -> Result<String, Error> {
+    match named(config) {
+        Some(backend) => (backend.check)(config),
+        None => Err(unknown_type(config)),
+    }
+}
+
+/// The keys of `Backend` that this backend has, besides `Type`.
+pub(crate) fn keys(config: &NetworkConfig) -> &'static [&'static str] {
+    named(config).map_or(&[], |backend| backend.keys)
+}
+
+fn named(config: &NetworkConfig) -> Option<&'static BackendType> {
+    TYPES
+        .iter()
+        .find(|backend| backend.name == config.backend_type)
+}
+
+fn not_in_this_build(config: &NetworkConfig) -> Result<String, Error> {
+    Err(unknown_type(config))
+}
+
+fn unknown_type(config: &NetworkConfig) -> Error {
+    let known = TYPES.iter().filter(|backend| backend.build.is_some());
+    Error::UnknownType {
+        name: config.backend_type.clone(),
+        known: known
+            .map(|backend| backend.name)
+            .collect::<Vec<_>>()
+            .join(", "),
     }
 }
 

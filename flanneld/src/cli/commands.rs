@@ -22,6 +22,12 @@ by a JSON object. An executable named install-conf runs this command: install-co
 
   flanneld install-conf /etc/kube-flannel/cni-conf.json /etc/cni/net.d/10-flannel.conflist";
 
+const CHECK_HELP: &str = "\
+It fails at the first key that flanneld would refuse, and warns of keys that have no effect. It needs neither root nor a
+running flanneld. Whether the network is apart from a node's own addresses shows at that node's start only.
+
+  flanneld check-config /etc/kube-flannel/net-conf.json";
+
 const UNINSTALL_HELP: &str = "\
 Files that were replaced come back, other files that the two commands wrote are removed, and files that somebody changed
 since are left. Delete the node's pods first: their removal needs the plugins. `flanneld cleanup` removes the network.";
@@ -48,6 +54,9 @@ pub(crate) enum NodeCommand {
     /// Install a CNI configuration file
     #[command(after_help = CONF_HELP)]
     InstallConf(InstallConf),
+    /// Check a network configuration (net-conf.json) and say what it means
+    #[command(after_help = CHECK_HELP)]
+    CheckConfig(CheckConfig),
     /// Undo install-cni and install-conf
     #[command(after_help = UNINSTALL_HELP)]
     UninstallCni(UninstallCni),
@@ -138,6 +147,14 @@ pub(crate) struct InstallConf {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(override_usage = "flanneld check-config FILE")]
+pub(crate) struct CheckConfig {
+    /// The file; /dev/stdin is the standard input
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
 #[command(override_usage = "flanneld uninstall-cni [flags]")]
 pub(crate) struct UninstallCni {
     /// The -bin-dir of install-cni
@@ -217,11 +234,18 @@ mod tests {
             &["install-cni", "-no-such-flag"],
             &["install-cni", "bridge"],
             &["uninstall-cni", "-bin-dir"],
+            &["check-config"],
+            &["check-config", "/a", "/b"],
         ] {
             let error = read("flanneld", bad).unwrap().unwrap_err();
             assert_ne!(error.exit_code(), 0, "{bad:?}");
         }
-        for command in ["install-cni", "install-conf", "uninstall-cni"] {
+        for command in [
+            "install-cni",
+            "install-conf",
+            "uninstall-cni",
+            "check-config",
+        ] {
             for flag in ["-h", "-help", "--help"] {
                 let help = read("flanneld", &[command, flag]).unwrap().unwrap_err();
                 assert_eq!(help.exit_code(), 0, "{command} {flag}");

@@ -1,5 +1,6 @@
 //! Commands that run instead of the daemon.
 
+mod check_config;
 pub(crate) mod cleanup;
 mod install;
 pub(crate) mod lease;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 /// Runs a command that has arguments of its own.
 pub(crate) fn run(command: &NodeCommand) -> ExitCode {
     match command {
+        NodeCommand::CheckConfig(options) => check_config::run(&options.file),
         NodeCommand::InstallCni(options) => install::cni(options),
         NodeCommand::InstallConf(options) => install::conf(options),
         NodeCommand::UninstallCni(options) => install::uninstall(options),

@@ -1,6 +1,8 @@
 //! The daemon: runs until a signal or an error ends it.
 
 mod admin;
+mod config_changes;
+mod config_source;
 mod duplicates;
 mod earlier;
 mod error;
@@ -11,6 +13,7 @@ mod status;
 mod subnet_manager;
 mod tasks;
 
+pub(crate) use config_source::{Error as ConfigError, read as read_config};
 pub(crate) use subnet_manager::{Error as ManagerError, archive};
 
 use crate::{cli::options::Options, open_files};
@@ -56,7 +59,19 @@ async fn until_signal(options: &Options) -> Result<(), Error> {
     privilege::check()??;
     let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(Error::Signals)?;
+    let without_file = async {
+        loop {
+            hangup.recv().await;
+            if options.leases.listen.is_empty() {
+                info!(
+                    "SIGHUP: nothing to read again; the machine with the lease store reads the network configuration"
+                );
+            }
+        }
+    };
     let signal = tokio::select! {
+        () = without_file => return Ok(()),
         ended = with_admin_endpoint(options) => {
             status::stopping();
             return ended;

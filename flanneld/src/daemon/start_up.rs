@@ -32,27 +32,33 @@ async fn start(
     let leases_file = last_leases::path(&options.node.state_file);
     let manager = LastKnown::new(&*chosen.manager, leases_file, waiting.another());
     info!("leases come from the {}", manager.describe());
+    let mut config = network_config(&manager, status).await?;
     let mut new_keys = false;
     loop {
-        match start_node(options, &manager, new_keys, waiting, status).await {
+        match run_under(config.clone(), options, &manager, new_keys, waiting, status).await {
+            Ok(changed) => {
+                manager.follow_config(&changed);
+                config = changed;
+            }
             Err(Error::KeyInUse(duplicate)) => {
                 warn!("{duplicate}: this node takes new MAC addresses");
                 new_keys = true;
             }
-            ended => return ended,
+            Err(error) => return Err(error),
         }
     }
 }
 
-/// From the network configuration to the end of this node's lease.
-async fn start_node(
+/// Runs under one network configuration, until another one that this node can apply replaces it.
+/// What the kernel has stays in between, as at a restart of the daemon.
+async fn run_under(
+    config: NetworkConfig,
     options: &Options,
     manager: &dyn SubnetManager,
     new_keys: bool,
     waiting: &Waiting,
     status: &watch::Sender<Status>,
-) -> Result<(), Error> {
-    let config = network_config(manager, status).await?;
+) -> Result<NetworkConfig, Error> {
     announce_waiting(
         status,
         format!("for this node's record in the {}", manager.describe()),
@@ -91,7 +97,7 @@ async fn start_node(
     save(&mut node, &options.node.state_file);
     let settings = Settings {
         earlier,
-        config,
+        config: config.clone(),
         backend: backend.clone(),
         selector,
         rules: options.rules.settings(),
@@ -104,6 +110,7 @@ async fn start_node(
         record,
         underlay,
         new_keys,
+        config,
     };
     tasks::run(manager, backend, reconciler, started, waiting, status).await
 }

@@ -1,8 +1,8 @@
 //! Which subnet manager the options name.
 
+use super::config_source::{self, Follower};
 use crate::{
     cli::options::Options,
-    model::network_config::{self, NetworkConfig},
     subnet::{
         SubnetManager, TlsError, TlsFiles, Waiting,
         embedded::{
@@ -14,17 +14,13 @@ use crate::{
         transfer::LeaseArchive,
     },
 };
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 /// A manager, with what has to live as long as it.
 pub(super) struct Chosen {
     pub(super) manager: Box<dyn SubnetManager>,
-    /// stops when it is dropped
-    _server: Option<Server>,
+    /// both stop when they are dropped
+    _server: Option<(Server, Follower)>,
 }
 
 const CHOICES: &str = "-listen HOST:PORT keeps the leases on this machine and serves them to the others; \
@@ -51,18 +47,12 @@ pub(crate) enum Error {
     /// The flags of the certificates do not fit each other.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The file of -net-config-path cannot be read.
-    #[error(
-        "cannot read the network configuration {}: {source}; name another with -net-config-path",
-        path.display()
-    )]
-    ReadConfig { path: PathBuf, source: io::Error },
-    /// The file of -net-config-path is refused.
-    #[error("{}: {source}", path.display())]
-    Config {
-        path: PathBuf,
-        source: network_config::Error,
-    },
+    /// The file of -net-config-path cannot be read, or is refused.
+    #[error(transparent)]
+    Config(#[from] config_source::Error),
+    /// The system refuses to tell SIGHUP.
+    #[error("cannot listen for SIGHUP: {0}")]
+    Signal(#[source] io::Error),
     /// There is nothing to export.
     #[error("there is no lease store {}: name another file with -store", .0.display())]
     NoStore(PathBuf),
@@ -156,14 +146,16 @@ async fn listen(options: &Options, tls: Option<TlsFiles>) -> Result<Chosen, Erro
         insecure: leases.insecure,
     };
     let server = Server::start(server_options, store.clone()).await?;
+    let follower = Follower::start(leases.net_config_path.clone(), store.clone());
+    let follower = follower.map_err(Error::Signal)?;
     Ok(Chosen {
         manager: Box::new(Local::new(store, options.renew_margin()).owned_by(name)),
-        _server: Some(server),
+        _server: Some((server, follower)),
     })
 }
 
 fn open_store(options: &Options) -> Result<Arc<Store>, Error> {
-    let config = read_config(&options.leases.net_config_path)?;
+    let config = config_source::read(&options.leases.net_config_path)?;
     Ok(Store::open(&options.leases.store, config)?)
 }
 
@@ -211,18 +203,4 @@ fn open_etcd(options: &Options, waiting: &Waiting) -> Result<Etcd, Error> {
         margin,
         waiting.clone(),
     )?)
-}
-
-fn read_config(path: &Path) -> Result<NetworkConfig, Error> {
-    let text = fs::read_to_string(path).map_err(|source| Error::ReadConfig {
-        path: path.to_owned(),
-        source,
-    })?;
-    let refused = |source| Error::Config {
-        path: path.to_owned(),
-        source,
-    };
-    let mut config = NetworkConfig::parse(&text).map_err(refused)?;
-    config.check_subnets().map_err(refused)?;
-    Ok(config)
 }

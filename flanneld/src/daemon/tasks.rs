@@ -3,6 +3,7 @@
 
 use super::{
     Error,
+    config_changes::ConfigChanges,
     duplicates::{self, Duplicate, Kind},
     lease_keeper::LeaseKeeper,
     status::Status,
@@ -11,13 +12,14 @@ use crate::{
     backend::{Backend, PlannedPeer},
     model::{
         lease::{Lease, Leases},
+        network_config::NetworkConfig,
         node_record::NodeRecord,
     },
     reconcile::{EventLoop, Notifications, Outcome, Reconciler},
     subnet::{Session, SubnetManager, Waiting},
     underlay::Underlay,
 };
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, future, sync::Arc};
 use tokio::sync::watch;
 
 /// What the start has found out.
@@ -29,8 +31,11 @@ pub(super) struct Started {
     pub(super) underlay: Underlay,
     /// This node has new keys, because another one published its old ones.
     pub(super) new_keys: bool,
+    /// What it goes by.
+    pub(super) config: NetworkConfig,
 }
 
+/// Runs until the network configuration changes to another one that this node can apply.
 pub(super) async fn run(
     manager: &dyn SubnetManager,
     backend: Arc<dyn Backend>,
@@ -38,12 +43,13 @@ pub(super) async fn run(
     started: Started,
     waiting: &Waiting,
     status: &watch::Sender<Status>,
-) -> Result<(), Error> {
+) -> Result<NetworkConfig, Error> {
     let Started {
         own,
         record,
         underlay,
         new_keys,
+        config,
     } = started;
     // without a sender the record stays
     let records = manager
@@ -54,7 +60,7 @@ pub(super) async fn run(
     let node_ready = watch::Sender::new(false);
     let peers = watch::Sender::new(Arc::default());
     let (outcome_sender, outcomes) = watch::channel(None);
-    let (underlay_sender, underlays) = watch::channel(underlay);
+    let (underlay_sender, underlays) = watch::channel(underlay.clone());
     let event_loop = EventLoop {
         reconciler,
         notifications: Notifications::open()?,
@@ -62,6 +68,19 @@ pub(super) async fn run(
         records,
         leases: leases.subscribe(),
         outcomes: outcome_sender,
+        config_changed: match manager.network_configs() {
+            Some(configs) => Box::pin(
+                ConfigChanges {
+                    configs,
+                    current: config,
+                    own: own.subscribe(),
+                    underlay: underlay.clone(),
+                    waiting: waiting.another(),
+                }
+                .applicable(),
+            ),
+            None => Box::pin(future::pending()),
+        },
     };
     let keeper = LeaseKeeper {
         manager,
@@ -87,7 +106,7 @@ pub(super) async fn run(
         status,
     };
     let ended: Result<Infallible, Error> = tokio::select! {
-        ended = event_loop.run() => ended.map_err(Error::from),
+        config = event_loop.run() => return Ok(config?),
         ended = keeper.run(session) => ended,
         ended = backend.data_path(peers.subscribe()) => ended.map_err(Error::from),
         ended = report.run() => ended,

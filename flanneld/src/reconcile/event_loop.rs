@@ -8,13 +8,14 @@ use crate::{
     files::subnet_env,
     model::{
         lease::{Lease, Leases},
+        network_config::NetworkConfig,
         node_record::NodeRecord,
     },
+    subnet::BoxFuture,
 };
 use linux_net::monitor::Monitor;
 use packet_filter::NftMonitor;
 use std::{
-    convert::Infallible,
     os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -119,11 +120,14 @@ pub(crate) struct EventLoop {
     pub(crate) leases: watch::Receiver<Option<Leases>>,
     /// The outcome of each pass.
     pub(crate) outcomes: watch::Sender<Option<Outcome>>,
+    /// Ends with another network configuration when there is one that this node can apply.
+    pub(crate) config_changed: BoxFuture<'static, NetworkConfig>,
 }
 
 impl EventLoop {
-    /// Runs until it is dropped. Fails only with an error that no further pass can mend.
-    pub(crate) async fn run(mut self) -> Result<Infallible, Error> {
+    /// Runs until the network configuration changes: between two passes, so that none under the
+    /// earlier one follows. Fails only with an error that no further pass can mend.
+    pub(crate) async fn run(mut self) -> Result<NetworkConfig, Error> {
         let file: PathBuf = self.reconciler.subnet_file().to_owned();
         let mut limiter = RateLimiter::new(Instant::now());
         let mut confirming = 0;
@@ -175,6 +179,7 @@ impl EventLoop {
                     sleep(BURST_DELAY).await;
                 }
                 () = sleep_until(retry_at.into()) => host_changed = true,
+                config = &mut self.config_changed => return Ok(config),
                 () = subnet_file_changed(&file, outcome.subnet_env.as_deref()) => {}
             }
         }

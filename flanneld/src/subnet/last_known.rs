@@ -79,6 +79,11 @@ impl<'a> LastKnown<'a> {
         }
     }
 
+    /// Remembers a configuration that replaces the one of the start.
+    pub(crate) fn follow_config(&self, config: &NetworkConfig) {
+        self.state().config.clone_from(&config.raw);
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -270,6 +275,10 @@ impl SubnetManager for LastKnown<'_> {
 
     fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>> {
         Box::pin(self.config())
+    }
+
+    fn network_configs(&self) -> Option<watch::Receiver<NetworkConfig>> {
+        self.inner.network_configs()
     }
 
     fn node_record(&self) -> BoxFuture<'_, Result<NodeRecord, Error>> {

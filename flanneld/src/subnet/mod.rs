@@ -53,6 +53,10 @@ pub(crate) trait SubnetManager: Send + Sync {
     fn describe(&self) -> String;
     /// The network configuration. Retries until there is one, and logs what it waits for.
     fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>>;
+    /// The network configuration while the daemon runs; None if it is read at the start only.
+    fn network_configs(&self) -> Option<watch::Receiver<NetworkConfig>> {
+        None
+    }
     /// What the store says of this node. Retries until the store answers.
     fn node_record(&self) -> BoxFuture<'_, Result<NodeRecord, Error>> {
         Box::pin(future::ready(Ok(NodeRecord::default())))

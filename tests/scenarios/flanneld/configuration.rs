@@ -1,8 +1,11 @@
 //! The network configuration: what is refused, and what remains of an earlier one.
 
-use super::cluster::{Cluster, V4};
-use std::process::Command;
-use tests::{Host, binaries::program, scenario};
+use super::cluster::{Cluster, V4, eventually_shows, get};
+use nix::sys::signal::Signal;
+use std::{process::Command, time::Duration};
+use tests::{Host, binaries::program, process::eventually, scenario};
+
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Restarts every daemon under this configuration.
 fn restart_under(cluster: &mut Cluster, nodes: usize, net_conf: &str) {
@@ -185,4 +188,206 @@ fn removed_port_is_the_usual_one_again() {
 
 fn device(cluster: &Cluster, node: usize) -> String {
     cluster.host(node).sh("ip -d link show flannel.1")
+}
+
+/// Waits until every node's device has this port.
+fn wait_for_port(cluster: &Cluster, nodes: usize, port: &str) {
+    for node in 1..=nodes {
+        let text = format!("dstport {port}");
+        eventually_shows(cluster, node, "ip -d link show type vxlan", &text);
+    }
+}
+
+/// The file alone is enough, and so is SIGHUP. Daemons and pods run on.
+#[scenario]
+fn changed_configuration_reaches_running_nodes() {
+    let mut cluster = Cluster::new(2, V4);
+    let subnets = [cluster.subnet(1), cluster.subnet(2)];
+    let macs = [cluster.mac(1, "flannel.1"), cluster.mac(2, "flannel.1")];
+    cluster.pod(1);
+    cluster.pod(2);
+    let ping = format!(
+        "ip netns exec pod ping -n -c1 -W1 {}",
+        cluster.pod_ips(2).remove(0)
+    );
+    for (net_conf, port, hangup) in [
+        (
+            with_backend(r#"{"Type":"vxlan","Port":4789}"#),
+            "4789",
+            false,
+        ),
+        (V4.to_owned(), "8472", true),
+    ] {
+        write(&cluster, &net_conf);
+        if hangup {
+            cluster.daemon(1).signal(Signal::SIGHUP);
+        }
+        wait_for_port(&cluster, 2, port);
+        for node in [1, 2] {
+            cluster.wait_ready(node);
+        }
+        eventually("the pods reach each other", TIMEOUT, || {
+            cluster.host(1).try_sh(&ping).status.success().then_some(())
+        });
+    }
+    assert_eq!([cluster.subnet(1), cluster.subnet(2)], subnets);
+    assert_eq!(
+        [cluster.mac(1, "flannel.1"), cluster.mac(2, "flannel.1")],
+        macs
+    );
+    for node in [1, 2] {
+        let log = cluster.daemon(node).output();
+        assert!(
+            log.contains("the network configuration changed: Backend.Port from not set to 4789"),
+            "{log}"
+        );
+    }
+}
+
+/// SIGHUP ends no daemon, and a broken file no network.
+#[scenario]
+fn configuration_that_cannot_be_used_changes_nothing() {
+    let mut cluster = Cluster::new(2, V4);
+    for (net_conf, reason) in [
+        ("{".to_owned(), "/run/net-conf.json: "),
+        (
+            with_backend(r#"{"Type":"vxlan","VNI":16777215}"#),
+            "Backend.VNI 16777215 is too large",
+        ),
+        (
+            V4.replace("10.244.0.0", "127.0.0.0"),
+            "Network 127.0.0.0/16 has loopback addresses",
+        ),
+    ] {
+        write(&cluster, &net_conf);
+        for node in [1, 2] {
+            cluster.daemon(node).signal(Signal::SIGHUP);
+        }
+        eventually("the file is refused", TIMEOUT, || {
+            let log = cluster.daemon(1).output();
+            (log.contains(reason) && log.contains("the nodes keep what they have")).then_some(())
+        });
+    }
+    assert!(cluster.is_ready(1) && cluster.is_ready(2));
+    let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
+    cluster.ping_all(&pods);
+}
+
+/// They say so, and go on as they are.
+#[scenario]
+fn nodes_keep_what_cannot_change_under_pods() {
+    let mut cluster = Cluster::new(2, V4);
+    let subnets = [cluster.subnet(1), cluster.subnet(2)];
+    let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
+    let other = V4.replace("10.244.0.0/16", "10.245.0.0/16");
+    write(&cluster, &other);
+    for node in [1, 2] {
+        eventually("the status names the key", TIMEOUT, || {
+            let status = get(cluster.host(node), "/readyz?verbose");
+            (status.contains("Network from 10.244.0.0/16 to 10.245.0.0/16")
+                && status.contains("flanneld is ready"))
+            .then_some(())
+        });
+    }
+    cluster.ping_all(&pods);
+    assert_eq!([cluster.subnet(1), cluster.subnet(2)], subnets);
+    // taken back
+    write(&cluster, V4);
+    for node in [1, 2] {
+        eventually("nothing waits any longer", TIMEOUT, || {
+            let status = get(cluster.host(node), "/readyz?verbose");
+            (!status.contains("restart")).then_some(())
+        });
+    }
+    cluster.ping_all(&pods);
+    drop(pods);
+    restart_under(&mut cluster, 2, &other);
+    assert!(cluster.subnet(2).starts_with("10.245."));
+}
+
+#[scenario]
+fn check_config_says_what_a_file_means() {
+    let cluster = Cluster::idle(1, V4);
+    let host = cluster.host(1);
+    let check = |net_conf: &str| {
+        host.sh(&format!("echo '{net_conf}' > /run/checked.json"));
+        let mut command = Command::new(program("flanneld"));
+        command.args(["check-config", "/run/checked.json"]);
+        let output = host.run(|| command.output().expect("flanneld"));
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let (code, stdout, stderr) = check(V4);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    assert_eq!(
+        stdout,
+        "/run/checked.json: can be used\n\
+         Network: 10.244.0.0/16, a /24 for each node from 10.244.1.0 to 10.244.255.0\n\
+         Backend: vxlan, VNI 1, UDP port 8472, device flannel.1\n"
+    );
+    let (code, _, stderr) = check(&with_backend(r#"{"Type":"vxlan","Prot":4789}"#));
+    assert_eq!(code, Some(0));
+    assert!(
+        stderr.contains("Backend.Prot has no effect: no such key"),
+        "{stderr}"
+    );
+    for (net_conf, text) in [
+        ("{", "/run/checked.json: "),
+        (r#"{"Network":"10.244.0.0"}"#, "Network: invalid CIDR"),
+        (r#"{"EnableIPv4":false}"#, "set EnableIPv4, EnableIPv6"),
+        (
+            r#"{"Network":"10.244.0.0/16","SubnetLen":17}"#,
+            "SubnetLen: network must",
+        ),
+        (
+            r#"{"Network":"10.244.0.0/16"}"#,
+            "unknown backend type: udp",
+        ),
+    ] {
+        let (code, stdout, stderr) = check(net_conf);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{net_conf}");
+        assert!(stderr.contains(text), "{net_conf}: {stderr}");
+    }
+}
+
+/// Each command of the page, in its order, on the machine with the lease store; its flanneld is not
+/// systemd's here.
+#[scenario]
+fn commands_of_the_page_do_what_it_says() {
+    let page = include_str!("../../../docs/change-configuration.md");
+    let mut cluster = Cluster::new(2, V4);
+    let blocks = page.split("```sh\n").skip(1);
+    let blocks: Vec<_> = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 5, "the page's blocks");
+    for block in blocks {
+        for (number, line) in block.lines().enumerate() {
+            match line {
+                "systemctl reload flanneld" => cluster.daemon(1).signal(Signal::SIGHUP),
+                "systemctl restart flanneld" => {
+                    for node in [1, 2] {
+                        cluster.stop(node);
+                        cluster.start(node, &[]);
+                    }
+                    for node in [1, 2] {
+                        cluster.wait_ready(node);
+                    }
+                }
+                line if line.starts_with("cd ") => assert_eq!(number, 0),
+                line => {
+                    let line = line
+                        .replace("/etc/kube-flannel/", "/run/")
+                        .replace("flanneld ", &format!("{} ", program("flanneld").display()));
+                    eventually(&format!("`{line}` succeeds"), TIMEOUT, || {
+                        let output = cluster.host(1).try_sh(&format!("cd /run && {line}"));
+                        output.status.success().then_some(())
+                    });
+                }
+            }
+        }
+    }
+    assert!(cluster.subnet(2).starts_with("10.245."));
 }

@@ -46,6 +46,8 @@ const VNI_END: u32 = 1 << 24;
 pub(super) const TYPE: BackendType = BackendType {
     name: "vxlan",
     build: Some(|config, node| Ok(Arc::new(Vxlan::new(config, node)?))),
+    keys: &["VNI", "Port", "MTU", "GBP", "Learning", "DirectRouting"],
+    check: |config| Ok(Keys::read(config)?.describe(config)),
     owns_device,
 };
 
@@ -92,9 +94,7 @@ struct Vxlan {
 impl Vxlan {
     /// Reads `Backend`. The device of each enabled family gets its MAC from the node's identity.
     fn new(config: &NetworkConfig, node: &mut NodeIdentity<'_>) -> Result<Vxlan, Error> {
-        let keys: Keys =
-            json::from_value(Value::Object(config.backend.clone())).map_err(Error::Decode)?;
-        keys.check(config)?;
+        let keys = Keys::read(config)?;
         let names = device_names(keys.vni).map(DeviceName::from);
         let record = node.record;
         let mut mac = |enabled: bool, name: &DeviceName, published: &Option<Value>| {
@@ -219,6 +219,29 @@ impl Vxlan {
 }
 
 impl Keys {
+    fn read(config: &NetworkConfig) -> Result<Keys, Error> {
+        let backend = Value::Object(config.backend.clone());
+        let keys: Keys = json::from_value(backend).map_err(Error::Decode)?;
+        keys.check(config)?;
+        Ok(keys)
+    }
+
+    fn describe(&self, config: &NetworkConfig) -> String {
+        let enabled = [config.enable_ipv4, config.enable_ipv6];
+        let names = device_names(self.vni).into_iter().zip(enabled);
+        let names = names.filter_map(|(name, enabled)| enabled.then_some(name));
+        let names: Vec<_> = names.collect();
+        let port = match self.port {
+            0 => kernel_port().unwrap_or(UPSTREAM_PORT),
+            port => port,
+        };
+        format!(
+            "vxlan, VNI {}, UDP port {port}, device {}",
+            self.vni,
+            names.join(" and ")
+        )
+    }
+
     fn check(&self, config: &NetworkConfig) -> Result<(), Error> {
         if self.vni >= VNI_END {
             return Err(Error::VniTooLarge(self.vni));

@@ -16,7 +16,7 @@ const ABOUT: &str = "flanneld leases this node a subnet of the pod network and m
 reachable from it.";
 
 const USAGE: &str = "flanneld [flags] [cleanup | lease export [FILE] | lease import [FILE] | help]
-       flanneld install-cni | install-conf | uninstall-cni [arguments]   (--help describes each)";
+       flanneld install-cni | install-conf | uninstall-cni | check-config [arguments]   (--help describes each)";
 
 const MORE: &str = "Every flag has a variable: -ip-masq is FLANNELD_IP_MASQ. A flag on the command line overrides its variable.
 Flags are written as -flag or --flag, with -flag=value or -flag value; a bool is -flag or -flag=false.

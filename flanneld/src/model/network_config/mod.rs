@@ -1,9 +1,11 @@
 //! net-conf.json: the network that the cluster shares (upstream: pkg/subnet/config.go).
 
+mod changes;
 mod error;
 mod ranges;
 mod subnets;
 
+pub(crate) use changes::Change;
 pub(crate) use error::Error;
 
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
@@ -13,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use subnets::{Keyed, V4, V6};
 
 /// The configuration with its defaults.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct NetworkConfig {
     /// default true
     pub(crate) enable_ipv4: bool,

@@ -72,6 +72,19 @@ impl NetworkConfig {
         Ok(())
     }
 
+    /// True if these are subnets that this configuration leases. It has passed `check_subnets`.
+    pub(crate) fn may_lease(&self, subnets: &Subnets) -> bool {
+        let v4 = subnets.v4.is_some_and(|subnet| {
+            let range = self.subnet_min..=self.subnet_max;
+            subnet.prefix() == self.subnet_len && range.contains(&Some(subnet.network()))
+        });
+        let v6 = subnets.v6.is_some_and(|subnet| {
+            let range = self.ipv6_subnet_min..=self.ipv6_subnet_max;
+            subnet.prefix() == self.ipv6_subnet_len && range.contains(&Some(subnet.network()))
+        });
+        (v4, v6) == (self.enable_ipv4, self.enable_ipv6)
+    }
+
     /// Refuses a lease without a subnet of each enabled family's network.
     pub(crate) fn check_lease(&self, subnets: &Subnets) -> Result<(), Error> {
         for (key, network) in self.networks() {

@@ -17,11 +17,17 @@ impl LeaseArchive for Local {
     }
 
     fn export(&self) -> BoxFuture<'_, Result<Export, Error>> {
-        Box::pin(async { export(&self.store.config, self.leases(), self.store.reservations()) })
+        Box::pin(async {
+            export(
+                &self.store.config(),
+                self.leases(),
+                self.store.reservations(),
+            )
+        })
     }
 
     fn held<'a>(&'a self, _: &'a Export) -> BoxFuture<'a, Result<Held, Error>> {
-        let config = self.store.config.clone();
+        let config = self.store.config();
         Box::pin(async { Ok(held(config, self.leases(), self.store.reservations())) })
     }
 

@@ -12,7 +12,10 @@ use crate::{
     },
 };
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 /// After a renewal that could not be written: a full disk does not get better within milliseconds.
 const RENEWAL_BACKOFF: ExponentialBackoff = ExponentialBackoff {
@@ -112,7 +115,11 @@ impl SubnetManager for Local {
     }
 
     fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>> {
-        Box::pin(async { Ok(self.store.config.clone()) })
+        Box::pin(async { Ok(self.store.config()) })
+    }
+
+    fn network_configs(&self) -> Option<watch::Receiver<NetworkConfig>> {
+        Some(self.store.configs())
     }
 
     fn acquire<'a>(

@@ -61,6 +61,9 @@ pub(super) struct Line {
     /// Some leases of the snapshot.
     pub(super) snapshot: Option<Vec<Value>>,
     pub(super) events: Vec<Event>,
+    /// The network configuration, as GET config serves it: in the first line of a watch, and in one
+    /// of its own when it changes.
+    pub(super) config: Option<String>,
     /// The revision that is now known. A line of a snapshot has it only if it is the last one.
     pub(super) cursor: Option<String>,
 }

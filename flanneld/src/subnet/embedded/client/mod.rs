@@ -46,6 +46,8 @@ pub(crate) struct Client {
     http: Http,
     renew_margin: Duration,
     renewed: LastRenewal,
+    /// The server's network configuration, once it is known.
+    config: watch::Sender<NetworkConfig>,
 }
 
 impl Client {
@@ -55,6 +57,7 @@ impl Client {
             http: Http::new(&options)?,
             renew_margin: options.renew_margin,
             renewed: LastRenewal::default(),
+            config: watch::Sender::default(),
         })
     }
 
@@ -121,7 +124,10 @@ impl Client {
             tokio::select! {
                 line = timeout(SILENCE_TIMEOUT, lines.next()) => {
                     let line = line.map_err(|_| failed(Failure::Silent(SILENCE_TIMEOUT)))?;
-                    let line = line.unwrap_or(Err(Failure::Ended)).map_err(failed)?;
+                    let mut line = line.unwrap_or(Err(Failure::Ended)).map_err(failed)?;
+                    if let Some(text) = line.config.take() {
+                        self.follow_config(&text);
+                    }
                     let effect = cache
                         .apply(line, Instant::now().into_std())
                         .map_err(|error| failed(error.into()))?;
@@ -143,6 +149,20 @@ impl Client {
             }
             own.expiration = renewal::renew(self, own).await?.expiration;
             early.due = None;
+        }
+    }
+
+    /// Publishes a configuration that the server sends. One that cannot be used changes nothing.
+    fn follow_config(&self, text: &str) {
+        if self.config.borrow().raw == text {
+            return;
+        }
+        match parse_config(text) {
+            Ok(config) => drop(self.config.send_replace(config)),
+            Err(error) => warn!(
+                "the network configuration of {} cannot be used, this node keeps its own: {error}",
+                self.http.url()
+            ),
         }
     }
 
@@ -300,10 +320,17 @@ impl SubnetManager for Client {
             loop {
                 match self.config().await {
                     Err(error) => retry.failed(&error.to_string()).await,
-                    config => return config,
+                    Ok(config) => {
+                        self.config.send_replace(config.clone());
+                        return Ok(config);
+                    }
                 }
             }
         })
+    }
+
+    fn network_configs(&self) -> Option<watch::Receiver<NetworkConfig>> {
+        Some(self.config.subscribe())
     }
 
     fn acquire<'a>(

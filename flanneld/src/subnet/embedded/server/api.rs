@@ -83,7 +83,7 @@ async fn networks() -> Answer {
 }
 
 async fn config(State(store): State<Arc<Store>>) -> Answer {
-    text(store.config.raw.clone())
+    text(store.config().raw)
 }
 
 /// The query of a GET of leases.

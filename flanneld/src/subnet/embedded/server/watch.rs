@@ -2,9 +2,12 @@
 //! revision that it has seen: one that falls behind costs nothing and gets a snapshot again. Lines
 //! are made when the connection takes them, one at a time.
 
-use crate::subnet::embedded::{
-    store::{Store, Update},
-    wire::{HEARTBEAT_INTERVAL, LINE_TARGET, json},
+use crate::{
+    model::network_config::NetworkConfig,
+    subnet::embedded::{
+        store::{Store, Update},
+        wire::{HEARTBEAT_INTERVAL, LINE_TARGET, json},
+    },
 };
 use axum::body::Body;
 use futures_util::stream;
@@ -34,9 +37,12 @@ pub(super) fn stream(store: Arc<Store>, cursor: Option<u64>, continues: Option<b
     }
     let mut revisions = store.revisions();
     revisions.mark_changed();
+    let mut configs = store.configs();
+    let config = json(&configs.borrow_and_update().raw);
     let watcher = Watcher {
-        lines: Lines::one(format!("{{{header}}}\n")),
+        lines: Lines::one(format!("{{{header},\"config\":{config}}}\n")),
         revisions,
+        configs,
         cursor,
         header,
         store,
@@ -50,6 +56,7 @@ pub(super) fn stream(store: Arc<Store>, cursor: Option<u64>, continues: Option<b
 struct Watcher {
     store: Arc<Store>,
     revisions: watch::Receiver<u64>,
+    configs: watch::Receiver<NetworkConfig>,
     /// `"store":"6f1c...","epoch":"02be...","ttl":86400,"grace":900`
     header: String,
     /// The revision that the client has seen.
@@ -64,8 +71,18 @@ impl Watcher {
             if let Some(line) = self.lines.next() {
                 return Some(line);
             }
-            match timeout(HEARTBEAT_INTERVAL, self.revisions.changed()).await {
-                Ok(Ok(())) => {
+            let changed = async {
+                tokio::select! {
+                    changed = self.configs.changed() => changed.map(|()| true),
+                    changed = self.revisions.changed() => changed.map(|()| false),
+                }
+            };
+            match timeout(HEARTBEAT_INTERVAL, changed).await {
+                Ok(Ok(true)) => {
+                    let config = json(&self.configs.borrow_and_update().raw);
+                    self.lines = Lines::one(format!("{{\"config\":{config}}}\n"));
+                }
+                Ok(Ok(false)) => {
                     // the first snapshot is complete as it is
                     if self.cursor.is_some() {
                         sleep(BATCH_DELAY).await;

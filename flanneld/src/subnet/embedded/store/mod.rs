@@ -44,7 +44,7 @@ const GRACE: Duration = Duration::from_secs(15 * 60);
 
 /// The leases of one network.
 pub(crate) struct Store {
-    pub(super) config: NetworkConfig,
+    config: watch::Sender<NetworkConfig>,
     /// Random, made with the file.
     pub(super) id: String,
     pub(super) path: PathBuf,
@@ -74,7 +74,7 @@ impl Store {
         let (file, content) = StoreFile::open(path)?;
         let state = State::load(content.changes, content.revision, ttl, grace);
         Ok(Arc::new(Store {
-            config,
+            config: watch::Sender::new(config),
             id: content.id,
             path: path.to_owned(),
             grace: grace.min(ttl),
@@ -106,6 +106,22 @@ impl Store {
             Some(next) => seen <= next.1,
             None => seen <= self.state().revision,
         }
+    }
+
+    /// The network configuration, which is not in the file.
+    pub(crate) fn config(&self) -> NetworkConfig {
+        self.config.borrow().clone()
+    }
+
+    /// The same, updated with each change.
+    pub(super) fn configs(&self) -> watch::Receiver<NetworkConfig> {
+        self.config.subscribe()
+    }
+
+    /// Gives every node another configuration, which has passed `check_subnets`. Leases stay as
+    /// they are.
+    pub(crate) fn set_config(&self, config: NetworkConfig) {
+        self.config.send_replace(config);
     }
 
     /// The number of the last change, updated with each.
@@ -252,7 +268,7 @@ impl Access<'_> {
             let random = best_effort(random, "the first of the free subnets is taken").unwrap_or(0);
             let config = &self.store.config;
             let (mut changes, lease) =
-                state.acquire(config, attrs, previous, former.as_ref(), random)?;
+                state.acquire(&config.borrow(), attrs, previous, former.as_ref(), random)?;
             changes.extend(permission.ownership(state, lease.subnets));
             Ok((changes, lease))
         })
@@ -266,7 +282,7 @@ impl Access<'_> {
     ) -> Result<Lease, StoreError> {
         self.store.change(|state| {
             let permission = self.permission(Request::Renew(key), state)?;
-            let (mut changes, lease) = state.renew(&self.store.config, key, attrs)?;
+            let (mut changes, lease) = state.renew(&self.store.config.borrow(), key, attrs)?;
             changes.extend(permission.ownership(state, key));
             Ok((changes, lease))
         })
@@ -284,7 +300,7 @@ impl Access<'_> {
     pub(super) fn reserve(&self, reservation: Reservation) -> Result<(), StoreError> {
         self.store.change(|state| {
             self.permission(Request::Reserve, state)?;
-            Ok((state.reserve(&self.store.config, reservation)?, ()))
+            Ok((state.reserve(&self.store.config.borrow(), reservation)?, ()))
         })
     }
 
