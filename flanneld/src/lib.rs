@@ -29,7 +29,7 @@ pub fn main() -> ExitCode {
     };
     match options.action {
         Some(Action::Help) => cli::print_help(),
-        Some(Action::Cleanup) => command::cleanup::run(&options.node, &options.leases.store),
+        Some(Action::Cleanup) => command::cleanup::run(&options),
         Some(Action::Lease) => command::lease::run(&options, &options.arguments),
         None => daemon::run(&options),
     }

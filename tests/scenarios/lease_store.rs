@@ -24,7 +24,12 @@ fn underlay() -> Underlay {
 }
 
 fn start(host: &Host) -> Process {
+    start_with(host, &[])
+}
+
+fn start_with(host: &Host, more: &[&str]) -> Process {
     let mut command = Command::new(program("flanneld"));
+    command.args(more);
     command.args([
         "-listen",
         SERVER,
@@ -207,7 +212,12 @@ fn second_daemon_on_one_file_ends() {
     let host = &net.hosts[0];
     let mut first = start(host);
     wait_for_server(host, &mut first);
-    let mut second = start(host);
+    // other files of its own, but not the leases'
+    let own = [
+        "-subnet-file=/run/2/subnet.env",
+        "-state-file=/run/2/node.json",
+    ];
+    let mut second = start_with(host, &own);
     assert_eq!(second.wait(TIMEOUT).code(), Some(1));
     let output = second.output();
     assert!(output.contains("in use by another process"), "{output}");

@@ -1,6 +1,6 @@
 //! Why the daemon ends.
 
-use super::{admin, duplicates::Duplicate, privilege, subnet_manager};
+use super::{InstanceError, admin, duplicates::Duplicate, privilege, subnet_manager};
 use crate::{backend, cli::options, model::network_config, reconcile, subnet, underlay};
 use std::io;
 
@@ -35,6 +35,9 @@ pub(super) enum Error {
     /// The network configuration does not fit this node, or its lease.
     #[error("the network configuration cannot be used: {0}")]
     Config(#[from] network_config::Error),
+    /// Another daemon manages a device or file of this one.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
     /// The host's network cannot be read.
     #[error(transparent)]
     Netlink(#[from] linux_net::Error),

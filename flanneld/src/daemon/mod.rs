@@ -6,6 +6,7 @@ mod config_source;
 mod duplicates;
 mod earlier;
 mod error;
+mod instance;
 mod lease_keeper;
 mod privilege;
 mod start_up;
@@ -14,6 +15,7 @@ mod subnet_manager;
 mod tasks;
 
 pub(crate) use config_source::{Error as ConfigError, read as read_config};
+pub(crate) use instance::{InstanceError, InstanceLock, Resource, process};
 pub(crate) use subnet_manager::{Error as ManagerError, archive};
 
 use crate::{cli::options::Options, open_files};

@@ -1,17 +1,21 @@
 //! Start-up: the network configuration, the underlay, the backend and the lease, in this order;
 //! then the tasks that run side by side.
 
-use super::{Error, earlier, status::Status, subnet_manager, tasks};
+use super::{
+    Error, InstanceError, InstanceLock, Resource, earlier, status::Status, subnet_manager, tasks,
+};
 use crate::{
     backend::{self, Backend, NodeIdentity},
-    cli::options::Options,
+    best_effort::best_effort,
+    cli::options::{NodeOptions, Options},
     files::{last_leases, node_state::NodeState, subnet_env},
     model::{Subnets, network_config::NetworkConfig},
     reconcile::{Kernel, Reconciler, Settings},
+    rules::nftables::{self, TableNames},
     subnet::{LastKnown, SubnetManager, Waiting},
     underlay,
 };
-use std::{convert::Infallible, future, path::Path, sync::Arc};
+use std::{convert::Infallible, fs, future, path::Path, sync::Arc};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -28,8 +32,21 @@ async fn start(
     waiting: &Waiting,
     status: &watch::Sender<Status>,
 ) -> Result<(), Error> {
+    let NodeOptions {
+        subnet_file,
+        state_file,
+        ..
+    } = &options.node;
+    for file in [subnet_file, state_file] {
+        let folder = file.parent().map(fs::create_dir_all);
+        best_effort(folder.transpose(), "writing the file says what is wrong");
+    }
+    let _files = InstanceLock::acquire([
+        Resource::File(subnet_file.clone(), "-subnet-file"),
+        Resource::File(state_file.clone(), "-state-file"),
+    ])?;
     let chosen = subnet_manager::choose(options, waiting).await?;
-    let leases_file = last_leases::path(&options.node.state_file);
+    let leases_file = last_leases::path(state_file);
     let manager = LastKnown::new(&*chosen.manager, leases_file, waiting.another());
     info!("leases come from the {}", manager.describe());
     let mut config = network_config(&manager, status).await?;
@@ -59,6 +76,11 @@ async fn run_under(
     waiting: &Waiting,
     status: &watch::Sender<Status>,
 ) -> Result<NetworkConfig, Error> {
+    let NodeOptions {
+        subnet_file,
+        state_file,
+        ..
+    } = &options.node;
     announce_waiting(
         status,
         format!("for this node's record in the {}", manager.describe()),
@@ -72,7 +94,7 @@ async fn run_under(
     let underlay = underlay::select(&selector.with_record(&record), &host)?;
     info!("the underlay is {underlay}");
     config.check_underlay(underlay.addresses())?;
-    let mut node = NodeState::load(&options.node.state_file);
+    let mut node = NodeState::load(state_file);
     if new_keys {
         node.renew_macs();
     }
@@ -81,27 +103,30 @@ async fn run_under(
         links: &host.links,
         record: &record,
     };
-    let backend = build_backend(&config, identity, &options.node.state_file)?;
+    let backend = build_backend(&config, identity, state_file)?;
+    let devices = backend.device_names().iter();
+    let _devices = InstanceLock::acquire(devices.map(|name| Resource::Device(name.to_string())))?;
+    let (table_names, _tables) = table_names(&*backend, &mut kernel)?;
     announce_waiting(
         status,
         format!("for a lease from the {}", manager.describe()),
     );
     let attrs = backend.lease_attrs(&underlay);
-    let previous = subnet_env::previous(&options.node.subnet_file);
+    let previous = subnet_env::previous(subnet_file);
     let own = manager.acquire(&attrs, Subnets::from(&previous)).await?;
     config.check_lease(&own.subnets)?;
     info!("this node has {}", own.subnets.cidrs());
     let current = (&config, &*backend, &own);
-    let subnet_file = &options.node.subnet_file;
     let earlier = earlier::record(&mut node, subnet_file, &previous, current, &host);
-    save(&mut node, &options.node.state_file);
+    save(&mut node, state_file);
     let settings = Settings {
         earlier,
         config: config.clone(),
         backend: backend.clone(),
         selector,
         rules: options.rules.settings(),
-        subnet_file: options.node.subnet_file.clone(),
+        table_names,
+        subnet_file: subnet_file.clone(),
         had_direct_routes: node.host_routes(),
     };
     let reconciler = Reconciler::new(settings, &record, kernel, underlay.clone());
@@ -153,6 +178,29 @@ fn save(node: &mut NodeState, path: &Path) {
             "cannot write {}: {error}; after a reboot peers see new MAC addresses",
             path.display()
         );
+    }
+}
+
+/// Upstream's names for the tables, unless another daemon of this host has them. A second daemon
+/// keeps the tables that it made while the first is away.
+fn table_names(
+    backend: &dyn Backend,
+    kernel: &mut Kernel,
+) -> Result<(TableNames, Option<InstanceLock>), Error> {
+    let device = backend.device_names().first();
+    let own = nftables::names_for(device.map_or("flannel", |name| name));
+    let nft = best_effort(kernel.nft(), "a kernel without nftables has no tables");
+    let present = nft.and_then(|nft| best_effort(nft.tables(), "its writes report the error"));
+    if own
+        .iter()
+        .any(|table| present.iter().flatten().any(|found| found == table))
+    {
+        return Ok((own, None));
+    }
+    match InstanceLock::acquire([Resource::Tables]) {
+        Ok(lock) => Ok((nftables::names(), Some(lock))),
+        Err(InstanceError::Held { .. }) => Ok((own, None)),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     model::host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostState},
-    rules::nftables,
+    rules::nftables::TableNames,
     underlay::{HostNetwork, UnderlayRoutes},
 };
 use linux_net::{
@@ -48,6 +48,7 @@ impl Dump {
     pub(crate) fn read(
         kernel: &mut Kernel,
         device_names: &[DeviceName],
+        table_names: &TableNames,
         can_reach: Option<IpAddr>,
     ) -> linux_net::Result<Dump> {
         let host = kernel.host_network(can_reach)?;
@@ -58,8 +59,8 @@ impl Dump {
             fdb.extend(unless_absent(kernel.netlink.fdb(link.index))?);
         }
         let mut tables = Vec::new();
-        for (family, name) in nftables::TABLES {
-            if let Ok(Some(table)) = kernel.nft().and_then(|nft| nft.table(family, name)) {
+        for (family, name) in table_names {
+            if let Ok(Some(table)) = kernel.nft().and_then(|nft| nft.table(*family, name)) {
                 tables.push(table);
             }
         }

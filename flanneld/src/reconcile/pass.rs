@@ -27,7 +27,7 @@ use crate::{
     rules::{
         RuleSettings,
         legacy_chains::{self, Removal},
-        nftables,
+        nftables::{self, TableNames},
     },
     underlay::{
         Observation, Obstacle, RouteDependencies, Selector, Tracker, Underlay, UnderlayRoutes,
@@ -49,6 +49,7 @@ pub(crate) struct Settings {
     /// Which interface is the underlay, by the options.
     pub(crate) selector: Selector,
     pub(crate) rules: RuleSettings,
+    pub(crate) table_names: TableNames,
     pub(crate) subnet_file: PathBuf,
     /// This node has made direct routes, now or in an earlier run: stale ones are ours to remove.
     pub(crate) had_direct_routes: bool,
@@ -213,7 +214,12 @@ impl Reconciler {
     fn read_host(&mut self) -> linux_net::Result<Dump> {
         let device_names = self.settings.backend.device_names();
         let can_reach = self.selector.can_reach;
-        Dump::read(&mut self.kernel, device_names, can_reach)
+        Dump::read(
+            &mut self.kernel,
+            device_names,
+            &self.settings.table_names,
+            can_reach,
+        )
     }
 
     /// Returns when to look again if the underlay is missing. Until then the data path stays.
@@ -321,7 +327,11 @@ impl Reconciler {
 
     fn plan(&self, own: &Lease, routes: &UnderlayRoutes) -> Plan {
         let Settings {
-            config, backend, ..
+            config,
+            backend,
+            rules,
+            table_names,
+            ..
         } = &self.settings;
         let mut plan = backend.plan(&Input {
             config,
@@ -330,7 +340,7 @@ impl Reconciler {
             leases: &self.leases,
             routes,
         });
-        let tables = nftables::tables(config, own, self.settings.rules);
+        let tables = nftables::tables(table_names, config, own, *rules);
         plan.state.tables.extend(tables);
         plan
     }

@@ -14,26 +14,54 @@ const KUBE_MASQ_MARK: u32 = 0x4000;
 const MULTICAST_V4: (IpAddr, u8) = (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4);
 const MULTICAST_V6: (IpAddr, u8) = (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8);
 
-pub(crate) const TABLES: [(Family, &str); 2] =
+const UPSTREAM_NAMES: [(Family, &str); 2] =
     [(Family::Ip, "flannel-ipv4"), (Family::Ip6, "flannel-ipv6")];
+/// Follows upstream's name in the tables of a second daemon, before the name of its device.
+const OF_DEVICE: &str = "-flannel";
+
+/// The tables of one daemon, by family and name.
+pub(crate) type TableNames = [(Family, String); 2];
+
+/// Upstream's names.
+pub(crate) fn names() -> TableNames {
+    UPSTREAM_NAMES.map(|(family, name)| (family, name.to_owned()))
+}
+
+/// Names for a second daemon of a host, by its device: `flannel-ipv4-flannel.7`.
+pub(crate) fn names_for(device: &str) -> TableNames {
+    UPSTREAM_NAMES.map(|(family, name)| (family, format!("{name}-{device}")))
+}
+
+/// True if a daemon of this host makes such a table.
+pub(crate) fn is_table(family: Family, name: &str) -> bool {
+    UPSTREAM_NAMES.iter().any(|(own_family, own)| {
+        let rest = name.strip_prefix(own).filter(|_| family == *own_family);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(OF_DEVICE))
+    })
+}
 
 /// The tables of both families; a table of a family that the network does not have is empty, as
 /// upstream's is.
-pub(crate) fn tables(config: &NetworkConfig, own: &Lease, settings: RuleSettings) -> Vec<Table> {
+pub(crate) fn tables(
+    names: &TableNames,
+    config: &NetworkConfig,
+    own: &Lease,
+    settings: RuleSettings,
+) -> Vec<Table> {
     let v4 = config.network.filter(|_| config.enable_ipv4);
     let v6 = config.ipv6_network.filter(|_| config.enable_ipv6);
     let nets = [
         nets(v4, own.subnets.v4, MULTICAST_V4),
         nets(v6, own.subnets.v6, MULTICAST_V6),
     ];
-    let table = |((family, name), nets): ((Family, &str), Option<Nets>)| Table {
-        family,
-        name: name.to_owned(),
+    let table = |((family, name), nets): (&(Family, String), Option<Nets>)| Table {
+        family: *family,
+        name: name.clone(),
         dormant: false,
         comment: Some(format!("rules for {name}")),
-        chains: nets.map_or(Vec::new(), |nets| chains(family, nets, settings)),
+        chains: nets.map_or(Vec::new(), |nets| chains(*family, nets, settings)),
     };
-    TABLES.into_iter().zip(nets).map(table).collect()
+    names.iter().zip(nets).map(table).collect()
 }
 
 /// What the rules of one family name.
@@ -133,4 +161,24 @@ fn to(net: IpNetwork) -> Statement {
 
 fn not_to(net: IpNetwork) -> Statement {
     Statement::Daddr { net, negated: true }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_of_any_daemon_are_recognised() {
+        for (family, name) in names().into_iter().chain(names_for("flannel.7")) {
+            assert!(is_table(family, &name), "{name}");
+        }
+        for name in [
+            "flannel-ipv40",
+            "flannel-ipv4-mine",
+            "flannel",
+            "flannel-ipv6",
+        ] {
+            assert!(!is_table(Family::Ip, name), "{name}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::cluster::{Cluster, DUAL, V4};
 use tests::{Host, binaries::program, scenario};
 
 fn command() -> String {
-    format!("{} cleanup", program("flanneld").display())
+    format!("{} cleanup -all", program("flanneld").display())
 }
 
 /// A second run has nothing to do.
@@ -39,19 +39,64 @@ fn cleanup_removes_everything_of_ours() {
     assert!(!again.contains("removed"), "{again}");
 }
 
-/// It reports a running daemon.
+/// It asks on a terminal, refuses while the daemon runs, and keeps the MAC for the node's return.
+#[scenario]
+fn cleanup_is_not_done_by_mistake() {
+    let mut cluster = Cluster::new(2, V4);
+    let pods: Vec<_> = [1, 2].map(|node| (node, cluster.pod(node))).into();
+    let command = format!("{} cleanup", program("flanneld").display());
+    for flags in ["", " -yes -all"] {
+        let output = cluster.host(2).try_sh(&format!("{command}{flags} 2>&1"));
+        let says = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            !output.status.success()
+                && says.starts_with("flanneld (process ")
+                && says.contains(" runs and manages /run/flannel/subnet.env: stop it first"),
+            "{says}"
+        );
+    }
+    cluster.ping_all(&pods);
+    drop(pods);
+    let mac = cluster.mac(2, "flannel.1");
+    cluster.stop(2);
+    let host = cluster.host(2);
+    // script(1) runs the command on a terminal
+    let on_terminal = |answer: &str, flags: &str| {
+        let run = format!("script -qec '{command}{flags}' /dev/null");
+        let output = host.try_sh(&format!("echo {answer} | {run}"));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    for answer in ["n", "''", "maybe"] {
+        let says = on_terminal(answer, "");
+        assert!(
+            says.contains("Go on? [y/N]") && says.contains("nothing was removed"),
+            "{says}"
+        );
+    }
+    assert_eq!(cluster.mac(2, "flannel.1"), mac);
+    let says = on_terminal("y", "");
+    assert!(
+        says.contains("removed device flannel.1")
+            && says.contains("left /var/lib/flannel/node.json: this node's MAC addresses"),
+        "{says}"
+    );
+    cluster.start(2, &[]);
+    cluster.wait_ready(2);
+    assert_eq!(cluster.mac(2, "flannel.1"), mac);
+    cluster.stop(2);
+    let host = cluster.host(2);
+    let says = host.sh(&format!("script -qec '{command} -yes -all' /dev/null"));
+    assert!(
+        !says.contains("Go on?") && says.contains("removed /var/lib/flannel/node.json"),
+        "{says}"
+    );
+}
+
 #[scenario]
 fn cleanup_keeps_what_is_used_or_not_ours() {
     let mut cluster = Cluster::new(1, V4);
     cluster.pod(1);
     let command = command();
-    let output = cluster.host(1).try_sh(&command);
-    let report = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        !output.status.success() && report.contains("stop flanneld first"),
-        "{report}"
-    );
-    cluster.wait_ready(1);
     cluster.stop(1);
     let host = cluster.host(1);
     let report = host.sh(&command);

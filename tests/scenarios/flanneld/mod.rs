@@ -7,6 +7,7 @@ mod cleanup;
 pub(crate) mod cluster;
 mod configuration;
 mod foreign;
+mod instances;
 mod join;
 mod lifecycle;
 mod link_state;

@@ -64,6 +64,17 @@ pub(crate) struct UnderlayOptions {
     pub(crate) public_ipv6: String,
 }
 
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "flanneld cleanup")]
+pub(crate) struct CleanupOptions {
+    /// Do not ask first; without a terminal, cleanup never asks
+    #[arg(long, default_value_t = false, action = ArgAction::Set)]
+    pub(crate) yes: bool,
+    /// Remove the -state-file, too: peers see new MAC addresses when flanneld runs here again
+    #[arg(long, default_value_t = false, action = ArgAction::Set)]
+    pub(crate) all: bool,
+}
+
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Packet filter")]
 pub(crate) struct RuleOptions {

@@ -3,7 +3,7 @@
 mod groups;
 mod values;
 
-pub(crate) use groups::NodeOptions;
+pub(crate) use groups::{CleanupOptions, NodeOptions};
 
 use crate::cli::go_flags::{self, RefusedVariable};
 use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
@@ -35,7 +35,7 @@ const RENEW_MARGIN: RangeInclusive<i64> = 1..=1439;
 /// What to do instead of running the daemon. The doc comments are the text of the help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Action {
-    /// Remove everything that flanneld made on this node; stop flanneld first
+    /// Remove what flanneld made on this node, after a question; stop flanneld first
     Cleanup,
     /// `lease export [FILE]` writes every lease of the store that the flags name, as JSON;
     /// `lease import [FILE]` adds them to that store. Without FILE: stdout, stdin
@@ -71,6 +71,8 @@ pub(crate) struct Options {
     pub(crate) rules: RuleOptions,
     #[command(flatten)]
     pub(crate) node: NodeOptions,
+    #[command(flatten)]
+    pub(crate) cleanup: CleanupOptions,
     #[command(flatten)]
     pub(crate) compatibility: CompatibilityFlags,
     /// the arguments of the command line and the environment, without secrets

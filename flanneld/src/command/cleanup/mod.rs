@@ -2,13 +2,14 @@
 //! may run twice, or after another version or Go flannel. It reports and leaves what is not proved
 //! to be ours and what pods still need.
 
+mod consent;
 mod ownership;
 mod report;
 
 use crate::{
     backend,
     best_effort::best_effort,
-    cli::options::NodeOptions,
+    cli::options::{NodeOptions, Options},
     files::last_leases,
     files::node_state::NodeState,
     files::subnet_env,
@@ -28,11 +29,16 @@ use std::{fs, io::ErrorKind, path::Path, process::ExitCode, thread, time::Durati
 const REPAIR_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Succeeds if nothing of ours remains but what the report names as left.
-pub(crate) fn run(options: &NodeOptions, store: &Path) -> ExitCode {
+pub(crate) fn run(options: &Options) -> ExitCode {
     let mut report = Report::default();
-    if let Err(error) = clean(options, &mut report) {
+    let _lock = match consent::obtain(&options.node, options.cleanup) {
+        Ok(lock) => lock,
+        Err(refused) => return report::refusal(refused),
+    };
+    if let Err(error) = clean(&options.node, options.cleanup.all, &mut report) {
         report.failure(error);
     }
+    let store = &options.leases.store;
     if store.exists() {
         report.left(
             store.display(),
@@ -43,7 +49,7 @@ pub(crate) fn run(options: &NodeOptions, store: &Path) -> ExitCode {
 }
 
 /// The error is that of a host that cannot be observed.
-fn clean(options: &NodeOptions, report: &mut Report) -> linux_net::Result<()> {
+fn clean(options: &NodeOptions, all: bool, report: &mut Report) -> linux_net::Result<()> {
     let mut kernel = Kernel::open()?;
     let host = kernel.host_network(None)?;
     let env = subnet_env::previous(&options.subnet_file);
@@ -64,8 +70,16 @@ fn clean(options: &NodeOptions, report: &mut Report) -> linux_net::Result<()> {
     } else {
         remove_file(&options.subnet_file, report);
     }
-    remove_file(&options.state_file, report);
     remove_file(&last_leases::path(&options.state_file), report);
+    if all {
+        remove_file(&options.state_file, report);
+    } else if options.state_file.exists() {
+        let file = options.state_file.display();
+        report.left(
+            file,
+            "this node's MAC addresses, for its return; -all removes them",
+        );
+    }
     thread::sleep(REPAIR_TIMEOUT);
     report_returned_device(&mut kernel, report)
 }
@@ -134,10 +148,12 @@ fn remove_bridge(
 
 /// Our tables, and those of the plugins in which no pod has a rule.
 fn remove_tables(nft: &mut Nft, report: &mut Report) {
-    let mut tables = nftables::TABLES.to_vec();
+    let all = best_effort(nft.tables(), "a kernel without nftables has no tables");
+    let mut tables = all.unwrap_or_default();
+    tables.retain(|(family, name)| nftables::is_table(*family, name));
     for table in plugin_tables::ALL {
         match table.pod_entries(nft) {
-            Ok(0) => tables.push((table.family, table.name)),
+            Ok(0) => tables.push((table.family, table.name.to_owned())),
             Ok(count) => report.left(
                 format!("nftables table {}", table.name),
                 format!(
@@ -148,10 +164,10 @@ fn remove_tables(nft: &mut Nft, report: &mut Report) {
         }
     }
     for (family, name) in tables {
-        let table = best_effort(nft.table(family, name), "the kernel lacks the family");
+        let table = best_effort(nft.table(family, &name), "the kernel lacks the family");
         if table.flatten().is_some() {
             let mut transaction = Transaction::new();
-            transaction.delete_table(family, name);
+            transaction.delete_table(family, &name);
             report.removal(
                 format!("nftables table {} {name}", family.as_str()),
                 nft.commit(&transaction),

@@ -43,6 +43,12 @@ impl Report {
     }
 }
 
+/// Prints to stderr why nothing was done.
+pub(super) fn refusal(reason: impl fmt::Display) -> ExitCode {
+    eprintln!("{reason}");
+    ExitCode::FAILURE
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let groups = [

@@ -8,7 +8,6 @@ use super::{
 };
 use crate::{
     model::host_state::{Device, DeviceName, HostState},
-    rules::nftables,
     underlay::{LinkState, RouteDependencies, Underlay},
 };
 use ipnetwork::IpNetwork;
@@ -60,8 +59,13 @@ impl EventFilter {
         changed.is_none_or(|changed| {
             changed
                 .iter()
-                .any(|(family, name)| nftables::TABLES.contains(&(*family, name.as_str())))
+                .any(|(family, name)| self.is_wanted_table(*family, name))
         })
+    }
+
+    fn is_wanted_table(&self, family: Family, name: &str) -> bool {
+        let mut wanted = self.wanted.tables.iter();
+        wanted.any(|table| table.family == family && table.name == name)
     }
 
     fn link_differs(&self, link: &Link) -> bool {

@@ -13,6 +13,7 @@ use linux_net::{
     neighbour::NeighbourState,
     route::RouteType,
 };
+use packet_filter::Table;
 use std::{collections::BTreeMap, net::IpAddr};
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -60,7 +61,13 @@ fn filter() -> EventFilter {
             )
         }]
         .into(),
-        tables: Vec::new(),
+        tables: vec![Table {
+            family: Family::Ip,
+            name: "flannel-ipv4".to_owned(),
+            dormant: false,
+            comment: None,
+            chains: Vec::new(),
+        }],
     };
     EventFilter {
         wanted: Arc::new(wanted),

@@ -58,9 +58,12 @@ pub(crate) fn daemons(cluster: &mut Cluster) {
 
 /// Runs `flanneld cleanup`; asserts that no link, rule, route or file is left.
 pub(crate) fn cleanup(cluster: &Cluster) {
-    show(&cluster.underlay.hosts[0], "/opt/bin/flanneld cleanup 2>&1");
+    show(
+        &cluster.underlay.hosts[0],
+        "/opt/bin/flanneld cleanup -all 2>&1",
+    );
     for host in &cluster.underlay.hosts {
-        host.sh("/opt/bin/flanneld cleanup");
+        host.sh("/opt/bin/flanneld cleanup -all");
         let links = host.sh("ip -o link | cut -d: -f2 | cut -d@ -f1 | tr -d ' ' | sort | xargs");
         assert_eq!(links, "eth0 lo\n", "{}: links left", host.name);
         for (what, command) in [

@@ -1,0 +1,202 @@
+//! Notices another flanneld that manages the same device or file of this host.
+//!
+//! A daemon binds a Unix socket with an abstract name for each of them (unix(7)). The kernel frees
+//! the name when the process ends, however it ends, and every network namespace has names of its
+//! own, as it has devices of its own.
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen,
+    socket, sockopt::PeerCredentials,
+};
+use std::{
+    fmt, fs, io,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+};
+
+/// What only one daemon may manage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// A network device, by name.
+    Device(String),
+    /// The nftables tables with upstream's names.
+    Tables,
+    /// A file, and the option that names it.
+    File(PathBuf, &'static str),
+}
+
+/// Holds the resources until it is dropped.
+#[derive(Debug)]
+pub(crate) struct InstanceLock {
+    _sockets: Vec<OwnedFd>,
+}
+
+/// Why a resource cannot be held.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstanceError {
+    /// Another process holds it.
+    #[error(
+        "another flanneld{} manages {resource}: stop it, or give this one {}",
+        process(*.pid),
+        resource.alternative()
+    )]
+    Held {
+        resource: Resource,
+        pid: Option<i32>,
+    },
+    /// The kernel refuses the socket.
+    #[error("cannot find out whether another flanneld manages {resource}: {source}")]
+    Socket {
+        resource: Resource,
+        source: io::Error,
+    },
+}
+
+impl InstanceLock {
+    /// Holds all of them, or none.
+    pub(crate) fn acquire(
+        resources: impl IntoIterator<Item = Resource>,
+    ) -> Result<InstanceLock, InstanceError> {
+        let sockets = resources.into_iter().map(hold).collect::<Result<_, _>>()?;
+        Ok(InstanceLock { _sockets: sockets })
+    }
+}
+
+impl Resource {
+    /// A name of at most 107 bytes that no other resource of the network namespace has. A file is
+    /// named by its folder's device and inode: containers see one folder under several paths.
+    fn name(&self) -> Vec<u8> {
+        let name = match self {
+            Resource::Device(name) => format!("flanneld/device/{name}"),
+            Resource::Tables => "flanneld/tables".to_owned(),
+            Resource::File(path, _) => {
+                let folder = path.parent().filter(|folder| folder != &Path::new(""));
+                let folder = folder.unwrap_or(Path::new("."));
+                let folder = match fs::metadata(folder) {
+                    Ok(folder) => format!("{:x}:{:x}", folder.dev(), folder.ino()),
+                    Err(_) => folder.display().to_string(),
+                };
+                let file = path.file_name().unwrap_or_default().to_string_lossy();
+                format!("flanneld/file/{folder}/{file}")
+            }
+        };
+        let mut name = name.into_bytes();
+        name.truncate(MAX_NAME);
+        name
+    }
+
+    fn alternative(&self) -> String {
+        match self {
+            Resource::Device(_) => "a network with another VNI".to_owned(),
+            Resource::Tables => "tables of its own".to_owned(),
+            Resource::File(_, option) => format!("another file ({option})"),
+        }
+    }
+}
+
+/// sun_path without the first byte, which marks an abstract name.
+const MAX_NAME: usize = 107;
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Resource::Device(name) => f.write_str(name),
+            Resource::Tables => f.write_str("the nftables tables flannel-ipv4 and flannel-ipv6"),
+            Resource::File(path, _) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// For messages.
+pub(crate) fn process(pid: Option<i32>) -> String {
+    pid.map(|pid| format!(" (process {pid})"))
+        .unwrap_or_default()
+}
+
+fn hold(resource: Resource) -> Result<OwnedFd, InstanceError> {
+    let attempt = || -> nix::Result<Result<OwnedFd, Option<i32>>> {
+        let address = UnixAddr::new_abstract(&resource.name())?;
+        let new_socket = || {
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            socket(AddressFamily::Unix, SockType::Stream, flags, None)
+        };
+        let ours = new_socket()?;
+        match bind(ours.as_raw_fd(), &address) {
+            Ok(()) => {
+                listen(&ours, Backlog::MAXALLOWABLE)?;
+                return Ok(Ok(ours));
+            }
+            Err(Errno::EADDRINUSE) => {}
+            Err(error) => return Err(error),
+        }
+        // nobody accepts: the credentials are those of listen(2)
+        let theirs = new_socket()?;
+        let pid = connect(theirs.as_raw_fd(), &address)
+            .and_then(|()| getsockopt(&theirs, PeerCredentials))
+            .map(|credentials| credentials.pid());
+        Ok(Err(pid.ok().filter(|pid| *pid != 0)))
+    };
+    match attempt() {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(pid)) => Err(InstanceError::Held { resource, pid }),
+        Err(error) => Err(InstanceError::Socket {
+            resource,
+            source: error.into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(name: &str) -> Resource {
+        Resource::Device(format!("{name}.{}", std::process::id()))
+    }
+
+    #[test]
+    fn resource_has_one_holder_until_it_is_dropped() {
+        let held = InstanceLock::acquire([device("a"), device("b")]).unwrap();
+        let error = InstanceLock::acquire([device("c"), device("b")]).unwrap_err();
+        let text = error.to_string();
+        let pid = std::process::id();
+        assert!(
+            text.starts_with(&format!("another flanneld (process {pid}) manages b.{pid}: stop it, or give this one a network with another VNI")),
+            "{text}"
+        );
+        // the failed attempt holds nothing
+        drop(InstanceLock::acquire([device("c")]).unwrap());
+        drop(held);
+        InstanceLock::acquire([device("a"), device("b")]).unwrap();
+    }
+
+    #[test]
+    fn file_is_the_same_by_whatever_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("one"), folder.path().join("other"));
+        fs::create_dir(&one).unwrap();
+        std::os::unix::fs::symlink(&one, &other).unwrap();
+        let file = |folder: &Path, name| Resource::File(folder.join(name), "-subnet-file");
+        let _held = InstanceLock::acquire([file(&one, "subnet.env")]).unwrap();
+        InstanceLock::acquire([file(&one, "other.env")]).unwrap();
+        let text = InstanceLock::acquire([file(&other, "subnet.env")])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            text.contains("subnet.env: stop it, or give this one another file (-subnet-file)"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn many_refusals_do_not_block() {
+        let _held = InstanceLock::acquire([device("busy")]).unwrap();
+        for _ in 0..10_000 {
+            InstanceLock::acquire([device("busy")]).unwrap_err();
+        }
+    }
+}

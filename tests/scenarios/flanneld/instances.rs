@@ -1,0 +1,92 @@
+//! Two daemons on one host.
+
+use super::cluster::{Cluster, TIMEOUT, V4};
+use std::process::Command;
+use tests::{Process, binaries::program, process::eventually, scenario};
+
+/// A second daemon on the first host, which would keep leases of its own.
+fn second(cluster: &Cluster, net_conf: &str, more: &[&str]) -> Process {
+    let host = cluster.host(1);
+    host.sh(&format!("echo '{net_conf}' > /run/second.json"));
+    let mut command = Command::new(program("flanneld"));
+    command.args([
+        "-listen=127.0.0.1:9999",
+        "-store=/run/second/leases.redb",
+        "-net-config-path=/run/second.json",
+    ]);
+    command.args(more);
+    host.spawn(command)
+}
+
+const OTHER_FILES: [&str; 2] = [
+    "-subnet-file=/run/second/subnet.env",
+    "-state-file=/run/second/node.json",
+];
+
+#[scenario]
+fn second_daemon_for_the_same_device_or_file_says_so_and_ends() {
+    let mut cluster = Cluster::new(2, V4);
+    let pods: Vec<_> = [1, 2].map(|node| (node, cluster.pod(node))).into();
+    let same_vni = r#"{"Network":"10.245.0.0/16","Backend":{"Type":"vxlan"}}"#;
+    let other_vni = r#"{"Network":"10.245.0.0/16","Backend":{"Type":"vxlan","VNI":7}}"#;
+    let before = cluster
+        .host(1)
+        .sh("ip -br -4 addr; ip -d link show flannel.1; ip route; cat /run/flannel/subnet.env");
+    let state = "-state-file=/run/second/node.json";
+    for (net_conf, more, resource, remedy) in [
+        (
+            same_vni,
+            &OTHER_FILES[..],
+            "flannel.1",
+            "a network with another VNI",
+        ),
+        (
+            other_vni,
+            &[state],
+            "/run/flannel/subnet.env",
+            "another file (-subnet-file)",
+        ),
+        (
+            other_vni,
+            &OTHER_FILES[..1],
+            "/var/lib/flannel/node.json",
+            "another file (-state-file)",
+        ),
+    ] {
+        let mut second = second(&cluster, net_conf, more);
+        let status = second.wait(TIMEOUT);
+        let log = second.output();
+        assert_eq!(status.code(), Some(1), "{log}");
+        let says = format!("manages {resource}: stop it, or give this one {remedy}");
+        assert!(
+            log.contains("another flanneld (process ") && log.contains(&says),
+            "{log}"
+        );
+    }
+    let after = cluster
+        .host(1)
+        .sh("ip -br -4 addr; ip -d link show flannel.1; ip route; cat /run/flannel/subnet.env");
+    assert_eq!(after, before);
+    cluster.ping_all(&pods);
+    // another network, device and files beside the first, as with Go flanneld
+    let _second = second(&cluster, other_vni, &OTHER_FILES);
+    eventually("the second network stands", TIMEOUT, || {
+        let host = cluster.host(1);
+        let stands = host.try_sh("ip link show flannel.7 && grep 10.245. /run/second/subnet.env");
+        stands.status.success().then_some(())
+    });
+    cluster.ping_all(&pods);
+    // each has rules of its own
+    for (table, network) in [
+        ("flannel-ipv4", "10.244.0.0/16"),
+        ("flannel-ipv4-flannel.7", "10.245.0.0/16"),
+    ] {
+        let rules = cluster.host(1).sh(&format!("nft list table ip {table}"));
+        assert!(rules.contains(network), "{rules}");
+    }
+    drop(pods);
+    // the names are free again after the worst end
+    cluster.kill(1);
+    cluster.start(1, &[]);
+    cluster.wait_ready(1);
+}
