@@ -14,7 +14,7 @@ use crate::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::{
     fs::{self, File},
-    io::{self, Read},
+    io::{self, BufWriter, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -67,7 +67,13 @@ impl LastLeases {
     }
 
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
-        FILE.write(path, &serde_json::to_vec(self)?)
+        // the text of thousands of leases is never whole in memory
+        let staged = FILE.stage_with(path, |file| {
+            let mut file = BufWriter::new(file);
+            serde_json::to_writer(&mut file, self)?;
+            file.flush()
+        });
+        staged?.commit()
     }
 
     /// True if the other says the same, times aside.

@@ -15,7 +15,8 @@ use std::{
     convert::Infallible,
     future::{self, Future},
     path::PathBuf,
-    sync::{Mutex, MutexGuard, PoisonError},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 use tokio::{
@@ -35,8 +36,6 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(9);
 pub(crate) struct LastKnown<'a> {
     inner: &'a dyn SubnetManager,
     path: PathBuf,
-    /// What the file has; None if there is none, or one of another store.
-    last: Option<LastLeases>,
     waiting: Waiting,
     records: watch::Sender<NodeRecord>,
     state: Mutex<State>,
@@ -45,6 +44,8 @@ pub(crate) struct LastKnown<'a> {
 /// What the start has used so far.
 #[derive(Debug, Default)]
 struct State {
+    /// What the file has, from when the store did not answer until it sends its own leases.
+    last: Option<Arc<LastLeases>>,
     /// The store did not answer in time: the leases of the file are used until it sends its own.
     offline: bool,
     /// The store has answered since.
@@ -67,10 +68,7 @@ impl<'a> LastKnown<'a> {
         path: PathBuf,
         waiting: Waiting,
     ) -> LastKnown<'a> {
-        let remembers = !inner.serves_others();
-        let load = || LastLeases::load(&path, &inner.describe());
         LastKnown {
-            last: remembers.then(load).flatten(),
             inner,
             path,
             waiting,
@@ -88,30 +86,49 @@ impl<'a> LastKnown<'a> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What the file has, while the store has not answered since the start.
+    fn last_if_away(&self) -> Option<Arc<LastLeases>> {
+        let state = self.state();
+        state.last.clone().filter(|_| state.is_away())
+    }
+
     /// The store's answer, or the file's content if the store does not answer in time.
-    async fn answer<T>(&self, call: impl Future<Output = T>) -> Result<T, &LastLeases> {
-        let Some(last) = &self.last else {
-            return Ok(call.await);
-        };
-        let config = self.state().config.clone();
-        if !config.is_empty() && config != last.config {
-            return Ok(call.await);
+    async fn answer<T>(&self, call: impl Future<Output = T>) -> Result<T, Arc<LastLeases>> {
+        if let Some(last) = self.last_if_away() {
+            return Err(last);
         }
-        if !self.state().offline {
-            if let Ok(answer) = timeout(STORE_TIMEOUT, call).await {
-                return Ok(answer);
-            }
-            self.state().offline = true;
-            let what = format!(
-                "for the {}: until it answers, the leases are old, those of {} in {}",
-                self.inner.describe(),
-                last.age(),
-                self.path.display()
-            );
-            warn!("waiting {what}");
-            self.waiting.report(what);
+        let mut call = pin!(call);
+        if let Ok(answer) = timeout(STORE_TIMEOUT, call.as_mut()).await {
+            return Ok(answer);
         }
-        Err(last)
+        match self.go_on_without_the_store() {
+            Some(last) => Err(last),
+            None => Ok(call.await),
+        }
+    }
+
+    /// Reads the file, and says so, if it has what the start has used so far.
+    fn go_on_without_the_store(&self) -> Option<Arc<LastLeases>> {
+        if self.inner.serves_others() {
+            return None;
+        }
+        let last = LastLeases::load(&self.path, &self.inner.describe())?;
+        let mut state = self.state();
+        if !state.config.is_empty() && state.config != last.config {
+            return None;
+        }
+        let what = format!(
+            "for the {}: until it answers, the leases are old, those of {} in {}",
+            self.inner.describe(),
+            last.age(),
+            self.path.display()
+        );
+        warn!("waiting {what}");
+        self.waiting.report(what);
+        let last = Arc::new(last);
+        (state.offline, state.joined) = (true, false);
+        state.last = Some(last.clone());
+        Some(last)
     }
 
     async fn config(&self) -> Result<NetworkConfig, Error> {
@@ -139,7 +156,7 @@ impl<'a> LastKnown<'a> {
 
     async fn lease(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Error> {
         self.state().asked.clone_from(attrs);
-        match self.last.as_ref().filter(|_| self.state().is_away()) {
+        match self.last_if_away() {
             // a store that answers may need time, and decides
             None => self.inner.acquire(attrs, previous).await,
             Some(last) if last.asked == *attrs => Ok(last.own.clone()),
@@ -152,7 +169,7 @@ impl<'a> LastKnown<'a> {
 
     /// Waits for the store, and replaces what the file had by what it says.
     async fn join(&self, session: &Session) -> Result<(), Error> {
-        let Some(last) = self.last.as_ref().filter(|_| self.state().is_away()) else {
+        let Some(last) = self.last_if_away() else {
             return Ok(());
         };
         session.leases.send_replace(Some(last.leases.clone()));
@@ -184,6 +201,7 @@ impl<'a> LastKnown<'a> {
     async fn until_told(&self, mut leases: watch::Receiver<Option<Leases>>) -> Infallible {
         if self.state().offline && leases.changed().await.is_ok() {
             self.state().offline = false;
+            self.state().last = None;
             self.waiting.clear();
             info!("the {} answers: the leases are new", self.inner.describe());
         }
@@ -208,7 +226,7 @@ impl<'a> LastKnown<'a> {
             return future::pending().await;
         }
         let (mut leases, mut own) = (session.leases.subscribe(), session.own.subscribe());
-        let mut written = self.last.clone();
+        let mut written = self.state().last.clone();
         let mut warned = false;
         loop {
             sleep(WRITE_DELAY).await;
@@ -219,7 +237,7 @@ impl<'a> LastKnown<'a> {
                 |now: &LastLeases| written.as_ref().is_none_or(|old| !old.same_content(now));
             if let Some(now) = now.filter(differs) {
                 match self.write(now.clone()).await {
-                    Ok(()) => (written, warned) = (Some(now), false),
+                    Ok(()) => (written, warned) = (Some(Arc::new(now)), false),
                     Err(error) if !warned => {
                         warned = true;
                         warn!(

@@ -91,10 +91,15 @@ fn node_with_the_mac_of_another_takes_a_new_one() {
 fn unusable_file_of_leases_is_not_used() {
     let mut cluster = Cluster::new(2, V4);
     kept(cluster.host(2), 2);
+    cluster.stop(1);
     cluster.stop(2);
     cluster.host(2).sh(&format!("truncate -s -9 {FILE}"));
     cluster.start(2, &[]);
+    eventually("node 2 says so", TIMEOUT, || {
+        let log = cluster.daemon(2).output();
+        log.contains(&format!("{FILE} is not used")).then_some(())
+    });
+    assert!(!cluster.is_ready(2));
+    cluster.start(1, &[]);
     cluster.wait_ready(2);
-    let log = cluster.stop(2);
-    assert!(log.contains(&format!("{FILE} is not used")), "{log}");
 }
