@@ -150,8 +150,8 @@ fn changed_vni_leaves_no_device() {
             "ip link add flannel.9 type vxlan id 9 local 172.31.0.99 dev eth0 dstport 8472 nolearning",
         );
         cluster.start(node, &[]);
+        cluster.wait_ready(node);
     }
-    write(&cluster, V4);
     restart_under(&mut cluster, 2, V4);
     for node in [1, 2] {
         assert_eq!(
