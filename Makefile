@@ -1,6 +1,7 @@
 # make build      the suite, cnitool and flanneld, into target/bin
 # make test       unit tests, scenarios, real runtimes, virtual machine
 # make lint       format, clippy and style, as CI runs them
+# make fuzz     every fuzz target for SECONDS=60 each; ONLY=part of a name
 # make deny       licences, duplicate versions and sources of what we link (needs cargo-deny)
 # make demo       three hosts with a pod network; KEEP=1 leaves them up
 # make bench      our plugins, the Go plugins and the kernel's own cost; ONLY=name, ROUNDS=n, PEERS=folder
@@ -15,6 +16,7 @@ CNI_CONF_DIR ?= /etc/cni/net.d
 UNIT_DIR ?= /etc/systemd/system
 CARGO ?= cargo
 KEEP ?=
+SECONDS ?= 60
 # the name in the image archive, which the manifest in deploy/ uses
 IMAGE ?= localhost/flannel:v$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -1)
 
@@ -48,7 +50,7 @@ $(2) $(call static,$(1)) $(cargo_release) $(1) -p cni-suite -p cnitool
 $(2) $(call static,$(1)) $(cargo_release) $(1) -p flanneld
 endef
 
-.PHONY: all build image demo test test-ours test-cluster bench lint deny install uninstall clean need-build need-image need-demo need-test
+.PHONY: all build image demo test test-ours test-cluster bench fuzz lint deny install uninstall clean need-build need-image need-demo need-test
 
 all: build
 
@@ -108,6 +110,10 @@ bench: need-test build
 	@scripts/go-peer build plugins
 	$(cargo_release) $(host) -p tests --bin bench
 	@BIN_DIR=$(CURDIR)/$(bin) BENCH_OUT=$(CURDIR)/target/bench target/$(host)/release/bench $(ONLY)
+
+# without optimisation: arithmetic that overflows is a panic
+fuzz: need-build
+	$(CARGO) run --locked -p fuzz -- $(SECONDS) $(ONLY)
 
 lint: need-test
 	$(CARGO) fmt --all --check

@@ -174,7 +174,8 @@ impl Connection {
         if let Err(error) = setsockopt(&stream, sockopt::TcpUserTimeout, &stall) {
             debug!("{peer}: TCP_USER_TIMEOUT: {error}");
         }
-        // TCP_USER_TIMEOUT ends what is not acknowledged, this one what is acknowledged and not taken
+        // TCP_USER_TIMEOUT ends what is not acknowledged, this one what is acknowledged and not
+        // taken
         let mut stream = TimeoutStream::new(stream);
         stream.set_write_timeout(Some(limits.stall_timeout));
         let stream = Box::pin(stream);

@@ -7,6 +7,7 @@ mod command;
 mod daemon;
 mod failure_log;
 mod files;
+pub mod fuzz;
 mod http_server;
 mod model;
 mod open_files;

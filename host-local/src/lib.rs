@@ -5,6 +5,7 @@
 mod allocator;
 mod config;
 mod error;
+pub mod fuzz;
 mod range;
 mod range_set;
 mod resolv_conf;

@@ -122,7 +122,7 @@ impl Netlink {
 }
 
 /// The VLANs in a message about `port`; None if it is about another one.
-fn read(payload: &[u8], port: u32) -> Read<Option<Vec<PortVlan>>> {
+pub(crate) fn read(payload: &[u8], port: u32) -> Read<Option<Vec<PortVlan>>> {
     let (ifinfo, rest) = header::<16>(payload)?;
     let [_, _, _, _, i0, i1, i2, i3, ..] = ifinfo;
     if u32::from_ne_bytes([i0, i1, i2, i3]) != port {

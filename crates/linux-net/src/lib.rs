@@ -9,6 +9,7 @@ mod captured;
 pub mod error;
 mod family;
 pub mod fdb;
+pub mod fuzz;
 pub mod in_use;
 pub mod link;
 mod mac;

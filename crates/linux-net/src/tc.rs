@@ -231,7 +231,7 @@ impl Netlink {
 }
 
 /// `struct tcmsg` and the attributes that a [`Qdisc`] has.
-fn read(payload: &[u8]) -> Read<Qdisc> {
+pub(crate) fn read(payload: &[u8]) -> Read<Qdisc> {
     let (_, rest) = header::<4>(payload)?;
     let (index, rest) = header::<4>(rest)?;
     let (handle, rest) = header::<4>(rest)?;

@@ -108,7 +108,7 @@ fn key(attributes: Attributes<'_>) -> Vec<DefaultNla> {
         .collect()
 }
 
-fn read(attributes: Attributes<'_>) -> Option<Connection> {
+pub(crate) fn read(attributes: Attributes<'_>) -> Option<Connection> {
     let original = attributes.nested(CTA_TUPLE_ORIG);
     let reply = attributes.nested(CTA_TUPLE_REPLY);
     let protocol = original.nested(CTA_TUPLE_PROTO);

@@ -220,7 +220,7 @@ fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_absolute() && Path::is_file(file))
 }
 
-fn parse(text: &str) -> Saved {
+pub(crate) fn parse(text: &str) -> Saved {
     let mut saved = Saved::default();
     for line in text.lines() {
         if let Some(chain) = line.strip_prefix(':') {

@@ -8,6 +8,7 @@ mod conntrack;
 mod decode;
 mod error;
 mod expression;
+pub mod fuzz;
 mod iptables;
 mod lock;
 mod message;

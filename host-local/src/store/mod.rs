@@ -18,4 +18,12 @@ mod reservation;
 mod tests;
 
 pub(crate) use disk::Disk;
+
+/// A reservation's file, and lines of the index.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    reservation::Content::parse(bytes, "network");
+    for line in String::from_utf8_lossy(bytes).lines() {
+        record::Record::parse(line, "network");
+    }
+}
 pub(crate) use reservation::is_legacy;

@@ -14,6 +14,7 @@ mod socket;
 
 pub use attributes::{Attribute, Attributes, Malformed, Read, attributes, header};
 pub use client::{Client, Transport};
+pub(crate) use multicast::read as each_notification;
 pub use multicast::{Multicast, Notification};
 pub use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 pub use request::{Mode, Request};

@@ -65,7 +65,7 @@ impl Multicast {
     }
 }
 
-fn read(bytes: &[u8], take: &mut impl FnMut(Notification<'_>)) {
+pub(crate) fn read(bytes: &[u8], take: &mut impl FnMut(Notification<'_>)) {
     for message in messages(bytes) {
         match message.and_then(|message| message.answer()) {
             Ok(Answer::Object(kind, payload)) => take(Notification::Message(kind, payload)),

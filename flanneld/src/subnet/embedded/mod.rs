@@ -11,10 +11,10 @@ mod server;
 mod store;
 mod wire;
 
-pub(crate) use client::{Client, ClientOptions, RemoteError};
+pub(crate) use client::{Client, ClientOptions, RemoteError, fuzz_watch};
 pub(crate) use local::Local;
 pub(crate) use server::{Server, ServerError, ServerOptions};
-pub(crate) use store::{Store, StoreError};
+pub(crate) use store::{Store, StoreError, fuzz_request};
 
 /// Default path of the store.
 pub(crate) const DEFAULT_STORE: &str = "/var/lib/flannel/leases.redb";

@@ -16,6 +16,7 @@ mod watch;
 
 pub(crate) use connection::ConnectionOptions;
 pub(crate) use error::EndpointError;
+pub(crate) use keys::fuzz_lease;
 
 use crate::{
     best_effort::best_effort,

@@ -24,6 +24,7 @@ pub(crate) use archive::Archive;
 pub(crate) use client::{Client, ClientError};
 pub(crate) use manager::{Manager, OpenError, Options};
 pub(crate) use node::{Condition, Node};
+pub(crate) use watch::fuzz;
 
 use std::sync::Arc;
 

@@ -6,9 +6,11 @@
 
 mod cache;
 mod error;
+mod fuzz;
 mod http;
 
 pub(crate) use error::RemoteError;
+pub(crate) use fuzz::watch as fuzz_watch;
 pub(crate) use http::ClientOptions;
 
 use super::wire::{self, HEARTBEAT_INTERVAL, ReservationJson};

@@ -11,12 +11,14 @@
 mod access;
 mod error;
 mod file;
+mod fuzz;
 mod state;
 mod transaction;
 mod verified_backend;
 
 pub(super) use access::Caller;
 pub(crate) use error::StoreError;
+pub(crate) use fuzz::request as fuzz_request;
 pub(super) use state::Update;
 
 use crate::{

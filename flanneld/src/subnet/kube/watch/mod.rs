@@ -7,6 +7,7 @@
 
 mod cache;
 mod error;
+pub(crate) mod fuzz;
 mod http;
 mod progress;
 mod read;

@@ -1,0 +1,34 @@
+//! The entry point of the fuzz target in tests/fuzz. No program calls it.
+
+use crate::{
+    address, bridge_vlan, link,
+    neighbour::Entry,
+    netlink::{self, Notification},
+    route, tc,
+};
+
+/// A datagram of the kernel, and its messages as those of every kind.
+pub fn datagram(bytes: &[u8]) {
+    netlink::each_notification(bytes, &mut |notification| {
+        if let Notification::Message(_, payload) = notification {
+            message(payload);
+        }
+    });
+    message(bytes);
+}
+
+fn message(payload: &[u8]) {
+    drop(link::read(payload));
+    drop(address::read(payload));
+    drop(route::read(payload));
+    if let Ok(entry) = Entry::read(payload) {
+        entry.fdb();
+        entry.neighbour();
+    }
+    drop(tc::read(payload));
+    let index = payload.get(4..8).and_then(|index| index.try_into().ok());
+    drop(bridge_vlan::read(
+        payload,
+        index.map_or(0, u32::from_ne_bytes),
+    ));
+}

@@ -1,0 +1,50 @@
+//! Entry points of the fuzz targets in tests/fuzz. No program calls them.
+
+use crate::{DataType, Set, ValueType, conntrack, iptables, reply};
+
+/// A message of nftables or conntrack, as every kind of object: its type in two bytes, and what
+/// follows the netlink header.
+pub fn reply(bytes: &[u8]) {
+    let Some((kind, payload)) = bytes.split_first_chunk::<2>() else {
+        return;
+    };
+    let Ok(object) = reply::Object::read(u16::from_le_bytes(*kind), payload) else {
+        return;
+    };
+    object.family();
+    let attributes = object.attributes;
+    reply::table(attributes);
+    reply::chain(attributes, "t");
+    reply::rule(attributes, "t");
+    reply::generation(attributes);
+    conntrack::read(attributes);
+    for set in sets() {
+        for element in reply::elements(attributes) {
+            drop(set.read(element));
+        }
+    }
+}
+
+fn sets() -> [Set; 3] {
+    let set = |key: &[DataType], value| Set {
+        name: "s".to_owned(),
+        key: key.to_vec(),
+        value,
+        comment: None,
+    };
+    let address = [DataType::Ipv4Addr, DataType::InetService];
+    [
+        set(&[DataType::Ipv4Addr], None),
+        set(
+            &[DataType::InetProto, DataType::InetService],
+            Some(ValueType::Data(address.to_vec())),
+        ),
+        set(&[DataType::Ifname], Some(ValueType::Verdict)),
+    ]
+}
+
+/// What `iptables-save` prints.
+pub fn saved(bytes: &[u8]) {
+    let saved = iptables::parse(&String::from_utf8_lossy(bytes));
+    saved.removal(|chain| chain.starts_with("CNI-"));
+}
