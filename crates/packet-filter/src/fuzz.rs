@@ -11,9 +11,10 @@ pub fn reply(bytes: &[u8]) {
     let Ok(object) = reply::Object::read(u16::from_le_bytes(*kind), payload) else {
         return;
     };
-    object.family();
     let attributes = object.attributes;
-    reply::table(attributes);
+    if let Some(family) = object.family() {
+        reply::table(attributes, family);
+    }
     reply::chain(attributes, "t");
     reply::rule(attributes, "t");
     reply::generation(attributes);
