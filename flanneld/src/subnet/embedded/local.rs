@@ -1,6 +1,6 @@
 //! The subnet manager of the machine that has the store.
 
-use super::store::{Access, Caller, Store, StoreError};
+use super::store::{Access, Caller, Connected, Store, StoreError, random_session};
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs},
@@ -30,12 +30,16 @@ pub(crate) struct Local {
     caller: Caller,
     renew_margin: Duration,
     renewed: LastRenewal,
+    /// Tells this process from another node with the same public IP; connected as long as it runs.
+    session: Option<(String, Connected)>,
 }
 
 impl Local {
     /// `renew_margin`: how long before its end a lease is renewed.
     pub(crate) fn new(store: Arc<Store>, renew_margin: Duration) -> Local {
+        let session = random_session();
         Local {
+            session: session.map(|session| (session.clone(), store.connect(session))),
             store,
             caller: Caller::Trusted(None),
             renew_margin,
@@ -47,6 +51,10 @@ impl Local {
     pub(crate) fn owned_by(self, name: Option<String>) -> Local {
         let caller = Caller::Trusted(name.map(Arc::from));
         Local { caller, ..self }
+    }
+
+    fn session(&self) -> Option<String> {
+        self.session.as_ref().map(|(session, _)| session.clone())
     }
 
     /// Changes wait for the disk: not on the thread that does everything else.
@@ -98,13 +106,15 @@ impl Local {
 impl LeaseStore for Local {
     async fn renew(&self, lease: &Lease) -> Result<Lease, Error> {
         let (subnets, attrs) = (lease.subnets, lease.attrs.clone());
-        self.change(move |store| store.renew(subnets, Some(attrs)))
+        let session = self.session();
+        self.change(move |store| store.renew_as(session.as_deref(), subnets, Some(attrs)))
             .await
     }
 
     async fn grant(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Error> {
         let (attrs, former) = (attrs.clone(), self.renewed.former(attrs));
-        self.change(move |store| store.acquire(attrs, previous, former))
+        let session = self.session();
+        self.change(move |store| store.acquire_as(session.as_deref(), attrs, previous, former))
             .await
     }
 }

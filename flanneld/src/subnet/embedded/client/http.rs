@@ -173,6 +173,8 @@ impl Http {
                 min: body.min,
                 max: body.max,
             }),
+            // until the other node has stopped
+            (StatusCode::CONFLICT, "node-runs") => self.failed(Failure::Status { status, error }),
             (StatusCode::CONFLICT, _) => {
                 let by = error
                     .rsplit_once(" belongs to ")

@@ -13,7 +13,10 @@ pub(crate) use error::RemoteError;
 pub(crate) use fuzz::watch as fuzz_watch;
 pub(crate) use http::ClientOptions;
 
-use super::wire::{self, HEARTBEAT_INTERVAL, ReservationJson};
+use super::{
+    store::random_session,
+    wire::{self, HEARTBEAT_INTERVAL, ReservationJson},
+};
 use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
@@ -43,6 +46,9 @@ const SILENCE_TIMEOUT: Duration = HEARTBEAT_INTERVAL.saturating_mul(3);
 /// Delay before a lease that another party changes again is told again.
 const RETELL_DELAY: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
+/// The share of each node of the time in which all renew after the store was opened.
+const RENEWAL_SHARE: Duration = Duration::from_millis(10);
+
 /// A lease server, used over HTTP.
 pub(crate) struct Client {
     http: Http,
@@ -50,6 +56,8 @@ pub(crate) struct Client {
     renewed: LastRenewal,
     /// The server's network configuration, once it is known.
     config: watch::Sender<NetworkConfig>,
+    /// Tells this process from another one with the same public IP.
+    session: Option<String>,
 }
 
 impl Client {
@@ -60,6 +68,7 @@ impl Client {
             renew_margin: options.renew_margin,
             renewed: LastRenewal::default(),
             config: watch::Sender::default(),
+            session: random_session(),
         })
     }
 
@@ -112,10 +121,15 @@ impl Client {
         leases: &watch::Sender<Option<Leases>>,
         retry: &mut Retry,
     ) -> Result<Infallible, Error> {
-        let path = match cache.resume() {
-            Some(seen) => format!("/v1/_/leases?watch=true&{seen}"),
-            None => "/v1/_/leases?watch=true".to_owned(),
-        };
+        let mut path = "/v1/_/leases?watch=true".to_owned();
+        if let Some(seen) = cache.resume() {
+            path.push('&');
+            path.push_str(&seen);
+        }
+        if let Some(session) = &self.session {
+            path.push_str("&session=");
+            path.push_str(session);
+        }
         let failed = |failure| self.http.failed(failure);
         let mut lines = self.http.watch(&path).await?;
         loop {
@@ -141,7 +155,7 @@ impl Client {
                         return Err(Error::Revoked(own.subnets));
                     }
                     if let Some(grace) = effect.opened {
-                        early.store_was_opened(grace);
+                        early.store_was_opened(grace, cache.len());
                     }
                     if is_current(own, cache) || !early.tell_again(own, cache) {
                         continue;
@@ -222,6 +236,13 @@ impl Client {
         })
     }
 
+    fn with_session(&self, path: String) -> String {
+        match &self.session {
+            Some(session) => format!("{path}?session={session}"),
+            None => path,
+        }
+    }
+
     fn read_lease(&self, body: &[u8], attrs: &LeaseAttrs) -> Result<Lease, Error> {
         let lease: Lease = go_compat::json::from_slice(body)
             .map_err(|error| self.http.failed(Failure::Lease(error)))?;
@@ -246,9 +267,16 @@ struct EarlyRenewal {
 
 impl EarlyRenewal {
     /// A store that was opened gives each lease no more than `grace` where its clock is ahead of
-    /// what it was before. The nodes renew within half of it, not all at one moment.
-    fn store_was_opened(&mut self, grace: Duration) {
-        self.no_later_than(Instant::now() + (grace / 2).mul_f64(random_share()));
+    /// what it was before, and does not know who is connected. The nodes renew within half of it,
+    /// and as many together as a server with a slow disk takes.
+    fn store_was_opened(&mut self, grace: Duration, leases: usize) {
+        let leases = u32::try_from(leases).unwrap_or(u32::MAX);
+        // the first connection follows the grant of the lease
+        let spread = match leases {
+            0 => grace / 2,
+            leases => RENEWAL_SHARE.saturating_mul(leases).min(grace / 2),
+        };
+        self.no_later_than(Instant::now() + spread.mul_f64(random_share()));
     }
 
     /// Another party changed our lease. True if it is to be told again now; two parties that both
@@ -291,7 +319,7 @@ fn parse_config(text: &str) -> Result<NetworkConfig, network_config::Error> {
 
 impl LeaseStore for Client {
     async fn renew(&self, lease: &Lease) -> Result<Lease, Error> {
-        let path = format!("/v1/_/leases/{}", lease.subnets);
+        let path = self.with_session(format!("/v1/_/leases/{}", lease.subnets));
         let body = wire::json(lease);
         let body = self
             .http
@@ -303,10 +331,8 @@ impl LeaseStore for Client {
     async fn grant(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Error> {
         let former = self.renewed.former(attrs);
         let body = wire::acquire_body(attrs, &previous, former.as_ref());
-        let body = self
-            .http
-            .call(Method::POST, "/v1/_/leases", body, previous)
-            .await?;
+        let path = self.with_session("/v1/_/leases".to_owned());
+        let body = self.http.call(Method::POST, &path, body, previous).await?;
         self.read_lease(&body, attrs)
     }
 }

@@ -86,7 +86,7 @@ async fn config(State(store): State<Arc<Store>>) -> Answer {
     text(store.config().raw)
 }
 
-/// The query of a GET of leases.
+/// The query of a request about leases.
 #[derive(Deserialize)]
 struct Since {
     /// A stream instead of an answer.
@@ -97,6 +97,8 @@ struct Since {
     store: Option<String>,
     /// The opening of the store that the revision is of.
     epoch: Option<String>,
+    /// The process that watches, or holds the lease.
+    session: Option<String>,
 }
 
 fn since(query: Result<Query<Since>, QueryRejection>) -> Result<Since, ApiError> {
@@ -119,7 +121,7 @@ async fn leases(
         let seen = since.next.zip(since.epoch);
         let continues = seen.map(|(seen, epoch)| same_store && store.continues(&epoch, seen));
         let cursor = since.next.filter(|_| continues == Some(true));
-        let body = watch::stream(store, cursor, continues);
+        let body = watch::stream(store, cursor, continues, since.session);
         return Ok(([(CONTENT_TYPE, "application/x-ndjson")], body));
     }
     if let Some(seen) = since.next {
@@ -147,17 +149,23 @@ async fn one(
 async fn acquire(
     State(store): State<Arc<Store>>,
     Requester(caller): Requester,
+    query: Result<Query<Since>, QueryRejection>,
     RequestBody(body): RequestBody,
 ) -> Answer {
     let attrs: LeaseAttrs = decode(&body)?;
     let Acquire { previous, former } = decode(&body)?;
+    let session = since(query)?.session;
     let previous = match previous.filter(|previous| !previous.is_empty()) {
         Some(text) => text
             .parse()
             .map_err(|error| ApiError::bad("Previous", error))?,
         None => Subnets::default(),
     };
-    let lease = change(move || store.access(&caller).acquire(attrs, previous, former)).await?;
+    let lease = change(move || {
+        let access = store.access(&caller);
+        access.acquire_as(session.as_deref(), attrs, previous, former)
+    })
+    .await?;
     text(wire::json(&lease))
 }
 
@@ -166,8 +174,10 @@ async fn renew(
     State(store): State<Arc<Store>>,
     Requester(caller): Requester,
     PathSubnets(subnets): PathSubnets,
+    query: Result<Query<Since>, QueryRejection>,
     RequestBody(body): RequestBody,
 ) -> Answer {
+    let session = since(query)?.session;
     let mut attrs = None;
     if !body.is_empty() {
         let lease: Lease = decode(&body)?;
@@ -179,7 +189,11 @@ async fn renew(
         }
         attrs = Some(lease.attrs);
     }
-    let lease = change(move || store.access(&caller).renew(subnets, attrs)).await?;
+    let lease = change(move || {
+        let access = store.access(&caller);
+        access.renew_as(session.as_deref(), subnets, attrs)
+    })
+    .await?;
     text(wire::json(&lease))
 }
 

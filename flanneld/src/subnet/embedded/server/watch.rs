@@ -5,7 +5,7 @@
 use crate::{
     model::network_config::NetworkConfig,
     subnet::embedded::{
-        store::{Store, Update},
+        store::{Connected, Store, Update},
         wire::{HEARTBEAT_INTERVAL, LINE_TARGET, json},
     },
 };
@@ -23,8 +23,13 @@ const BATCH_DELAY: Duration = Duration::from_millis(10);
 const LONG_POLL_TIMEOUT: Duration = Duration::from_secs(55);
 
 /// A watch from a revision on: first what changed since, then changes as they come. `continues`:
-/// what to tell a client that has named an epoch.
-pub(super) fn stream(store: Arc<Store>, cursor: Option<u64>, continues: Option<bool>) -> Body {
+/// what to tell a client that has named an epoch. `session`: the process that watches.
+pub(super) fn stream(
+    store: Arc<Store>,
+    cursor: Option<u64>,
+    continues: Option<bool>,
+    session: Option<String>,
+) -> Body {
     let mut header = format!(
         r#""store":{},"epoch":{},"ttl":{},"grace":{}"#,
         json(&store.id),
@@ -45,6 +50,7 @@ pub(super) fn stream(store: Arc<Store>, cursor: Option<u64>, continues: Option<b
         configs,
         cursor,
         header,
+        _connected: session.map(|session| store.connect(session)),
         store,
     };
     Body::from_stream(stream::unfold(watcher, |mut watcher| async move {
@@ -62,6 +68,7 @@ struct Watcher {
     /// The revision that the client has seen.
     cursor: Option<u64>,
     lines: Lines,
+    _connected: Option<Connected>,
 }
 
 impl Watcher {

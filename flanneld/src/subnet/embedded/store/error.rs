@@ -25,6 +25,11 @@ pub(crate) enum StoreError {
     /// The caller's certificate does not allow the change.
     #[error(transparent)]
     Denied(#[from] Denied),
+    /// Another process that is connected holds the lease of the node with this public IP.
+    #[error(
+        "another node that runs has the public IP {0}: set another -public-ip on one of the two, or stop the other one"
+    )]
+    NodeRuns(String),
     /// The node does not give the address by which it is reached.
     #[error("{0} is missing: it identifies the node, and peers send packets to it")]
     MissingAddress(&'static str),
@@ -93,7 +98,9 @@ impl From<StoreError> for subnet::Error {
             StoreError::Revoked(subnets) => subnet::Error::Revoked(subnets),
             StoreError::Unknown(subnets) => subnet::Error::Unknown(subnets),
             StoreError::HeldBy(subnets, by) => subnet::Error::Taken { subnets, by },
-            StoreError::File { .. } => subnet::Error::Transient(error.into()),
+            StoreError::File { .. } | StoreError::NodeRuns(_) => {
+                subnet::Error::Transient(error.into())
+            }
             other => subnet::Error::Permanent(other.into()),
         }
     }

@@ -12,6 +12,7 @@ mod access;
 mod error;
 mod file;
 mod fuzz;
+mod holders;
 mod state;
 mod transaction;
 mod verified_backend;
@@ -19,6 +20,7 @@ mod verified_backend;
 pub(super) use access::Caller;
 pub(crate) use error::StoreError;
 pub(crate) use fuzz::request as fuzz_request;
+pub(super) use holders::random_session;
 pub(super) use state::Update;
 
 use crate::{
@@ -33,6 +35,7 @@ use crate::{
 };
 use access::{Permission, Request, authorize};
 use file::{Opening, StoreFile};
+use holders::Holders;
 use state::{Change, State};
 use std::{
     path::{Path, PathBuf},
@@ -58,6 +61,20 @@ pub(crate) struct Store {
     file: Mutex<StoreFile>,
     state: Mutex<State>,
     revision: watch::Sender<u64>,
+    /// Locked before the file.
+    holders: Mutex<Holders>,
+}
+
+/// A process with an open watch, until it is dropped.
+pub(super) struct Connected {
+    store: Arc<Store>,
+    session: String,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        lock(&self.store.holders).disconnect(&self.session);
+    }
 }
 
 impl Store {
@@ -84,6 +101,7 @@ impl Store {
             file: Mutex::new(file),
             revision: watch::Sender::new(state.revision),
             state: Mutex::new(state),
+            holders: Mutex::default(),
         }))
     }
 
@@ -181,6 +199,15 @@ impl Store {
         self.access(&TRUSTED).renew(key, attrs)
     }
 
+    /// The process has an open watch.
+    pub(super) fn connect(self: &Arc<Store>, session: String) -> Connected {
+        lock(&self.holders).connect(&session);
+        Connected {
+            store: self.clone(),
+            session,
+        }
+    }
+
     /// Takes a lease away; its node stops.
     #[cfg(test)]
     pub(super) fn revoke(&self, key: Subnets) -> Result<(), StoreError> {
@@ -252,6 +279,54 @@ pub(super) struct Access<'a> {
 }
 
 impl Access<'_> {
+    /// As [`acquire`](Self::acquire), unless another process that is connected holds the node's
+    /// lease.
+    pub(super) fn acquire_as(
+        &self,
+        session: Option<&str>,
+        attrs: LeaseAttrs,
+        previous: Subnets,
+        former: Option<LeaseAttrs>,
+    ) -> Result<Lease, StoreError> {
+        let mut holders = lock(&self.store.holders);
+        let key = {
+            let state = self.store.state();
+            let mut leases = state.leases.values();
+            let held = leases.find(|held| held.lease.attrs.same_node(&attrs));
+            held.map(|held| held.lease.subnets)
+        };
+        if key.is_some_and(|key| holders.is_held_by_another(&key, session)) {
+            return Err(StoreError::NodeRuns(attrs.node()));
+        }
+        let lease = self.acquire(attrs, previous, former)?;
+        holders.hold(lease.subnets, session);
+        let state = self.store.state();
+        holders.prune(state.leases.len(), |key| state.leases.contains_key(key));
+        Ok(lease)
+    }
+
+    /// As [`renew`](Self::renew), unless another process that is connected holds the lease. One
+    /// without a session, such as an operator's, may renew any.
+    pub(super) fn renew_as(
+        &self,
+        session: Option<&str>,
+        key: Subnets,
+        attrs: Option<LeaseAttrs>,
+    ) -> Result<Lease, StoreError> {
+        let mut holders = lock(&self.store.holders);
+        let key = self.store.state().lease_key(key);
+        if session.is_none() {
+            return self.renew(key, attrs);
+        }
+        if holders.is_held_by_another(&key, session) {
+            let node = attrs.map_or_else(|| key.to_string(), |attrs| attrs.node());
+            return Err(StoreError::NodeRuns(node));
+        }
+        let lease = self.renew(key, attrs)?;
+        holders.hold(lease.subnets, session);
+        Ok(lease)
+    }
+
     /// As [`Store::acquire`].
     pub(super) fn acquire(
         &self,

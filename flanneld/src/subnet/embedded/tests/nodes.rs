@@ -194,3 +194,39 @@ async fn concurrent_nodes_get_different_subnets() {
         leases.iter().map(|lease| lease.subnets).collect();
     assert_eq!(keys.len(), 60);
 }
+
+/// A cloned configuration: to the store both are one node.
+#[tokio::test]
+async fn second_node_with_one_public_ip_is_refused_while_the_first_runs() {
+    let mut site = TestServer::new().await;
+    let first = Node::join(site.client(), node(1)).await;
+    first.will_see(&[1]).await;
+    let clone = site.client();
+    let attrs = node(1);
+    let second = clone.acquire(&attrs, Subnets::default());
+    let waited = timeout(Duration::from_secs(1), second).await;
+    assert!(waited.is_err(), "{waited:?}");
+    let (status, text) = request(
+        site.address,
+        "POST",
+        "/v1/_/leases",
+        r#"{"PublicIP":"192.0.2.1"}"#,
+    )
+    .await;
+    assert!(status == 409 && text.contains("-public-ip"), "{text}");
+    // a restart of the server does not help it: the first node is back before
+    site.stop().await;
+    site.start().await;
+    eventually("the first node is back", || {
+        let leases = site.store().leases();
+        let caller = store::Caller::Trusted(None);
+        let access = site.store().access(&caller);
+        let refused = access.acquire_as(None, node(1), Subnets::default(), None);
+        leases.len() == 1 && refused.is_err()
+    })
+    .await;
+    let subnets = first.own.subnets;
+    drop(first);
+    let granted = timeout(TIMEOUT, clone.acquire(&attrs, Subnets::default())).await;
+    assert_eq!(granted.unwrap().unwrap().subnets, subnets);
+}

@@ -95,6 +95,11 @@ impl LeaseCache {
         Some(query)
     }
 
+    /// How many leases the store had last.
+    pub(super) fn len(&self) -> usize {
+        self.leases.len()
+    }
+
     /// How long the store's leases live.
     pub(super) fn ttl(&self) -> Duration {
         self.ttl
