@@ -1,5 +1,6 @@
-//! The log of failures that anybody can cause: one line a minute, with the number of those that
-//! were left out, so that a stranger can neither fill the log nor hide in it.
+//! The log of failures that any client can cause: one line a minute, with the number of those that
+//! were left out, so that a client without a certificate can neither fill the log nor cover other
+//! lines.
 
 use std::{
     fmt,

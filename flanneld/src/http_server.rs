@@ -2,7 +2,7 @@
 //! has a bound: connections, time and memory.
 //!
 //! Where all connections are in use, a new one takes the place of the oldest that has not made a
-//! request: connections that only wait, or whose client proves nothing, keep nobody out.
+//! request: connections without a request or without a certificate keep no other client out.
 
 use crate::{failure_log::FailureLog, pki, retry::ExponentialBackoff};
 use axum::Router;

@@ -23,6 +23,7 @@ mod linux_net;
 mod loopback;
 mod moving_leases;
 mod packet_filter;
+mod pages;
 mod parity;
 mod portmap;
 mod replay;
@@ -30,6 +31,7 @@ mod static_ipam;
 mod tuning;
 
 fn main() {
+    tests::service_manager::run_if_named_so();
     tests::sandbox::enter();
     tests::suite::main()
 }

@@ -1,7 +1,7 @@
 //! Namespaces that separate a test run from the machine.
 
 use nix::mount::{MsFlags, mount};
-use std::{env, fs, os::unix::process::CommandExt, process::Command};
+use std::{env, fs, os::unix::process::CommandExt, path::Path, process::Command};
 use tempfile::TempDir;
 
 const MARK: &str = "POD_NETWORK_SANDBOX";
@@ -69,6 +69,29 @@ fn mount_tmpfs(folder: &str) {
         Some("mode=0755"),
     )
     .unwrap_or_else(|error| panic!("tmpfs over {folder}: {error}"));
+}
+
+/// Keeps changes below the folder in the calling thread's mount namespace, after
+/// [`private_folders`].
+pub fn private_copy(folder: &str) {
+    let state = Path::new("/run/overlay").join(folder.trim_start_matches('/').replace('/', "-"));
+    let [upper, work] = ["upper", "work"].map(|name| state.join(name));
+    for path in [&upper, &work] {
+        fs::create_dir_all(path).expect("folder");
+    }
+    let options = format!(
+        "lowerdir={folder},upperdir={},workdir={}",
+        upper.display(),
+        work.display()
+    );
+    mount(
+        Some("overlay"),
+        folder,
+        Some("overlay"),
+        MsFlags::empty(),
+        Some(options.as_str()),
+    )
+    .unwrap_or_else(|error| panic!("overlay over {folder}: {error}"));
 }
 
 /// Sets the loopback interface of the calling thread's network namespace up.

@@ -50,7 +50,7 @@ pub(crate) fn rewrite(command: &Command, args: impl IntoIterator<Item = String>)
 
 /// The arguments that the environment adds: one for each flag that is not in `args` and whose
 /// variable is set and not empty. Fails at the first value that its flag does not take: a node
-/// without what the variable asks for is not what anybody wants.
+/// without what the variable asks for would be wrong without a message.
 pub(crate) fn from_environment(
     command: &Command,
     args: &[String],

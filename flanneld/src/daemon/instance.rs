@@ -133,7 +133,7 @@ fn hold(resource: Resource) -> Result<OwnedFd, InstanceError> {
             Err(Errno::EADDRINUSE) => {}
             Err(error) => return Err(error),
         }
-        // nobody accepts: the credentials are those of listen(2)
+        // no accept(2) is needed: the credentials are those of listen(2)
         let theirs = new_socket()?;
         let pid = connect(theirs.as_raw_fd(), &address)
             .and_then(|()| getsockopt(&theirs, PeerCredentials))

@@ -21,7 +21,7 @@ pub(crate) enum Identity {
         /// program chose may be that of all nodes.
         unique: bool,
     },
-    /// The certificate names nobody.
+    /// The certificate names no node.
     Unnamed,
 }
 

@@ -28,7 +28,7 @@ use std::{
 };
 use tokio::sync::watch;
 
-/// How long a lease lives that is not renewed, as upstream.
+/// The lifetime of a lease that is not renewed, as upstream.
 const TTL: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -3,8 +3,8 @@
 use linux_net::link::Link;
 
 /// The state of an interface. IPv4 routes over an interface go when it goes down, without a
-/// notification, and IPv6 addresses too: whoever makes such routes makes them again when the state
-/// changes.
+/// notification, and IPv6 addresses too: the program that made such routes makes them again when
+/// the state changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LinkState {
     /// It is up and has a carrier.

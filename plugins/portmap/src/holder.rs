@@ -51,7 +51,7 @@ impl Container {
     /// Judges the holder of a host port by the address that its mapping leads to. Err: another
     /// network namespace has the address, or that cannot be known. `owner` is for the message.
     pub(crate) fn judge(&self, held: &Forward, owner: &str) -> Result<Holder, Failure> {
-        // whoever had the calling container's address before is gone
+        // the container that had the caller's address before no longer exists
         if self.addresses.contains(&held.container) {
             return Ok(Holder::Gone);
         }

@@ -3,9 +3,10 @@
 use crate::{image, machine};
 use k8s_cri::v1::{
     ContainerConfig, ContainerMetadata, CreateContainerRequest, ExecSyncRequest, ImageSpec,
-    LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata, PodSandboxStatusRequest,
-    PortMapping, RemovePodSandboxRequest, RunPodSandboxRequest, StartContainerRequest,
-    StatusRequest, StopPodSandboxRequest, runtime_service_client::RuntimeServiceClient,
+    LinuxPodSandboxConfig, NetworkConfig, PodSandboxConfig, PodSandboxMetadata,
+    PodSandboxStatusRequest, PortMapping, RemovePodSandboxRequest, RunPodSandboxRequest,
+    RuntimeConfig, StartContainerRequest, StatusRequest, StopPodSandboxRequest,
+    UpdateRuntimeConfigRequest, runtime_service_client::RuntimeServiceClient,
 };
 use std::{fs, path::Path, process::Command, time::Duration};
 use tests::{Process, process::eventually, shell::sh};
@@ -50,9 +51,25 @@ fn configuration() -> String {
 impl Containerd {
     /// Starts containerd and waits until it answers on its socket.
     pub fn start() -> Containerd {
-        fs::write("/run/containerd.toml", configuration()).expect("configuration");
+        Containerd::with_file("/run/containerd.toml", &configuration())
+    }
+
+    /// The same with the file `text`, to which this machine adds what it needs.
+    pub fn start_with(path: &str, text: &str) -> Containerd {
+        let text = format!(
+            "root = \"/var/lib/containerd\"\nstate = \"/run/containerd\"\n\
+             disabled_plugins = [\"io.containerd.internal.v1.opt\"]\n{text}\n\
+             [plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{}\"\n\
+             restrict_oom_score_adj = true\ndisable_apparmor = true\n",
+            image::NAME
+        );
+        Containerd::with_file(path, &text)
+    }
+
+    fn with_file(path: &str, text: &str) -> Containerd {
+        fs::write(path, text).expect("configuration");
         let mut command = Command::new("containerd");
-        command.args(["--config", "/run/containerd.toml"]);
+        command.args(["--config", path]);
         let process = Process::start(command);
         let containerd = Containerd { process };
         eventually("containerd's socket", Duration::from_secs(10), || {
@@ -121,6 +138,23 @@ impl Cri {
             .conditions
             .iter()
             .any(|condition| condition.r#type == "NetworkReady" && condition.status))
+    }
+
+    /// UpdateRuntimeConfig: kubelet tells the node's podCIDR.
+    pub fn set_pod_cidr(&mut self, pod_cidr: &str) -> Result<(), String> {
+        let request = UpdateRuntimeConfigRequest {
+            runtime_config: Some(RuntimeConfig {
+                network_config: Some(NetworkConfig {
+                    pod_cidr: pod_cidr.to_owned(),
+                }),
+            }),
+        };
+        let answer = self
+            .runtime
+            .block_on(self.client.update_runtime_config(request));
+        answer
+            .map(|_| ())
+            .map_err(|error| error.message().to_owned())
     }
 
     /// RunPodSandbox, CreateContainer, StartContainer. `ports`: host and container ports.

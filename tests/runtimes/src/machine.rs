@@ -47,6 +47,7 @@ pub fn enter() {
         exit(status.code().unwrap_or(1));
     }
     sandbox::private_folders();
+    sandbox::private_copy("/etc");
     sandbox::enable_forwarding();
     sandbox::loopback_up();
     fs::create_dir_all("/run/flannel").expect("/run/flannel");

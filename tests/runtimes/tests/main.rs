@@ -2,6 +2,7 @@
 
 mod containerd;
 mod podman;
+mod settings;
 mod shipped_image;
 
 fn main() {

@@ -9,15 +9,17 @@ const CONF_LIST: &str = r#"{"name":"pods","cniVersion":"0.4.0","plugins":[
      "ipam":{"type":"host-local","ranges":[[{"subnet":"10.89.0.0/24"}]],"routes":[{"dst":"0.0.0.0/0"}]}},
     {"type":"portmap","capabilities":{"portMappings":true}}]}"#;
 
+/// What podman needs on this machine, besides its network.
+pub(super) const CONFIGURATION: &str = "[containers]\nseccomp_profile = \"unconfined\"\napparmor_profile = \"unconfined\"\n\
+    default_ulimits = [\"nofile=20000:20000\", \"nproc=32768:32768\"]\n\
+    [engine]\ncgroup_manager = \"cgroupfs\"\nruntime = \"runc\"\nevents_logger = \"file\"\n";
+
 pub(super) fn configure() {
     machine::install(machine::ours());
     fs::create_dir_all("/run/podman-cni").expect("folder");
     fs::write("/run/podman-cni/20-pods.conflist", CONF_LIST).expect("conf list");
     let configuration = format!(
-        "[containers]\nseccomp_profile = \"unconfined\"\napparmor_profile = \"unconfined\"\n\
-         default_ulimits = [\"nofile=20000:20000\", \"nproc=32768:32768\"]\n\
-         [engine]\ncgroup_manager = \"cgroupfs\"\nruntime = \"runc\"\nevents_logger = \"file\"\n\
-         [network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [\"{}\"]\nnetwork_config_dir = \"/run/podman-cni\"\n",
+        "{CONFIGURATION}[network]\nnetwork_backend = \"cni\"\ncni_plugin_dirs = [\"{}\"]\nnetwork_config_dir = \"/run/podman-cni\"\n",
         machine::BIN
     );
     fs::write("/run/containers.conf", configuration).expect("containers.conf");

@@ -2,8 +2,8 @@
 //! `null` leaves the default, the last of a repeated key wins, a wrong type is an error; and as Go
 //! writes it (`<`, `>`, `&` escaped, keys of maps sorted).
 //!
-//! As in Go, invalid UTF-8 is replaced, and what nobody reads may be any JSON. What is read may be
-//! nested 100 levels deep (Go: 10,000); the caller limits the size.
+//! As in Go, invalid UTF-8 is replaced, and a value that is not read may be any JSON. One that is
+//! read may be nested 100 levels deep (Go: 10,000); the caller limits the size.
 
 mod mismatch;
 mod read;

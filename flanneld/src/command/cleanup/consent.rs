@@ -34,7 +34,7 @@ pub(super) enum Refused {
     Declined,
 }
 
-/// Succeeds if no daemon runs and whoever started this agrees. No daemon starts while the lock is
+/// Succeeds if no daemon runs and the user agrees. No daemon starts while the lock is
 /// held.
 pub(super) fn obtain(node: &NodeOptions, cleanup: CleanupOptions) -> Result<InstanceLock, Refused> {
     let links = Netlink::open()?.links()?;

@@ -47,8 +47,8 @@ const CONFIG_BACKOFF: ExponentialBackoff = ExponentialBackoff {
     longest: Duration::from_secs(5),
 };
 
-/// What else there is, for whoever did not mean etcd: said once, or each time if no option names
-/// etcd.
+/// The other managers, for a user who did not mean etcd: logged once, or each time if no option
+/// names etcd.
 const CHOICES: &str = " (leases come from etcd because no other manager is named: -etcd-endpoints URLS and -etcd-prefix \
 PREFIX name another etcd, -kube-subnet-mgr takes leases from Kubernetes, -listen HOST:PORT keeps them on this machine, \
 -remote HOST:PORT uses those of another flanneld)";
@@ -56,7 +56,7 @@ PREFIX name another etcd, -kube-subnet-mgr takes leases from Kubernetes, -listen
 /// The subnet manager.
 pub(crate) struct Etcd {
     registry: Registry,
-    /// How long a lease lives.
+    /// The lifetime of a lease.
     ttl: Duration,
     /// `-subnet-lease-renew-margin`
     renew_margin: Duration,

@@ -123,7 +123,7 @@ impl Server {
     }
 }
 
-/// With -insecure nobody's certificate counts.
+/// With -insecure no certificate counts.
 async fn without_certificate(mut request: Request) -> Request {
     request.extensions_mut().remove::<PeerCertificate>();
     request

@@ -139,9 +139,9 @@ struct Certified<'a> {
 }
 
 impl Certified<'_> {
-    /// Every lease that the request would take or replace must be the caller's, or nobody's. Where
-    /// there is none, the lease that its name holds by another address is the caller's: it comes
-    /// back with a new address.
+    /// Every lease that the request would take or replace must be the caller's, or have no owner.
+    /// Where there is none, the lease that its name holds by another address is the caller's: it
+    /// comes back with a new address.
     fn acquire(&self, asking: Node<'_>, previous: Subnets) -> Result<Permission, Denied> {
         let mut has_lease = false;
         for (key, held) in &self.state.leases {
@@ -182,7 +182,7 @@ impl Certified<'_> {
         }
     }
 
-    /// The lease is the caller's, or nobody's and the caller may have it.
+    /// The lease is the caller's, or has no owner and the caller may have it.
     fn may_take(&self, key: Subnets) -> Result<(), Denied> {
         let Some(lease) = self.state.lease(&key) else {
             return Ok(());

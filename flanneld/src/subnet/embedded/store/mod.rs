@@ -1,8 +1,8 @@
 //! The store of leases: one redb file, and the same content in memory.
 //!
 //! Each change is one transaction: decided on what is in memory, written durably, and visible only
-//! after that. An answer that a node got survives kill -9 and power loss, and nobody sees a change
-//! that was not written.
+//! after that. An answer that a node got survives kill -9 and power loss, and no client sees a
+//! change that was not written.
 //!
 //! Leases end by the monotonic clock, not by the time of day: setting a clock (a board without
 //! battery, NTP at boot) ends none. After a start a lease that ended meanwhile gets [`GRACE`],
@@ -105,7 +105,7 @@ impl Store {
         }))
     }
 
-    /// How long a lease lives without renewal.
+    /// The lifetime of a lease that is not renewed.
     pub(super) fn ttl(&self) -> Duration {
         self.state().ttl
     }

@@ -9,7 +9,7 @@ use crate::{
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Known {
     pub(super) subnets: Subnets,
-    /// Without any address, hence nobody's, where the value cannot be read.
+    /// Without an address, and so of no node, where the value cannot be read.
     pub(super) attrs: LeaseAttrs,
     pub(super) mod_revision: i64,
     /// The etcd lease that the key ends with; 0 for a reservation.

@@ -72,7 +72,7 @@ pub(super) struct Replaced {
 #[derive(Debug)]
 pub(super) struct LeaseCache {
     keys: Keys,
-    /// How long a lease lives.
+    /// The lifetime of a lease.
     ttl: Duration,
     entries: BTreeMap<Subnets, Entry>,
     /// Keys that cannot be read, or whose value cannot, with their revision.

@@ -52,7 +52,7 @@ pub(super) struct OwnLease {
     /// The etcd lease; 0 for a reservation.
     pub(super) lease_id: i64,
     pub(super) mod_revision: i64,
-    /// How long an etcd lease lives.
+    /// The time to live of an etcd lease.
     ttl: Duration,
     /// When the etcd lease was granted or kept alive last.
     alive: Moment,
@@ -138,8 +138,8 @@ impl OwnLease {
         self.lease_id = lease_id;
         self.store_lost = false;
         self.rewrite_pending = false;
-        // nobody says when the other party's etcd lease ends: one of ours takes its place, but not
-        // at once, since two parties that answer each other would never stop
+        // it is not known when the other party's etcd lease ends: one of ours takes its place, but
+        // not at once, since two parties that answer each other would never stop
         self.renew_at = Instant::now() + REWRITE_INTERVAL;
     }
 

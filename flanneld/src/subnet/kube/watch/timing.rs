@@ -16,7 +16,7 @@ pub(super) struct Timing {
     /// For the end of a watch, after its time.
     pub(super) watch_end: Duration,
     /// For an event or a bookmark of a watch, where the server sends bookmarks: about once a
-    /// minute. It may send none while nobody writes anything to any node.
+    /// minute. It may send none while no node object changes.
     pub(super) watch_silence: Duration,
     /// A connection that is open for so long is a good one, even if it has nothing to say.
     pub(super) good: Duration,

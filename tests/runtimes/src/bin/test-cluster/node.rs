@@ -9,7 +9,7 @@ use std::{
     process::Command,
     time::Duration,
 };
-use tests::{Host, Pod, Process, process::eventually, underlay};
+use tests::{Host, Pod, Process, page::Page, process::eventually, underlay};
 
 const SOCKET: &str = "/run/containerd/containerd.sock";
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -125,19 +125,17 @@ fn prepare(host: &Host) {
 }
 
 fn start_containerd(programs: &Programs, host: &Host) -> Process {
+    let settings = Page::open("runtimes.md").file("containerd 2", "toml");
     let configuration = format!(
-        "version = 3
-root = '/var/lib/containerd'
+        "root = '/var/lib/containerd'
 state = '/run/containerd'
 disabled_plugins = ['io.containerd.internal.v1.opt']
+{settings}
 [grpc]
 address = '{SOCKET}'
 [plugins.'io.containerd.cri.v1.runtime']
 restrict_oom_score_adj = true
 disable_apparmor = true
-[plugins.'io.containerd.cri.v1.runtime'.cni]
-bin_dirs = ['/opt/cni/bin']
-conf_dir = '/etc/cni/net.d'
 [plugins.'io.containerd.cri.v1.images'.pinned_images]
 sandbox = '{}'
 ",

@@ -62,8 +62,8 @@ pub(super) struct Effect {
     /// A snapshot is complete.
     pub(super) snapshot: bool,
     pub(super) revoked: Vec<Subnets>,
-    /// The store was opened since the line before, or this is the first line: how long leases live
-    /// at least from that on.
+    /// The store was opened since the line before, or this is the first line: the shortest
+    /// lifetime of a lease from then on.
     pub(super) opened: Option<Duration>,
 }
 
@@ -100,7 +100,7 @@ impl LeaseCache {
         self.leases.len()
     }
 
-    /// How long the store's leases live.
+    /// The lifetime of the store's leases.
     pub(super) fn ttl(&self) -> Duration {
         self.ttl
     }

@@ -1,0 +1,81 @@
+//! docs/first-cluster.md and docs/firewall.md: three machines from nothing, until a packet arrives.
+
+use super::NODES;
+use tests::{
+    page::{Machines, Page},
+    scenario,
+};
+
+const PAGE: &str = "first-cluster.md";
+/// A packet filter that allows a shell and nothing else, as administrators have it.
+const FILTER: &str = "nft -f - <<'END'
+table inet filter {
+    chain input {
+        type filter hook input priority filter; policy drop;
+        ct state established,related accept
+        iif lo accept
+        meta l4proto { icmp, ipv6-icmp } accept
+        tcp dport 22 accept
+    }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+    }
+}
+END";
+
+/// The example's addresses and those of the pod on a node.
+fn addresses(machines: &Machines, node: &str) -> [(&'static str, String); 2] {
+    let address = |family: &str| {
+        let command = format!(
+            "ip -n pod -j {family} addr show dev eth0 scope global | jq -r '.[0].addr_info[0].local'"
+        );
+        machines.sh(node, &command).trim().to_owned()
+    };
+    [
+        ("10.244.91.2", address("-4")),
+        ("fd00:10:244:5b::2", address("-6")),
+    ]
+}
+
+#[scenario]
+fn first_cluster_is_up_by_the_commands_of_its_page() {
+    let machines = Machines::new(&NODES);
+    let (page, firewall) = (Page::open(PAGE), Page::open("firewall.md"));
+    for node in NODES {
+        machines.sh(node, FILTER);
+    }
+    for section in ["Build and install", "Certificates", "Configuration"] {
+        page.run(section, &machines, &[]);
+    }
+    firewall.run("nftables", &machines, &[]);
+    page.run("Start", &machines, &[]);
+    page.run("Check", &machines, &[]);
+
+    page.run("Two pods", &machines, &[]);
+
+    let pod = addresses(&machines, "node-2");
+    let pod = pod
+        .each_ref()
+        .map(|(example, real)| (*example, real.as_str()));
+    page.run("A packet from node to node", &machines, &pod);
+    let pings = machines.sh(
+        "node-1",
+        &format!("ip netns exec pod ping -n -c1 {}", pod[0].1),
+    );
+    assert!(pings.contains("ttl=62 "), "{pings}");
+
+    page.run("Remove the pods", &machines, &[]);
+    for node in ["node-1", "node-2"] {
+        let left = machines.sh(
+            node,
+            "ip -o link show master cni0; ls /var/lib/cni/networks/cbr0",
+        );
+        assert!(
+            !left.contains("veth") && !left.contains("10.244."),
+            "{left}"
+        );
+    }
+    let log = page.run("What an error looks like", &machines, &[]);
+    assert!(log.contains("ready"), "{log}");
+}
