@@ -72,7 +72,7 @@ need-test: need-demo need-image
 	@scripts/need /usr/lib/cni/bridge:containernetworking-plugins:'Go plugins as peers' iptables:iptables:'prints rules' \
 	    conntrack:conntrack:'prints connections' strace:strace:'counts system calls, injects faults' \
 	    containerd:containerd:'container runtime' runc:runc:'container runtime' podman:podman:'container runtime' \
-	    busybox:busybox-static:'the image of the pods' \
+	    busybox:busybox-static:'the image of the pods' curl:curl:'commands of the pages in docs' \
 	    qemu-system-x86_64:qemu-system-x86:'virtual machine' /usr/share/seabios/bios-256k.bin:seabios:'virtual machine' \
 	    etcd:etcd-server:'subnet manager, behind the API server' etcdctl:etcd-client:'judges what is in etcd' \
 	    kubectl:kubernetes-client:'judges what is in Kubernetes' \

@@ -1,7 +1,12 @@
 //! Namespaces that separate a test run from the machine.
 
 use nix::mount::{MsFlags, mount};
-use std::{env, fs, os::unix::process::CommandExt, path::Path, process::Command};
+use std::{
+    env, fs,
+    os::unix::{fs::symlink, process::CommandExt},
+    path::Path,
+    process::Command,
+};
 use tempfile::TempDir;
 
 const MARK: &str = "POD_NETWORK_SANDBOX";
@@ -71,27 +76,44 @@ fn mount_tmpfs(folder: &str) {
     .unwrap_or_else(|error| panic!("tmpfs over {folder}: {error}"));
 }
 
-/// Keeps changes below the folder in the calling thread's mount namespace, after
-/// [`private_folders`].
+/// Mounts a copy of the folder over it, in the calling thread's mount namespace and after
+/// [`private_folders`]: changes below it stay there. Large files are links to the originals. What
+/// is not readable is left out.
 pub fn private_copy(folder: &str) {
-    let state = Path::new("/run/overlay").join(folder.trim_start_matches('/').replace('/', "-"));
-    let [upper, work] = ["upper", "work"].map(|name| state.join(name));
-    for path in [&upper, &work] {
-        fs::create_dir_all(path).expect("folder");
+    let original = Path::new("/run/originals").join(folder.trim_start_matches('/'));
+    fs::create_dir_all(&original).expect("folder");
+    let bind = MsFlags::MS_BIND;
+    mount::<_, _, str, str>(Some(folder), &original, None, bind | MsFlags::MS_REC, None)
+        .unwrap_or_else(|error| panic!("bind mount of {folder}: {error}"));
+    mount_tmpfs(folder);
+    copy_folder(&original, Path::new(folder));
+}
+
+/// Largest file that is copied, bytes.
+const COPY_LIMIT: u64 = 64 << 10;
+
+fn copy_folder(from: &Path, to: &Path) {
+    let Ok(entries) = fs::read_dir(from) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        if metadata.is_dir() {
+            fs::create_dir(&to).expect("folder");
+            copy_folder(&from, &to);
+        } else if metadata.is_symlink() {
+            let target = fs::read_link(&from).expect("link");
+            symlink(target, &to).expect("link");
+        } else if metadata.len() > COPY_LIMIT {
+            symlink(&from, &to).expect("link");
+        } else if metadata.is_file() && fs::copy(&from, &to).is_err() {
+            // not readable without being root
+            let _ = fs::remove_file(&to);
+        }
     }
-    let options = format!(
-        "lowerdir={folder},upperdir={},workdir={}",
-        upper.display(),
-        work.display()
-    );
-    mount(
-        Some("overlay"),
-        folder,
-        Some("overlay"),
-        MsFlags::empty(),
-        Some(options.as_str()),
-    )
-    .unwrap_or_else(|error| panic!("overlay over {folder}: {error}"));
 }
 
 /// Sets the loopback interface of the calling thread's network namespace up.

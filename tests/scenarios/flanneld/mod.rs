@@ -2,7 +2,6 @@
 
 mod bad_leases;
 mod bounds;
-mod certificates;
 mod cleanup;
 pub(crate) mod cluster;
 mod configuration;

@@ -1,6 +1,6 @@
 //! docs/backup.md: its own commands on the cluster of docs/first-cluster.md.
 
-use super::{NODES, first_cluster};
+use super::{NODES, first_cluster, pod};
 use std::time::Duration;
 use tests::{
     page::{Machines, Page},
@@ -46,7 +46,7 @@ fn store_is_saved_restored_and_moved_by_the_commands_of_the_page() {
     machines.sh("node-3", "systemctl start flanneld");
     let before = subnets(&machines);
     assert_eq!(before.len(), 3);
-    let pods = NODES.map(|node| subnet_env::pod(machines.host(node)));
+    let pods = NODES.map(|node| pod(&machines, node));
 
     for section in ["Restore the file", "Restore the export"] {
         page.run(section, &machines, &[]);

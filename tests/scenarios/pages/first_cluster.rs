@@ -24,17 +24,19 @@ table inet filter {
 }
 END";
 
-/// The example's addresses and those of the pod on a node.
+/// The addresses of the example and those of the pod on a node.
 fn addresses(machines: &Machines, node: &str) -> [(&'static str, String); 2] {
+    let links = machines.sh(node, "ip -n pod -j addr show dev eth0 scope global");
+    let links: serde_json::Value = serde_json::from_str(&links).expect("JSON");
     let address = |family: &str| {
-        let command = format!(
-            "ip -n pod -j {family} addr show dev eth0 scope global | jq -r '.[0].addr_info[0].local'"
-        );
-        machines.sh(node, &command).trim().to_owned()
+        let addresses = links[0]["addr_info"].as_array().expect("addresses");
+        let mut of_family = addresses.iter().filter(|one| one["family"] == family);
+        let address = of_family.next().expect(family)["local"].as_str();
+        address.expect("an address").to_owned()
     };
     [
-        ("10.244.91.2", address("-4")),
-        ("fd00:10:244:5b::2", address("-6")),
+        ("10.244.91.2", address("inet")),
+        ("fd00:10:244:5b::2", address("inet6")),
     ]
 }
 

@@ -1,5 +1,5 @@
-//! The machines of a page: hosts with an /etc and a /usr/local of their own, and the commands that
-//! a reader has there.
+//! The machines of a page: hosts with an /etc and a /usr/local/bin of their own, and the commands
+//! that a reader has there.
 
 use super::Place;
 use crate::{Host, Underlay, binaries, sandbox};
@@ -62,6 +62,9 @@ impl Machines {
             underlay,
             names: names.iter().map(|name| (*name).to_owned()).collect(),
         };
+        machines.underlay.switch.sh(
+            "ip addr add 10.0.0.254/24 dev underlay && ip addr add 2001:db8::fe/64 dev underlay nodad",
+        );
         for number in 1..=names.len() {
             machines.prepare(number);
         }
@@ -73,11 +76,12 @@ impl Machines {
         host.sh(&format!(
             "ip addr flush dev eth0 scope global && ip addr add 10.0.0.{number}/24 dev eth0 \
              && ip addr add 2001:db8::{number}/64 dev eth0 nodad \
+             && ip route replace default via 10.0.0.254 && ip -6 route replace default via 2001:db8::fe \
              && echo 0 > /proc/sys/net/ipv4/ip_forward && echo 0 > /proc/sys/net/ipv6/conf/all/forwarding \
              && mkdir -p {HOME} {COMMANDS}/machines"
         ));
         host.run(|| {
-            for folder in ["/etc", "/usr/local"] {
+            for folder in ["/etc", "/usr/local/bin"] {
                 sandbox::private_copy(folder);
             }
             // what another network of this machine has
