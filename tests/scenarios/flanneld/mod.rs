@@ -6,6 +6,7 @@ mod cleanup;
 pub(crate) mod cluster;
 mod configuration;
 mod foreign;
+mod full_disk;
 mod instances;
 mod join;
 mod lifecycle;

@@ -137,7 +137,16 @@ impl SubnetManager for Local {
         attrs: &'a LeaseAttrs,
         previous: Subnets,
     ) -> BoxFuture<'a, Result<Lease, Error>> {
-        Box::pin(self.grant(attrs, previous))
+        Box::pin(async move {
+            let mut retry = Retry::new("the lease of this node".to_owned(), RENEWAL_BACKOFF);
+            // the others are served meanwhile
+            loop {
+                match self.grant(attrs, previous).await {
+                    Err(error) if error.is_transient() => retry.failed(&error.to_string()).await,
+                    answer => return answer,
+                }
+            }
+        })
     }
 
     fn run(&self, session: Session) -> BoxFuture<'_, Error> {

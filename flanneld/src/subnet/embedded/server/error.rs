@@ -100,6 +100,7 @@ impl From<StoreError> for ApiError {
                 (StatusCode::CONFLICT, "out-of-subnets")
             }
             StoreError::Full(_) => (StatusCode::INSUFFICIENT_STORAGE, "full"),
+            StoreError::DiskFull(_) => (StatusCode::INSUFFICIENT_STORAGE, "disk-full"),
             StoreError::MissingAddress(_)
             | StoreError::UnusableAddress { .. }
             | StoreError::AlreadyReserved { .. }

@@ -56,12 +56,24 @@ pub(crate) enum StoreError {
          nodes keep their subnets and register them again", .path.display()
     )]
     Corrupt { path: PathBuf, source: FormatError },
+    /// There is no room for the change.
+    #[error(
+        "the disk of the lease store {} is full: leases can be read, and nothing changes until there is room", .0.display()
+    )]
+    DiskFull(PathBuf),
     /// The file cannot be read or written.
     #[error("lease store {}: {source}", .path.display())]
     File {
         path: PathBuf,
         source: Box<redb::Error>,
     },
+}
+
+impl StoreError {
+    /// True if the change is allowed, and the disk does not take it now.
+    pub(crate) fn is_of_the_disk(&self) -> bool {
+        matches!(self, StoreError::DiskFull(_) | StoreError::File { .. })
+    }
 }
 
 /// What is wrong with the content of the file.
@@ -98,7 +110,7 @@ impl From<StoreError> for subnet::Error {
             StoreError::Revoked(subnets) => subnet::Error::Revoked(subnets),
             StoreError::Unknown(subnets) => subnet::Error::Unknown(subnets),
             StoreError::HeldBy(subnets, by) => subnet::Error::Taken { subnets, by },
-            StoreError::File { .. } | StoreError::NodeRuns(_) => {
+            StoreError::DiskFull(_) | StoreError::File { .. } | StoreError::NodeRuns(_) => {
                 subnet::Error::Transient(error.into())
             }
             other => subnet::Error::Permanent(other.into()),

@@ -3,6 +3,7 @@
 
 use super::{
     error::{FormatError, StoreError},
+    read_only_backend::ReadOnlyBackend,
     state::Change,
     verified_backend::VerifiedBackend,
 };
@@ -12,12 +13,14 @@ use crate::{
     subnet::{alloc::Reservation, embedded::wire::json},
 };
 use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, StorageError,
+    TableDefinition, backends::FileBackend,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
     fs::{self, File, OpenOptions},
     io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 use tracing::{info, warn};
@@ -44,9 +47,12 @@ const NEW_FILE: atomic_file::Options = atomic_file::Options {
     ..atomic_file::Options::new(0o600)
 };
 
-/// The open file. A failed write closes it; the next change opens it again.
+/// The open file. A failed write closes the database; the next change opens it again.
 pub(super) struct StoreFile {
     path: PathBuf,
+    /// Locked as long as the store is open, also while there is no database.
+    file: File,
+    /// None after a failed write.
     database: Option<Database>,
     /// As the next change writes them.
     openings: Vec<Opening>,
@@ -81,25 +87,46 @@ impl StoreFile {
             // an empty file is no store
             _ => create(path).map_err(|error| file_error(path, error))?,
         }
-        let mut file = StoreFile {
-            path: path.to_owned(),
-            database: None,
-            openings: Vec::new(),
-        };
-        let mut content = file.load()?;
+        let handle = open_file(path)?;
+        let mut content = load(path, &handle)?;
         let epoch = random_id().map_err(|error| file_error(path, error))?;
         content.openings.push(Opening(epoch, content.revision));
         let forgotten = content.openings.len().saturating_sub(MAX_OPENINGS);
         content.openings.drain(..forgotten);
-        file.openings.clone_from(&content.openings);
+        let mut file = StoreFile {
+            path: path.to_owned(),
+            file: handle,
+            database: None,
+            openings: content.openings.clone(),
+        };
+        match file.open_to_write() {
+            Ok(database) => file.database = Some(database),
+            Err(error) if error.is_of_the_disk() => {
+                warn!("{error}: leases can be read, and no change is made until it can be written");
+            }
+            Err(error) => return Err(error),
+        }
         Ok((file, content))
     }
 
-    fn load(&mut self) -> Result<Content, StoreError> {
-        let database = open(&self.path)?;
-        let content = read(&database, &self.path).map_err(|source| corrupt(&self.path, source))?;
-        self.database = Some(database);
-        Ok(content)
+    /// Opens the database to change it. The file has been read before: this alters it.
+    fn open_to_write(&self) -> Result<Database, StoreError> {
+        let file = self.file.try_clone();
+        let backend = file.map_err(DatabaseError::from).and_then(FileBackend::new);
+        open(&self.path, backend)
+    }
+
+    /// The same after a failed write. Another file may have the path meanwhile.
+    fn reopen(&mut self) -> Result<Database, StoreError> {
+        let found = open_file(&self.path)?;
+        let identity = |file: &File| file.metadata().map(|file| (file.dev(), file.ino()));
+        let ours = identity(&self.file).map_err(|error| file_error(&self.path, error))?;
+        let other = identity(&found).map_err(|error| file_error(&self.path, error))?;
+        if ours != other {
+            self.file = found;
+        }
+        load(&self.path, &self.file)?;
+        self.open_to_write()
     }
 
     /// As after a failed write.
@@ -125,8 +152,7 @@ impl StoreFile {
                 (database, result)
             }
             None => {
-                let database = open(&self.path)?;
-                read(&database, &self.path).map_err(|source| corrupt(&self.path, source))?;
+                let database = self.reopen()?;
                 let result = write(&database, &all(), &self.openings, revision, true);
                 (database, result)
             }
@@ -138,9 +164,18 @@ impl StoreFile {
 }
 
 fn file_error(path: &Path, error: impl Into<redb::Error>) -> StoreError {
-    StoreError::File {
-        path: path.to_owned(),
-        source: Box::new(error.into()),
+    let (path, error) = (path.to_owned(), error.into());
+    match &error {
+        redb::Error::Io(full)
+            if [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded]
+                .contains(&full.kind()) =>
+        {
+            StoreError::DiskFull(path)
+        }
+        _ => StoreError::File {
+            path,
+            source: Box::new(error),
+        },
     }
 }
 
@@ -151,16 +186,29 @@ fn corrupt(path: &Path, source: FormatError) -> StoreError {
     }
 }
 
-fn open(path: &Path) -> Result<Database, StoreError> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|error| file_error(path, error))?;
-    let database = VerifiedBackend::new(file).and_then(|backend| {
+fn open_file(path: &Path) -> Result<File, StoreError> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    file.map_err(|error| file_error(path, error))
+}
+
+/// The content, read without a change of the file. The file is locked from then on.
+fn load(path: &Path, file: &File) -> Result<Content, StoreError> {
+    let file = file.try_clone();
+    let backend = file
+        .map_err(DatabaseError::from)
+        .and_then(ReadOnlyBackend::new);
+    let database = open(path, backend)?;
+    read(&database, path).map_err(|source| corrupt(path, source))
+}
+
+fn open(
+    path: &Path,
+    backend: Result<impl StorageBackend, DatabaseError>,
+) -> Result<Database, StoreError> {
+    let database = backend.and_then(|backend| {
         Database::builder()
             .set_cache_size(CACHE)
-            .create_with_backend(backend)
+            .create_with_backend(VerifiedBackend::new(backend))
     });
     database.map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.to_owned()),

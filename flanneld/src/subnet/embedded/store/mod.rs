@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod fuzz;
 mod holders;
+mod read_only_backend;
 mod state;
 mod transaction;
 mod verified_backend;
@@ -334,7 +335,8 @@ impl Access<'_> {
         previous: Subnets,
         former: Option<LeaseAttrs>,
     ) -> Result<Lease, StoreError> {
-        self.store.change(|state| {
+        let mut granted = None;
+        let acquired = self.store.change(|state| {
             let node = Node {
                 attrs: &attrs,
                 former: former.as_ref(),
@@ -347,8 +349,18 @@ impl Access<'_> {
             let (mut changes, lease) =
                 state.acquire(&config.borrow(), attrs, previous, former.as_ref(), random)?;
             changes.extend(permission.ownership(state, lease.subnets));
+            granted = Some(lease.clone());
             Ok((changes, lease))
-        })
+        });
+        match (acquired, granted) {
+            // a node that starts while nothing can be written goes on with the lease that it holds
+            (Err(error), Some(lease)) if error.is_of_the_disk() => {
+                let state = self.store.state();
+                let held = state.lease(&lease.subnets).cloned();
+                held.filter(|held| held.attrs == lease.attrs).ok_or(error)
+            }
+            (acquired, _) => acquired,
+        }
     }
 
     /// Renews a lease, with these attributes or else its own.

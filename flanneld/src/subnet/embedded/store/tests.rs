@@ -1,7 +1,8 @@
 use super::*;
 use proptest::prelude::*;
+use redb::TableDefinition;
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     io::{BufRead, BufReader, Write},
     process::{Command, Stdio},
@@ -51,6 +52,14 @@ impl TestFolder {
     }
     fn try_open(&self) -> Result<Arc<Store>, StoreError> {
         Store::open_with(&self.path(), config("10.3.0.0/16"), TTL, GRACE)
+    }
+    /// The files in the store's folder, with their content.
+    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let entries = fs::read_dir(self.path().parent().unwrap()).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .map(|path| (path.clone(), fs::read(path).unwrap()))
+            .collect()
     }
     /// Opens with that ttl and grace.
     fn open_for(&self, ttl: Duration, grace: Duration) -> Arc<Store> {
@@ -294,6 +303,7 @@ fn unreadable_files_are_refused_unchanged_with_advice() {
         ),
     ] {
         fs::write(folder.path(), &content).unwrap();
+        let before = folder.files();
         let error = folder
             .try_open()
             .err()
@@ -303,8 +313,7 @@ fn unreadable_files_are_refused_unchanged_with_advice() {
             text.contains("leases.redb") && text.contains("move it away"),
             "{name}: {text}"
         );
-        let same = fs::read(folder.path()).unwrap() == content;
-        assert!(same || content.starts_with(b"redb"), "{name} was changed");
+        assert!(folder.files() == before, "{name} was changed");
     }
     // an empty file is no store: nothing is lost by making one
     fs::write(folder.path(), b"").unwrap();
@@ -323,13 +332,53 @@ fn unreadable_files_are_refused_unchanged_with_advice() {
     assert!(Store::open_with(&path, config("10.3.0.0/16"), TTL, GRACE).is_err());
 }
 
+/// A change of a redb file by another program, or another version of this one.
+fn edit(path: &Path, entries: &[(TableDefinition<&str, &str>, &str, &str)]) {
+    let database = redb::Database::create(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    for (table, key, value) in entries {
+        let mut table = transaction.open_table(*table).unwrap();
+        table.insert(*key, *value).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
 #[test]
-fn database_of_another_program_is_refused() {
-    let folder = TestFolder::new();
-    fs::create_dir_all(folder.path().parent().unwrap()).unwrap();
-    drop(redb::Database::create(folder.path()).unwrap());
-    let error = folder.try_open().err().unwrap().to_string();
-    assert!(error.contains("another program's"), "{error}");
+fn stores_of_other_programs_and_versions_are_refused_unchanged() {
+    const META: TableDefinition<&str, &str> = TableDefinition::new("flanneld");
+    const OTHER: TableDefinition<&str, &str> = TableDefinition::new("songs");
+    let empty: &dyn Fn(&TestFolder) = &|folder| edit(&folder.path(), &[]);
+    let foreign: &dyn Fn(&TestFolder) =
+        &|folder| edit(&folder.path(), &[(OTHER, "1", "Autumn Leaves")]);
+    let newer: &dyn Fn(&TestFolder) = &|folder| {
+        let store = folder.open();
+        store.acquire(node(1), Subnets::default(), None).unwrap();
+        drop(store);
+        edit(&folder.path(), &[(META, "format", "2")]);
+    };
+    for (make, reason) in [
+        (empty, "another program's"),
+        (foreign, "another program's"),
+        (newer, "a newer version"),
+    ] {
+        let folder = TestFolder::new();
+        fs::create_dir_all(folder.path().parent().unwrap()).unwrap();
+        make(&folder);
+        let whole = fs::read(folder.path()).unwrap();
+        // also as kill -9 leaves it: redb would repair it
+        let mut not_closed = whole.clone();
+        not_closed[9] |= 2;
+        for content in [whole, not_closed] {
+            fs::write(folder.path(), content).unwrap();
+            let before = folder.files();
+            for _ in 0..2 {
+                let error = folder.try_open().err().unwrap().to_string();
+                assert!(error.contains(reason), "{error}");
+                assert_eq!(folder.files().len(), before.len());
+                assert!(folder.files() == before, "{reason}: the file was changed");
+            }
+        }
+    }
 }
 
 #[test]
@@ -349,7 +398,11 @@ fn damage_is_an_error_or_costs_at_most_the_last_change() {
         bad[at] ^= 1 << (at % 8);
         fs::write(folder.path(), &bad).unwrap();
         match folder.try_open() {
-            Err(_) => refused += 1,
+            Err(_) => {
+                refused += 1;
+                let same = fs::read(folder.path()).unwrap() == bad;
+                assert!(same, "byte {at}: the file was changed");
+            }
             Ok(store) => {
                 opened += 1;
                 // at worst it is the state before the last change

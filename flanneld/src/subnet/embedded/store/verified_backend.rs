@@ -6,9 +6,8 @@
 //! properly, until redb has verified it and writes its header. No checksum covers the sizes in the
 //! header: they must be those that redb gives a new file.
 
-use redb::{BackendError, DatabaseError, StorageBackend, backends::FileBackend};
+use redb::{BackendError, StorageBackend};
 use std::{
-    fs::File,
     io,
     ops::Bound,
     sync::atomic::{AtomicBool, Ordering},
@@ -25,19 +24,19 @@ const TWO_PHASE_COMMIT: u8 = 4;
 const SIZES_OFFSET: usize = 12;
 const SIZES: [u32; 3] = [4096, 0, 1 << 20];
 
-/// The file, presented as not closed properly until its header is written.
+/// A file, presented as not closed properly until its header is written.
 #[derive(Debug)]
-pub(super) struct VerifiedBackend {
-    file: FileBackend,
+pub(super) struct VerifiedBackend<B> {
+    file: B,
     verified: AtomicBool,
 }
 
-impl VerifiedBackend {
-    pub(super) fn new(file: File) -> Result<VerifiedBackend, DatabaseError> {
-        Ok(VerifiedBackend {
-            file: FileBackend::new(file)?,
+impl<B> VerifiedBackend<B> {
+    pub(super) fn new(file: B) -> VerifiedBackend<B> {
+        VerifiedBackend {
+            file,
             verified: AtomicBool::new(false),
-        })
+        }
     }
 }
 
@@ -58,7 +57,7 @@ fn require_recovery(head: &mut [u8]) -> io::Result<()> {
     Ok(())
 }
 
-impl StorageBackend for VerifiedBackend {
+impl<B: StorageBackend> StorageBackend for VerifiedBackend<B> {
     fn len(&self) -> io::Result<u64> {
         self.file.len()
     }
@@ -87,8 +86,9 @@ impl StorageBackend for VerifiedBackend {
         self.file.write(offset, data)
     }
 
+    /// Keeps the lock, which is the open file's: the store holds it from one opening to the next.
     fn close(&self) -> io::Result<()> {
-        self.file.close()
+        Ok(())
     }
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
