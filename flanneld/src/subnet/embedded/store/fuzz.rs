@@ -34,9 +34,14 @@ pub(crate) fn request(bytes: &[u8]) {
         let acquire: Acquire = go_compat::json::from_slice(body).unwrap_or_default();
         let previous = acquire.previous.and_then(|text| text.parse().ok());
         let previous = previous.unwrap_or_default();
-        if let Ok((changes, _)) =
-            state.acquire(&config, attrs, previous, acquire.former.as_ref(), 7)
-        {
+        if let Ok((changes, _)) = state.acquire(
+            &config,
+            attrs,
+            previous,
+            acquire.former.as_ref(),
+            path.clone().ok(),
+            7,
+        ) {
             state.apply(changes);
         }
     }

@@ -74,7 +74,7 @@ pub(super) struct Connected {
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        lock(&self.store.holders).disconnect(&self.session);
+        lock(&self.store.holders).disconnect(&self.session, Instant::now());
     }
 }
 
@@ -102,7 +102,7 @@ impl Store {
             file: Mutex::new(file),
             revision: watch::Sender::new(state.revision),
             state: Mutex::new(state),
-            holders: Mutex::default(),
+            holders: Mutex::new(Holders::new(Instant::now())),
         }))
     }
 
@@ -202,7 +202,7 @@ impl Store {
 
     /// The process has an open watch.
     pub(super) fn connect(self: &Arc<Store>, session: String) -> Connected {
-        lock(&self.holders).connect(&session);
+        lock(&self.holders).connect(&session, Instant::now());
         Connected {
             store: self.clone(),
             session,
@@ -299,8 +299,10 @@ impl Access<'_> {
         if key.is_some_and(|key| holders.is_held_by_another(&key, session)) {
             return Err(StoreError::NodeRuns(attrs.node()));
         }
-        let lease = self.acquire(attrs, previous, former)?;
-        holders.hold(lease.subnets, session);
+        let now = Instant::now();
+        let gone = key.filter(|key| holders.is_gone(key, self.store.grace, now));
+        let lease = self.acquire_from(gone, attrs, previous, former)?;
+        holders.hold(lease.subnets, session, now);
         let state = self.store.state();
         holders.prune(state.leases.len(), |key| state.leases.contains_key(key));
         Ok(lease)
@@ -324,7 +326,7 @@ impl Access<'_> {
             return Err(StoreError::NodeRuns(node));
         }
         let lease = self.renew(key, attrs)?;
-        holders.hold(lease.subnets, session);
+        holders.hold(lease.subnets, session, Instant::now());
         Ok(lease)
     }
 
@@ -335,19 +337,36 @@ impl Access<'_> {
         previous: Subnets,
         former: Option<LeaseAttrs>,
     ) -> Result<Lease, StoreError> {
+        self.acquire_from(None, attrs, previous, former)
+    }
+
+    /// The same. The node that holds the lease `gone` is gone.
+    fn acquire_from(
+        &self,
+        gone: Option<Subnets>,
+        attrs: LeaseAttrs,
+        previous: Subnets,
+        former: Option<LeaseAttrs>,
+    ) -> Result<Lease, StoreError> {
         let mut granted = None;
         let acquired = self.store.change(|state| {
             let node = Node {
                 attrs: &attrs,
                 former: former.as_ref(),
             };
-            let permission = self.permission(Request::Acquire { node, previous }, state)?;
+            let request = Request::Acquire {
+                node,
+                previous,
+                gone,
+            };
+            let permission = self.permission(request, state)?;
+            let ended = permission.ended;
             let former = permission.former.clone().or_else(|| former.clone());
             let random = getrandom::u64();
             let random = best_effort(random, "the first of the free subnets is taken").unwrap_or(0);
-            let config = &self.store.config;
+            let (config, former) = (self.store.config.borrow(), former.as_ref());
             let (mut changes, lease) =
-                state.acquire(&config.borrow(), attrs, previous, former.as_ref(), random)?;
+                state.acquire(&config, attrs, previous, former, ended, random)?;
             changes.extend(permission.ownership(state, lease.subnets));
             granted = Some(lease.clone());
             Ok((changes, lease))

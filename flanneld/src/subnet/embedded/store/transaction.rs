@@ -28,21 +28,25 @@ impl State {
         reservations.map(|reservation| (reservation.subnets, &reservation.attrs))
     }
 
+    fn is_reserved(&self, key: &Subnets, attrs: &LeaseAttrs) -> bool {
+        let reservation = self.reservations.get(key);
+        reservation.is_some_and(|reservation| reservation.attrs.same_node(attrs))
+    }
+
     fn expiration(&self, key: &Subnets, attrs: &LeaseAttrs) -> Option<SystemTime> {
-        let reserved = self
-            .reservations
-            .get(key)
-            .is_some_and(|reservation| reservation.attrs.same_node(attrs));
+        let reserved = self.is_reserved(key, attrs);
         (!reserved).then(|| SystemTime::now() + self.ttl)
     }
 
-    /// Grants a lease to the node: see [`alloc::choose`].
+    /// Grants a lease to the node: see [`alloc::choose`]. The lease `ended`, of a node that is gone
+    /// and had the public address, ends: its subnets are the last ones that are chosen.
     pub(super) fn acquire(
         &self,
         config: &NetworkConfig,
         attrs: LeaseAttrs,
         previous: Subnets,
         former: Option<&LeaseAttrs>,
+        ended: Option<Subnets>,
         random: u64,
     ) -> Result<(Vec<Change>, Lease), StoreError> {
         check_attrs(config, &attrs)?;
@@ -50,9 +54,20 @@ impl State {
             attrs: &attrs,
             former,
         };
-        let leases: Vec<Owned<'_>> = self.leases().collect();
         let reservations: Vec<Owned<'_>> = self.reservations().collect();
-        let key = alloc::choose(config, node, previous, &leases, &reservations, random)?;
+        let choose = |leases: &[Owned<'_>]| {
+            alloc::choose(config, node, previous, leases, &reservations, random)
+        };
+        let leases: Vec<Owned<'_>> = self.leases().collect();
+        let nobody = LeaseAttrs::default();
+        let left = ended.filter(|ended| !self.is_reserved(ended, &attrs));
+        let chosen = choose(&with_owner(&leases, ended, left.map(|_| &nobody)));
+        let key = match chosen {
+            Err(alloc::Error::OutOfSubnets { .. }) if left.is_some() => {
+                choose(&with_owner(&leases, ended, None))?
+            }
+            chosen => chosen?,
+        };
         // a node has one lease
         let mut changes: Vec<Change> = leases
             .iter()
@@ -165,6 +180,19 @@ impl State {
         }));
         Ok(changes)
     }
+}
+
+/// The leases, of which one has another owner, or is left out if there is none.
+fn with_owner<'a>(
+    leases: &[Owned<'a>],
+    which: Option<Subnets>,
+    owner: Option<&'a LeaseAttrs>,
+) -> Vec<Owned<'a>> {
+    let replaced = leases.iter().filter_map(|lease| match which {
+        Some(which) if which == lease.0 => owner.map(|owner| (which, owner)),
+        _ => Some(*lease),
+    });
+    replaced.collect()
 }
 
 /// A node must give the address by which it is reached.
