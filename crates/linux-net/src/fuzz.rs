@@ -10,7 +10,7 @@ use crate::{
 /// A datagram of the kernel, and its messages as those of every kind.
 pub fn datagram(bytes: &[u8]) {
     netlink::each_notification(bytes, &mut |notification| {
-        if let Notification::Message(_, payload) = notification {
+        if let Notification::Message { payload, .. } = notification {
             message(payload);
         }
     });

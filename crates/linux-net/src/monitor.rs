@@ -6,9 +6,9 @@ use crate::{
     route,
 };
 use nix::libc::{
-    RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH,
-    RTM_NEWROUTE, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE,
-    RTMGRP_LINK, RTMGRP_NEIGH,
+    self, NLM_F_APPEND, NLM_F_REPLACE, RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_DELROUTE,
+    RTM_NEWADDR, RTM_NEWLINK, RTM_NEWNEIGH, RTM_NEWROUTE, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE,
+    RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE, RTMGRP_LINK, RTMGRP_NEIGH,
 };
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -38,14 +38,44 @@ pub enum Event {
     },
     /// an address was added (true) or deleted
     Address(address::Address, bool),
-    /// a route was added (true) or deleted
-    Route(route::Route, bool),
+    /// a route was added or deleted
+    Route(route::Route, RouteChange),
     /// a neighbour was added or changed (true) or deleted
     Neighbour(neighbour::Neighbour, bool),
     /// a forwarding entry was added or changed (true) or deleted
     Fdb(crate::fdb::FdbEntry, bool),
     /// notifications were lost (ENOBUFS, or one is unreadable): anything may have changed
     Overrun,
+}
+
+/// What became of a route, among those with the same destination, type of service and metric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteChange {
+    /// It was added, in front of any others.
+    Added,
+    /// It was added behind others, or is one more next hop (IPv6).
+    Appended,
+    /// It took the place of the first one, about which there is no notification.
+    Replaced,
+    /// It was deleted.
+    Deleted,
+}
+
+impl RouteChange {
+    /// The route is there.
+    pub fn is_addition(self) -> bool {
+        self != RouteChange::Deleted
+    }
+
+    fn of(kind: u16, flags: u16) -> RouteChange {
+        let has = |flag: libc::c_int| i32::from(flags) & flag != 0;
+        match kind {
+            RTM_DELROUTE => RouteChange::Deleted,
+            _ if has(NLM_F_REPLACE) => RouteChange::Replaced,
+            _ if has(NLM_F_APPEND) => RouteChange::Appended,
+            _ => RouteChange::Added,
+        }
+    }
 }
 
 /// The socket. It never blocks, and implements `AsFd` so that a loop can poll it.
@@ -68,9 +98,13 @@ impl Monitor {
         while events.len() < EVENTS_PER_CALL
             && self.socket.receive(|notification| {
                 events.extend(match notification {
-                    Notification::Message(kind, payload) => {
+                    Notification::Message {
+                        kind,
+                        flags,
+                        payload,
+                    } => {
                         // an unreadable notification counts as lost
-                        event(kind, payload).unwrap_or(Some(Event::Overrun))
+                        event(kind, flags, payload).unwrap_or(Some(Event::Overrun))
                     }
                     Notification::Lost => Some(Event::Overrun),
                 });
@@ -80,7 +114,7 @@ impl Monitor {
     }
 }
 
-fn event(kind: u16, payload: &[u8]) -> Read<Option<Event>> {
+fn event(kind: u16, flags: u16, payload: &[u8]) -> Read<Option<Event>> {
     Ok(match kind {
         RTM_NEWLINK | RTM_DELLINK if link::is_about_port(payload) => None,
         RTM_NEWLINK => Some(Event::Link(link::read(payload)?)),
@@ -93,7 +127,8 @@ fn event(kind: u16, payload: &[u8]) -> Read<Option<Event>> {
         }
         RTM_NEWROUTE | RTM_DELROUTE if route::is_cached(payload) => None,
         RTM_NEWROUTE | RTM_DELROUTE => {
-            route::read(payload)?.map(|route| Event::Route(route, kind == RTM_NEWROUTE))
+            let change = RouteChange::of(kind, flags);
+            route::read(payload)?.map(|route| Event::Route(route, change))
         }
         RTM_NEWNEIGH | RTM_DELNEIGH => {
             let entry = neighbour::Entry::read(payload)?;

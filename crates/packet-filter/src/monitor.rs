@@ -33,7 +33,7 @@ impl NftMonitor {
     pub fn changed(&mut self) -> Result<Option<Vec<(Family, String)>>, Error> {
         let (mut tables, mut lost) = (Vec::new(), false);
         while self.socket.receive(|notification| match notification {
-            Notification::Message(kind, payload) => {
+            Notification::Message { kind, payload, .. } => {
                 if let Some(table) = table(kind, payload)
                     && !tables.contains(&table)
                 {

@@ -293,7 +293,8 @@ fn change_table(
     nft.commit(&transaction)
 }
 
-fn kernel_route(route: &HostRoute, index: u32) -> route::Route {
+/// The route as it is requested.
+pub(super) fn kernel_route(route: &HostRoute, index: u32) -> route::Route {
     route::Route {
         gateway: Some(route.gateway),
         oif: Some(index),

@@ -2,7 +2,12 @@
 //! contradicts the wanted state, when a failed change is due again, and on a slow timer.
 
 use super::{
-    Error, event_filter::EventFilter, outcome::Outcome, pass::Reconciler, rate_limiter::RateLimiter,
+    Error,
+    event_filter::{Effect, EventFilter},
+    host_changes::HostChanges,
+    outcome::Outcome,
+    pass::Reconciler,
+    rate_limiter::RateLimiter,
 };
 use crate::{
     files::subnet_env,
@@ -61,7 +66,7 @@ impl Notifications {
     }
 
     /// Waits for a notification that needs a pass.
-    async fn wait(&mut self, filter: &EventFilter) -> Result<(), Error> {
+    async fn wait(&mut self, filter: &EventFilter) -> Result<HostChanges, Error> {
         loop {
             let Notifications { net, nft } = self;
             let nft_ready = async {
@@ -74,27 +79,43 @@ impl Notifications {
                 ready = net.readable() => ready.map_err(Error::Watch)?.clear_ready(),
                 ready = nft_ready => ready.map_err(Error::Watch)?,
             }
-            if self.drain(Some(filter))? {
-                return Ok(());
+            let mut changes = HostChanges::default();
+            if self.drain(Some(filter), &mut changes)? {
+                return Ok(changes);
             }
         }
     }
 
-    /// Reads every waiting notification; true if `filter` says that one needs a pass.
-    fn drain(&mut self, filter: Option<&EventFilter>) -> Result<bool, Error> {
+    /// Reads every waiting notification, and adds what `filter` says of it to the changes; true if
+    /// one needs a pass.
+    fn drain(
+        &mut self,
+        filter: Option<&EventFilter>,
+        changes: &mut HostChanges,
+    ) -> Result<bool, Error> {
         let mut needs_pass = false;
         loop {
             let events = self.net.get_mut().events()?;
             if events.is_empty() {
                 break;
             }
-            if let Some(filter) = filter.filter(|_| !needs_pass) {
-                needs_pass = events.iter().any(|event| filter.needs_pass(event));
+            let Some(filter) = filter else { continue };
+            for event in events {
+                let effect = filter.effect(&event);
+                needs_pass |= [Effect::Contradiction, Effect::ReadHost].contains(&effect);
+                match effect {
+                    Effect::Nothing => {}
+                    Effect::AsWanted | Effect::Contradiction => changes.add_entry(event),
+                    Effect::ReadHost => changes.add_everything(),
+                }
             }
         }
         if let Some(nft) = &mut self.nft {
             let changed = nft.get_mut().changed()?;
-            needs_pass |= filter.is_some_and(|filter| filter.concerns_tables(changed.as_deref()));
+            if filter.is_some_and(|filter| filter.concerns_tables(changed.as_deref())) {
+                needs_pass = true;
+                changes.add_tables();
+            }
         }
         Ok(needs_pass)
     }
@@ -132,34 +153,38 @@ impl EventLoop {
         let mut limiter = RateLimiter::new(Instant::now());
         let mut confirming = 0;
         let mut filter = None;
-        let mut host_changed = true;
+        let mut changes = HostChanges::everything();
         loop {
             sleep(limiter.take(Instant::now())).await;
             // the pass sees what was notified until now
-            host_changed |= self.notifications.drain(filter.as_ref())?;
+            self.notifications.drain(filter.as_ref(), &mut changes)?;
             let changed = [self.own.has_changed(), self.records.has_changed()];
-            host_changed |= changed.into_iter().any(|changed| changed.unwrap_or(false));
+            if changed.into_iter().any(|changed| changed.unwrap_or(false)) {
+                changes.add_everything();
+            }
+            let read_host = changes.is_everything();
             let own = self.own.borrow_and_update().clone();
             self.reconciler
                 .set_record(&self.records.borrow_and_update());
             let snapshot = self.leases.borrow_and_update().clone();
             let start = Instant::now();
-            let (reconciler, outcome) = pass(self.reconciler, own, snapshot, host_changed).await?;
+            let (reconciler, outcome) = pass(self.reconciler, own, snapshot, changes).await?;
             self.reconciler = reconciler;
             let duration = start.elapsed();
             let Some(outcome) = self.publish(outcome).await else {
-                host_changed = true;
+                changes = HostChanges::everything();
                 continue;
             };
             filter = Some(outcome.filter.clone());
             // the kernel confirmed each change of a pass that did not read the host
-            let unconfirmed = outcome.changed && host_changed;
+            let unconfirmed = outcome.changed && read_host;
             confirming = if unconfirmed { confirming + 1 } else { 0 };
             if (1..CONFIRMING_PASSES).contains(&confirming) {
+                changes = HostChanges::everything();
                 continue;
             }
             confirming = 0;
-            host_changed = false;
+            changes = HostChanges::default();
             let slow = Instant::now() + SLOW_INTERVAL;
             let retry_at = outcome.retry_at.unwrap_or(slow).min(slow);
             tokio::select! {
@@ -170,15 +195,14 @@ impl EventLoop {
                 }
                 changed = self.own.changed() => {
                     changed.map_err(|_| Error::NoSubnetManager)?;
-                    host_changed = true;
+                    changes.add_everything();
                 }
-                Ok(()) = self.records.changed() => host_changed = true,
+                Ok(()) = self.records.changed() => changes.add_everything(),
                 notified = self.notifications.wait(&outcome.filter) => {
-                    notified?;
-                    host_changed = true;
+                    changes = notified?;
                     sleep(BURST_DELAY).await;
                 }
-                () = sleep_until(retry_at.into()) => host_changed = true,
+                () = sleep_until(retry_at.into()) => changes.add_everything(),
                 config = &mut self.config_changed => return Ok(config),
                 () = subnet_file_changed(&file, outcome.subnet_env.as_deref()) => {}
             }
@@ -212,10 +236,10 @@ async fn pass(
     mut reconciler: Reconciler,
     own: Lease,
     snapshot: Option<Leases>,
-    host_changed: bool,
+    changes: HostChanges,
 ) -> Result<(Reconciler, linux_net::Result<Outcome>), Error> {
     let passed = tokio::task::spawn_blocking(move || {
-        let outcome = reconciler.pass(&own, snapshot.as_ref(), host_changed);
+        let outcome = reconciler.pass(&own, snapshot.as_ref(), &changes);
         (reconciler, outcome)
     });
     Ok(passed.await?)

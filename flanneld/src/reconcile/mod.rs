@@ -1,7 +1,8 @@
 //! The reconciler: keeps the host in the state that the backend and the rules ask for.
 //!
-//! `event_loop` decides when a pass runs. `pass` reads the host (`observe`, `ownership`), compares
-//! it with the plan (`conflict`, `diff`), and makes the changes (`apply`, `backoff`).
+//! `event_loop` decides when a pass runs, and `event_filter` what it has to look at
+//! (`host_changes`). `pass` reads the host or that part of it (`observe`, `ownership`), compares it
+//! with the plan (`conflict`, `diff`), and makes the changes (`apply`, `backoff`).
 
 mod apply;
 mod backoff;
@@ -9,6 +10,7 @@ mod conflict;
 mod diff;
 mod event_filter;
 mod event_loop;
+mod host_changes;
 mod kernel;
 mod log;
 mod observe;

@@ -7,6 +7,7 @@ use super::{
     conflict::{self, RouteConflict},
     diff::{Change, diff},
     event_filter::EventFilter,
+    host_changes::HostChanges,
     kernel::Kernel,
     log,
     observe::Dump,
@@ -135,17 +136,17 @@ impl Reconciler {
     }
 
     /// Makes the host what it should be. Without a snapshot of the leases the pass sets the node up
-    /// and leaves every peer's entries as they are. If nothing but the leases changed since the
-    /// last pass (`host_changed` is false), the host is not read again. Fails if it cannot be read.
+    /// and leaves every peer's entries as they are. Of the host it reads what may have changed since
+    /// the last pass. Fails if it cannot be read.
     pub(crate) fn pass(
         &mut self,
         own: &Lease,
         snapshot: Option<&Leases>,
-        host_changed: bool,
+        changes: &HostChanges,
     ) -> linux_net::Result<Outcome> {
         let start = Instant::now();
-        let dump = match self.last.take().filter(|_| !host_changed) {
-            Some(dump) => dump,
+        let dump = match self.last.take().filter(|_| !changes.is_everything()) {
+            Some(dump) => self.with_changes(dump, changes, own),
             None => self.read_host()?,
         };
         let underlay_retry = self.track_underlay(&dump);
@@ -208,7 +209,23 @@ impl Reconciler {
         let mut done = applied.done.iter();
         let same_devices = !done.any(|change| matches!(change.entry(), Entry::Device(..)));
         let settled = same_devices && self.backoff.next().is_none() && self.underlay.is_present();
-        self.last = settled.then(|| dump.settled(wanted.clone(), routes, ownership));
+        self.last = settled.then(|| {
+            let mut dump = dump.settled(wanted.clone(), routes, ownership);
+            dump.follow_own(&applied.done);
+            dump
+        });
+    }
+
+    /// The host after the last pass, with what changed since.
+    fn with_changes(&mut self, mut dump: Dump, changes: &HostChanges, own: &Lease) -> Dump {
+        let ownership = self.ownership(own);
+        for event in changes.entries() {
+            dump.follow(event, &ownership);
+        }
+        if changes.has_tables() {
+            dump.read_tables(&mut self.kernel, &self.settings.table_names);
+        }
+        dump
     }
 
     fn read_host(&mut self) -> linux_net::Result<Dump> {

@@ -2,7 +2,7 @@
 
 use linux_net::{
     Netlink, link,
-    monitor::{Event, Monitor},
+    monitor::{Event, Monitor, RouteChange},
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
@@ -58,15 +58,36 @@ fn monitor_sees_each_kind_of_change() {
     );
     step(
         "ip route add 10.9.0.0/16 via 10.0.0.9",
-        &|event| matches!(event, Event::Route(route, true) if route.dst.to_string() == "10.9.0.0/16"),
+        &|event| matches!(event, Event::Route(route, RouteChange::Added) if route.dst.to_string() == "10.9.0.0/16"),
     );
     step(
         "ip route del 10.9.0.0/16",
-        &|event| matches!(event, Event::Route(route, false) if route.dst.to_string() == "10.9.0.0/16"),
+        &|event| matches!(event, Event::Route(route, RouteChange::Deleted) if route.dst.to_string() == "10.9.0.0/16"),
+    );
+    // what is replaced, or gets company, is not notified by itself
+    step(
+        "ip route add 10.9.0.0/16 via 10.0.0.9 && ip route replace blackhole 10.9.0.0/16",
+        &|event| matches!(event, Event::Route(route, RouteChange::Replaced) if route.dst.to_string() == "10.9.0.0/16"),
+    );
+    step(
+        "ip route append 10.9.0.0/16 via 10.0.0.8",
+        &|event| matches!(event, Event::Route(route, RouteChange::Appended) if route.gateway.is_some()),
+    );
+    step(
+        "ip route prepend 10.9.0.0/16 via 10.0.0.7",
+        &|event| matches!(event, Event::Route(route, RouteChange::Added) if route.gateway.is_some()),
+    );
+    step(
+        "ip route flush 10.9.0.0/16 && ip -6 route add fd98::/64 via fd00::9 && ip -6 route append fd98::/64 via fd00::8",
+        &|event| matches!(event, Event::Route(route, RouteChange::Appended) if route.dst.to_string() == "fd98::/64"),
+    );
+    step(
+        "ip -6 route flush fd98::/64 && ip -6 route add fd97::/64 via fd00::9 && ip -6 route replace fd97::/64 via fd00::8",
+        &|event| matches!(event, Event::Route(route, RouteChange::Replaced) if route.dst.to_string() == "fd97::/64"),
     );
     step(
         "ip route add fd99::/64 via fd00::9",
-        &|event| matches!(event, Event::Route(route, true) if route.dst.to_string() == "fd99::/64"),
+        &|event| matches!(event, Event::Route(route, RouteChange::Added) if route.dst.to_string() == "fd99::/64"),
     );
     step(
         "ip neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev v1",

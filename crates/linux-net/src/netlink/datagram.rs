@@ -18,7 +18,7 @@ pub(super) const HEADER: usize = 16;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Message<'a> {
     kind: u16,
-    flags: u16,
+    pub(super) flags: u16,
     pub(super) sequence: u32,
     pub(super) payload: &'a [u8],
 }

@@ -26,8 +26,15 @@ pub struct Multicast {
 /// What a datagram holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notification<'a> {
-    /// A message: its type and what follows the netlink header.
-    Message(u16, &'a [u8]),
+    /// A message: its type, its flags (NLM_F_*) and what follows the netlink header.
+    Message {
+        /// nlmsg_type
+        kind: u16,
+        /// nlmsg_flags
+        flags: u16,
+        /// What follows the header.
+        payload: &'a [u8],
+    },
     /// The kernel dropped notifications (ENOBUFS), or one is unreadable.
     Lost,
 }
@@ -67,8 +74,13 @@ impl Multicast {
 
 pub(crate) fn read(bytes: &[u8], take: &mut impl FnMut(Notification<'_>)) {
     for message in messages(bytes) {
+        let flags = message.as_ref().map_or(0, |message| message.flags);
         match message.and_then(|message| message.answer()) {
-            Ok(Answer::Object(kind, payload)) => take(Notification::Message(kind, payload)),
+            Ok(Answer::Object(kind, payload)) => take(Notification::Message {
+                kind,
+                flags,
+                payload,
+            }),
             Ok(Answer::Done | Answer::Nothing | Answer::Refused(..)) => {}
             Err(_) => take(Notification::Lost),
         }

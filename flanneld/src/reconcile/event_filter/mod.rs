@@ -15,7 +15,7 @@ use linux_net::{
     address::{Address, AddressScope},
     fdb::FdbEntry,
     link::Link,
-    monitor::Event,
+    monitor::{Event, RouteChange},
     neighbour::Neighbour,
     route::{MAIN_TABLE, Route},
 };
@@ -40,7 +40,58 @@ pub(crate) struct EventFilter {
     pub(crate) routes: Arc<RouteDependencies>,
 }
 
+/// What an event means for the state that the last pass left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// None.
+    Nothing,
+    /// An entry that the state has is as it should be.
+    AsWanted,
+    /// An entry contradicts it. The event says everything about the entry.
+    Contradiction,
+    /// The host has to be read.
+    ReadHost,
+}
+
 impl EventFilter {
+    /// What a pass has to do about the event.
+    pub(crate) fn effect(&self, event: &Event) -> Effect {
+        match (self.needs_pass(event), self.is_entry(event)) {
+            (true, true) => Effect::Contradiction,
+            (true, false) => Effect::ReadHost,
+            (false, true) => Effect::AsWanted,
+            (false, false) => Effect::Nothing,
+        }
+    }
+
+    /// True if the event is about one entry of those that the state keeps, and nothing else follows
+    /// from it.
+    fn is_entry(&self, event: &Event) -> bool {
+        match event {
+            Event::Route(route, change) => {
+                let is_next_hop = *change == RouteChange::Appended && route.dst.is_ipv6();
+                self.underlay.is_some()
+                    && !is_next_hop
+                    && self.is_kept_route(route, change.is_addition())
+            }
+            Event::Neighbour(entry, _) => self.device(entry.index).is_some(),
+            Event::Fdb(entry, _) => self.device(entry.index).is_some(),
+            _ => false,
+        }
+    }
+
+    /// Ours, and other programs' inside of the network. How this host reaches its peers does not
+    /// depend on it.
+    fn is_kept_route(&self, route: &Route, added: bool) -> bool {
+        let mut families = self.ownership.families.iter();
+        let is_ours = || {
+            let name_of = |index| self.name_of(index);
+            self.ownership.route(route, name_of).is_some()
+        };
+        let inside = families.any(|family| family.contains(route.dst));
+        route.table == MAIN_TABLE && (is_ours() || inside && !self.routes.concern(route, added))
+    }
+
     /// True if the host may differ from the wanted state after this event.
     pub(crate) fn needs_pass(&self, event: &Event) -> bool {
         match event {
@@ -48,7 +99,7 @@ impl EventFilter {
             Event::Link(link) => self.link_differs(link),
             Event::LinkGone { index, name } => self.link_matters(*index, name),
             Event::Address(address, added) => self.address_differs(address, *added),
-            Event::Route(route, added) => self.route_differs(route, *added),
+            Event::Route(route, change) => self.route_differs(route, change.is_addition()),
             Event::Neighbour(entry, added) => self.neighbour_differs(entry, *added),
             Event::Fdb(entry, added) => self.fdb_differs(entry, *added),
         }

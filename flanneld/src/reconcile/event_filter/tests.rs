@@ -120,7 +120,7 @@ fn our_own_changes_need_no_pass() {
     for event in [
         Event::Link(link(3, "flannel.1", Kind::Vxlan(vxlan()))),
         Event::Address(address(3, "10.244.1.0/32"), true),
-        Event::Route(our_route(), true),
+        Event::Route(our_route(), RouteChange::Added),
         Event::Neighbour(Neighbour::permanent(3, ip("10.244.2.0"), PEER), true),
         Event::Fdb(FdbEntry::permanent(3, PEER, ip("172.31.0.2")), true),
         Event::Route(
@@ -128,7 +128,7 @@ fn our_own_changes_need_no_pass() {
                 gateway: Some(ip("10.244.9.9")),
                 ..our_route()
             },
-            false,
+            RouteChange::Deleted,
         ),
     ] {
         assert!(!filter.needs_pass(&event), "{event:?}");
@@ -149,7 +149,7 @@ fn pods_that_come_and_go_need_no_pass() {
         },
         Event::Address(address(9, "10.244.1.1/24"), true),
         Event::Neighbour(Neighbour::permanent(9, ip("10.244.1.7"), PEER), true),
-        Event::Route(pod_route, true),
+        Event::Route(pod_route, RouteChange::Added),
     ] {
         assert!(!filter.needs_pass(&event), "{event:?}");
     }
@@ -192,27 +192,27 @@ fn contradicting_events_need_a_pass() {
         Event::Address(address(3, "10.244.1.0/32"), false),
         Event::Address(address(3, "10.244.9.9/32"), true),
         Event::Address(address(2, "172.31.0.9/24"), true),
-        Event::Route(our_route(), false),
+        Event::Route(our_route(), RouteChange::Deleted),
         Event::Route(
             Route {
                 mtu: 500,
                 ..our_route()
             },
-            true,
+            RouteChange::Added,
         ),
         Event::Route(
             Route {
                 kind: RouteType::BlackHole,
                 ..Route::new("10.244.3.0/24".parse().unwrap())
             },
-            false,
+            RouteChange::Deleted,
         ),
         Event::Route(
             Route {
                 gateway: Some(ip("10.244.9.9")),
                 ..our_route()
             },
-            true,
+            RouteChange::Added,
         ),
         Event::Route(
             Route {
@@ -220,7 +220,7 @@ fn contradicting_events_need_a_pass() {
                 onlink: false,
                 ..our_route()
             },
-            true,
+            RouteChange::Added,
         ),
         Event::Neighbour(Neighbour::permanent(3, ip("10.244.2.0"), PEER), false),
         Event::Neighbour(Neighbour::permanent(3, ip("10.244.2.0"), MAC), true),
@@ -240,6 +240,57 @@ fn contradicting_events_need_a_pass() {
 }
 
 #[test]
+fn contradicting_entries_do_not_need_a_look_at_the_host() {
+    let filter = filter();
+    let blackhole = Route {
+        kind: RouteType::BlackHole,
+        ..Route::new("10.244.2.0/24".parse().unwrap())
+    };
+    let peer = Neighbour::permanent(3, ip("10.244.2.0"), PEER);
+    for event in [
+        Event::Route(our_route(), RouteChange::Deleted),
+        Event::Route(blackhole.clone(), RouteChange::Replaced),
+        Event::Neighbour(peer.clone(), false),
+        Event::Fdb(FdbEntry::permanent(3, PEER, ip("172.31.0.9")), true),
+    ] {
+        assert_eq!(filter.effect(&event), Effect::Contradiction, "{event:?}");
+    }
+    for event in [
+        Event::Route(our_route(), RouteChange::Added),
+        Event::Neighbour(peer, true),
+    ] {
+        assert_eq!(filter.effect(&event), Effect::AsWanted, "{event:?}");
+    }
+    let to_peers = Route::new("172.31.0.0/24".parse().unwrap());
+    let next_hop = Route {
+        gateway: Some(ip("fd31::7")),
+        ..Route::new("fd00:10:244:2::/64".parse().unwrap())
+    };
+    for event in [
+        Event::Route(to_peers, RouteChange::Deleted),
+        Event::Route(next_hop, RouteChange::Appended),
+        Event::LinkGone {
+            index: 3,
+            name: "flannel.1".to_owned(),
+        },
+        Event::Address(address(3, "10.244.1.0/32"), false),
+        Event::Overrun,
+    ] {
+        let read = filter.needs_pass(&event);
+        assert_eq!(filter.effect(&event) == Effect::ReadHost, read, "{event:?}");
+    }
+    let underlay = None;
+    let filter = EventFilter { underlay, ..filter };
+    let event = Event::Route(blackhole, RouteChange::Added);
+    assert_eq!(filter.effect(&event), Effect::ReadHost);
+    let other = Event::Route(
+        Route::new("100.64.0.0/24".parse().unwrap()),
+        RouteChange::Added,
+    );
+    assert_eq!(filter.effect(&other), Effect::Nothing);
+}
+
+#[test]
 fn state_of_the_underlay_and_routes_to_peers_need_a_pass() {
     let filter = filter();
     let eth0 = link(2, "eth0", Kind::Veth);
@@ -256,7 +307,7 @@ fn state_of_the_underlay_and_routes_to_peers_need_a_pass() {
         oif: Some(2),
         ..Route::new(dst.parse().unwrap())
     };
-    for added in [true, false] {
+    for added in [RouteChange::Added, RouteChange::Deleted] {
         for dst in ["172.31.0.0/24", "0.0.0.0/0"] {
             assert!(filter.needs_pass(&Event::Route(route(dst), added)), "{dst}");
         }
@@ -286,7 +337,7 @@ fn while_the_underlay_is_missing_any_link_or_address_needs_a_pass() {
     assert!(filter.needs_pass(&Event::Address(address(12, "172.31.0.1/24"), true)));
     assert!(filter.needs_pass(&Event::Route(
         Route::new("0.0.0.0/0".parse().unwrap()),
-        true
+        RouteChange::Added
     )));
 }
 

@@ -113,6 +113,15 @@ fn host_route(observed: &Route, name_of: impl Fn(u32) -> Option<DeviceName>) -> 
     })
 }
 
+/// True if the route excludes one of ours to the same destination.
+pub(super) fn has_our_key(route: &Route) -> bool {
+    let metric = match route.dst.is_ipv6() {
+        true => IP6_DEFAULT_METRIC,
+        false => 0,
+    };
+    route.table == MAIN_TABLE && route.tos == 0 && route.priority == metric
+}
+
 /// Unicast, in the main table, not a default route, without metric and type of service, made by
 /// flanneld or by a program that names no protocol of its own.
 fn may_be_ours(route: &Route) -> bool {

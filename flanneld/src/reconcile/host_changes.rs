@@ -1,0 +1,79 @@
+//! What may differ on the host from what the last pass left: as little as the notifications allow,
+//! so that a pass reads no more than that.
+
+use linux_net::monitor::Event;
+
+/// Notified entries. If there are more, the host is read.
+const MAX_ENTRIES: usize = 4096;
+
+/// What has changed, or may have.
+#[derive(Debug, Default)]
+pub(crate) struct HostChanges {
+    everything: bool,
+    tables: bool,
+    entries: Vec<Event>,
+}
+
+impl HostChanges {
+    /// Anything may have changed: the host is read.
+    pub(crate) fn everything() -> HostChanges {
+        let mut changes = HostChanges::default();
+        changes.add_everything();
+        changes
+    }
+
+    /// Adds everything else.
+    pub(crate) fn add_everything(&mut self) {
+        self.everything = true;
+        self.entries = Vec::new();
+    }
+
+    /// A table of ours may have changed.
+    pub(crate) fn add_tables(&mut self) {
+        self.tables = true;
+    }
+
+    /// A route, a neighbour or an FDB entry is as the event says.
+    pub(crate) fn add_entry(&mut self, event: Event) {
+        if self.entries.len() >= MAX_ENTRIES {
+            self.add_everything();
+        } else if !self.everything {
+            self.entries.push(event);
+        }
+    }
+
+    pub(crate) fn is_everything(&self) -> bool {
+        self.everything
+    }
+
+    pub(crate) fn has_tables(&self) -> bool {
+        self.tables
+    }
+
+    /// In the order of the changes.
+    pub(crate) fn entries(&self) -> &[Event] {
+        &self.entries
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use linux_net::{monitor::RouteChange, route::Route};
+
+    #[test]
+    fn many_entries_are_everything() {
+        let mut changes = HostChanges::default();
+        let event = Event::Route(
+            Route::new("10.244.2.0/24".parse().unwrap()),
+            RouteChange::Deleted,
+        );
+        for _ in 0..MAX_ENTRIES {
+            changes.add_entry(event.clone());
+        }
+        assert!(!changes.is_everything() && changes.entries().len() == MAX_ENTRIES);
+        changes.add_entry(event.clone());
+        changes.add_entry(event);
+        assert!(changes.is_everything() && changes.entries().is_empty());
+    }
+}
