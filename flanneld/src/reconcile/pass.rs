@@ -136,8 +136,8 @@ impl Reconciler {
     }
 
     /// Makes the host what it should be. Without a snapshot of the leases the pass sets the node up
-    /// and leaves every peer's entries as they are. Of the host it reads what may have changed since
-    /// the last pass. Fails if it cannot be read.
+    /// and leaves every peer's entries as they are. Of the host it reads what may have changed
+    /// since the last pass. Fails if it cannot be read.
     pub(crate) fn pass(
         &mut self,
         own: &Lease,

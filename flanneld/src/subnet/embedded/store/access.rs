@@ -5,9 +5,9 @@
 //! the lease. A lease without an owner (of an earlier version, of an import, or taken without TLS)
 //! goes to the first certificate that acquires or renews it for the public IP that it has.
 //!
-//! A node that is gone holds its public IP no longer than a while: another node that has the address
-//! then gets a lease. It gets other subnets, so that nobody gets the packets of a node's pods by
-//! cutting the node off.
+//! A node that was not connected for a while is gone: another node that has its public IP then gets
+//! a lease. It gets other subnets, so that whoever cuts a node off does not receive the packets for
+//! its pods.
 
 use super::state::{Change, State};
 use crate::{

@@ -1,8 +1,8 @@
 //! Which process holds each lease, and which processes are connected.
 //!
 //! Two nodes with one public IP (a cloned configuration) are one node to the store: the second is
-//! refused while the first one is connected. A node that was not connected for long is gone: another
-//! one may have its public IP.
+//! refused while the first one is connected. A node that was not connected for a while is gone:
+//! another one may have its public IP.
 //!
 //! In memory only: after a restart of the server, a node that renews says again what it holds.
 
