@@ -7,13 +7,14 @@
 # make bench      our plugins, the Go plugins and the kernel's own cost; ONLY=name, ROUNDS=n, PEERS=folder
 # make image      an OCI image archive with flanneld and the suite, target/image/flannel.tar (IMAGE=name:tag)
 # make test-cluster  a Kubernetes cluster of two nodes on this machine, from Go modules and Debian's packages (root)
-# make install    the suite and flanneld on this machine (DESTDIR, PREFIX, CNI_BIN_DIR, CNI_CONF_DIR)
-# make uninstall  what install put there
+# make install    the suite and flanneld on this machine (DESTDIR, PREFIX, SYSCONF_DIR, CNI_BIN_DIR, CNI_CONF_DIR)
+# make uninstall  what install put there, but for configuration that somebody changed
 
 PREFIX ?= /usr/local
+SYSCONF_DIR ?= /etc
 CNI_BIN_DIR ?= /opt/cni/bin
-CNI_CONF_DIR ?= /etc/cni/net.d
-UNIT_DIR ?= /etc/systemd/system
+CNI_CONF_DIR ?= $(SYSCONF_DIR)/cni/net.d
+UNIT_DIR ?= $(SYSCONF_DIR)/systemd/system
 CARGO ?= cargo
 KEEP ?=
 SECONDS ?= 60
@@ -127,11 +128,11 @@ deny:
 install:
 	@test -x $(bin)/cni-suite || { echo "nothing is built yet: run \`make build\` first (as yourself, not as root)"; exit 1; }
 	CNI_BIN_DIR=$(DESTDIR)$(CNI_BIN_DIR) CNI_CONF_DIR=$(DESTDIR)$(CNI_CONF_DIR) PREFIX=$(DESTDIR)$(PREFIX) \
-	    UNIT_DIR=$(DESTDIR)$(UNIT_DIR) PLUGINS="$(PLUGINS)" RUN_PREFIX=$(PREFIX) scripts/install $(bin)
+	    UNIT_DIR=$(DESTDIR)$(UNIT_DIR) SYSCONF_DIR=$(DESTDIR)$(SYSCONF_DIR) PLUGINS="$(PLUGINS)" RUN_PREFIX=$(PREFIX) scripts/install $(bin)
 
 uninstall:
 	CNI_BIN_DIR=$(DESTDIR)$(CNI_BIN_DIR) CNI_CONF_DIR=$(DESTDIR)$(CNI_CONF_DIR) PREFIX=$(DESTDIR)$(PREFIX) \
-	    UNIT_DIR=$(DESTDIR)$(UNIT_DIR) PLUGINS="$(PLUGINS)" scripts/uninstall
+	    UNIT_DIR=$(DESTDIR)$(UNIT_DIR) SYSCONF_DIR=$(DESTDIR)$(SYSCONF_DIR) PLUGINS="$(PLUGINS)" scripts/uninstall
 
 clean:
 	$(CARGO) clean
