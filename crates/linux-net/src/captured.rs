@@ -65,7 +65,10 @@ fn captured_addresses_routes_and_neighbours_are_read() {
         ..Route::new("10.244.1.0/24".parse().unwrap())
     };
     assert_eq!(route::read(ONLINK), Ok(Some(onlink)));
-    let several = Route::new("10.77.0.0/16".parse().unwrap());
+    let several = Route {
+        other_attributes: true,
+        ..Route::new("10.77.0.0/16".parse().unwrap())
+    };
     assert_eq!(route::read(MULTIPATH), Ok(Some(several)));
     let mac = Mac([2, 0, 0, 0, 0, 1]);
     let entry = Entry::read(NEIGHBOUR).unwrap();
