@@ -2,8 +2,13 @@
 
 use super::{Backend, PeerData, PeerError};
 use crate::model::lease::{Lease, Leases};
+use ipnetwork::IpNetwork;
 use serde_json::Value;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 /// The decoded leases of the latest snapshot. A snapshot shares unchanged leases with the one
 /// before: those keep what was decoded.
@@ -41,6 +46,33 @@ impl PeerLeases {
             })
             .collect();
         self.snapshot = snapshot.clone();
+    }
+
+    /// The number of leases of which a family is among these, by its subnet and public address: a
+    /// node of two families is one node.
+    pub(crate) fn count(
+        &self,
+        families: impl Iterator<Item = (IpNetwork, Option<IpAddr>)>,
+    ) -> usize {
+        let families: HashSet<_> = families.collect();
+        if families.is_empty() {
+            return 0;
+        }
+        let is_among = |peer: &&PeerLease| {
+            let (subnets, attrs) = (&peer.lease.subnets, &peer.lease.attrs);
+            let v4 = (
+                subnets.v4.map(IpNetwork::from),
+                attrs.public_ip.map(IpAddr::from),
+            );
+            let v6 = (
+                subnets.v6.map(IpNetwork::from),
+                attrs.public_ipv6.map(IpAddr::from),
+            );
+            [v4, v6]
+                .into_iter()
+                .any(|(subnet, ip)| subnet.is_some_and(|subnet| families.contains(&(subnet, ip))))
+        };
+        self.leases.iter().filter(is_among).count()
     }
 
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, PeerLease> {
@@ -104,5 +136,35 @@ mod tests {
             decoded,
             [Ok(PeerData::Vxlan(vtep)), Err(PeerError::HostBits)]
         );
+    }
+
+    #[test]
+    fn node_of_two_families_counts_once() {
+        let dual = |n: u8| {
+            let mut lease = Lease::clone(&lease("02:00:00:00:00:02"));
+            lease.subnets = format!("10.3.{n}.0-24&fd00:3:{n}::-64").parse().unwrap();
+            lease.attrs.public_ip = Some([192, 0, 2, n].into());
+            lease.attrs.public_ipv6 = Some(format!("fd31::{n}").parse().unwrap());
+            Arc::new(lease)
+        };
+        let mut leases = PeerLeases::default();
+        leases.update(
+            &*fixtures::vxlan(),
+            &Arc::new(vec![dual(1), dual(2), dual(3)]),
+        );
+        let v4 = |n: u8| {
+            let subnet = format!("10.3.{n}.0/24").parse().unwrap();
+            (subnet, Some(IpAddr::from([192, 0, 2, n])))
+        };
+        let v6 = |n: u8| {
+            let subnet = format!("fd00:3:{n}::/64").parse().unwrap();
+            (subnet, Some(format!("fd31::{n}").parse().unwrap()))
+        };
+        let count =
+            |families: &[(IpNetwork, Option<IpAddr>)]| leases.count(families.iter().copied());
+        assert_eq!(count(&[v4(1), v6(1), v4(2), v6(2)]), 2);
+        assert_eq!(count(&[v6(3)]), 1);
+        assert_eq!(count(&[(v4(1).0, v4(2).1)]), 0, "another node's");
+        assert_eq!(count(&[]), 0);
     }
 }

@@ -189,9 +189,10 @@ mod tests {
     async fn codes_follow_the_status() {
         let waiting = Status::default();
         let ready = Status::Running(Summary {
+            set_up: true,
             ready: true,
             subnets: String::new(),
-            peers: 0,
+            nodes: 0,
             skipped: 0,
             failing: 0,
             conflicts: Arc::default(),

@@ -1,6 +1,7 @@
 //! The daemon's status, for probes, systemd and the log.
 
 use crate::{
+    counted::counted,
     reconcile::{Outcome, RouteConflict},
     underlay::Obstacle,
 };
@@ -19,12 +20,14 @@ pub(crate) enum Status {
 /// A summary of the last pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Summary {
-    /// subnet.env is written, rules are in place, and all known peers are programmed
+    /// devices and rules of this node are in place and subnet.env is written: pods can start
+    pub(crate) set_up: bool,
+    /// all known peers are programmed, too, and packets to them leave this host
     pub(crate) ready: bool,
     /// this node's, as text
     pub(crate) subnets: String,
-    /// each family counts
-    pub(crate) peers: usize,
+    /// the other nodes that packets can be sent to
+    pub(crate) nodes: usize,
     /// leases that cannot be used
     pub(crate) skipped: usize,
     /// changes that fail
@@ -49,10 +52,11 @@ impl Status {
     /// The status after a pass.
     pub(crate) fn of(outcome: &Outcome, subnets: String, waiting: Option<Arc<str>>) -> Status {
         Status::Running(Summary {
+            set_up: outcome.set_up,
             ready: outcome.node_ready && outcome.peers_ready(),
             subnets,
-            peers: outcome.peer_count(),
-            skipped: outcome.skipped.len(),
+            nodes: outcome.nodes,
+            skipped: outcome.skipped,
             failing: outcome.failing.len(),
             conflicts: outcome.conflicts.clone(),
             obstacles: outcome.obstacles.clone(),
@@ -66,15 +70,21 @@ impl Status {
         matches!(self, Status::Running(Summary { ready: true, .. }))
     }
 
+    /// When systemd starts what is ordered after flanneld: containers need this node's own network.
+    /// A peer that cannot be reached, or a store that does not answer, does not hold up the boot.
+    fn is_set_up(&self) -> bool {
+        matches!(self, Status::Running(Summary { set_up: true, .. }))
+    }
+
     /// Notifies systemd, and logs a change of readiness.
     pub(crate) fn announce(&self, before: &Status) {
         let text = self.to_string();
         let mut states = vec![NotifyState::Status(&text)];
+        if self.is_set_up() && !before.is_set_up() {
+            states.push(NotifyState::Ready);
+        }
         match (before.is_ready(), self.is_ready()) {
-            (false, true) => {
-                info!("ready: {self}");
-                states.push(NotifyState::Ready);
-            }
+            (false, true) => info!("ready: {self}"),
             (true, false) => info!("not ready: {self}"),
             _ => {}
         }
@@ -93,12 +103,15 @@ impl fmt::Display for Status {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {} peers", self.subnets, self.peers)?;
+        let nodes = counted(self.nodes, "node", "nodes");
+        write!(f, "{}, {nodes}", self.subnets)?;
         if self.skipped > 0 {
-            write!(f, ", {} leases skipped", self.skipped)?;
+            let skipped = counted(self.skipped, "lease", "leases");
+            write!(f, ", {skipped} skipped")?;
         }
         if self.failing > 0 {
-            write!(f, ", {} entries failing", self.failing)?;
+            let failing = counted(self.failing, "entry", "entries");
+            write!(f, ", {failing} failing")?;
         }
         if let [first, others @ ..] = &*self.conflicts {
             write!(f, "; a route of another program is in the way: {first}")?;
@@ -128,5 +141,35 @@ pub(crate) fn stopping() {
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         debug!("cannot notify systemd: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_counts_nodes_and_not_their_families() {
+        let mut summary = Summary {
+            set_up: true,
+            ready: true,
+            subnets: "10.244.7.0/24 fd00:10:244:7::/64".to_owned(),
+            nodes: 2,
+            skipped: 0,
+            failing: 0,
+            conflicts: Arc::default(),
+            obstacles: Arc::default(),
+            duplicate: None,
+            waiting: None,
+        };
+        assert_eq!(
+            summary.to_string(),
+            "10.244.7.0/24 fd00:10:244:7::/64, 2 nodes"
+        );
+        (summary.nodes, summary.skipped, summary.failing) = (1, 1, 3);
+        assert_eq!(
+            summary.to_string(),
+            "10.244.7.0/24 fd00:10:244:7::/64, 1 node, 1 lease skipped, 3 entries failing"
+        );
     }
 }

@@ -3,6 +3,7 @@
 use super::{apply::Applied, backoff::Backoff, conflict::RouteConflict, diff::Change};
 use crate::{
     backend::{PlannedPeer, SkippedLease},
+    counted::counted,
     model::entry::EntryKind,
 };
 use std::{collections::BTreeMap, io, path::Path, sync::Arc};
@@ -14,12 +15,13 @@ pub(super) struct Logged {
     skipped: Arc<[SkippedLease]>,
     conflicts: Arc<[RouteConflict]>,
     subnet_env_error: Option<String>,
-    peers: Option<usize>,
+    nodes: Option<usize>,
 }
 
 impl Logged {
-    /// Logs leases that are skipped for the first time, and the number of peers when it changes.
-    pub(super) fn leases(&mut self, mut skipped: Vec<SkippedLease>, peers: usize) {
+    /// Logs leases that are skipped for the first time, and the number of other nodes when it
+    /// changes.
+    pub(super) fn leases(&mut self, mut skipped: Vec<SkippedLease>, nodes: usize) {
         skipped.sort();
         for lease in &skipped {
             if self.skipped.binary_search(lease).is_err() {
@@ -27,9 +29,12 @@ impl Logged {
             }
         }
         self.skipped = skipped.into();
-        if self.peers != Some(peers) {
-            info!("{peers} peers");
-            self.peers = Some(peers);
+        if self.nodes != Some(nodes) {
+            info!(
+                "the network has {} besides this one",
+                counted(nodes, "node", "nodes")
+            );
+            self.nodes = Some(nodes);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::{backoff::Failure, conflict::RouteConflict, diff::Change, event_filter::EventFilter};
 use crate::{
-    backend::{PlannedPeer, SkippedLease},
+    backend::PlannedPeer,
     underlay::{Obstacle, Underlay},
 };
 use std::{sync::Arc, time::Instant};
@@ -14,14 +14,18 @@ const ATTEMPTS_BEFORE_READY: u32 = 3;
 /// The outcome of a pass.
 #[derive(Debug, Clone)]
 pub(crate) struct Outcome {
-    /// Devices, addresses, rules and subnet.env are in place, and packets leave the host.
+    /// Devices, addresses, rules and subnet.env are in place: pods can start.
+    pub(crate) set_up: bool,
+    /// And packets leave the host.
     pub(crate) node_ready: bool,
     /// The peers that the host's state leads to; None until the first snapshot of the leases.
     pub(crate) peers: Option<Arc<[PlannedPeer]>>,
     /// Why packets to peers do not leave this host.
     pub(crate) obstacles: Arc<[Obstacle]>,
-    /// Leases that cannot be used.
-    pub(crate) skipped: Arc<[SkippedLease]>,
+    /// The nodes that they are families of.
+    pub(crate) nodes: usize,
+    /// The leases of which a family cannot be used.
+    pub(crate) skipped: usize,
     /// Changes that fail.
     pub(crate) failing: Arc<[(Change, Failure)]>,
     /// Routes of other programs in the place of ours.
@@ -46,10 +50,5 @@ impl Outcome {
             && self.obstacles.is_empty()
             && self.conflicts.is_empty()
             && failing.all(|(_, failure)| failure.attempts >= ATTEMPTS_BEFORE_READY)
-    }
-
-    /// The number of peers, each family of a lease counted.
-    pub(crate) fn peer_count(&self) -> usize {
-        self.peers.as_ref().map_or(0, |peers| peers.len())
     }
 }

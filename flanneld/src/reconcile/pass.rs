@@ -174,19 +174,27 @@ impl Reconciler {
         }
         let subnet_env = self.keep_subnet_env(own, setup_in_place);
         let obstacles = self.obstacles(&dependencies);
+        let families = plan.peers.iter();
+        let nodes = self
+            .leases
+            .count(families.map(|peer| (peer.subnet, Some(peer.public_ip))));
         let peers = snapshot.map(|_| {
-            self.logged.leases(plan.skipped, plan.peers.len());
+            self.logged.leases(plan.skipped, nodes);
             plan.peers.into()
         });
+        let skipped = self.logged.skipped();
+        let skipped = skipped.iter().map(|lease| (lease.subnet, lease.node));
+        let skipped = self.leases.count(skipped);
         let wanted = Arc::new(plan.state);
         self.keep_dump(dump, routes, &wanted, &ownership, &applied);
+        let set_up = setup_in_place && subnet_env.is_some();
         Ok(Outcome {
-            node_ready: setup_in_place
-                && subnet_env.is_some()
-                && !obstacles.iter().any(Obstacle::concerns_node),
+            set_up,
+            node_ready: set_up && !obstacles.iter().any(Obstacle::concerns_node),
             peers,
+            nodes,
             obstacles,
-            skipped: self.logged.skipped(),
+            skipped,
             failing: self.backoff.failures(),
             conflicts: self.logged.conflicts(conflicts),
             changed: !applied.done.is_empty(),

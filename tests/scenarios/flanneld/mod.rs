@@ -1,6 +1,7 @@
 //! flanneld on hosts in namespaces: what it creates, what it restores, what it leaves alone.
 
 mod bad_leases;
+mod boot;
 mod bounds;
 mod cleanup;
 pub(crate) mod cluster;
