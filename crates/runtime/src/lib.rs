@@ -190,7 +190,7 @@ impl Runtime {
         }
         let (plugin, version) = (plugin_type(list, index), version.as_str());
         let text = format!("plugin {plugin:?} does not support cniVersion {version}");
-        let details = format!("it supports {supported:?}");
+        let details = format!("it supports {}", supported.join(", "));
         Err(Error::new(Code::IncompatibleVersion, text).details(details))
     }
 

@@ -16,6 +16,8 @@ use std::{
 
 const HELP: &str = include_str!("help.txt");
 const CACHE_DIR: &str = "/var/lib/cni";
+/// Exit code of arguments and variables that cannot be used; every other failure has 1.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let command = options::read(env::args_os().skip(1), |name| env::var_os(name));
@@ -25,7 +27,10 @@ fn main() -> ExitCode {
             Ok(stdout) => print(&stdout),
             Err(error) => fail(error),
         },
-        Err(error) => fail(error),
+        Err(error) => {
+            warn(error);
+            ExitCode::from(USAGE)
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) enum Failure {
         namespace: String,
     },
     /// The program nft refused the mappings with conditions.
-    #[error("cannot map host ports with conditions {conditions:?}: {source}")]
+    #[error("cannot map host ports with conditions {}: {source}", conditions.join(" "))]
     Conditions {
         conditions: Vec<String>,
         source: NftFailure,

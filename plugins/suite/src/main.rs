@@ -25,6 +25,8 @@ static PLUGINS: Registry = &[
 /// The arguments that ask what this executable is.
 const HELP: [&str; 3] = ["-h", "-help", "--help"];
 const VERSION: [&str; 2] = ["-version", "--version"];
+/// Exit code of an argument that cannot be used.
+const USAGE: u8 = 2;
 
 fn main() -> ExitCode {
     let mut args = env::args_os();
@@ -39,10 +41,16 @@ fn main() -> ExitCode {
         }
         Some(name) => match by_name(&name) {
             Some(plugin) => plugin::main(plugin, PLUGINS),
-            None => unknown(&name),
+            None => {
+                unknown(&name);
+                ExitCode::from(USAGE)
+            }
         },
         // a runtime called an unknown plugin
-        None if env::var_os("CNI_COMMAND").is_some_and(|verb| !verb.is_empty()) => unknown(&called),
+        None if env::var_os("CNI_COMMAND").is_some_and(|verb| !verb.is_empty()) => {
+            unknown(&called);
+            ExitCode::FAILURE
+        }
         None => {
             plugin::warn(about());
             ExitCode::SUCCESS
@@ -64,13 +72,12 @@ fn by_name(path: &OsStr) -> Option<&'static dyn Plugin> {
     PLUGINS.iter().copied().find(|plugin| plugin.name() == name)
 }
 
-fn unknown(name: &OsStr) -> ExitCode {
+fn unknown(name: &OsStr) {
     plugin::warn(format_args!(
         "{} is not a plugin of this executable: {}",
         name.to_string_lossy(),
         names().join(", ")
     ));
-    ExitCode::FAILURE
 }
 
 fn names() -> Vec<&'static str> {

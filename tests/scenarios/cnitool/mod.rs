@@ -397,18 +397,32 @@ fn status_stops_at_the_first_error() {
 #[scenario]
 fn errors_name_the_cause() {
     let runtime = Runtime::new("1.0.0");
-    for (words, error) in [
-        (
-            "add other /run/netns/a",
-            "no net configuration with name \"other\" in /run/net.d",
-        ),
+    let message = runtime.error("add other /run/netns/a");
+    assert!(
+        message.starts_with("no net configuration with name \"other\" in /run/net.d"),
+        "{message}"
+    );
+    for (words, variables, error) in [
         (
             "attach net /run/netns/a",
+            [("CNI_ARGS", "")],
             "unknown command \"attach\"\nusage: ",
         ),
-        ("add net", "the namespace is missing"),
+        ("add net", [("CNI_ARGS", "")], "the namespace is missing"),
+        (
+            "add net /run/netns/a",
+            [("CNI_ARGS", "x")],
+            "invalid CNI_ARGS pair \"x\"",
+        ),
+        (
+            "add net /run/netns/a",
+            [("CNI_PATH", "")],
+            "CNI_PATH is not set",
+        ),
     ] {
-        let message = runtime.error(words);
+        let output = runtime.tool_with(words, &variables);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let message = String::from_utf8_lossy(&output.stderr);
         assert!(message.starts_with(error), "{message}");
     }
     let help = succeeded(runtime.tool("--help"));
