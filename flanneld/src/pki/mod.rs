@@ -8,4 +8,4 @@ mod words;
 pub(crate) use authority::{Authority, Holder, IssueError, Issued};
 pub(crate) use certificate::{Certificate, Fault, Use, date};
 pub(crate) use identity::Identity;
-pub(crate) use words::{ClientFiles, client_refused, is_key_mismatch, server_refused};
+pub(crate) use words::{ClientFiles, Peer, client_refused, is_key_mismatch, server_refused};

@@ -1,7 +1,7 @@
 //! Failed TLS handshakes in words: whose certificate is wrong, in what, and what to do.
 
 use super::certificate::date;
-use std::{error::Error, io, path::Path};
+use std::{error::Error, fmt, io, path::Path};
 use tokio_rustls::rustls::{
     self, AlertDescription, CertificateError, InconsistentKeys, InvalidMessage, pki_types::UnixTime,
 };
@@ -9,13 +9,23 @@ use tokio_rustls::rustls::{
 /// How the reader of a message gets a certificate.
 const ISSUE: &str = "on the machine of the authority `flanneld pki issue NAME` makes a right one";
 
-/// The files of a client, for messages.
+/// The other side of a client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Peer {
+    LeaseServer,
+    Etcd,
+}
+
+/// What a client uses, for messages.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClientFiles<'a> {
-    /// The lease server, as `-remote` names it.
+    pub(crate) peer: Peer,
+    /// HOST:PORT, as the option names it.
     pub(crate) server: &'a str,
-    pub(crate) certificate: &'a Path,
-    pub(crate) authority: &'a Path,
+    /// None: it shows none.
+    pub(crate) certificate: Option<&'a Path>,
+    /// None: the system's.
+    pub(crate) authority: Option<&'a Path>,
 }
 
 /// What a client says of a connection that failed because of TLS; None if it failed for another
@@ -24,41 +34,105 @@ pub(crate) fn server_refused(
     error: &(dyn Error + 'static),
     files: ClientFiles<'_>,
 ) -> Option<String> {
-    let (server, authority) = (files.server, files.authority.display());
+    let peer = files.peer;
     Some(match tls_error(error)? {
-        rustls::Error::InvalidCertificate(error) => match error {
-            CertificateError::UnknownIssuer | CertificateError::BadSignature => format!(
-                "the lease server's certificate is not from the authority in {authority}: copy the ca.crt of its \
-                 authority there"
-            ),
-            error => {
-                let host = host(server);
-                format!(
-                    "the lease server's certificate {}: on the machine of the authority `flanneld pki issue NAME {host}` \
-                     makes a right one, NAME being the server's",
-                    wrong(error)
-                )
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => files.unknown_authority(),
+        rustls::Error::InvalidCertificate(error) => {
+            format!("{peer}'s certificate {}: {}", wrong(error), files.remedy())
+        }
+        rustls::Error::AlertReceived(alert) => files.refused(*alert),
+        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => match peer {
+            Peer::LeaseServer => {
+                "the other side does not speak TLS: it is no lease server, or one without -remote-certfile"
             }
-        },
-        rustls::Error::AlertReceived(alert) => {
-            let certificate = files.certificate.display();
-            let why = match alert {
-                AlertDescription::UnknownCA | AlertDescription::DecryptError => {
-                    "it is not from an authority in the server's -remote-cafile"
-                }
-                AlertDescription::CertificateExpired => "it has expired, or the clocks differ",
-                AlertDescription::UnsupportedCertificate => "it may not be used by a client",
-                AlertDescription::CertificateRequired => "it was not shown",
-                _ => "the server's log says why",
-            };
-            format!("the lease server refuses this node's certificate {certificate}: {why}; {ISSUE}")
+            Peer::Etcd => "the other side does not speak TLS: write http:// in -etcd-endpoints",
         }
-        rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
-            "the other side does not speak TLS: it is no lease server, or one without -remote-certfile"
-                .to_owned()
-        }
-        other => format!("TLS with the lease server failed: {other}"),
+        .to_owned(),
+        other => format!("TLS with {peer} failed: {other}"),
     })
+}
+
+impl ClientFiles<'_> {
+    fn unknown_authority(&self) -> String {
+        let peer = self.peer;
+        match (self.authority, peer) {
+            (Some(authority), Peer::LeaseServer) => format!(
+                "{peer}'s certificate is not from the authority in {}: copy the ca.crt of its authority there",
+                authority.display()
+            ),
+            (Some(authority), Peer::Etcd) => format!(
+                "{peer}'s certificate is not from the authority in {}: name the file of its authority with -etcd-cafile",
+                authority.display()
+            ),
+            (None, _) => format!(
+                "{peer}'s certificate is not from an authority that this system trusts: name the file of its authority \
+                 with -etcd-cafile"
+            ),
+        }
+    }
+
+    /// How the other side gets a right certificate.
+    fn remedy(&self) -> String {
+        let host = host(self.server);
+        match self.peer {
+            Peer::LeaseServer => format!(
+                "on the machine of the authority `flanneld pki issue NAME {host}` makes a right one, NAME being the \
+                 server's"
+            ),
+            Peer::Etcd => format!(
+                "etcd needs another one (--cert-file) from its authority, valid and with {host} among its names"
+            ),
+        }
+    }
+
+    /// The other side ended the handshake.
+    fn refused(&self, alert: AlertDescription) -> String {
+        let peer = self.peer;
+        let Some(certificate) = self.certificate.filter(|_| !demands(alert)) else {
+            return format!(
+                "{peer} demands a certificate of this node: give {}",
+                match peer {
+                    Peer::LeaseServer => "-remote-certfile and -remote-keyfile",
+                    Peer::Etcd => "-etcd-certfile and -etcd-keyfile",
+                }
+            );
+        };
+        let (authorities, remedy) = match peer {
+            Peer::LeaseServer => ("the server's -remote-cafile", ISSUE),
+            Peer::Etcd => (
+                "etcd's --trusted-ca-file",
+                "the authority of etcd's clients makes a right one",
+            ),
+        };
+        let why = match alert {
+            AlertDescription::UnknownCA | AlertDescription::DecryptError => {
+                format!("it is not from an authority in {authorities}")
+            }
+            AlertDescription::CertificateExpired => {
+                "it has expired, or the clocks differ".to_owned()
+            }
+            AlertDescription::UnsupportedCertificate => "it may not be used by a client".to_owned(),
+            _ => "the server's log says why".to_owned(),
+        };
+        let certificate = certificate.display();
+        format!("{peer} refuses this node's certificate {certificate}: {why}; {remedy}")
+    }
+}
+
+/// True if the server was shown no certificate.
+fn demands(alert: AlertDescription) -> bool {
+    alert == AlertDescription::CertificateRequired
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Peer::LeaseServer => "the lease server",
+            Peer::Etcd => "etcd",
+        })
+    }
 }
 
 /// What a server says of a client whose handshake failed.
@@ -86,8 +160,12 @@ pub(crate) fn client_refused(error: &io::Error) -> String {
         ) => "it does not know the authority of this server's certificate: its -remote-cafile is \
               another one"
             .to_owned(),
-        rustls::Error::AlertReceived(alert) => {
-            format!("it does not accept this server's certificate ({alert:?}): its log says why")
+        rustls::Error::AlertReceived(AlertDescription::CertificateExpired) => {
+            "it takes this server's certificate for expired: compare the clocks of both machines"
+                .to_owned()
+        }
+        rustls::Error::AlertReceived(_) => {
+            "it does not accept this server's certificate: its log says why".to_owned()
         }
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "it does not speak TLS: it needs -remote-keyfile, -remote-certfile and -remote-cafile"

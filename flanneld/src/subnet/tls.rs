@@ -1,7 +1,7 @@
 //! Mutual TLS: both sides show a certificate of an authority that both name.
 
 use super::BoxError;
-use crate::pki::{self, Certificate, ClientFiles, Fault, Identity, Use, date};
+use crate::pki::{self, Certificate, ClientFiles, Fault, Identity, Peer, Use, date};
 use jiff::Timestamp;
 use std::{
     error::Error,
@@ -16,7 +16,10 @@ use tokio_rustls::{
     rustls::{
         self, ClientConfig, RootCertStore, ServerConfig,
         crypto::{CryptoProvider, ring},
-        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        pki_types::{
+            CertificateDer, PrivateKeyDer,
+            pem::{self, PemObject},
+        },
         server::WebPkiClientVerifier,
     },
 };
@@ -30,7 +33,7 @@ pub(crate) enum TlsError {
     )]
     MissingOption(&'static str),
     /// A file cannot be read, or its content cannot be used.
-    #[error("{what} {}: {source}", .path.display())]
+    #[error("{what} {}: {source}; `flanneld pki` makes a right one", .path.display())]
     File {
         what: &'static str,
         path: PathBuf,
@@ -65,6 +68,16 @@ pub(crate) enum TlsError {
          -remote-keyfile, -remote-certfile and -remote-cafile, or set -insecure if the link is private"
     )]
     NotOnLoopback(String),
+}
+
+impl TlsError {
+    /// True if options are the reason, not the content of files.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            TlsError::MissingOption(_) | TlsError::NotOnLoopback(_)
+        )
+    }
 }
 
 /// `-remote-keyfile`, `-remote-certfile`, `-remote-cafile`: PEM files, for server and client alike.
@@ -206,7 +219,7 @@ impl TlsFiles {
     }
 
     fn private_key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
-        PrivateKeyDer::from_pem_file(&self.key).map_err(unusable("private key", &self.key))
+        PrivateKeyDer::from_pem_file(&self.key).map_err(not_pem("private key", &self.key))
     }
 
     fn roots(&self) -> Result<RootCertStore, TlsError> {
@@ -247,20 +260,33 @@ impl ClientTls {
     /// Why the connection to `server` failed, if TLS is why.
     pub(super) fn in_words(&self, server: &str, error: &(dyn Error + 'static)) -> Option<String> {
         let files = ClientFiles {
+            peer: Peer::LeaseServer,
             server,
-            certificate: &self.files.cert,
-            authority: &self.files.ca,
+            certificate: Some(&self.files.cert),
+            authority: Some(&self.files.ca),
         };
         pki::server_refused(error, files)
     }
 }
 
+/// Whether a client can show a certificate, the first of a PEM file. Returns when it ends, seconds
+/// since 1970, if that is within 30 days.
+pub(super) fn fit_for_client(pem: &[u8]) -> Result<Option<i64>, Fault> {
+    let unreadable = |what: &dyn ToString| Fault::Unreadable(what.to_string());
+    let first = CertificateDer::pem_slice_iter(pem).next();
+    let first = first.ok_or_else(|| unreadable(&"the file contains none"))?;
+    let first = first.map_err(|error| unreadable(&error))?;
+    let certificate = Certificate::parse(&first)?;
+    certificate.check(Use::Client, now())?;
+    Ok(certificate.ends_soon(now()))
+}
+
 /// True once a day: connections come more often, since each node renews its lease daily.
 #[derive(Default)]
-struct Daily(Mutex<Option<Instant>>);
+pub(super) struct Daily(Mutex<Option<Instant>>);
 
 impl Daily {
-    fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self) -> bool {
         const DAY: Duration = Duration::from_secs(24 * 60 * 60);
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let due = last.is_none_or(|last| last.elapsed() >= DAY);
@@ -338,10 +364,23 @@ fn unusable<E: Into<BoxError>>(what: &'static str, path: &Path) -> impl FnOnce(E
     }
 }
 
+/// A file that cannot be read, or is no PEM file.
+fn not_pem(what: &'static str, path: &Path) -> impl FnOnce(pem::Error) -> TlsError {
+    let path = path.to_owned();
+    move |error| {
+        let source: BoxError = match error {
+            pem::Error::Io(error) => error.into(),
+            pem::Error::NoItemsFound => format!("the file contains no {what}").into(),
+            error => format!("it is no PEM file: {error}").into(),
+        };
+        TlsError::File { what, path, source }
+    }
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
-        .map_err(unusable("certificate", path))?;
+        .map_err(not_pem("certificate", path))?;
     if certificates.is_empty() {
         return Err(TlsError::NoCertificate(path.to_owned()));
     }
@@ -359,5 +398,34 @@ pub(super) fn require(
         Ok(())
     } else {
         Err(TlsError::NotOnLoopback(address.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::{Authority, Holder};
+
+    #[test]
+    fn end_of_a_clients_certificate_is_told_before_and_after() {
+        const DAY: i64 = 24 * 60 * 60;
+        let start = now() - 50 * DAY;
+        let own = Authority::create(start).unwrap();
+        let der = CertificateDer::from_pem_slice(own.certificate.as_bytes()).unwrap();
+        let authority = Authority::load(&der, &own.key).unwrap();
+        let fit = |days: i64| {
+            let hosts = Vec::new();
+            let holder = Holder::Node {
+                name: "node-a",
+                hosts: &hosts,
+            };
+            let issued = authority.issue(holder, start, days * DAY).unwrap();
+            fit_for_client(issued.certificate.as_bytes())
+        };
+        assert_eq!(fit(100), Ok(None));
+        assert!(matches!(fit(60), Ok(Some(end)) if end > now()));
+        assert!(matches!(fit(40), Err(Fault::Expired(_))));
+        let junk = fit_for_client(b"junk").unwrap_err().to_string();
+        assert!(junk.ends_with("the file contains none"), "{junk}");
     }
 }

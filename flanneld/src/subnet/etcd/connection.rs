@@ -2,7 +2,11 @@
 //! one. Certificates are read and the user is authenticated for each connection.
 
 use super::error::{EndpointError, Failure, Kind, Reason};
-use crate::best_effort::best_effort;
+use crate::{
+    best_effort::best_effort,
+    pki::{self, ClientFiles, Peer, date},
+    subnet::tls::{self, Daily},
+};
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use std::{
     fs,
@@ -58,6 +62,7 @@ pub(super) struct Connection {
     identity: Option<(PathBuf, PathBuf)>,
     ca: Option<PathBuf>,
     user: Option<(String, String)>,
+    warned: Daily,
     current: Mutex<Current>,
 }
 
@@ -89,6 +94,7 @@ impl Connection {
             identity: has_identity.then(|| (options.key.into(), options.cert.into())),
             ca: (!options.ca.is_empty()).then(|| options.ca.into()),
             user: has_user.then_some((options.user, options.password)),
+            warned: Daily::default(),
             current: Mutex::new(Current {
                 index,
                 client: None,
@@ -140,6 +146,10 @@ impl Connection {
                 }
             }
             debug!("{url}: {reason}");
+            if let Some(words) = self.tls_in_words(&url, &reason) {
+                reasons.push(format!("{url}: {words}"));
+                continue;
+            }
             // the alert of a server that demands a certificate may be lost with the connection
             let hint = match endpoint.tls && self.identity.is_none() {
                 true => " (if etcd demands a certificate: -etcd-certfile and -etcd-keyfile)",
@@ -148,6 +158,25 @@ impl Connection {
             reasons.push(format!("{url}: {reason}{hint}"));
         }
         Err(Failure::NoAnswer(reasons))
+    }
+
+    /// Why a TLS handshake failed, if one did.
+    fn tls_in_words(&self, url: &str, reason: &Reason) -> Option<String> {
+        let Reason::Client(error) = reason else {
+            return None;
+        };
+        let error: &(dyn std::error::Error + 'static) = match error {
+            etcd_client::Error::TransportError(error) => error,
+            etcd_client::Error::GRpcStatus(status) => status,
+            _ => return None,
+        };
+        let files = ClientFiles {
+            peer: Peer::Etcd,
+            server: url.split_once("://").map_or(url, |(_, server)| server),
+            certificate: self.identity.as_ref().map(|(_, cert)| cert.as_path()),
+            authority: self.ca.as_deref(),
+        };
+        pki::server_refused(error, files)
     }
 
     /// The connection has failed outside of a request: the next request uses another endpoint.
@@ -227,10 +256,27 @@ impl Connection {
             None => system_authorities(tls),
         };
         if let Some((key, cert)) = &self.identity {
-            let (cert, key) = (read("certificate", cert)?, read("private key", key)?);
-            tls = tls.identity(Identity::from_pem(cert, key));
+            let (pem, key) = (read("certificate", cert)?, read("private key", key)?);
+            self.check_own(cert, &pem)?;
+            tls = tls.identity(Identity::from_pem(pem, key));
         }
         Ok(tls)
+    }
+
+    /// Refuses a certificate that etcd would refuse, and warns of its end once a day.
+    fn check_own(&self, path: &Path, pem: &[u8]) -> Result<(), Reason> {
+        let ends = tls::fit_for_client(pem).map_err(|fault| Reason::Unfit {
+            path: path.to_owned(),
+            fault: Box::new(fault),
+        })?;
+        if let Some(ends) = ends.filter(|_| self.warned.is_due()) {
+            warn!(
+                "certificate {} ends on {}: renew it in time",
+                path.display(),
+                date(ends)
+            );
+        }
+        Ok(())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Why a request to etcd fails.
 
 use super::keys::Unreadable;
-use crate::model::network_config;
+use crate::{model::network_config, pki::Fault};
 use std::{error::Error as StdError, io, path::PathBuf, time::Duration};
 
 /// `-etcd-endpoints` cannot be used.
@@ -74,6 +74,9 @@ pub(super) enum Reason {
         path: PathBuf,
         source: io::Error,
     },
+    /// The certificate of this node cannot serve its purpose.
+    #[error("certificate {}: {fault}; the authority of etcd's clients makes a right one", .path.display())]
+    Unfit { path: PathBuf, fault: Box<Fault> },
     /// There was no answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),

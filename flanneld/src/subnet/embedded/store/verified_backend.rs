@@ -50,7 +50,7 @@ fn require_recovery(head: &mut [u8]) -> io::Result<()> {
         if found != expected.to_le_bytes() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidData,
-                format!("its header is damaged or another program's: {found:?}"),
+                "its header is damaged, or another program's",
             ));
         }
     }
