@@ -4,6 +4,7 @@ mod backend;
 mod best_effort;
 mod cli;
 mod command;
+mod counted;
 mod daemon;
 mod failure_log;
 mod files;
@@ -29,7 +30,8 @@ pub fn main() -> ExitCode {
         Err(code) => return code,
     };
     match options.action {
-        Some(Action::Help) => cli::print_help(),
+        Some(Action::Help) => cli::print_help(&options.arguments),
+        Some(Action::Version) => cli::print_version(),
         Some(Action::Cleanup) => command::cleanup::run(&options),
         Some(Action::Lease) => command::lease::run(&options, &options.arguments),
         None => daemon::run(&options),

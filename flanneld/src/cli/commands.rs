@@ -1,48 +1,67 @@
 //! Commands with arguments of their own. Those that share the daemon's flags are
 //! [`Action`](super::options::Action).
 
-use super::go_flags;
-use clap::{ArgAction, Args, CommandFactory, Parser, ValueEnum};
+use super::{
+    go_flags, help,
+    usage::{self, Refused},
+};
+use clap::{ArgAction, Args, CommandFactory, Parser, ValueEnum, error::ErrorKind};
 use std::path::{Path, PathBuf};
 
 const PLUGINS_HELP: &str = "\
-A plugin that is missing is installed, and one that an earlier run installed is updated. A plugin of another origin is
-left as it is, unless -replace names it: what is replaced stays beside it as NAME.before-flanneld. Each plugin is an
-executable of its own and replaces the one of that name by a rename, so that pods may start at any time, and so that a
-program that overwrites one plugin does not change the others.
+A plugin that is missing is installed, and one that an earlier run installed is
+updated. A plugin of another origin is left as it is, unless -replace names it:
+what is replaced stays beside it as NAME.before-flanneld. Each plugin is an
+executable of its own and replaces the one of that name by a rename, so that
+pods may start at any time, and so that a program that overwrites one plugin
+does not change the others.
 
-  flanneld install-cni                              flannel, and what it needs where that is missing
-  flanneld install-cni -plugins=all -replace=all    every plugin, whoever installed the present ones
+  flanneld install-cni
+      flannel, and what it needs where that is missing
+  flanneld install-cni -plugins=all -replace=all
+      every plugin, whoever installed the present ones
   flanneld install-cni -bin-dir=/host/opt/cni/bin";
 
 const CONF_HELP: &str = "\
-The file has its name only when it is complete and on the disk, with the permission bits of SRC. What install-conf did
-not write itself stays beside it as DST.before-flanneld. A DST that ends in .conflist, .conf or .json is replaced only
-by a JSON object. An executable named install-conf runs this command: install-conf SRC DST.
+The file has its name only when it is complete and on the disk, with the
+permission bits of SRC. What install-conf did not write itself stays beside it
+as DST.before-flanneld. A DST that ends in .conflist, .conf or .json is replaced
+only by a JSON object. An executable named install-conf runs this command:
+install-conf SRC DST.
 
-  flanneld install-conf /etc/kube-flannel/cni-conf.json /etc/cni/net.d/10-flannel.conflist";
+  flanneld install-conf /etc/kube-flannel/cni-conf.json \\
+      /etc/cni/net.d/10-flannel.conflist";
 
 const CHECK_HELP: &str = "\
-It fails at the first key that flanneld would refuse, and warns of keys that have no effect. It needs neither root nor a
-running flanneld. Whether the network is apart from a node's own addresses shows at that node's start only.
+It fails at the first key that flanneld would refuse, and warns of keys that
+have no effect. It needs neither root nor a running flanneld. Whether the
+network is apart from a node's own addresses shows at that node's start only.
 
   flanneld check-config /etc/kube-flannel/net-conf.json";
 
 const UNINSTALL_HELP: &str = "\
-Files that were replaced come back, other files that the two commands wrote are removed, and files that somebody changed
-since are left. Delete the node's pods first: their removal needs the plugins. `flanneld cleanup` removes the network.";
+Files that were replaced come back, other files that the two commands wrote are
+removed, and files that somebody changed since are left. Delete the node's pods
+first: their removal needs the plugins. `flanneld cleanup` removes the network.";
 
 const PKI_HELP: &str = "\
-  flanneld pki init                        make an authority, once, on one machine
-  flanneld pki issue NAME [ADDRESS...]     a certificate for the node NAME; the node
-                                           that serves leases needs its addresses
-  flanneld pki issue -operator [NAME]      one that may change every lease
-  flanneld pki rotate                      a new authority; the old one stays trusted
-  flanneld pki rotate -finish              the old one is trusted no longer
+What each command makes:
+  flanneld pki init
+      make an authority, once, on one machine
+  flanneld pki issue NAME [ADDRESS...]
+      a certificate for the node NAME; the node that serves leases needs its
+      addresses
+  flanneld pki issue -operator [NAME]
+      one that may change every lease
+  flanneld pki rotate
+      a new authority; the old one stays trusted
+  flanneld pki rotate -finish
+      the old one is trusted no longer
 
-Each certificate has a folder of its own in the folder of the authority: NAME/ca.crt,
-NAME/tls.crt and NAME/tls.key. Copy them to /etc/flannel/tls on the machine, for
--remote-cafile, -remote-certfile and -remote-keyfile. `issue` renews one, too.";
+Each certificate has a folder of its own in the folder of the authority:
+NAME/ca.crt, NAME/tls.crt and NAME/tls.key. Copy them to /etc/flannel/tls on the
+machine, for -remote-cafile, -remote-certfile and -remote-keyfile. `issue`
+renews one, too.";
 
 /// A command and its arguments. The doc comments are the text of the help.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -66,10 +85,10 @@ pub(crate) enum NodeCommand {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(override_usage = "flanneld pki init | issue | rotate [flags]")]
+#[command(override_usage = "flanneld pki init|issue|rotate [flags]")]
 pub(crate) struct Pki {
-    /// What to do
-    #[arg(value_enum, hide_possible_values = true)]
+    /// init, issue or rotate
+    #[arg(value_enum, value_name = "ACTION")]
     pub(crate) action: PkiAction,
     /// Of issue: the name, then a server's addresses and host names
     #[arg(value_name = "NAME|ADDRESS")]
@@ -82,21 +101,11 @@ pub(crate) struct Pki {
     pub(crate) days: u16,
     /// The certificate is an operator's
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1)]
-    #[arg(
-        require_equals = true,
-        default_missing_value = "true",
-        value_name = "BOOL"
-    )]
-    #[arg(hide_possible_values = true, hide_default_value = true)]
+    #[arg(require_equals = true, default_missing_value = "true")]
     pub(crate) operator: bool,
     /// The second step of rotate
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1)]
-    #[arg(
-        require_equals = true,
-        default_missing_value = "true",
-        value_name = "BOOL"
-    )]
-    #[arg(hide_possible_values = true, hide_default_value = true)]
+    #[arg(require_equals = true, default_missing_value = "true")]
     pub(crate) finish: bool,
 }
 
@@ -167,7 +176,7 @@ pub(crate) struct UninstallCni {
 
 impl NodeCommand {
     /// The command that the executable's name or the first argument selects; None if neither does.
-    pub(crate) fn read(called: &str, args: &[String]) -> Option<Result<NodeCommand, clap::Error>> {
+    pub(crate) fn read(called: &str, args: &[String]) -> Option<Result<NodeCommand, Refused>> {
         let commands = NodeCommand::command();
         let called = Path::new(called).file_name()?.to_str()?;
         let (command, args) = match commands.find_subcommand(called) {
@@ -178,8 +187,22 @@ impl NodeCommand {
             }
         };
         let args = go_flags::rewrite(command, args.iter().cloned());
-        let command = ["flanneld", command.get_name()].map(str::to_owned);
-        Some(NodeCommand::try_parse_from(command.into_iter().chain(args)))
+        let name = ["flanneld", command.get_name()].map(str::to_owned);
+        let read = NodeCommand::try_parse_from(name.into_iter().chain(args));
+        Some(read.map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp => Refused::Help(help::render(command, &[])),
+            _ => {
+                let help = format!("flanneld {} -h", command.get_name());
+                Refused::Usage(usage::explain(&error, &help))
+            }
+        }))
+    }
+
+    /// The help of a command.
+    pub(super) fn help(name: &str) -> Option<String> {
+        let commands = NodeCommand::command();
+        let command = commands.find_subcommand(name)?;
+        Some(help::render(command, &[]))
     }
 }
 
@@ -187,7 +210,7 @@ impl NodeCommand {
 mod tests {
     use super::*;
 
-    fn read(called: &str, args: &[&str]) -> Option<Result<NodeCommand, clap::Error>> {
+    fn read(called: &str, args: &[&str]) -> Option<Result<NodeCommand, Refused>> {
         let args: Vec<_> = args.iter().map(|arg| arg.to_string()).collect();
         NodeCommand::read(called, &args)
     }
@@ -237,20 +260,36 @@ mod tests {
             &["check-config"],
             &["check-config", "/a", "/b"],
         ] {
-            let error = read("flanneld", bad).unwrap().unwrap_err();
-            assert_ne!(error.exit_code(), 0, "{bad:?}");
+            match read("flanneld", bad).unwrap().unwrap_err() {
+                Refused::Usage(text) => {
+                    let advice = format!("; see `flanneld {} -h`", bad[0]);
+                    assert!(text.ends_with(&advice), "{text}");
+                    assert!(!text.contains("--"), "{text}");
+                }
+                Refused::Help(text) => panic!("{bad:?}: {text}"),
+            }
         }
-        for command in [
-            "install-cni",
-            "install-conf",
-            "uninstall-cni",
-            "check-config",
-        ] {
+        for command in NodeCommand::command().get_subcommands() {
+            let command = command.get_name();
             for flag in ["-h", "-help", "--help"] {
-                let help = read("flanneld", &[command, flag]).unwrap().unwrap_err();
-                assert_eq!(help.exit_code(), 0, "{command} {flag}");
-                let usage = format!("Usage: flanneld {command} ");
-                assert!(help.to_string().contains(&usage), "{help}");
+                let Refused::Help(help) = read("flanneld", &[command, flag]).unwrap().unwrap_err()
+                else {
+                    panic!("{command} {flag}");
+                };
+                let usage = format!("Usage: flanneld {command}");
+                assert!(help.contains(&usage), "{help}");
+                assert_eq!(NodeCommand::help(command), Some(help));
+            }
+        }
+    }
+
+    #[test]
+    fn help_fits_a_terminal_and_has_one_dash() {
+        for command in NodeCommand::command().get_subcommands() {
+            let help = NodeCommand::help(command.get_name()).unwrap();
+            for line in help.lines() {
+                assert!(line.chars().count() <= 80, "{line}");
+                assert!(!line.contains("--"), "{line}");
             }
         }
     }

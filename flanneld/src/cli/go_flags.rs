@@ -2,6 +2,7 @@
 //! `--x`, a value follows its flag or `=`, a bool takes a value only behind `=`, and a `FLANNELD_*`
 //! variable counts where its flag is not on the command line.
 
+use super::usage;
 use clap::{Arg, ArgAction, Command};
 use std::ffi::OsString;
 
@@ -83,11 +84,7 @@ pub(crate) fn from_environment(
         };
         let arg = format!("--{name}={value}");
         let matches = command.clone().try_get_matches_from(["flanneld", &arg]);
-        matches.map_err(|error| {
-            let text = error.to_string();
-            let reason = text.lines().next().unwrap_or_default();
-            refused(reason.trim_start_matches("error: ").to_owned())
-        })?;
+        matches.map_err(|error| refused(usage::reason(&error)))?;
         added.push(arg);
     }
     Ok(added)
@@ -100,12 +97,16 @@ fn find<'c>(command: &'c Command, name: &str) -> Option<&'c Arg> {
 }
 
 /// True if the flag takes no value as the next argument: help, and every bool.
-fn is_bool(arg: &Arg) -> bool {
+pub(super) fn is_bool(arg: &Arg) -> bool {
     let takes_bool = arg
         .get_possible_values()
         .iter()
         .any(|value| value.get_name() == "true");
-    takes_bool || matches!(arg.get_action(), ArgAction::Help | ArgAction::SetTrue)
+    takes_bool || is_help(arg)
+}
+
+pub(super) fn is_help(arg: &Arg) -> bool {
+    matches!(arg.get_action(), ArgAction::Help)
 }
 
 /// Go's `strconv.ParseBool`.

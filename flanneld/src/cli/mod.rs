@@ -1,16 +1,24 @@
-//! The command line: options, commands, Go's flag syntax, log.
+//! The command line: options, commands, Go's flag syntax, help, log.
 
 pub(crate) mod commands;
 mod go_flags;
+mod help;
 mod log;
 pub(crate) mod options;
+mod usage;
 
 use commands::NodeCommand;
 use options::{Error, Options};
 use std::{
+    fmt::Display,
     io::{self, Write},
     process::ExitCode,
 };
+use usage::Refused;
+
+/// Exit code of a command line, or of a variable, that cannot be used: it is the same at the next
+/// start. Every other failure has 1.
+const USAGE: u8 = 2;
 
 /// What the command line asks for.
 pub(crate) enum Invocation {
@@ -27,24 +35,48 @@ pub(crate) fn start() -> Result<Invocation, ExitCode> {
     let called = args.next().unwrap_or_default();
     let args: Vec<_> = args.collect();
     if let Some(command) = NodeCommand::read(&called, &args) {
-        let command = command.map_err(|error| report(Error::Usage(error)))?;
-        return Ok(Invocation::Command(command));
+        return match command {
+            Ok(command) => Ok(Invocation::Command(command)),
+            Err(Refused::Help(text)) => Err(print(&text)),
+            Err(Refused::Usage(reason)) => Err(refuse(reason)),
+        };
     }
     read_options(args).map(|options| Invocation::Flanneld(Box::new(options)))
 }
 
 fn read_options(args: Vec<String>) -> Result<Options, ExitCode> {
-    let options = Options::read(args, |key| std::env::var_os(key)).map_err(report)?;
+    let options = Options::read(args, |key| std::env::var_os(key));
+    let options = options.map_err(|error| match error {
+        Error::Help => print(&options::help()),
+        error => refuse(error),
+    })?;
     if options.node.version {
-        eprintln!("v{}", env!("CARGO_PKG_VERSION"));
+        // where upstream prints it
+        eprintln!("{}", version());
         return Err(ExitCode::SUCCESS);
     }
     log::start(options.node.v);
     Ok(options)
 }
 
-pub(crate) fn print_help() -> ExitCode {
-    print(&options::help())
+/// `flanneld help [COMMAND]`.
+pub(crate) fn print_help(arguments: &[String]) -> ExitCode {
+    match arguments {
+        [] => print(&options::help()),
+        [name, ..] => match NodeCommand::help(name) {
+            Some(text) => print(&text),
+            None if options::is_action(name) => print(&options::help()),
+            None => refuse(format!("there is no command {name:?}; see `flanneld -h`")),
+        },
+    }
+}
+
+pub(crate) fn print_version() -> ExitCode {
+    print(&format!("{}\n", version()))
+}
+
+fn version() -> String {
+    format!("v{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Prints to stdout.
@@ -55,16 +87,20 @@ pub(crate) fn print(text: &str) -> ExitCode {
     }
 }
 
-/// Help that was asked for goes to stdout and succeeds; an error goes to stderr.
-fn report(error: Error) -> ExitCode {
-    match error {
-        Error::Usage(error) => match error.print() {
-            Ok(()) if error.exit_code() == 0 => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
-        },
-        error => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+/// Prints why a command fails.
+pub(crate) fn fail(reason: impl Display, is_usage: bool) -> ExitCode {
+    eprintln!("{reason}");
+    failure(is_usage)
+}
+
+/// The exit code of a failure.
+pub(crate) fn failure(is_usage: bool) -> ExitCode {
+    match is_usage {
+        true => ExitCode::from(USAGE),
+        false => ExitCode::FAILURE,
     }
+}
+
+fn refuse(reason: impl Display) -> ExitCode {
+    fail(reason, true)
 }

@@ -19,10 +19,7 @@ pub(crate) fn run(file: &Path) -> ExitCode {
             }
             cli::print(&text)
         }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => cli::fail(error, false),
     }
 }
 

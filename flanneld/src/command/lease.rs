@@ -2,7 +2,7 @@
 //! store is the one that flanneld would use with the same flags.
 
 use crate::{
-    cli::options::Options,
+    cli::{self, options::Options},
     daemon::{self, ManagerError},
     subnet::{
         self,
@@ -56,6 +56,16 @@ enum Error {
     Runtime(#[source] io::Error),
 }
 
+impl Error {
+    fn is_usage(&self) -> bool {
+        match self {
+            Error::Usage => true,
+            Error::Manager(error) => error.is_usage(),
+            _ => false,
+        }
+    }
+}
+
 /// `arguments` are the words after `lease`. Succeeds if every lease is where it should be.
 pub(crate) fn run(options: &Options, arguments: &[String]) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -77,7 +87,7 @@ pub(crate) fn run(options: &Options, arguments: &[String]) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             error!("{error}");
-            ExitCode::FAILURE
+            cli::failure(error.is_usage())
         }
     }
 }

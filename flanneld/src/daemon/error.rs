@@ -59,3 +59,14 @@ pub(super) enum Error {
     #[error("the reconciler stopped")]
     ReconcilerStopped,
 }
+
+impl Error {
+    /// True if an option or variable is the reason: the next start fails, too.
+    pub(super) fn is_usage(&self) -> bool {
+        match self {
+            Error::Options(_) => true,
+            Error::SubnetManager(error) => error.is_usage(),
+            _ => false,
+        }
+    }
+}

@@ -18,7 +18,10 @@ pub(crate) use config_source::{Error as ConfigError, read as read_config};
 pub(crate) use instance::{InstanceError, InstanceLock, Resource, process};
 pub(crate) use subnet_manager::{Error as ManagerError, archive};
 
-use crate::{cli::options::Options, open_files};
+use crate::{
+    cli::{self, options::Options},
+    open_files,
+};
 use error::Error;
 use status::Status;
 use std::{process::ExitCode, time::Duration};
@@ -51,7 +54,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             error!("{error}");
-            ExitCode::FAILURE
+            cli::failure(error.is_usage())
         }
     }
 }

@@ -9,7 +9,7 @@ const LOOPBACK_INDEX: u32 = 1;
 /// Why the daemon cannot do its work.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "flanneld may not change this host's network ({0}): run as root, or with CAP_NET_ADMIN and CAP_NET_RAW"
+    "flanneld may not change this host's network: run as root, or with CAP_NET_ADMIN and CAP_NET_RAW"
 )]
 pub(super) struct Error(#[source] linux_net::Error);
 

@@ -67,6 +67,20 @@ pub(crate) enum Error {
     Remote(#[from] RemoteError),
 }
 
+impl Error {
+    /// True if an option or variable is the reason.
+    pub(crate) fn is_usage(&self) -> bool {
+        match self {
+            Error::KubernetesAnd(_) | Error::Etcd(_) | Error::Both => true,
+            Error::OpenKubernetes(error) => error.is_usage(),
+            Error::Tls(error) => error.is_usage(),
+            Error::Server(error) => error.is_usage(),
+            Error::Remote(error) => error.is_usage(),
+            Error::Config(_) | Error::Signal(_) | Error::NoStore(_) | Error::Store(_) => false,
+        }
+    }
+}
+
 /// Opens the manager that the options name.
 pub(super) async fn choose(options: &Options, waiting: &Waiting) -> Result<Chosen, Error> {
     let leases = &options.leases;

@@ -2,7 +2,6 @@
 
 use super::cluster::{Cluster, DUAL, V4, delete};
 use std::{
-    os::unix::net::UnixDatagram,
     process::{Command, Output},
     time::Duration,
 };
@@ -33,7 +32,7 @@ fn invalid_options_are_refused_with_a_way_out() {
     host.sh(r#"echo '{"EnableIPv4":false}' > /run/none.json"#);
     let listen = ["-listen=127.0.0.1:8888"].as_slice();
     let with = |more: &[&'static str]| [listen, more].concat();
-    for (args, text) in [
+    let usage = [
         (
             vec!["-etcd-endpoints="],
             "-etcd-endpoints names no endpoint",
@@ -43,12 +42,56 @@ fn invalid_options_are_refused_with_a_way_out() {
             "-listen HOST:PORT keeps the leases on this machine",
         ),
         (
-            vec!["-kube-subnet-mgr"],
-            "failed to read net conf: /etc/kube-flannel/net-conf.json",
-        ),
-        (
             vec!["-listen=127.0.0.1:1", "-remote=127.0.0.1:2"],
             "-listen and -remote are both given",
+        ),
+        (
+            with(&["-net-config-path=/run/good.json", "-iface-regex=("]),
+            "-iface-regex=( is not a regular expression",
+        ),
+        (
+            with(&["-net-config-path=/run/good.json", "-public-ip=1.2.3"]),
+            "invalid public IP address: 1.2.3",
+        ),
+        (
+            vec!["-listen=172.31.0.1:8888", "-net-config-path=/run/good.json"],
+            "-insecure",
+        ),
+        (
+            vec!["-listen=8888", "-net-config-path=/run/good.json"],
+            "HOST:PORT",
+        ),
+        (vec!["-remote=172.31.0.1:8888"], "-insecure"),
+        (vec!["-remote=172.31.0.1"], "HOST:PORT"),
+        (
+            vec!["-remote=172.31.0.1:8888", "-remote-cafile=/run/ca.crt"],
+            "-remote-keyfile is missing",
+        ),
+        (vec!["-no-such-flag"], "there is no flag -no-such-flag"),
+        (vec!["-ip-masq=maybe"], "-ip-masq cannot be \"maybe\""),
+        (vec!["cleanupp"], "there is no command \"cleanupp\""),
+        (vec!["version", "x"], "unexpected argument \"x\""),
+        (
+            vec!["-subnet-lease-renew-margin=0"],
+            "Invalid subnet-lease-renew-margin option, out of acceptable range",
+        ),
+        (vec!["lease"], "usage: flanneld [flags] lease export"),
+        (vec!["pki"], "flanneld pki -h"),
+        (vec!["pki", "issue"], "usage: flanneld pki init"),
+        (vec!["pki", "issue", "a/b"], "cannot be a name"),
+        (vec!["check-config"], "missing: FILE"),
+        (vec!["install-conf", "/a"], "missing: DST"),
+        (
+            vec!["install-cni", "-plugins=bogus"],
+            "is not a plugin of flanneld",
+        ),
+        (vec!["uninstall-cni", "-bogus"], "there is no flag -bogus"),
+        (vec!["help", "bogus"], "there is no command \"bogus\""),
+    ];
+    let failures = [
+        (
+            vec!["-kube-subnet-mgr"],
+            "failed to read net conf: /etc/kube-flannel/net-conf.json",
         ),
         (with(&[]), "/etc/kube-flannel/net-conf.json"),
         (
@@ -65,55 +108,59 @@ fn invalid_options_are_refused_with_a_way_out() {
             "-iface=nope",
         ),
         (
-            with(&["-net-config-path=/run/good.json", "-iface-regex=("]),
-            "-iface-regex=( is not a regular expression",
+            vec!["lease", "export", "-listen=127.0.0.1:1", "-store=/run/none"],
+            "there is no lease store /run/none",
         ),
+        (vec!["check-config", "/run/broken.json"], "/run/broken.json"),
         (
-            with(&["-net-config-path=/run/good.json", "-public-ip=1.2.3"]),
-            "invalid public IP address: 1.2.3",
+            vec!["pki", "issue", "a", "-dir=/run/none"],
+            "there is no authority in /run/none",
         ),
-        (
-            vec!["-listen=172.31.0.1:8888", "-net-config-path=/run/good.json"],
-            "-insecure",
-        ),
-        (vec!["-remote=172.31.0.1:8888"], "-insecure"),
-        (vec!["-no-such-flag"], "no-such-flag"),
-        (
-            vec!["-subnet-lease-renew-margin=0"],
-            "Invalid subnet-lease-renew-margin option, out of acceptable range",
-        ),
-    ] {
+        (vec!["install-conf", "/run/none", "/run/x"], "/run/none"),
+    ];
+    let usage = usage.into_iter().map(|(args, text)| (args, text, 2));
+    let failures = failures.into_iter().map(|(args, text)| (args, text, 1));
+    for (args, text, expected) in usage.chain(failures) {
         let (code, _, stderr) = run(host, &args, &[]);
         assert!(
-            code > 0 && stderr.contains(text),
-            "{args:?}: {code}, expected {text}:\n{stderr}"
+            code == expected && stderr.contains(text),
+            "{args:?}: {code}, expected {expected} and {text}:\n{stderr}"
         );
         assert!(!stderr.contains("panicked"), "{stderr}");
     }
-    let (code, stdout, stderr) = run(host, &["-version"], &[]);
-    assert_eq!((code, stdout.as_str()), (0, ""));
-    assert!(stderr.starts_with('v'), "{stderr}");
-    for help in ["help", "-help", "-h"] {
+    for flag in ["-version", "--version"] {
+        let (code, stdout, stderr) = run(host, &[flag], &[]);
+        assert_eq!((code, stdout.as_str()), (0, ""));
+        assert!(stderr.starts_with('v'), "{stderr}");
+    }
+    let (code, stdout, _) = run(host, &["version"], &[]);
+    assert!(code == 0 && stdout.starts_with('v'), "{stdout}");
+    for help in ["help", "-help", "-h", "--help"] {
         let (code, stdout, _) = run(host, &[help], &[]);
         assert!(
-            code == 0 && stdout.contains("--listen <HOST:PORT>"),
+            code == 0 && stdout.contains("  -listen HOST:PORT "),
             "{help}: {code} {stdout}"
         );
     }
+    let (code, stdout, _) = run(host, &["help", "pki"], &[]);
+    assert!(
+        code == 0 && stdout.contains("Usage: flanneld pki "),
+        "{stdout}"
+    );
     let env = [
         ("FLANNELD_KUBE_SUBNET_MGR", "true"),
         ("FLANNELD_ETCD_PASSWORD", "hunter2"),
     ];
     let (code, _, stderr) = run(host, &[], &env);
     assert!(
-        code > 0 && stderr.contains("failed to read net conf"),
+        code == 1 && stderr.contains("failed to read net conf"),
         "{stderr}"
     );
     assert!(!stderr.contains("hunter2"), "{stderr}");
     let args = with(&["-net-config-path=/run/good.json"]);
     let (code, _, stderr) = run(host, &args, &[("FLANNELD_IP_MASQ", "maybe")]);
     assert!(
-        code > 0 && stderr.contains("the variable FLANNELD_IP_MASQ cannot be used: "),
+        code == 2 && stderr.contains("the variable FLANNELD_IP_MASQ cannot be used: "),
         "{stderr}"
     );
 }
@@ -273,31 +320,6 @@ fn direct_routing_follows_the_configuration() {
         "{routes}"
     );
     assert!(!routes.contains("10.244.200.0/24"), "{routes}");
-}
-
-#[scenario]
-fn systemd_is_notified() {
-    let mut cluster = Cluster::idle(1, V4);
-    let socket = cluster
-        .host(1)
-        .run(|| UnixDatagram::bind("/run/notify").expect("socket"));
-    socket.set_nonblocking(true).expect("non-blocking");
-    cluster.start_with(1, &[], &[("NOTIFY_SOCKET", "/run/notify")]);
-    let mut received = String::new();
-    let mut receive = |text: &str| {
-        eventually(&format!("systemd receives {text}"), TIMEOUT, || {
-            let mut buffer = [0; 4096];
-            while let Ok(length) = socket.recv(&mut buffer) {
-                received.push_str(&String::from_utf8_lossy(&buffer[..length]));
-                received.push('\n');
-            }
-            received.contains(text).then_some(())
-        });
-    };
-    receive("READY=1");
-    receive("STATUS=10.244.");
-    cluster.stop(1);
-    receive("STOPPING=1");
 }
 
 /// It fails, and the peers remove the node's entries.

@@ -43,9 +43,7 @@ pub(crate) struct LeaseOptions {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(
-    next_help_heading = "How nodes reach each other (without any of these: by the default route)"
-)]
+#[command(next_help_heading = "How nodes reach each other (by default: over the default route)")]
 pub(crate) struct UnderlayOptions {
     /// Interface, by name or address; repeatable, the first that matches is taken
     #[arg(long, value_name = "NAME|IP")]
@@ -87,9 +85,6 @@ pub(crate) struct RuleOptions {
     /// Accept forwarded packets of the pod network
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
     pub(crate) iptables_forward_rules: bool,
-    /// Accepted for compatibility: flanneld watches the rules and repairs them at once
-    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
-    pub(crate) iptables_resync: i64,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -141,9 +136,7 @@ pub(crate) struct KubeOptions {
 }
 
 #[derive(Debug, Clone, Args)]
-#[command(
-    next_help_heading = "Leases from etcd (the default, without -kube-subnet-mgr, -listen and -remote)"
-)]
+#[command(next_help_heading = "Leases from etcd (without -kube-subnet-mgr, -listen and -remote)")]
 pub(crate) struct EtcdOptions {
     /// Addresses of the etcd members, separated by commas
     #[arg(
@@ -176,13 +169,19 @@ pub(crate) struct EtcdOptions {
 /// Upstream's flags that this build reads and does not use: an existing unit file or manifest stays
 /// valid.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Accepted for compatibility, without effect in this build")]
-#[allow(dead_code, reason = "most of these flags are accepted and not used")]
+#[command(next_help_heading = "Flags of Go flanneld, accepted without effect")]
+#[allow(dead_code, reason = "these flags are accepted and not used")]
 pub(crate) struct CompatibilityFlags {
+    /// flanneld watches the rules and repairs them at once
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    pub(crate) iptables_resync: i64,
+    /// flanneld makes no blackhole route to this node's subnet
     #[arg(long, default_value_t = false, action = ArgAction::Set)]
     pub(crate) ip_blackhole_route: bool,
+    /// -v sets the level of the whole log
     #[arg(long, default_value = "", value_name = "PATTERNS")]
     pub(crate) vmodule: String,
+    /// The log has no stack traces
     #[arg(
         id = "log_backtrace_at",
         long = "log_backtrace_at",

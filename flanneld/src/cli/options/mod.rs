@@ -5,8 +5,13 @@ mod values;
 
 pub(crate) use groups::{CleanupOptions, NodeOptions};
 
-use crate::cli::go_flags::{self, RefusedVariable};
-use clap::{Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use crate::cli::{
+    go_flags::{self, RefusedVariable},
+    help, usage,
+};
+use clap::{
+    Arg, ArgAction, Command, CommandFactory, FromArgMatches, Parser, ValueEnum, error::ErrorKind,
+};
 use groups::{
     CompatibilityFlags, EtcdOptions, KubeOptions, LeaseOptions, RuleOptions, UnderlayOptions,
 };
@@ -15,32 +20,68 @@ use std::{ffi::OsString, ops::RangeInclusive, time::Duration};
 const ABOUT: &str = "flanneld leases this node a subnet of the pod network and makes the pods of every other node \
 reachable from it.";
 
-const USAGE: &str = "flanneld [flags] [cleanup | lease export [FILE] | lease import [FILE] | help]
-       flanneld install-cni | install-conf | uninstall-cni | check-config [arguments]   (--help describes each)";
+const USAGE: &str = "flanneld [flags]
+       flanneld COMMAND [arguments]";
 
-const MORE: &str = "Every flag has a variable: -ip-masq is FLANNELD_IP_MASQ. A flag on the command line overrides its variable.
-Flags are written as -flag or --flag, with -flag=value or -flag value; a bool is -flag or -flag=false.
+/// Each command with what it does. `flanneld COMMAND -h` says more of those with own arguments.
+const COMMANDS: [(&str, &str); 10] = [
+    (
+        "check-config FILE",
+        "Check a network configuration and say what it means",
+    ),
+    (
+        "pki init|issue|rotate",
+        "Make certificates for -listen and -remote",
+    ),
+    (
+        "lease export [FILE]",
+        "Write every lease of the store that the flags name, as JSON",
+    ),
+    (
+        "lease import [FILE]",
+        "Add such leases to the store that the flags name",
+    ),
+    (
+        "cleanup",
+        "Remove what flanneld made on this node, after a question; stop flanneld first",
+    ),
+    (
+        "install-cni",
+        "Install the CNI plugins that come with flanneld",
+    ),
+    ("install-conf SRC DST", "Install a CNI configuration file"),
+    ("uninstall-cni", "Undo install-cni and install-conf"),
+    ("version", "Print the version"),
+    ("help [COMMAND]", "Print this help, or that of a command"),
+];
+
+const MORE: &str = "\
+Every flag has a variable: -ip-masq is FLANNELD_IP_MASQ. A flag overrides its
+variable. A value follows its flag or `=`; a bool is -flag or -flag=false. Two
+dashes mean the same as one.
 
 A network without Kubernetes or etcd:
-  one node:     flanneld -listen 10.0.0.1:8888 -net-config-path net-conf.json -ip-masq
-  the others:   flanneld -remote 10.0.0.1:8888 -ip-masq
-Between machines add -remote-keyfile, -remote-certfile and -remote-cafile on both sides, or -insecure on a private link.
+  one node:    flanneld -listen 10.0.0.1:8888 -net-config-path FILE -ip-masq
+  the others:  flanneld -remote 10.0.0.1:8888 -ip-masq
+Between machines add -remote-keyfile, -remote-certfile and -remote-cafile on
+both sides (`flanneld pki` makes them), or -insecure on a private link.
 
-These commands show what it does: ip -d link show flannel.1; ip route; bridge fdb show dev flannel.1; nft list ruleset;
-cat /run/flannel/subnet.env; curl http://127.0.0.1:PORT/readyz (-healthz-port PORT).";
+What flanneld does shows in:
+  ip -d link show flannel.1; ip route; bridge fdb show dev flannel.1
+  nft list ruleset; cat /run/flannel/subnet.env
+  curl 'http://127.0.0.1:PORT/readyz?verbose'   (-healthz-port PORT)
+
+Exit codes: 0 success, 1 failure, 2 a flag or variable that cannot be used.";
 
 /// Acceptable values of -subnet-lease-renew-margin, in minutes.
 const RENEW_MARGIN: RangeInclusive<i64> = 1..=1439;
 
-/// What to do instead of running the daemon. The doc comments are the text of the help.
+/// What to do instead of running the daemon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Action {
-    /// Remove what flanneld made on this node, after a question; stop flanneld first
     Cleanup,
-    /// `lease export [FILE]` writes every lease of the store that the flags name, as JSON;
-    /// `lease import [FILE]` adds them to that store. Without FILE: stdout, stdin
     Lease,
-    /// Print this help
+    Version,
     Help,
 }
 
@@ -54,7 +95,7 @@ pub(crate) enum Action {
 )]
 pub(crate) struct Options {
     /// What to do instead of running
-    #[arg(value_enum)]
+    #[arg(value_enum, value_name = "ACTION", hide = true)]
     pub(crate) action: Option<Action>,
     /// What follows the action
     #[arg(hide = true)]
@@ -83,14 +124,17 @@ pub(crate) struct Options {
 /// Why the options cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// A flag or value that clap refuses; with exit code 0, the help that was asked for.
-    #[error(transparent)]
-    Usage(clap::Error),
+    /// Not an error: the command line asks for the help.
+    #[error("see `flanneld -h`")]
+    Help,
+    /// A flag, a value or an argument that is refused.
+    #[error("{0}")]
+    Usage(String),
     /// A variable has a value that its flag does not take.
     #[error(transparent)]
     Variable(#[from] RefusedVariable),
     /// A word after an action that takes none.
-    #[error("unexpected argument {0:?}: see flanneld help")]
+    #[error("unexpected argument {0:?}; see `flanneld -h`")]
     UnexpectedArgument(String),
     /// -subnet-lease-renew-margin is out of range.
     #[error(
@@ -121,13 +165,14 @@ impl Options {
         let mut args = go_flags::rewrite(&command, args);
         // what is wrong on the command line, or the help that it asks for, comes first
         let mut options = parse(&command, &args)?;
-        if options.action != Some(Action::Help) && !options.node.version {
+        let asks = matches!(options.action, Some(Action::Help | Action::Version));
+        if !asks && !options.node.version {
             args.extend(go_flags::from_environment(&command, &args, variable)?);
             options = parse(&command, &args)?;
         }
-        options.given = args.into_iter().map(without_secret).collect();
+        options.given = args.into_iter().map(shown).collect();
         if let (action, Some(unexpected)) = (options.action, options.arguments.first())
-            && action != Some(Action::Lease)
+            && !matches!(action, Some(Action::Lease | Action::Help))
         {
             return Err(Error::UnexpectedArgument(unexpected.clone()));
         }
@@ -151,7 +196,12 @@ impl Options {
 
 /// The text of `help`.
 pub(super) fn help() -> String {
-    command().render_help().to_string()
+    help::render(&command(), &COMMANDS)
+}
+
+/// True if the word is an action.
+pub(super) fn is_action(word: &str) -> bool {
+    Action::from_str(word, false).is_ok()
 }
 
 fn parse(command: &Command, args: &[String]) -> Result<Options, Error> {
@@ -159,36 +209,36 @@ fn parse(command: &Command, args: &[String]) -> Result<Options, Error> {
     let matches = command
         .clone()
         .try_get_matches_from(program.chain(args.iter().cloned()));
-    let mut matches = matches.map_err(Error::Usage)?;
-    Options::from_arg_matches_mut(&mut matches).map_err(Error::Usage)
+    let read = matches.and_then(|mut matches| Options::from_arg_matches_mut(&mut matches));
+    read.map_err(|error| match error.kind() {
+        ErrorKind::DisplayHelp => Error::Help,
+        _ => Error::Usage(usage::explain(&error, "flanneld -h")),
+    })
 }
 
 fn command() -> Command {
     Options::command().mut_args(as_go_flag)
 }
 
-/// What all flags have in common: a bool may stand alone, a value may begin with `-`, and the help
-/// leaves out empty and false defaults.
+/// What all flags have in common: a bool may stand alone, and a value may begin with `-`.
 fn as_go_flag(arg: Arg) -> Arg {
     if arg.is_positional() || matches!(arg.get_action(), ArgAction::Help) {
         return arg;
     }
-    let shown = arg
-        .get_default_values()
-        .iter()
-        .any(|value| !value.is_empty() && value != "false");
-    let arg = arg.hide_default_value(!shown);
     if arg.get_possible_values().is_empty() {
         return arg.allow_hyphen_values(true);
     }
-    arg.hide_possible_values(true)
-        .value_name("BOOL")
-        .num_args(0..=1)
+    arg.num_args(0..=1)
         .require_equals(true)
         .default_missing_value("true")
 }
 
-fn without_secret(arg: String) -> String {
+/// For the log: with one dash, and without secrets.
+fn shown(arg: String) -> String {
+    let arg = match arg.strip_prefix("--") {
+        Some(flag) => format!("-{flag}"),
+        None => arg,
+    };
     match arg.split_once('=') {
         Some((name, value)) if name.ends_with("password") && !value.is_empty() => {
             format!("{name}=(not shown)")

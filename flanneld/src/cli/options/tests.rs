@@ -85,7 +85,7 @@ fn defaults_are_upstreams() {
         (options.node.healthz_ip.as_str(), options.node.healthz_port),
         ("0.0.0.0", 0)
     );
-    assert_eq!(options.rules.iptables_resync, 5);
+    assert_eq!(options.compatibility.iptables_resync, 5);
     assert!(options.rules.iptables_forward_rules && options.kube.set_node_network_unavailable);
     assert!(
         !options.rules.ip_masq
@@ -217,7 +217,10 @@ fn unknown_flags_and_bad_values_are_refused() {
         &["-iface"],
     ] {
         match read_with(bad, &[]) {
-            Err(Error::Usage(error)) => assert_ne!(error.exit_code(), 0, "{bad:?}"),
+            Err(Error::Usage(text)) => assert!(
+                text.ends_with("; see `flanneld -h`") && !text.contains("--"),
+                "{text}"
+            ),
             other => panic!("{bad:?}: {other:?}"),
         }
     }
@@ -250,7 +253,12 @@ fn action_may_stand_anywhere() {
 #[test]
 fn secrets_are_not_shown() {
     let options = read_with(&["-etcd-username=u", "-etcd-password", "hunter2"], &[]);
-    let shown = format!("{:?}", options.unwrap());
+    let options = options.unwrap();
+    assert_eq!(
+        options.given,
+        ["-etcd-username=u", "-etcd-password=(not shown)"]
+    );
+    let shown = format!("{options:?}");
     assert!(
         !shown.contains("hunter2") && shown.contains("(not shown)"),
         "{shown}"
@@ -263,10 +271,10 @@ fn secrets_are_not_shown() {
 fn help_names_the_subnet_managers() {
     let help = help();
     for text in [
-        "--listen <HOST:PORT>",
-        "--remote <HOST:PORT>",
-        "--ip-masq",
-        "cleanup",
+        "  -listen HOST:PORT ",
+        "  -remote HOST:PORT ",
+        "  -ip-masq ",
+        "  cleanup ",
         "FLANNELD_IP_MASQ",
         "[default: 60]",
     ] {
@@ -276,6 +284,40 @@ fn help_names_the_subnet_managers() {
         !help.contains("default: false") && !help.contains("default: ]"),
         "{help}"
     );
+}
+
+#[test]
+fn help_fits_a_terminal_has_one_dash_and_says_what_each_flag_does() {
+    let help = help();
+    for line in help.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+        assert!(!line.contains("--"), "{line}");
+    }
+    let described = command();
+    for arg in described.get_arguments().filter(|arg| !arg.is_hide_set()) {
+        let flag = arg.get_long().unwrap_or_default();
+        assert!(arg.get_help().is_some(), "-{flag} has no description");
+    }
+    let (_, compatibility) = help.split_once("Flags of Go flanneld, accepted").unwrap();
+    for flag in ["iptables-resync", "ip-blackhole-route", "vmodule"] {
+        assert!(compatibility.contains(&format!("  -{flag}")), "{help}");
+    }
+}
+
+#[test]
+fn version_and_help_are_commands() {
+    assert_eq!(read(&["version"]).action, Some(Action::Version));
+    assert_eq!(read(&["help", "pki"]).arguments, ["pki"]);
+    for bad in [["version", "x"], ["cleanup", "x"]] {
+        let refused = read_with(&bad, &[]);
+        assert!(
+            matches!(refused, Err(Error::UnexpectedArgument(_))),
+            "{bad:?}"
+        );
+    }
+    for flag in ["-h", "-help", "--help"] {
+        assert!(matches!(read_with(&[flag], &[]), Err(Error::Help)));
+    }
 }
 
 proptest::proptest! {

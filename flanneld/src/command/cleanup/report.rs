@@ -45,8 +45,7 @@ impl Report {
 
 /// Prints to stderr why nothing was done.
 pub(super) fn refusal(reason: impl fmt::Display) -> ExitCode {
-    eprintln!("{reason}");
-    ExitCode::FAILURE
+    cli::fail(reason, false)
 }
 
 impl fmt::Display for Report {

@@ -27,10 +27,7 @@ fn finish(result: Result<Vec<String>, Error>) -> ExitCode {
                 .map(|line| format!("{line}\n"))
                 .collect::<String>(),
         ),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => cli::fail(&error, matches!(error, Error::UnknownPlugin { .. })),
     }
 }
 

@@ -49,3 +49,13 @@ pub(super) enum Error {
     #[error(transparent)]
     Issue(#[from] IssueError),
 }
+
+impl Error {
+    /// True if the command line is the reason.
+    pub(super) fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Error::Usage | Error::Name(_) | Error::Host(_) | Error::Days(_)
+        )
+    }
+}

@@ -21,10 +21,7 @@ const DAY: i64 = 24 * 60 * 60;
 pub(super) fn run(options: &Pki) -> ExitCode {
     match execute(options, Timestamp::now().as_second()) {
         Ok(made) => cli::print(&format!("{made}\n")),
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
+        Err(error) => cli::fail(&error, error.is_usage()),
     }
 }
 

@@ -18,6 +18,19 @@ pub(crate) struct RemoteError {
     pub(super) source: AddressError,
 }
 
+impl RemoteError {
+    /// True if options are the reason, not the content of files.
+    pub(crate) fn is_usage(&self) -> bool {
+        match &self.source {
+            AddressError::Tls(error) => error.is_usage(),
+            AddressError::Scheme(_)
+            | AddressError::Shape(_)
+            | AddressError::MissingCertificates
+            | AddressError::NeedlessCertificates => true,
+        }
+    }
+}
+
 /// What is wrong with `-remote`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AddressError {

@@ -59,6 +59,17 @@ pub(crate) struct ServerError {
     source: ListenError,
 }
 
+impl ServerError {
+    /// True if options are the reason. A name that is not resolved may be resolved later.
+    pub(crate) fn is_usage(&self) -> bool {
+        match &self.source {
+            ListenError::Tls(error) => error.is_usage(),
+            ListenError::Address(error) => error.kind() == io::ErrorKind::InvalidInput,
+            ListenError::NoAddress | ListenError::Bind(_) => false,
+        }
+    }
+}
+
 /// Why the server cannot listen.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {

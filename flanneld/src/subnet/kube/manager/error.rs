@@ -19,3 +19,15 @@ pub(crate) enum OpenError {
     #[error("cannot start the thread that watches the nodes: {0}")]
     Thread(#[from] std::io::Error),
 }
+
+impl OpenError {
+    /// True if an option or variable is the reason.
+    pub(crate) fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            OpenError::Prefix(_)
+                | OpenError::Name(_)
+                | OpenError::Client(ClientError::Url { .. } | ClientError::NoServer)
+        )
+    }
+}
