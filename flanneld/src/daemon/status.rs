@@ -20,7 +20,8 @@ pub(crate) enum Status {
 /// A summary of the last pass.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Summary {
-    /// devices and rules of this node are in place and subnet.env is written: pods can start
+    /// devices and rules of this node are in place, subnet.env is written, and the leases of the
+    /// others are known or do not come: pods can start
     pub(crate) set_up: bool,
     /// all known peers are programmed, too, and packets to them leave this host
     pub(crate) ready: bool,
@@ -72,7 +73,7 @@ impl Status {
 
     /// When systemd starts what is ordered after flanneld: containers need this node's own network.
     /// A peer that cannot be reached, or a store that does not answer, does not hold up the boot.
-    fn is_set_up(&self) -> bool {
+    pub(crate) fn is_set_up(&self) -> bool {
         matches!(self, Status::Running(Summary { set_up: true, .. }))
     }
 

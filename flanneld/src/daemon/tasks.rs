@@ -19,8 +19,15 @@ use crate::{
     subnet::{Session, SubnetManager, Waiting},
     underlay::Underlay,
 };
-use std::{convert::Infallible, future, sync::Arc};
-use tokio::sync::watch;
+use std::{convert::Infallible, future, sync::Arc, time::Duration};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
+
+/// How long this node's own network waits for the leases of the others before systemd goes on
+/// without them.
+const LEASES_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What the start has found out.
 pub(super) struct Started {
@@ -104,6 +111,7 @@ pub(super) async fn run(
         peers: peers.clone(),
         waiting: waiting.subscribe(),
         status,
+        set_up_at: None,
     };
     let ended: Result<Infallible, Error> = tokio::select! {
         config = event_loop.run() => return Ok(config?),
@@ -130,14 +138,19 @@ struct Report<'a> {
     /// what the subnet manager waits for
     waiting: watch::Receiver<Option<Arc<str>>>,
     status: &'a watch::Sender<Status>,
+    /// When this node's own network was in place first.
+    set_up_at: Option<Instant>,
 }
 
 impl Report<'_> {
     async fn run(mut self) -> Result<Infallible, Error> {
         loop {
+            let due = self.set_up_at.map(|at| at + LEASES_TIMEOUT);
+            let due = due.filter(|due| *due > Instant::now() && !self.status.borrow().is_set_up());
             tokio::select! {
                 changed = self.outcomes.changed() => changed.map_err(|_| Error::ReconcilerStopped)?,
                 Ok(()) = self.waiting.changed() => {}
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
             let outcome = self.outcomes.borrow_and_update().clone();
             if let Some(outcome) = outcome {
@@ -155,10 +168,14 @@ impl Report<'_> {
             replace_if_changed(&self.peers, peers.clone());
         }
         let waiting = self.waiting.borrow().clone();
+        let set_up = self.is_set_up(outcome);
         let mut status = Status::of(outcome, self.own.borrow().subnets.cidrs(), waiting);
-        if let (Status::Running(summary), Some(duplicate)) = (&mut status, &duplicate) {
-            summary.ready = false;
-            summary.duplicate = Some(duplicate.to_string());
+        if let Status::Running(summary) = &mut status {
+            summary.set_up = set_up;
+            if let Some(duplicate) = &duplicate {
+                summary.ready = false;
+                summary.duplicate = Some(duplicate.to_string());
+            }
         }
         let before = self.status.borrow().clone();
         if replace_if_changed(self.status, status.clone()) {
@@ -170,6 +187,16 @@ impl Report<'_> {
             return key.map_or(Ok(()), |key| Err(Error::KeyInUse(key)));
         }
         Ok(())
+    }
+
+    /// True if containers may start: this node's own network is in place, and the peers are known,
+    /// unless their leases do not come.
+    fn is_set_up(&mut self, outcome: &Outcome) -> bool {
+        if !outcome.set_up {
+            return false;
+        }
+        let at = *self.set_up_at.get_or_insert_with(Instant::now);
+        outcome.peers.is_some() || at.elapsed() >= LEASES_TIMEOUT
     }
 
     fn duplicate(&self) -> Option<Duplicate> {
