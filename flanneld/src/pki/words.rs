@@ -14,6 +14,7 @@ const ISSUE: &str = "on the machine of the authority `flanneld pki issue NAME` m
 pub(crate) enum Peer {
     LeaseServer,
     Etcd,
+    ApiServer,
 }
 
 /// What a client uses, for messages.
@@ -48,6 +49,7 @@ pub(crate) fn server_refused(
                 "the other side does not speak TLS: it is no lease server, or one without -remote-certfile"
             }
             Peer::Etcd => "the other side does not speak TLS: write http:// in -etcd-endpoints",
+            Peer::ApiServer => "the other side does not speak TLS: it is no API server",
         }
         .to_owned(),
         other => format!("TLS with {peer} failed: {other}"),
@@ -58,6 +60,10 @@ impl ClientFiles<'_> {
     fn unknown_authority(&self) -> String {
         let peer = self.peer;
         match (self.authority, peer) {
+            (_, Peer::ApiServer) => format!(
+                "{peer}'s certificate is not from the authority of the kubeconfig or service account: replace its \
+                 certificate-authority (ca.crt)"
+            ),
             (Some(authority), Peer::LeaseServer) => format!(
                 "{peer}'s certificate is not from the authority in {}: copy the ca.crt of its authority there",
                 authority.display()
@@ -84,27 +90,37 @@ impl ClientFiles<'_> {
             Peer::Etcd => format!(
                 "etcd needs another one (--cert-file) from its authority, valid and with {host} among its names"
             ),
+            Peer::ApiServer => {
+                "it needs another one (--tls-cert-file), valid and with the address that nodes use \
+                                among its names"
+                    .to_owned()
+            }
         }
     }
 
     /// The other side ended the handshake.
     fn refused(&self, alert: AlertDescription) -> String {
         let peer = self.peer;
+        if peer == Peer::ApiServer {
+            return format!(
+                "{peer} refuses the client certificate of the kubeconfig: its log says why; renew the certificate"
+            );
+        }
         let Some(certificate) = self.certificate.filter(|_| !demands(alert)) else {
             return format!(
                 "{peer} demands a certificate of this node: give {}",
                 match peer {
-                    Peer::LeaseServer => "-remote-certfile and -remote-keyfile",
                     Peer::Etcd => "-etcd-certfile and -etcd-keyfile",
+                    _ => "-remote-certfile and -remote-keyfile",
                 }
             );
         };
         let (authorities, remedy) = match peer {
-            Peer::LeaseServer => ("the server's -remote-cafile", ISSUE),
             Peer::Etcd => (
                 "etcd's --trusted-ca-file",
                 "the authority of etcd's clients makes a right one",
             ),
+            _ => ("the server's -remote-cafile", ISSUE),
         };
         let why = match alert {
             AlertDescription::UnknownCA | AlertDescription::DecryptError => {
@@ -131,6 +147,7 @@ impl fmt::Display for Peer {
         f.write_str(match self {
             Peer::LeaseServer => "the lease server",
             Peer::Etcd => "etcd",
+            Peer::ApiServer => "the API server",
         })
     }
 }
@@ -263,6 +280,50 @@ mod tests {
         assert_eq!(plain_name("odd"), "odd");
         assert_eq!(host("[fd00::1]:8888"), "fd00::1");
         assert_eq!(host("leases.example:8888"), "leases.example");
+    }
+
+    #[test]
+    fn each_server_is_named_with_what_it_needs() {
+        let unknown = rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+        let expired = rustls::Error::InvalidCertificate(CertificateError::Expired);
+        let demands = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        for (error, peer, expected) in [
+            (&unknown, Peer::Etcd, "that this system trusts"),
+            (
+                &expired,
+                Peer::Etcd,
+                "etcd's certificate has expired: etcd needs another one",
+            ),
+            (
+                &demands,
+                Peer::Etcd,
+                "give -etcd-certfile and -etcd-keyfile",
+            ),
+            (
+                &expired,
+                Peer::LeaseServer,
+                "`flanneld pki issue NAME 10.0.0.1`",
+            ),
+            (
+                &demands,
+                Peer::LeaseServer,
+                "give -remote-certfile and -remote-keyfile",
+            ),
+            (
+                &expired,
+                Peer::ApiServer,
+                "the API server's certificate has expired: ",
+            ),
+        ] {
+            let files = ClientFiles {
+                peer,
+                server: "10.0.0.1:2379",
+                certificate: None,
+                authority: None,
+            };
+            let text = server_refused(error, files).unwrap();
+            assert!(text.contains(expected), "{text}");
+        }
     }
 
     #[test]

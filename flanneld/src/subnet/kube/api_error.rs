@@ -1,8 +1,16 @@
 //! What a failed request to the API server says: the request, the reason and what to do.
 
+use crate::pki::{self, ClientFiles, Peer};
 use kube::Error;
 use std::error::Error as _;
 
+/// For messages: the files are those of the kubeconfig or service account.
+const API_SERVER: ClientFiles<'_> = ClientFiles {
+    peer: Peer::ApiServer,
+    server: "",
+    certificate: None,
+    authority: None,
+};
 /// How much of a server's message is shown, in bytes.
 const LONGEST_MESSAGE: usize = 300;
 
@@ -43,7 +51,10 @@ pub(crate) fn describe(request: Request, error: &Error) -> String {
             status.reason,
             bounded(&status.message)
         ),
-        error => format!("{verb} {resource}: {}", chain(error)),
+        error => {
+            let tls = pki::server_refused(error, API_SERVER);
+            format!("{verb} {resource}: {}", tls.unwrap_or_else(|| chain(error)))
+        }
     }
 }
 
@@ -80,6 +91,7 @@ fn bounded(text: &str) -> String {
 mod tests {
     use super::*;
     use kube::core::Status;
+    use tokio_rustls::rustls;
 
     const PATCH: Request = Request {
         verb: "patch",
@@ -97,6 +109,19 @@ mod tests {
         for part in ["patch", "nodes/status", "ClusterRole", "is forbidden"] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn certificate_of_another_authority_is_named_in_words() {
+        let cause = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        let failed = std::io::Error::other(cause);
+        let text = describe(PATCH, &Error::Service(Box::new(failed)));
+        assert!(
+            text.starts_with(
+                "patch nodes/status: the API server's certificate is not from the authority"
+            ),
+            "{text}"
+        );
     }
 
     #[test]
