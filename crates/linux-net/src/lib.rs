@@ -21,6 +21,7 @@ pub mod route;
 mod rtnetlink;
 pub mod sysctl;
 pub mod tc;
+pub mod unix_sockets;
 
 pub use error::Error;
 pub use mac::{InvalidMac, Mac};

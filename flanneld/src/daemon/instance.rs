@@ -2,12 +2,18 @@
 //!
 //! A daemon binds a Unix socket with an abstract name for each of them (unix(7)). The kernel frees
 //! the name when the process ends, however it ends, and every network namespace has names of its
-//! own, as it has devices of its own.
+//! own, as it has devices of its own. Any user may bind such a name: one that a user has who could
+//! not run flanneld does not count.
 
-use nix::errno::Errno;
-use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen,
-    socket, sockopt::PeerCredentials,
+use crate::best_effort::best_effort;
+use linux_net::unix_sockets;
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, getsockopt, listen,
+        socket, sockopt::PeerCredentials,
+    },
+    unistd::geteuid,
 };
 use std::{
     fmt, fs, io,
@@ -17,6 +23,7 @@ use std::{
     },
     path::{Path, PathBuf},
 };
+use tracing::warn;
 
 /// What only one daemon may manage.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +39,7 @@ pub(crate) enum Resource {
 /// Holds the resources until it is dropped.
 #[derive(Debug)]
 pub(crate) struct InstanceLock {
-    _sockets: Vec<OwnedFd>,
+    _sockets: Vec<Option<OwnedFd>>,
 }
 
 /// Why a resource cannot be held.
@@ -117,9 +124,11 @@ pub(crate) fn process(pid: Option<i32>) -> String {
         .unwrap_or_default()
 }
 
-fn hold(resource: Resource) -> Result<OwnedFd, InstanceError> {
+/// The socket that holds the resource; None if the name of the socket is a stranger's.
+fn hold(resource: Resource) -> Result<Option<OwnedFd>, InstanceError> {
+    let name = resource.name();
     let attempt = || -> nix::Result<Result<OwnedFd, Option<i32>>> {
-        let address = UnixAddr::new_abstract(&resource.name())?;
+        let address = UnixAddr::new_abstract(&name)?;
         let new_socket = || {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             socket(AddressFamily::Unix, SockType::Stream, flags, None)
@@ -141,8 +150,17 @@ fn hold(resource: Resource) -> Result<OwnedFd, InstanceError> {
         Ok(Err(pid.ok().filter(|pid| *pid != 0)))
     };
     match attempt() {
-        Ok(Ok(socket)) => Ok(socket),
-        Ok(Err(pid)) => Err(InstanceError::Held { resource, pid }),
+        Ok(Ok(socket)) => Ok(Some(socket)),
+        Ok(Err(pid)) => match stranger(&name) {
+            Some(uid) => {
+                warn!(
+                    "user {uid} has taken the name of the socket by which two daemons that manage {resource} would notice \
+                     each other"
+                );
+                Ok(None)
+            }
+            None => Err(InstanceError::Held { resource, pid }),
+        },
         Err(error) => Err(InstanceError::Socket {
             resource,
             source: error.into(),
@@ -150,10 +168,16 @@ fn hold(resource: Resource) -> Result<OwnedFd, InstanceError> {
     }
 }
 
+/// The user who has bound the name, unless it is this process's or root.
+fn stranger(name: &[u8]) -> Option<u32> {
+    let owner = unix_sockets::owner_of_abstract(name);
+    let uid = best_effort(owner, "the name counts as that of a daemon")??;
+    (uid != 0 && uid != geteuid().as_raw()).then_some(uid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
     fn device(name: &str) -> Resource {
         Resource::Device(format!("{name}.{}", std::process::id()))
     }

@@ -26,8 +26,10 @@ const REACQUIRE_DELAY: Duration = Duration::from_secs(10);
 pub(super) struct LeaseKeeper<'a> {
     pub(super) manager: &'a dyn SubnetManager,
     pub(super) backend: Arc<dyn Backend>,
-    /// How this node is reached; at first as the lease says it.
+    /// How this node is reached.
     pub(super) underlays: watch::Receiver<Underlay>,
+    /// What the lease was acquired with.
+    pub(super) told: LeaseAttrs,
 }
 
 /// What the store was told last.
@@ -41,7 +43,7 @@ impl LeaseKeeper<'_> {
     /// Returns only when the lease is lost.
     pub(super) async fn run(mut self, session: Session) -> Result<Infallible, Error> {
         let mut told = Told {
-            attrs: self.backend.lease_attrs(&self.underlays.borrow()),
+            attrs: self.told.clone(),
             again_at: None,
         };
         loop {
@@ -203,9 +205,10 @@ mod tests {
         let (store, backend) = (Store::default(), fixtures::vxlan());
         *store.refusals.lock().unwrap() = 3;
         let (sender, underlays) = watch::channel(underlay(1));
+        let attrs = backend.lease_attrs(&underlay(1));
         let own = watch::Sender::new(Lease {
             subnets: "10.244.1.0-24".parse().unwrap(),
-            attrs: backend.lease_attrs(&underlay(1)),
+            attrs: attrs.clone(),
             expiration: None,
         });
         let session = Session {
@@ -217,6 +220,7 @@ mod tests {
             manager: &store,
             backend,
             underlays,
+            told: attrs,
         };
         let test = async {
             let mut lease = own.subscribe();
@@ -230,8 +234,10 @@ mod tests {
             tokio::time::sleep(10 * REACQUIRE_DELAY).await;
         };
         tokio::select! {
-            _ = keeper.run(session) => panic!("the lease is kept"),
+            // the address has changed before the keeper looks for the first time
+            biased;
             () = test => {}
+            _ = keeper.run(session) => panic!("the lease is kept"),
         }
         let taken = store.taken.lock().unwrap();
         let ips: Vec<_> = taken.iter().map(|attrs| attrs.public_ip).collect();

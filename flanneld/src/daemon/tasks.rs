@@ -93,6 +93,7 @@ pub(super) async fn run(
         manager,
         backend: backend.clone(),
         underlays,
+        told: backend.lease_attrs(&underlay),
     };
     let known = leases.subscribe();
     let session = Session {
