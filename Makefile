@@ -8,7 +8,8 @@
 # make image      an OCI image archive with flanneld and the suite, target/image/flannel.tar (IMAGE=name:tag)
 # make test-cluster  a Kubernetes cluster of two nodes on this machine, from Go modules and Debian's packages (root)
 # make install    the suite and flanneld on this machine (DESTDIR, PREFIX, SYSCONF_DIR, CNI_BIN_DIR, CNI_CONF_DIR)
-# make uninstall  what install put there, but for configuration that somebody changed
+# make uninstall  what install put there, but for configuration that somebody changed; and what the plugins keep of
+#                 containers that no longer exist
 
 PREFIX ?= /usr/local
 SYSCONF_DIR ?= /etc
@@ -132,7 +133,8 @@ install:
 
 uninstall:
 	CNI_BIN_DIR=$(DESTDIR)$(CNI_BIN_DIR) CNI_CONF_DIR=$(DESTDIR)$(CNI_CONF_DIR) PREFIX=$(DESTDIR)$(PREFIX) \
-	    UNIT_DIR=$(DESTDIR)$(UNIT_DIR) SYSCONF_DIR=$(DESTDIR)$(SYSCONF_DIR) PLUGINS="$(PLUGINS)" scripts/uninstall
+	    UNIT_DIR=$(DESTDIR)$(UNIT_DIR) SYSCONF_DIR=$(DESTDIR)$(SYSCONF_DIR) PLUGINS="$(PLUGINS)" \
+	    CNI_DATA_DIR=$(if $(DESTDIR),,/var/lib/cni) scripts/uninstall
 
 clean:
 	$(CARGO) clean

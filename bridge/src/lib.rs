@@ -18,6 +18,7 @@ mod error;
 mod filter;
 mod gateway;
 mod gc;
+mod leftover;
 mod masquerade;
 mod names;
 mod plan;
@@ -31,6 +32,8 @@ mod wait;
 
 use error::Error;
 use plugin::{AddOutput, Call, Plugin};
+
+pub use leftover::Leftover;
 
 /// The plugin, for the suite's registry.
 pub static PLUGIN: Bridge = Bridge;

@@ -11,11 +11,13 @@ mod del;
 mod derive;
 mod error;
 mod gc;
+mod leftover;
 mod state;
 mod status;
 mod subnet_file;
 
 use error::Error;
+pub use leftover::{StateFile, leave_to_upstream, state_files};
 use plugin::{AddOutput, Call, Plugin};
 
 /// The plugin, for the suite.

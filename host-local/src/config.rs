@@ -44,15 +44,21 @@ pub(crate) struct Folders {
 }
 
 impl Folders {
+    /// The folder of the indexes; the name of a network does not begin with a dot.
+    pub(crate) const INDEXES: &str = ".host-local";
+
     fn new(data_dir: &str, network: &str) -> Folders {
         let data_dir = match data_dir {
             "" => Path::new(DATA_DIR),
             given => Path::new(given),
         };
+        Folders::in_folder(data_dir, network)
+    }
+
+    pub(crate) fn in_folder(data_dir: &Path, network: &str) -> Folders {
         Folders {
             store: data_dir.join(network),
-            // the name of a network does not begin with a dot
-            index: data_dir.join(".host-local").join(network),
+            index: data_dir.join(Folders::INDEXES).join(network),
         }
     }
 }

@@ -70,7 +70,7 @@ pub(crate) enum AllocateError {
 /// A failed file operation, as the Go programs print it: `open /x: no such file or directory`.
 #[derive(Debug, thiserror::Error)]
 #[error("{what} {path}: {}", io_reason(source))]
-pub(crate) struct FileError {
+pub struct FileError {
     what: &'static str,
     path: String,
     #[source]

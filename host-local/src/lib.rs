@@ -14,12 +14,15 @@ mod store;
 use allocator::Allocated;
 use cni_conf::{AddResult, Code, Dns, IpConfig};
 use config::Folders;
-use error::{AllocateError, Error, FileError};
+use error::{AllocateError, Error};
 use linux_net::{NetNs, Netlink};
 use nix::unistd::{AccessFlags, access};
 use plugin::{AddOutput, Call, Plugin};
 use std::{fs, net::IpAddr, path::Path};
 use store::{Disk, is_legacy};
+
+pub use error::FileError;
+pub use store::{Container, Reservation, Store, networks, remove_indexes};
 
 /// The plugin, for the suite's registry.
 pub static PLUGIN: HostLocal = HostLocal;

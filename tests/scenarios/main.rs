@@ -26,6 +26,7 @@ mod packet_filter;
 mod pages;
 mod parity;
 mod portmap;
+mod prune;
 mod replay;
 mod static_ipam;
 mod tuning;

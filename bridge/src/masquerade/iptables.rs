@@ -4,15 +4,22 @@
 //! network; rules in such a chain belong to the interface that has their address.
 
 use super::{READ, REMOVE, SET_UP};
-use crate::{Error, error::Context, names};
+use crate::{Error, error::Context, filter::open_nft, names};
 use cni_conf::IpConfig;
 use go_compat::cidr;
+use ipnetwork::IpNetwork;
 use packet_filter::{Iptables, Nft, Saved};
 use plugin::Attachment;
-use std::{collections::HashSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    net::IpAddr,
+};
 
 const TABLE: &str = "nat";
 const POSTROUTING: &str = "POSTROUTING";
+
+/// Chains, each with the addresses that lead to it.
+pub(crate) type Sources = BTreeMap<String, BTreeSet<IpAddr>>;
 
 pub(super) fn add(owner: &Attachment, ips: &[IpConfig]) -> Result<(), Error> {
     wanted(owner, ips).try_for_each(|(iptables, rules)| install(iptables, owner, &rules))
@@ -151,6 +158,43 @@ pub(super) fn retain(network: &str, valid: &[Attachment]) -> Result<(), Error> {
                 .collect();
             saved.removal(|name| stale.contains(name))
         };
+        iptables.change(TABLE, removal).context(REMOVE)?;
+    }
+    Ok(())
+}
+
+/// The chains of all containers that iptables masquerades, with their addresses.
+pub(crate) fn sources() -> Result<Sources, Error> {
+    let mut sources = Sources::new();
+    for iptables in families_in_use()? {
+        let saved = iptables.save(TABLE).context(READ)?;
+        for (chain, _) in jumps(&saved) {
+            let addresses = shared_jumps(&saved, chain)
+                .filter_map(|(source, _)| source.parse::<IpNetwork>().ok())
+                .map(|source| source.ip());
+            let known = sources.entry(chain.to_owned()).or_default();
+            known.extend(addresses);
+        }
+    }
+    Ok(sources)
+}
+
+fn families_in_use() -> Result<Vec<Iptables>, Error> {
+    let mut nft = open_nft()?;
+    let mut families = Vec::new();
+    for iptables in [false, true].map(Iptables::of) {
+        let may_have = iptables.may_have_chain(nft.as_mut(), TABLE, POSTROUTING);
+        if may_have.context(READ)? && iptables.is_installed() {
+            families.push(iptables);
+        }
+    }
+    Ok(families)
+}
+
+/// Removes these chains.
+pub(crate) fn remove_sources(sources: &Sources) -> Result<(), Error> {
+    for iptables in families_in_use()? {
+        let removal = |saved: &Saved| saved.removal(|chain| sources.contains_key(chain));
         iptables.change(TABLE, removal).context(REMOVE)?;
     }
     Ok(())

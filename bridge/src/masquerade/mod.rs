@@ -8,7 +8,9 @@ use cni_conf::IpConfig;
 use packet_filter::Nft;
 use plugin::Attachment;
 
-pub(crate) use iptables::{Shared, families, remove as remove_iptables};
+pub(crate) use iptables::{
+    Shared, Sources, families, remove as remove_iptables, remove_sources, sources,
+};
 pub(crate) use nftables::remove as remove_nftables;
 
 const SET_UP: &str = "failed to set up the masquerade rules";

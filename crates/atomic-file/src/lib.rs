@@ -9,11 +9,11 @@ use nix::{
     unistd::linkat,
 };
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError},
     io::{self, ErrorKind, Read, Write},
     os::{
         fd::AsRawFd,
-        unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+        unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -39,6 +39,8 @@ pub struct Options {
     /// [`write`](Self::write) links a file without a name (O_TMPFILE) where the path is free and
     /// the file system supports it: a killed process then leaves nothing.
     pub unnamed: bool,
+    /// The unfinished file is locked until it has its name, so that [`remove_abandoned`] leaves it.
+    pub locked: bool,
 }
 
 impl Options {
@@ -51,6 +53,7 @@ impl Options {
             durable: false,
             concurrent: false,
             unnamed: false,
+            locked: false,
         }
     }
 
@@ -79,22 +82,38 @@ impl Options {
             true => hidden(path, &format!(".{}{UNFINISHED_SUFFIX}", std::process::id()))?,
             false => unfinished(path)?,
         };
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(UNFINISHED_MODE)
-            .open(&unfinished)?;
-        let staged = Staged {
+        let file = self.create(&unfinished)?;
+        let mut staged = Staged {
             unfinished,
             path: path.to_owned(),
             durable: self.durable,
             renamed: false,
+            lock: None,
         };
         fill(file.try_clone()?)?;
         self.finish(&file, path)?;
+        staged.lock = self.locked.then_some(file);
         Ok(staged)
+    }
+
+    /// Creates the unfinished file, or empties what a killed process left.
+    fn create(&self, unfinished: &Path) -> io::Result<File> {
+        loop {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(UNFINISHED_MODE)
+                .open(unfinished)?;
+            if !self.locked || file.lock().is_err() {
+                return Ok(file);
+            }
+            // removed before it was locked
+            if file.metadata()?.nlink() > 0 {
+                return Ok(file);
+            }
+        }
     }
 
     fn link_unnamed(&self, path: &Path, content: &[u8]) -> io::Result<()> {
@@ -160,6 +179,8 @@ pub struct Staged {
     path: PathBuf,
     durable: bool,
     renamed: bool,
+    /// Unlocked when it is closed.
+    lock: Option<File>,
 }
 
 impl Staged {
@@ -202,6 +223,33 @@ impl Drop for Staged {
 /// Name of the unfinished file, `.NAME.tmp` beside `path`. Not for [`Options::concurrent`].
 pub fn unfinished(path: &Path) -> io::Result<PathBuf> {
     hidden(path, UNFINISHED_SUFFIX)
+}
+
+/// Removes an unfinished file of a process that no longer writes it. Leaves one that is being
+/// written with [`Options::locked`]. An absent one is no error.
+pub fn remove_abandoned(unfinished: &Path) -> io::Result<()> {
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(unfinished);
+    let file = match opened {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        file => file?,
+    };
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => return Ok(()),
+        // a file system without locks
+        Err(TryLockError::Error(_)) | Ok(()) => {}
+    }
+    // the one that was locked, and not one that was created meanwhile
+    let is_same = fs::symlink_metadata(unfinished).is_ok_and(|found| {
+        file.metadata()
+            .is_ok_and(|locked| (locked.dev(), locked.ino()) == (found.dev(), found.ino()))
+    });
+    match is_same.then(|| fs::remove_file(unfinished)) {
+        Some(Err(error)) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// True for a file name that unfinished files have.
@@ -341,5 +389,27 @@ mod tests {
             read(dir.path(), 9).unwrap_err().kind(),
             ErrorKind::IsADirectory
         );
+    }
+
+    #[test]
+    fn only_an_abandoned_unfinished_file_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let left = unfinished(&path).unwrap();
+        let options = Options {
+            locked: true,
+            ..Options::new(0o600)
+        };
+        remove_abandoned(&left).unwrap();
+        let staged = options.stage(&path, b"text").unwrap();
+        remove_abandoned(&left).unwrap();
+        assert!(left.exists());
+        staged.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"text");
+        fs::write(&left, "ha").unwrap();
+        remove_abandoned(&left).unwrap();
+        assert!(!left.exists());
+        options.write(&path, b"other").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"other");
     }
 }

@@ -2,11 +2,11 @@
 //! descriptor refers to it, or a mount holds it at a path.
 
 use crate::{
-    NetNs, Netlink,
+    Error, NetNs, Netlink,
     link::{Kind, Link},
 };
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     ffi::OsString,
     fs,
     io::{self, ErrorKind},
@@ -14,6 +14,9 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+/// How often a namespace whose path is another file by now is searched.
+const ATTEMPTS: u32 = 5;
 
 /// The network namespaces in use at one moment, as far as /proc shows them.
 #[derive(Debug, Default)]
@@ -24,11 +27,29 @@ pub struct InUse {
     pub unreadable: Option<io::Error>,
 }
 
+/// What [`InUse::survey`] found.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// The addresses of all interfaces, but those of veths whose other end is on another machine
+    /// that is simulated on this one.
+    pub addresses: BTreeSet<IpAddr>,
+    /// Why there may be a namespace that was not seen.
+    pub unseen: Option<String>,
+}
+
 impl InUse {
     /// Reads /proc. Takes some milliseconds on a node with thousands of processes. Err: /proc
     /// cannot be listed, so nothing is known.
     pub fn read() -> io::Result<InUse> {
         InUse::read_from(Path::new("/proc"))
+    }
+
+    /// What is known if [`read`](InUse::read) fails.
+    pub fn unread(error: io::Error) -> InUse {
+        InUse {
+            unreadable: Some(error),
+            ..InUse::default()
+        }
     }
 
     fn read_from(proc: &Path) -> io::Result<InUse> {
@@ -54,6 +75,54 @@ impl InUse {
         self.found.keys().copied()
     }
 
+    /// What the namespaces of this machine's containers have, and what of them cannot be seen.
+    /// `host` are the links of the calling thread's namespace.
+    pub fn survey(&self, host: &[Link]) -> Survey {
+        let mut survey = Survey::default();
+        let mut joined = HashSet::new();
+        for (inode, path) in &self.found {
+            let read = |netns: NetNs| {
+                let mut netlink = Netlink::open_in(&netns)?;
+                Ok((netlink.links()?, netlink.addresses(None)?))
+            };
+            let inside = open(*inode, path).and_then(|netns| netns.map(read).transpose());
+            let (links, found) = match inside {
+                Ok(Some(inside)) => inside,
+                // it has ended
+                Ok(None) => continue,
+                Err(error) => {
+                    survey.unseen = Some(error.to_string());
+                    continue;
+                }
+            };
+            let mut veths = links;
+            veths.retain(|link| link.kind == Kind::Veth);
+            let is_elsewhere = |index: u32| {
+                let veth = veths.iter().find(|veth| veth.index == index);
+                veth.is_some_and(|veth| !is_joined(veth, host))
+            };
+            let here = found.iter().filter(|address| !is_elsewhere(address.index));
+            survey
+                .addresses
+                .extend(here.map(|address| address.net.ip()));
+            joined.extend(veths.iter().map(|veth| (veth.lower, veth.index)));
+        }
+        let mut outward = host
+            .iter()
+            .filter(|link| link.kind == Kind::Veth && link.peer_netnsid.is_some_and(|id| id >= 0));
+        let is_unseen = |link: &&Link| {
+            let other = link.lower.unwrap_or_default();
+            !joined.contains(&(Some(link.index), other))
+        };
+        if let Some(link) = outward.find(is_unseen) {
+            let name = &link.name;
+            survey.unseen = Some(format!(
+                "/proc does not show the network namespace that {name} leads into"
+            ));
+        }
+        survey
+    }
+
     /// The path of the first namespace for which the answer is true, without those of `except`.
     /// Namespaces that end meanwhile are left out.
     pub fn find(
@@ -61,11 +130,14 @@ impl InUse {
         except: &[u64],
         is_wanted: impl Fn(&mut Netlink) -> crate::Result<bool>,
     ) -> Option<&Path> {
-        let others = (self.found.iter()).filter(|(inode, _)| !except.contains(inode));
-        let ask = |path: &Path| is_wanted(&mut Netlink::open_in(&NetNs::open(path)?)?);
+        let mut others = (self.found.iter()).filter(|(inode, _)| !except.contains(inode));
+        let ask = |inode: u64, path: &Path| match open(inode, path)? {
+            Some(netns) => is_wanted(&mut Netlink::open_in(&netns)?),
+            None => Ok(false),
+        };
         others
+            .find(|(inode, path)| ask(**inode, path).unwrap_or(false))
             .map(|(_, path)| path.as_path())
-            .find(|path| ask(path).unwrap_or(false))
     }
 
     /// The path of a namespace other than `except` with an interface that has this address. A veth
@@ -146,6 +218,31 @@ impl InUse {
             self.found.entry(inode).or_insert_with(|| link.to_owned());
         }
         Ok(())
+    }
+}
+
+/// Opens the namespace by another path if this one has become another file since it was found:
+/// that of a process that ended, while others are in the namespace. None: it has ended.
+fn open(inode: u64, path: &Path) -> crate::Result<Option<NetNs>> {
+    let mut path = path.to_owned();
+    let mut attempts = 1;
+    loop {
+        let opened = NetNs::open(&path).and_then(|netns| Ok((netns.inode()? == inode, netns)));
+        let error = match opened {
+            Ok((true, netns)) => return Ok(Some(netns)),
+            Ok((false, _)) => None,
+            Err(error) => Some(error),
+        };
+        let now = InUse::read().unwrap_or_else(InUse::unread);
+        match now.found.get(&inode) {
+            Some(other) if attempts < ATTEMPTS => path.clone_from(other),
+            None if now.unreadable.is_none() => return Ok(None),
+            _ => {
+                let gone = || Error::io(path.display().to_string(), ErrorKind::NotFound);
+                return Err(error.unwrap_or_else(gone));
+            }
+        }
+        attempts += 1;
     }
 }
 

@@ -3,7 +3,10 @@
 use crate::{Error, Result};
 use nix::{
     sched::{CloneFlags, setns},
-    sys::statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, statfs},
+    sys::{
+        stat::fstat,
+        statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, statfs},
+    },
 };
 use std::{
     fs::File,
@@ -60,6 +63,14 @@ impl NetNs {
         enter(self).map_err(|error| Error::io("enter network namespace", error))?;
         let _return = ReturnTo(original);
         Ok(f())
+    }
+
+    /// The inode in nsfs.
+    pub fn inode(&self) -> Result<u64> {
+        let found = fstat(&*self.fd);
+        found
+            .map(|found| found.st_ino)
+            .map_err(|error| Error::io("stat network namespace", error))
     }
 
     /// The descriptor, for a request that names it by number.

@@ -15,7 +15,7 @@ pub(crate) struct Entry {
     pub(crate) container_id: String,
     /// None if upstream wrote the file.
     pub(crate) ifname: Option<String>,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl Entry {
@@ -33,8 +33,8 @@ impl Entry {
     }
 }
 
-/// Every attachment with a file, damaged ones too. Removes what a killed ADD left: the runtime
-/// calls nothing else during GC (CNI spec section 2).
+/// Every attachment with a file, damaged ones too. Removes what a killed ADD left, and leaves what
+/// an ADD writes at this moment.
 pub(crate) fn list(data_dir: &Path) -> Result<Vec<Entry>, Error> {
     let entries = match fs::read_dir(data_dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -46,7 +46,7 @@ pub(crate) fn list(data_dir: &Path) -> Result<Vec<Entry>, Error> {
         let (path, name) = (entry.path(), entry.file_name());
         let Some(name) = name.to_str() else { continue };
         if atomic_file::is_unfinished(name) {
-            unlink(&path)?;
+            atomic_file::remove_abandoned(&path).map_err(Error::state("remove", &path))?;
         } else {
             listed.extend(entry_of(name, path)?);
         }

@@ -21,7 +21,11 @@ use std::{
 
 pub(crate) use list::{Entry, list};
 
-const FILE: atomic_file::Options = atomic_file::Options::new(0o600);
+/// Locked: GC removes what a killed ADD left, and not what an ADD of another network writes.
+const FILE: atomic_file::Options = atomic_file::Options {
+    locked: true,
+    ..atomic_file::Options::new(0o600)
+};
 
 /// More than any configuration that the frame accepts, in bytes.
 const MAX_LEN: u64 = 32 << 20;
@@ -145,6 +149,18 @@ impl State {
         }
         let is_upstreams = stat(&self.upstream_file)?.is_some_and(|stat| stat.nlink() == 1);
         Ok(is_upstreams.then_some(self.upstream_file.as_path()))
+    }
+
+    /// Removes the file's own name if it has upstream's, too. True if it had both.
+    pub(crate) fn leave_to_upstream(&self) -> Result<bool, Error> {
+        let is_both = match (stat(&self.file)?, stat(&self.upstream_file)?) {
+            (Some(file), Some(upstream)) => is_same_file(&file, &upstream),
+            _ => false,
+        };
+        if is_both {
+            unlink(&self.file)?;
+        }
+        Ok(is_both)
     }
 
     fn make_folder(&self) -> Result<(), Error> {

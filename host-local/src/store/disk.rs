@@ -3,7 +3,7 @@
 use super::{
     draft::{Draft, remove_if_present},
     index::Index,
-    liveness::boot_id,
+    liveness::{boot_id, is_local},
     record::{FileId, Record, UNKNOWN_BOOT},
     reservation::{Content, content, is_legacy},
 };
@@ -215,6 +215,11 @@ impl Disk {
         let bytes = bytes.get(..length).unwrap_or_default();
         let content = Content::parse(bytes, &self.owner.network);
         Ok(Some((content, FileId::of(&metadata))))
+    }
+
+    /// The boot, if no other machine writes to the store.
+    pub(super) fn local_boot(&self) -> Option<String> {
+        self.boot.clone().filter(|_| is_local(&self.folder))
     }
 
     pub(crate) fn is_taken(&self, ip: IpAddr) -> bool {

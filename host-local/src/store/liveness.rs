@@ -16,7 +16,7 @@ use std::{
     collections::HashSet,
     fmt,
     fs::{self, File},
-    io::ErrorKind,
+    io::{self, ErrorKind},
     os::unix::fs::MetadataExt,
     path::Path,
     sync::Once,
@@ -24,6 +24,9 @@ use std::{
 
 /// As in linux/magic.h; nix has it for glibc only.
 const XFS_SUPER_MAGIC: FsType = FsType(0x5846_5342);
+
+/// The inode of the PID namespace in which a machine starts (PROC_PID_INIT_INO in linux/proc_ns.h).
+const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Why a reservation is abandoned.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +58,17 @@ pub(super) struct Snapshot {
     namespaces: HashSet<u64>,
     /// /proc shows every process.
     complete: bool,
+    /// This process is in the machine's first PID namespace, so that /proc has every process.
+    is_machine: bool,
+}
+
+/// What is known of a container, for [`Snapshot::verdict`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Exists,
+    Gone(Reason),
+    /// It may exist, for this reason.
+    Unknown(&'static str),
 }
 
 /// Printed at most once by a process.
@@ -63,12 +77,9 @@ static INCOMPLETE: Once = Once::new();
 impl Snapshot {
     /// Takes some milliseconds on a node with thousands of processes.
     pub(super) fn take(store: &File, boot: Option<&str>) -> Snapshot {
-        let local = fstatfs(store).is_ok_and(|found| is_local(found.filesystem_type()));
-        let (namespaces, unreadable) = match InUse::read() {
-            Ok(found) => (found.inodes().collect(), found.unreadable),
-            Err(error) => (HashSet::new(), Some(error)),
-        };
-        if let Some(error) = &unreadable {
+        let boot = boot.filter(|_| is_local(store)).map(str::to_owned);
+        let found = InUse::read().unwrap_or_else(InUse::unread);
+        if let Some(error) = &found.unreadable {
             INCOMPLETE.call_once(|| {
                 warn(format_args!(
                     "host-local: cannot read every process in /proc ({error}): an address whose \
@@ -76,10 +87,39 @@ impl Snapshot {
                 ));
             });
         }
+        Snapshot::of(&found, boot)
+    }
+
+    /// `boot`: None if it is unknown, or if other machines may write to the store.
+    pub(super) fn of(namespaces: &InUse, boot: Option<String>) -> Snapshot {
         Snapshot {
-            boot: boot.filter(|_| local).map(str::to_owned),
-            namespaces,
-            complete: unreadable.is_none(),
+            boot,
+            namespaces: namespaces.inodes().collect(),
+            complete: namespaces.unreadable.is_none(),
+            is_machine: fs::metadata("/proc/self/ns/pid")
+                .is_ok_and(|namespace| namespace.ino() == FIRST_PID_NAMESPACE),
+        }
+    }
+
+    /// For a caller that no runtime started: it may be in other namespaces than the containers'.
+    pub(super) fn verdict(&self, record: &Record) -> Verdict {
+        let Some(netns) = &record.netns else {
+            let unknown =
+                Verdict::Unknown("another plugin made them, and their namespace is unknown");
+            return self.abandoned(record).map_or(unknown, Verdict::Gone);
+        };
+        match self.abandoned(record) {
+            Some(Reason::NoNamespace(_)) if !self.complete => {
+                Verdict::Unknown("/proc does not show every process")
+            }
+            Some(Reason::NoNamespace(_))
+                if !self.is_machine && !is_removed(Path::new(&netns.path)) =>
+            {
+                Verdict::Unknown("this process may be in other namespaces than their containers")
+            }
+            Some(reason) => Verdict::Gone(reason),
+            None if self.namespaces.contains(&netns.ino) => Verdict::Exists,
+            None => Verdict::Unknown("/proc does not show every process"),
         }
     }
 
@@ -96,9 +136,7 @@ impl Snapshot {
         let path = Path::new(&netns.path);
         let gone = match fs::metadata(path) {
             Ok(file) => self.complete && file.ino() != netns.ino,
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                self.complete || path.parent().is_some_and(Path::is_dir)
-            }
+            Err(error) if error.kind() == ErrorKind::NotFound => self.complete || is_removed(path),
             Err(_) => false,
         };
         gone.then(|| Reason::NoNamespace(netns.path.clone()))
@@ -112,8 +150,18 @@ pub(super) fn boot_id() -> Option<String> {
     (!id.is_empty() && !id.contains(char::is_whitespace)).then(|| id.to_owned())
 }
 
-/// True for a file system that other machines cannot write to.
-fn is_local(kind: FsType) -> bool {
+/// True if there is no file at the path, but its folder.
+fn is_removed(path: &Path) -> bool {
+    let is_absent = |error: io::Error| error.kind() == ErrorKind::NotFound;
+    fs::metadata(path).is_err_and(is_absent) && path.parent().is_some_and(Path::is_dir)
+}
+
+/// True if the store is on a file system that other machines cannot write to.
+pub(super) fn is_local(store: &File) -> bool {
+    fstatfs(store).is_ok_and(|found| is_local_kind(found.filesystem_type()))
+}
+
+fn is_local_kind(kind: FsType) -> bool {
     [
         EXT4_SUPER_MAGIC,
         XFS_SUPER_MAGIC,
@@ -133,6 +181,7 @@ mod tests {
             boot: boot.map(str::to_owned),
             namespaces: namespaces.into_iter().flatten().copied().collect(),
             complete: namespaces.is_some(),
+            is_machine: true,
         }
     }
 
@@ -168,6 +217,33 @@ mod tests {
         let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
         let named = record("now", &format!("{own} /proc/self/ns/net"));
         assert_eq!(snapshot(Some("now"), Some(&[])).abandoned(&named), None);
+    }
+
+    #[test]
+    fn outside_of_a_runtime_only_what_is_proved_gone_is_gone() {
+        let runtime = tempfile::tempdir().unwrap();
+        let absent = runtime.path().join("x").to_str().unwrap().to_owned();
+        let (seen, none) = (record("now", "5 /none/x"), record("now", "0 -"));
+        let removed = record("now", &format!("5 {absent}"));
+        let is_gone = |snapshot: &Snapshot, record: &Record| {
+            matches!(snapshot.verdict(record), Verdict::Gone(_))
+        };
+        let machine = snapshot(Some("now"), Some(&[4]));
+        assert!(is_gone(&machine, &seen) && is_gone(&machine, &removed));
+        assert!(matches!(machine.verdict(&none), Verdict::Unknown(_)));
+        assert!(is_gone(&machine, &record("before", "0 -")));
+        let existing = snapshot(Some("now"), Some(&[5]));
+        assert_eq!(existing.verdict(&seen), Verdict::Exists);
+        let container = Snapshot {
+            is_machine: false,
+            ..snapshot(Some("now"), Some(&[4]))
+        };
+        assert!(matches!(container.verdict(&seen), Verdict::Unknown(_)));
+        assert!(is_gone(&container, &removed));
+        let unreadable = snapshot(Some("now"), None);
+        for record in [&seen, &removed] {
+            assert!(matches!(unreadable.verdict(record), Verdict::Unknown(_)));
+        }
     }
 
     /// Then the path decides, if its folder is visible.

@@ -10,6 +10,7 @@ mod allocation;
 mod disk;
 mod draft;
 mod index;
+mod leftover;
 mod liveness;
 mod reclaim;
 mod record;
@@ -18,6 +19,7 @@ mod reservation;
 mod tests;
 
 pub(crate) use disk::Disk;
+pub use leftover::{Container, Reservation, Store, networks, remove_indexes};
 
 /// A reservation's file, and lines of the index.
 pub(crate) fn fuzz(bytes: &[u8]) {

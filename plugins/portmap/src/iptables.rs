@@ -6,6 +6,7 @@ use crate::{
     forward::Forward,
     holder::Container,
     iptables_rules::{self as rules, TABLE},
+    leftover::Owners,
     mappings::Mappings,
 };
 use packet_filter::{Iptables, Lock, Nft, Saved};
@@ -65,6 +66,34 @@ pub(crate) fn gc(
         let chains = rules::chains_of_network(saved, network).into_iter();
         let stale = chains.filter(|chain| !valid.contains(*chain));
         stale.map(str::to_owned).collect()
+    })
+}
+
+/// The chains of all containers, with the addresses that their rules lead to.
+pub(crate) fn owners(mut nft: Option<&mut Nft>) -> Result<Owners, Failure> {
+    let mut owners = Owners::new();
+    for iptables in [false, true].map(Iptables::of) {
+        let may_have = iptables.may_have_chain(nft.as_deref_mut(), TABLE, rules::DNAT);
+        // without the programs, `flanneld cleanup` removes the chains once no rule is in them
+        if may_have.map_err(Failure::Check)? && iptables.is_installed() {
+            let saved = iptables.save(TABLE).map_err(Failure::Check)?;
+            for (chain, addresses) in rules::owners(&saved) {
+                owners.entry(chain).or_default().extend(addresses);
+            }
+        }
+    }
+    Ok(owners)
+}
+
+/// Removes these chains.
+pub(crate) fn remove_owners(
+    nft: Option<&mut Nft>,
+    owners: &Owners,
+) -> Result<Vec<Forward>, Failure> {
+    remove(nft, &[rules::DNAT.to_owned()], |saved| {
+        let present = saved.chains.iter();
+        let theirs = present.filter(|chain| owners.contains_key(*chain));
+        theirs.cloned().collect()
     })
 }
 

@@ -12,6 +12,7 @@ mod holder;
 mod iptables;
 mod iptables_rules;
 mod layout;
+mod leftover;
 mod localnet;
 mod mappings;
 mod nftables;
@@ -26,6 +27,8 @@ use mappings::Mappings;
 use nftables::Nftables;
 use packet_filter::{Iptables, Nft};
 use plugin::{AddOutput, Attachment, Call, Plugin};
+
+pub use leftover::Leftover;
 
 /// The entry in the registry of plugins.
 pub static PLUGIN: Portmap = Portmap;

@@ -9,6 +9,7 @@ use crate::{
     go_rules,
     holder::{Container, Holder},
     layout::{CONDITIONAL, Layout, SUBNETS, TABLE},
+    leftover::Owners,
     mappings::Mappings,
 };
 use packet_filter::{Element, Error, Installed, Nft, Part, Transaction, Value};
@@ -76,6 +77,45 @@ impl Nftables {
         self.remove(
             |element| is_stale(element.comment.as_ref()),
             |rule| rule.chain == CONDITIONAL && is_stale(rule.rule.comment.as_ref()),
+        )
+    }
+
+    /// The comments of all elements and conditional rules, with the addresses that they lead to.
+    pub(crate) fn owners(&mut self) -> Result<Owners, Error> {
+        let mut owners = Owners::new();
+        for layout in [Layout::new(false), Layout::new(true)] {
+            let installed = self.nft.rules(layout.family(), TABLE, None)?;
+            if installed.is_empty() {
+                continue;
+            }
+            let mut add = |comment: Option<String>, address: Option<IpAddr>| {
+                if let Some((comment, address)) = comment.zip(address) {
+                    owners.entry(comment).or_default().insert(address);
+                }
+            };
+            for set in layout.sets() {
+                for element in self.nft.elements(layout.family(), TABLE, set)? {
+                    let target = forward(&element).map(|forward| forward.container);
+                    add(element.comment, target);
+                }
+            }
+            for Installed { chain, rule, .. } in installed {
+                if chain == CONDITIONAL {
+                    let target = rule.dnat_address();
+                    add(rule.comment, target);
+                }
+            }
+        }
+        Ok(owners)
+    }
+
+    /// Removes what has these comments.
+    pub(crate) fn remove_owners(&mut self, owners: &Owners) -> Result<Vec<Forward>, Error> {
+        let is_theirs =
+            |comment: Option<&String>| comment.is_some_and(|one| owners.contains_key(one));
+        self.remove(
+            |element| is_theirs(element.comment.as_ref()),
+            |rule| rule.chain == CONDITIONAL && is_theirs(rule.rule.comment.as_ref()),
         )
     }
 

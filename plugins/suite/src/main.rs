@@ -1,5 +1,7 @@
 //! The suite: one executable that contains every plugin and runs the one that it is called as.
 
+mod prune;
+
 use plugin::{Plugin, Registry};
 use std::{
     env,
@@ -27,14 +29,22 @@ const HELP: [&str; 3] = ["-h", "-help", "--help"];
 const VERSION: [&str; 2] = ["-version", "--version"];
 /// Exit code of an argument that cannot be used.
 const USAGE: u8 = 2;
+/// The command that removes what is left of containers. Each plugin's name has it, too: where
+/// plugins are copies, no file is named cni-suite.
+const PRUNE: &str = "prune";
 
 fn main() -> ExitCode {
     let mut args = env::args_os();
     let called = args.next().unwrap_or_default();
+    let command = args.next();
+    let is_called_by_runtime = env::var_os("CNI_COMMAND").is_some_and(|verb| !verb.is_empty());
+    if command.as_deref() == Some(OsStr::new(PRUNE)) && !is_called_by_runtime {
+        return prune::run(args);
+    }
     if let Some(plugin) = by_name(&called) {
         return plugin::main(plugin, PLUGINS);
     }
-    match args.next() {
+    match command {
         Some(flag) if HELP.iter().any(|help| flag == *help) => print(&about()),
         Some(flag) if VERSION.iter().any(|version| flag == *version) => {
             print(&format!("cni-suite {}", env!("CARGO_PKG_VERSION")))
@@ -47,7 +57,7 @@ fn main() -> ExitCode {
             }
         },
         // a runtime called an unknown plugin
-        None if env::var_os("CNI_COMMAND").is_some_and(|verb| !verb.is_empty()) => {
+        None if is_called_by_runtime => {
             unknown(&called);
             ExitCode::FAILURE
         }
@@ -90,7 +100,8 @@ fn about() -> String {
          The name that it is executed by selects the plugin. To install one beside this file:\n\n  \
          ln -s cni-suite /opt/cni/bin/bridge\n\n\
          A runtime then finds it in CNI_PATH. `cni-suite NAME` runs one by hand, with its parameters in the CNI_*\n\
-         variables and on stdin (https://www.cni.dev/docs/spec/).",
+         variables and on stdin (https://www.cni.dev/docs/spec/). `cni-suite prune` removes what is left on this node of\n\
+         containers that no longer exist; `cni-suite prune -help` describes it.",
         env!("CARGO_PKG_VERSION"),
         names().join("\n  ")
     )

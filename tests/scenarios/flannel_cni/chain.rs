@@ -1,7 +1,11 @@
 //! The whole chain: flannel, bridge, host-local.
 
-use super::node::{DUAL, Node, SUBNET_ENV, conf};
+use super::node::{DUAL, Node, SUBNET_ENV, conf, recorder};
 use serde_json::{Value, json};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 use tests::{
     Case,
     binaries::BIN,
@@ -130,6 +134,33 @@ fn gc_removes_only_invalid_attachments_of_its_network() {
     node.call("GC", "", &conf).ok();
     assert_eq!(node.states(), ["other-network"]);
     assert_eq!(node.reservations(), [""; 0]);
+}
+
+/// A runtime calls no GC during an ADD, but another runtime, or `cni-suite prune`, may.
+#[scenario]
+fn gc_leaves_the_files_that_an_add_writes_meanwhile() {
+    let node = Node::new();
+    let recorder = recorder("1.1.0", json!({}));
+    let mut other = recorder.clone();
+    other["name"] = json!("other");
+    other["cni.dev/valid-attachments"] = json!([]);
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    node.call("GC", "", &other).ok();
+                }
+            });
+        }
+        let failed: Vec<_> = (0..100)
+            .map(|n| node.call("ADD", &format!("p{n}"), &recorder))
+            .filter(|outcome| outcome.code != 0)
+            .collect();
+        done.store(true, Ordering::Relaxed);
+        assert!(failed.is_empty(), "{failed:?}");
+    });
+    assert_eq!(node.states().len(), 200);
 }
 
 #[scenario(unless = without_go_plugins)]

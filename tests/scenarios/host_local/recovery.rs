@@ -117,3 +117,39 @@ fn reservations_of_an_earlier_boot_are_reclaimed() {
     super::del(&host, SUITE, "a", &config).ok();
     assert_eq!(taken(&host).len(), 3);
 }
+
+/// Without CAP_SYS_PTRACE the namespaces of other processes cannot be read.
+#[scenario]
+fn with_an_unreadable_proc_only_what_is_surely_gone_is_reclaimed() {
+    let host = host();
+    host.write(
+        "/opt/limited/host-local",
+        "#!/bin/sh\nexec setpriv --bounding-set -sys_ptrace --inh-caps -sys_ptrace /opt/cni/bin/host-local\n",
+    );
+    host.sh("chmod +x /opt/limited/host-local");
+    let config = config("1.1.0", range("10.77.0.2", "10.77.0.4"));
+    let pods = ["running", "hidden", "gone"].map(|name| host.pod(name));
+    for pod in &pods {
+        add_in(&host, &pod.name, &pod.path(), &config).ok();
+    }
+    // its path has another file, which may be a mount elsewhere
+    pods[1].delete();
+    host.write("/run/netns/hidden", "");
+    pods[2].delete();
+    let new = Cni::new("/opt/limited", "new", "/none").call(&host, "ADD", "host-local", &config);
+    let outcome = new.ok();
+    assert_eq!(
+        outcome
+            .stderr
+            .matches("cannot read every process in /proc")
+            .count(),
+        1,
+        "{outcome:?}"
+    );
+    assert_eq!(address(outcome), "10.77.0.4");
+    Cni::new("/opt/limited", "more", "/none")
+        .call(&host, "ADD", "host-local", &config)
+        .error();
+    assert_eq!(address(add(&host, SUITE, "more", &config)), "10.77.0.3");
+    add(&host, SUITE, "third", &config).error();
+}

@@ -185,3 +185,55 @@ fn order_of_addresses_equals_upstreams() {
     let [suite, upstream] = given;
     assert_eq!(suite, upstream);
 }
+
+/// What both read in the same way, and what docs/differences.md has under "host-local's store".
+#[scenario]
+fn odd_values_are_read_as_upstream_or_as_documented() {
+    let subnet = json!({"subnet": "10.1.2.0/24"});
+    // an empty request is none
+    for outcome in both("ADD", "IP=", &config("1.0.0", subnet)) {
+        assert_eq!(address_of(&outcome), "10.1.2.2/24");
+    }
+
+    let mapped = config("1.0.0", json!({"subnet": "::ffff:10.1.0.0/120"}));
+    let [suite, upstream] = both("ADD", "", &mapped);
+    assert_eq!(address_of(&suite), "10.1.0.2/24");
+    upstream.1.error();
+
+    for route in [json!({}), json!({"dst": ""})] {
+        let ipam = json!({"subnet": "10.1.2.0/24", "routes": [route]});
+        let [suite, _] = both("ADD", "", &config("1.0.0", ipam));
+        let (_, message) = suite.1.error();
+        assert!(message.contains("dst"), "{message}");
+    }
+    let ipam = json!({"subnet": "10.1.2.0/24", "routes": [{}]});
+    let [_, upstream] = both("ADD", "", &config("1.0.0", ipam));
+    upstream.1.ok();
+
+    let twice = |first: &str, second: &str| {
+        format!(
+            r#"{{"cniVersion":"1.0.0","name":"n","type":"bridge","ipam":{first},"IPAM":{second}}}"#
+        )
+    };
+    let whole = r#"{"type":"host-local","subnet":"10.1.2.0/24"}"#;
+    let part = r#"{"gateway":"10.1.2.9"}"#;
+    let [suite, upstream] = both("ADD", "", &twice(whole, part));
+    suite.1.error();
+    assert_eq!(address_of(&upstream), "10.1.2.1/24");
+    let [suite, _] = both("ADD", "", &twice(part, whole));
+    assert_eq!(address_of(&suite), "10.1.2.2/24");
+    // of values that are no objects, the last one counts with both
+    let scalars = r#"{"subnet":"10.9.9.0/24","Subnet":"10.1.2.0/24"}"#;
+    for outcome in both("ADD", "", &twice("null", scalars)) {
+        assert_eq!(address_of(&outcome), "10.1.2.2/24");
+    }
+}
+
+#[track_caller]
+fn address_of((_, outcome): &(Host, tests::Outcome)) -> String {
+    let result = outcome.clone().ok().json();
+    result["ips"][0]["address"]
+        .as_str()
+        .expect("address")
+        .to_owned()
+}

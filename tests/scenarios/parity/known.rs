@@ -226,3 +226,17 @@ fn every_known_difference_is_a_heading_of_the_document() {
         );
     }
 }
+
+#[scenario]
+fn every_plugin_has_a_section_of_differences() {
+    let document = include_str!("../../../docs/differences.md");
+    for plugin in tests::binaries::PLUGINS.iter() {
+        let mut headings = document
+            .lines()
+            .filter_map(|line| line.strip_prefix("### "));
+        assert!(
+            headings.any(|heading| heading.starts_with(plugin)),
+            "docs/differences.md has no section about {plugin}"
+        );
+    }
+}

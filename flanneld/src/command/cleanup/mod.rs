@@ -4,6 +4,7 @@
 
 mod consent;
 mod ownership;
+mod plugins;
 mod report;
 
 use crate::{
@@ -35,6 +36,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(lock) => lock,
         Err(refused) => return report::refusal(refused),
     };
+    // first: rules of containers that are gone keep the plugins' tables
+    plugins::prune(&mut report);
     if let Err(error) = clean(&options.node, options.cleanup.all, &mut report) {
         report.failure(error);
     }

@@ -3,6 +3,10 @@
 use crate::cli;
 use std::{fmt, process::ExitCode};
 
+const REMOVED: &str = "removed";
+const LEFT: &str = "left";
+const FAILED: &str = "FAILED";
+
 #[derive(Debug, Default)]
 pub(super) struct Report {
     removed: Vec<String>,
@@ -28,6 +32,25 @@ impl Report {
         self.left.push(format!("{name}: {reason}"));
     }
 
+    /// A line in this report's own form. False: it is another line.
+    pub(super) fn line(&mut self, line: &str) -> bool {
+        let groups = [
+            (REMOVED, &mut self.removed),
+            (LEFT, &mut self.left),
+            (FAILED, &mut self.failed),
+        ];
+        for (word, lines) in groups {
+            let rest = line
+                .strip_prefix(word)
+                .and_then(|rest| rest.strip_prefix(' '));
+            if let Some(rest) = rest {
+                lines.push(rest.to_owned());
+                return true;
+            }
+        }
+        false
+    }
+
     pub(super) fn failure(&mut self, error: impl fmt::Display) {
         self.failed.push(error.to_string());
     }
@@ -51,9 +74,9 @@ pub(super) fn refusal(reason: impl fmt::Display) -> ExitCode {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let groups = [
-            ("removed", &self.removed),
-            ("left", &self.left),
-            ("FAILED", &self.failed),
+            (REMOVED, &self.removed),
+            (LEFT, &self.left),
+            (FAILED, &self.failed),
         ];
         if groups.iter().all(|(_, lines)| lines.is_empty()) {
             return writeln!(f, "this node has nothing of flanneld");
@@ -64,5 +87,22 @@ impl fmt::Display for Report {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_another_program_are_sorted_by_their_first_word() {
+        let mut report = Report::default();
+        for line in ["FAILED c: d", "left a: b", "removed x"] {
+            assert!(report.line(line), "{line}");
+        }
+        for line in ["", "nothing is left", "leftover"] {
+            assert!(!report.line(line), "{line}");
+        }
+        assert_eq!(report.to_string(), "removed x\nleft a: b\nFAILED c: d\n");
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     error::Failure,
     forward::{Forward, HostSide, Protocol},
     holder::Holder,
+    leftover::Owners,
     mappings::Mappings,
 };
 use ipnetwork::IpNetwork;
@@ -291,6 +292,22 @@ pub(crate) fn forwards(saved: &Saved, chains: &BTreeSet<String>) -> Vec<Forward>
         forward(rule).filter(|_| chains.contains(chain))
     };
     saved.rules.iter().filter_map(parse).collect()
+}
+
+/// The containers' chains, with the addresses that their rules lead to.
+pub(crate) fn owners(saved: &Saved) -> Owners {
+    let mut owners = Owners::new();
+    for line in &saved.rules {
+        if let Some(rule) = line.strip_prefix("-A ")
+            && let Some((chain, _)) = rule.split_once(' ')
+            && chain.starts_with(CONTAINER)
+            && let Some(forward) = forward(rule)
+        {
+            let addresses = owners.entry(chain.to_owned()).or_default();
+            addresses.insert(forward.container);
+        }
+    }
+    owners
 }
 
 /// The mapping that a rule translates to.

@@ -1,0 +1,178 @@
+//! Reads what the plugins keep, and what tells which containers exist. The order matters: what is
+//! to be judged is read before what it is judged by, so that a container that is added meanwhile is
+//! not taken for one that is gone.
+
+use super::{judge::Findings, options::Options, report::Report};
+use flannel_cni::StateFile;
+use host_local::Store;
+use linux_net::{
+    Netlink,
+    in_use::{InUse, Survey},
+};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs,
+    io::{self, ErrorKind},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How long a namespace that ends may keep its veth.
+const DISMANTLE_TIMEOUT: Duration = Duration::from_secs(2);
+const DISMANTLE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What there is.
+#[derive(Debug)]
+pub(super) struct Inventory {
+    pub(super) findings: Findings,
+    pub(super) rules: Rules,
+}
+
+/// What leads to addresses that no container has.
+#[derive(Debug, Default)]
+pub(super) struct Rules {
+    pub(super) portmap: portmap::Leftover,
+    pub(super) bridge: bridge::Leftover,
+}
+
+impl Inventory {
+    /// Err: nothing can be judged.
+    pub(super) fn read(options: &Options, report: &mut Report) -> Result<Inventory, String> {
+        let data_dir = options.data_dir.join("networks");
+        // a state file is written before the address is reserved, by a plugin that runs meanwhile
+        let states = flannel_cni::state_files(&options.data_dir.join("flannel"))
+            .map_err(|error| error.to_string())?;
+        let busy = containers_of_plugins().ok();
+        let stores = stores(&data_dir, &states)?;
+        let rules = Rules::read(report);
+        let in_use = InUse::read().unwrap_or_else(InUse::unread);
+        let reservations = stores.into_iter().flat_map(|(folder, store)| {
+            let reservations = store.reservations(&in_use).into_iter();
+            reservations.map(move |one| (folder.clone(), one))
+        });
+        let reservations: Vec<_> = reservations.collect();
+        let gone = reservations.iter().filter(|(_, one)| one.is_gone());
+        let gone = gone.map(|(_, one)| one.owner.alias("bridge")).collect();
+        let (survey, aliases) = survey(&in_use, &gone)?;
+        let doubt = match (&in_use.unreadable, &survey.unseen) {
+            (Some(error), _) => Some(format!("cannot read every process in /proc: {error}")),
+            (_, Some(reason)) => Some(reason.clone()),
+            (None, None) => None,
+        };
+        let rules = rules.judged(&survey.addresses, doubt, report);
+        let findings = Findings {
+            reservations,
+            states,
+            data_dir,
+            busy,
+            aliases,
+        };
+        Ok(Inventory { findings, rules })
+    }
+}
+
+impl Rules {
+    /// A packet filter that cannot be read is reported.
+    fn read(report: &mut Report) -> Rules {
+        let portmap = portmap::Leftover::read();
+        let bridge = bridge::Leftover::read();
+        Rules {
+            portmap: portmap.unwrap_or_else(|error| {
+                report.failed("host ports", error);
+                portmap::Leftover::default()
+            }),
+            bridge: bridge.unwrap_or_else(|error| {
+                report.failed("masquerade rules", error);
+                bridge::Leftover::default()
+            }),
+        }
+    }
+
+    /// Leaves those of no address; none of them while there is a doubt.
+    fn judged(
+        self,
+        addresses: &BTreeSet<IpAddr>,
+        doubt: Option<String>,
+        report: &mut Report,
+    ) -> Rules {
+        let exists = |ip| addresses.contains(&ip);
+        let rules = Rules {
+            portmap: self.portmap.without(exists),
+            bridge: self.bridge.without(exists),
+        };
+        let Some(doubt) = doubt else { return rules };
+        for ip in rules.portmap.addresses() {
+            report.left(format!("host ports to {ip}"), &doubt);
+        }
+        for ip in rules.bridge.addresses() {
+            report.left(format!("masquerade rules of {ip}"), &doubt);
+        }
+        Rules::default()
+    }
+}
+
+/// The stores of host-local: those of the default folder, and those that state files name.
+fn stores(data_dir: &Path, states: &[StateFile]) -> Result<Vec<(PathBuf, Store)>, String> {
+    let named = states
+        .iter()
+        .filter_map(|state| state.ipam_data_dir.clone());
+    let folders: BTreeSet<PathBuf> = named.chain([data_dir.to_owned()]).collect();
+    let mut stores = Vec::new();
+    for folder in folders {
+        for network in host_local::networks(&folder).map_err(|error| error.to_string())? {
+            let store = Store::read(&folder, &network).map_err(|error| error.to_string())?;
+            stores.extend(store.map(|store| (folder.clone(), store)));
+        }
+    }
+    Ok(stores)
+}
+
+/// What the namespaces have, and the aliases of the host's links. Looks again while a namespace is
+/// being dismantled, since its veth ends some milliseconds later: one with an alias of `gone`, or
+/// one that leads into a namespace that is not seen.
+fn survey(in_use: &InUse, gone: &HashSet<String>) -> Result<(Survey, HashSet<String>), String> {
+    let until = Instant::now() + DISMANTLE_TIMEOUT;
+    loop {
+        let links = Netlink::open().and_then(|mut netlink| netlink.links());
+        let links = links.map_err(|error| error.to_string())?;
+        let survey = in_use.survey(&links);
+        let aliases: HashSet<String> = links.into_iter().filter_map(|link| link.alias).collect();
+        let is_settled = survey.unseen.is_none() && aliases.is_disjoint(gone);
+        if is_settled || Instant::now() > until {
+            return Ok((survey, aliases));
+        }
+        thread::sleep(DISMANTLE_INTERVAL);
+    }
+}
+
+/// The containers in the environments of all processes.
+fn containers_of_plugins() -> io::Result<HashSet<String>> {
+    let mut containers = HashSet::new();
+    for process in fs::read_dir("/proc")? {
+        let process = process?;
+        let is_process = process
+            .file_name()
+            .as_encoded_bytes()
+            .iter()
+            .all(u8::is_ascii_digit);
+        if !is_process {
+            continue;
+        }
+        let environment = match fs::read(process.path().join("environ")) {
+            // it has ended
+            Err(error) if has_ended(&error) => continue,
+            environment => environment?,
+        };
+        let variables = environment.split(|byte| *byte == 0);
+        let ids = variables.filter_map(|variable| variable.strip_prefix(b"CNI_CONTAINERID="));
+        containers.extend(ids.map(|id| String::from_utf8_lossy(id).into_owned()));
+    }
+    Ok(containers)
+}
+
+fn has_ended(error: &io::Error) -> bool {
+    const ESRCH: i32 = 3;
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(ESRCH)
+}
