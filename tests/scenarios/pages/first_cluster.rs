@@ -67,6 +67,22 @@ fn first_cluster_is_up_by_the_commands_of_its_page() {
     );
     assert!(pings.contains("ttl=62 "), "{pings}");
 
+    // as the page says: without the rules no packet arrives, and every node is ready
+    machines.sh(
+        "node-2",
+        "nft list table inet filter > /run/filter && nft flush chain inet filter input \
+         && nft add rule inet filter input iif lo accept",
+    );
+    let ping = format!("ip netns exec pod ping -n -c1 -W1 {}", pod[0].1);
+    assert!(!machines.try_sh("node-1", &ping).status.success());
+    for node in NODES {
+        machines.sh(node, "curl -sf http://127.0.0.1:8081/readyz");
+    }
+    machines.sh(
+        "node-2",
+        "nft delete table inet filter && nft -f /run/filter",
+    );
+
     page.run("Remove the pods", &machines, &[]);
     for node in ["node-1", "node-2"] {
         let left = machines.sh(

@@ -131,7 +131,7 @@ impl State {
         leases.chain(kept).collect()
     }
 
-    /// Logs what an operator wants to know.
+    /// Logs the changes that matter to an operator.
     pub(super) fn log(&self, changes: &[Change]) {
         for change in changes {
             match change {

@@ -69,7 +69,7 @@ impl Failure {
         }
     }
 
-    /// How long the server wants to be left alone.
+    /// The delay that the server asks for.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Failure::Api { retry_after, .. } => *retry_after,
