@@ -91,8 +91,8 @@ pub(crate) enum FormatError {
     /// Another layout than this program's.
     #[error("its format is {found}, this version supports {known}: a newer version wrote the file")]
     Version { found: String, known: &'static str },
-    /// The revision is not a number.
-    #[error("its revision {0:?} is not a number")]
+    /// The revision is not a number, or none that counting leads to.
+    #[error("its revision {0:?} is not one that a store can have")]
     Revision(String),
 }
 

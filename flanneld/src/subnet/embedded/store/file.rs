@@ -36,6 +36,8 @@ const OWNERS: Text = TableDefinition::new("owners");
 /// The openings that are remembered.
 const MAX_OPENINGS: usize = 32;
 
+/// A store of ours does not get beyond it: a change a nanosecond would take three centuries.
+const LAST_REVISION: u64 = i64::MAX.unsigned_abs();
 /// The version of the layout.
 const FORMAT: &str = "1";
 /// Pages kept in memory, bytes: everything is read once, at the start.
@@ -322,9 +324,10 @@ fn read(database: &Database, path: &Path) -> Result<Content, FormatError> {
         });
     }
     let revision = entry("revision")?;
-    let revision = revision
-        .parse()
-        .map_err(|_| FormatError::Revision(revision))?;
+    let number = revision.parse().ok();
+    let revision = number
+        .filter(|number| *number <= LAST_REVISION)
+        .ok_or(FormatError::Revision(revision))?;
     let mut changes = Vec::new();
     let mut each = |table: Text, decode: fn(&str, &str) -> Result<Change, EntryError>| {
         for entry in transaction.open_table(table)?.iter()? {

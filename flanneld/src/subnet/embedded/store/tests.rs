@@ -120,6 +120,27 @@ fn file_that_is_open_is_refused() {
 }
 
 #[test]
+fn revision_that_cannot_be_counted_on_is_refused() {
+    let folder = TestFolder::new();
+    drop(folder.open());
+    for revision in ["18446744073709551615", "9223372036854775808", "-1", "x"] {
+        let database = redb::Database::open(folder.path()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, &str>::new("flanneld");
+        let mut table = transaction.open_table(meta).unwrap();
+        table.insert("revision", revision).unwrap();
+        drop(table);
+        transaction.commit().unwrap();
+        drop(database);
+        let error = folder.try_open().err().unwrap().to_string();
+        assert!(
+            error.contains("revision") && error.contains(revision),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn reserved_lease_does_not_end() {
     let folder = TestFolder::new();
     let store = folder.open();
