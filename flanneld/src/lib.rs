@@ -11,6 +11,7 @@ mod files;
 pub mod fuzz;
 mod http_server;
 mod model;
+mod one_line;
 mod open_files;
 mod pki;
 mod reconcile;

@@ -1,6 +1,9 @@
 //! What a failed request to the API server says: the request, the reason and what to do.
 
-use crate::pki::{self, ClientFiles, Peer};
+use crate::{
+    one_line::one_line,
+    pki::{self, ClientFiles, Peer},
+};
 use kube::Error;
 use std::error::Error as _;
 
@@ -11,8 +14,6 @@ const API_SERVER: ClientFiles<'_> = ClientFiles {
     certificate: None,
     authority: None,
 };
-/// How much of a server's message is shown, in bytes.
-const LONGEST_MESSAGE: usize = 300;
 
 /// A request, in the words of RBAC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,18 +39,18 @@ pub(crate) fn describe(request: Request, error: &Error) -> String {
         Error::Api(status) if status.code == 403 => format!(
             "flanneld may not {verb} {resource}: bind its service account to a ClusterRole that \
              allows the verb {verb} on {resource} (kube-flannel.yml has it: ClusterRole flannel): {}",
-            bounded(&status.message)
+            one_line(&status.message)
         ),
         Error::Api(status) if status.code == 401 => format!(
             "the API server does not accept flanneld's credentials: renew the token or certificate \
              of the service account or kubeconfig: {}",
-            bounded(&status.message)
+            one_line(&status.message)
         ),
         Error::Api(status) => format!(
             "{verb} {resource}: the API server answers {} {}: {}",
             status.code,
-            status.reason,
-            bounded(&status.message)
+            one_line(&status.reason),
+            one_line(&status.message)
         ),
         error => {
             let tls = pki::server_refused(error, API_SERVER);
@@ -62,11 +63,11 @@ pub(crate) fn describe(request: Request, error: &Error) -> String {
 fn chain(error: &Error) -> String {
     let mut text = match error {
         Error::Service(_) | Error::HyperError(_) => String::new(),
-        error => bounded(&error.to_string()),
+        error => one_line(&error.to_string()),
     };
     let mut source = error.source();
     while let Some(error) = source {
-        let reason = bounded(&error.to_string());
+        let reason = one_line(&error.to_string());
         if !text.contains(&reason) {
             if !text.is_empty() {
                 text.push_str(": ");
@@ -76,15 +77,6 @@ fn chain(error: &Error) -> String {
         source = error.source();
     }
     text
-}
-
-fn bounded(text: &str) -> String {
-    let line: String = text
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(LONGEST_MESSAGE)
-        .collect();
-    line.trim().to_owned()
 }
 
 #[cfg(test)]

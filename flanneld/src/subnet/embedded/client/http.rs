@@ -4,6 +4,7 @@
 use super::error::{AddressError, Failed, Failure, RemoteError, with_causes};
 use crate::{
     model::Subnets,
+    one_line::one_line,
     subnet::{
         Error, alloc,
         embedded::wire::{LINE_LIMIT, Line},
@@ -162,17 +163,16 @@ impl Http {
     }
 
     /// What an answer that is an error means.
-    fn refused(&self, status: StatusCode, body: &[u8], subnets: Subnets) -> Error {
+    pub(super) fn refused(&self, status: StatusCode, body: &[u8], subnets: Subnets) -> Error {
         // a proxy in between answers with other bodies
         let body: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
-        let error = body.error;
+        let [error, min, max] = [&body.error, &body.min, &body.max].map(|text| one_line(text));
         match (status, body.code.as_str()) {
             (StatusCode::GONE, _) => Error::Revoked(subnets),
             (StatusCode::NOT_FOUND, "unknown") => Error::Unknown(subnets),
-            (StatusCode::CONFLICT, "out-of-subnets") => Error::Alloc(alloc::Error::OutOfSubnets {
-                min: body.min,
-                max: body.max,
-            }),
+            (StatusCode::CONFLICT, "out-of-subnets") => {
+                Error::Alloc(alloc::Error::OutOfSubnets { min, max })
+            }
             // until the other node has stopped
             (StatusCode::CONFLICT, "node-runs") => self.failed(Failure::Status { status, error }),
             (StatusCode::CONFLICT, _) => {
@@ -260,6 +260,23 @@ mod tests {
             "ftp://localhost:1",
         ] {
             assert!(Http::new(&options(bad, true)).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_answers_is_one_short_line() {
+        let http = Http::new(&options("127.0.0.1:8888", false)).unwrap();
+        let forged = format!("no\nlevel=info msg=fine\u{1b}[2J{}", "x".repeat(100_000));
+        for code in ["taken", "out-of-subnets", "node-runs", "body"] {
+            let body = serde_json::json!({"code": code, "error": forged, "min": forged});
+            for status in [400, 409, 500] {
+                let status = StatusCode::from_u16(status).unwrap();
+                let body = body.to_string();
+                let error = http.refused(status, body.as_bytes(), Subnets::default());
+                let text = error.to_string();
+                assert!(!text.contains(char::is_control), "{text:?}");
+                assert!(text.len() < 1000, "{} bytes", text.len());
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use crate::{
     failure_log::FailureLog,
     model::Subnets,
     model::lease::{Lease, Leases},
+    one_line::one_line,
     subnet::{TTL, embedded::wire::Line},
 };
 use serde_json::Value;
@@ -20,6 +21,8 @@ use std::{
 
 /// A server that names a longer life means this one: a century, which a clock can add.
 const LONGEST_TTL: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// Longest id of a store or an epoch, bytes: twice that of ours.
+const LONGEST_ID: usize = 64;
 /// Leases that cannot be understood.
 static SKIPPED: FailureLog = FailureLog::new();
 /// Leases that a server can make a client hold: more than any network of this kind has.
@@ -49,6 +52,9 @@ pub(super) enum LineError {
     /// The cursor is not a revision.
     #[error("bad cursor {0:?}")]
     Cursor(String),
+    /// The id of a store, or of an epoch, is a part of the next request.
+    #[error("bad id {0:?}")]
+    Id(String),
     /// The server sends more leases than a client holds.
     #[error("more than {MAX_LEASES} leases")]
     TooManyLeases,
@@ -124,9 +130,17 @@ impl LeaseCache {
     /// Takes in a line. After an error the watch cannot go on.
     pub(super) fn apply(&mut self, line: Line, now: Instant) -> Result<Effect, LineError> {
         let cursor = match line.cursor {
-            Some(text) => Some(text.parse().map_err(|_| LineError::Cursor(text))?),
+            Some(text) => match text.parse() {
+                Ok(cursor) => Some(cursor),
+                Err(_) => return Err(LineError::Cursor(one_line(&text))),
+            },
             None => None,
         };
+        for id in [&line.store, &line.epoch].into_iter().flatten() {
+            if !is_id(id) {
+                return Err(LineError::Id(one_line(id)));
+            }
+        }
         if let Some(seconds) = line.ttl.filter(|ttl| *ttl > 0) {
             self.ttl = Duration::from_secs(seconds).min(LONGEST_TTL);
         }
@@ -240,6 +254,13 @@ impl LeaseCache {
         self.retained.retain(|_, (_, end)| *end > now);
         before != self.retained.len()
     }
+}
+
+/// True for an id that a query holds as it is (RFC 3986, "unreserved"). Servers make hexadecimal
+/// ones.
+fn is_id(text: &str) -> bool {
+    let is_unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    (1..=LONGEST_ID).contains(&text.len()) && text.bytes().all(is_unreserved)
 }
 
 /// A lease; None, with a log line, if it cannot be understood: the others are not affected.

@@ -192,6 +192,20 @@ fn malformed_cursor_changes_nothing() {
     assert_eq!(known(&cache), ["10.3.1.0-24"]);
 }
 
+/// A client that took it would ask for what no server understands, for ever.
+#[test]
+fn id_that_is_no_part_of_a_query_is_refused() {
+    for id in ["", "a b", "a&watch=false", "a\n", "\u{e9}", &"a".repeat(65)] {
+        let (mut cache, now) = started(&[lease(1)]);
+        assert!(cache.apply(snapshot(id, 6, &[]), now).is_err(), "{id:?}");
+        let epoch = with_epoch(snapshot("a", 6, &[]), id, Some(true));
+        let error = cache.apply(epoch, now).unwrap_err().to_string();
+        assert!(!error.contains(char::is_control), "{error:?}");
+        assert_eq!(cache.resume(), Some("store=a&next=5".to_owned()));
+        assert_eq!(known(&cache), ["10.3.1.0-24"]);
+    }
+}
+
 #[test]
 fn life_of_a_lease_has_a_bound() {
     let (mut cache, now) = started(&[lease(1)]);
