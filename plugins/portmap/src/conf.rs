@@ -1,6 +1,9 @@
 //! The plugin's own keys. Checks and messages are upstream's.
 
-use crate::forward::{Forward, Protocol};
+use crate::{
+    forward::{Forward, Protocol},
+    iptables_rules::NAME_LEN,
+};
 use go_compat::{
     cidr,
     json::{self, Document},
@@ -51,6 +54,9 @@ pub(crate) enum Invalid {
     /// Two keys name the mark that asks for masquerading.
     #[error("Cannot specify externalSetMarkChain and markMasqBit")]
     TwoMarks,
+    /// `externalSetMarkChain` is not the name of a chain. It becomes a part of a line.
+    #[error("externalSetMarkChain {0:?} is not the name of a chain")]
+    MarkChain(String),
     /// `markMasqBit` is no bit of a mark.
     #[error("MasqMarkBit must be between 0 and 31")]
     MarkBit,
@@ -222,11 +228,19 @@ fn check_conditions(key: &'static str, conditions: &[String]) -> Result<(), Inva
     }
 }
 
+/// True for a name that iptables accepts, and that is one word for iptables-restore.
+fn is_chain_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"\"'\\".contains(&byte);
+    let starts_plain = !name.starts_with(['-', '!', '#', ':']);
+    (1..=NAME_LEN).contains(&name.len()) && starts_plain && name.bytes().all(is_plain)
+}
+
 impl Keys {
     fn mark(&self) -> Result<Mark, Invalid> {
         match (self.mark_masq_bit, &self.external_set_mark_chain) {
             (Some(_), Some(_)) => Err(Invalid::TwoMarks),
-            (None, Some(chain)) => Ok(Mark::Chain(chain.clone())),
+            (None, Some(chain)) if is_chain_name(chain) => Ok(Mark::Chain(chain.clone())),
+            (None, Some(chain)) => Err(Invalid::MarkChain(chain.clone())),
             (bit, None) => match u8::try_from(bit.unwrap_or(DEFAULT_MARK_BIT)) {
                 Ok(bit) if u32::from(bit) < u32::BITS => Ok(Mark::Bit(bit)),
                 _ => Err(Invalid::MarkBit),
@@ -330,6 +344,20 @@ pub(crate) fn excludes_mappings(config: &Document) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mark_chain_is_one_word() {
+        let read = |chain: &str| {
+            let text = serde_json::json!({ "externalSetMarkChain": chain }).to_string();
+            Conf::read(&Document::parse(text.as_bytes()).unwrap())
+        };
+        let mark = read("KUBE-MARK-MASQ").map(|conf| conf.mark);
+        assert_eq!(mark.ok(), Some(Mark::Chain("KUBE-MARK-MASQ".to_owned())));
+        for chain in ["", "a b", "X\n-F", "-X", "\"x\"", &"x".repeat(29)] {
+            let error = read(chain).unwrap_err().to_string();
+            assert!(error.contains("externalSetMarkChain"), "{error}");
+        }
+    }
 
     #[test]
     fn only_an_empty_list_or_null_excludes_mappings() {

@@ -26,7 +26,7 @@ const OLD_SNAT: &str = "CNI-HOSTPORT-SNAT";
 const CONTAINER: &str = "CNI-DN-";
 const OLD_CONTAINER: &str = "CNI-SN-";
 /// Longest name of a chain, in bytes (XT_EXTENSION_MAXNAMELEN less the NUL).
-const NAME_LEN: usize = 28;
+pub(crate) const NAME_LEN: usize = 28;
 /// Longest comment, in bytes (XT_MAX_COMMENT_LEN less the NUL).
 const COMMENT_MAX: usize = 255;
 /// Ports of one multiport match (XT_MULTI_PORTS).
