@@ -37,11 +37,7 @@ impl Saved {
         let chains: Vec<_> = self.chains.iter().filter(|chain| gone(chain)).collect();
         let leads = |rule: &&str| {
             let from = rule.split(' ').next().unwrap_or_default();
-            let target = [" -j ", " -g "]
-                .into_iter()
-                .find_map(|option| rule.rsplit_once(option))
-                .and_then(|(_, target)| target.split(' ').next());
-            target.is_some_and(&gone) && !gone(from)
+            target(rule).is_some_and(&gone) && !gone(from)
         };
         let rules = self
             .rules
@@ -52,6 +48,20 @@ impl Saved {
         let deleted = chains.iter().map(|chain| format!("-X {chain}"));
         jumps.chain(flushed).chain(deleted).collect()
     }
+}
+
+/// The chain or target that a rule leads to. A comment, or the prefix of a log line, may look like
+/// one: it stands in quotation marks.
+fn target(rule: &str) -> Option<&str> {
+    let (mut quoted, mut escaped) = (false, false);
+    let words = rule.split(|c| {
+        let is_end = c == ' ' && !quoted;
+        quoted ^= c == '"' && !escaped;
+        escaped = c == '\\' && !escaped;
+        is_end
+    });
+    let mut words = words.skip_while(|word| *word != "-j" && *word != "-g");
+    words.nth(1)
 }
 
 impl Iptables {
@@ -256,6 +266,27 @@ mod tests {
                 chains: vec![String::new()],
                 rules: vec![]
             }
+        );
+    }
+
+    #[test]
+    fn text_in_quotation_marks_is_no_target() {
+        let saved = parse(
+            ":CNI-1 - [0:0]\n\
+             -A INPUT -j LOG --log-prefix \"dropped -j CNI-1 \"\n\
+             -A INPUT -m comment --comment \"a \\\" -j CNI-1\" -j ACCEPT\n\
+             -A INPUT -m comment --comment \"x y\" -j CNI-1\n\
+             -A INPUT -g CNI-1\n",
+        );
+        let removal = saved.removal(|chain| chain == "CNI-1");
+        assert_eq!(
+            removal,
+            [
+                "-D INPUT -m comment --comment \"x y\" -j CNI-1",
+                "-D INPUT -g CNI-1",
+                "-F CNI-1",
+                "-X CNI-1"
+            ]
         );
     }
 
