@@ -1,7 +1,7 @@
 # make build      the suite, cnitool and flanneld, into target/bin
 # make test       unit tests, scenarios, real runtimes, virtual machine
 # make lint       format, clippy and style, as CI runs them
-# make fuzz     every fuzz target for SECONDS=60 each; ONLY=part of a name
+# make fuzz       every fuzz target for SECONDS=60 each, JOBS=2 at once; ONLY=part of a name, SEED=number
 # make deny       licences, duplicate versions and sources of what we link (needs cargo-deny)
 # make demo       three hosts with a pod network; KEEP=1 leaves them up
 # make bench      our plugins, the Go plugins and the kernel's own cost; ONLY=name, ROUNDS=n, PEERS=folder
@@ -113,9 +113,9 @@ bench: need-test build
 	$(cargo_release) $(host) -p tests --bin bench
 	@BIN_DIR=$(CURDIR)/$(bin) BENCH_OUT=$(CURDIR)/target/bench target/$(host)/release/bench $(ONLY)
 
-# without optimisation: arithmetic that overflows is a panic
+# arithmetic that overflows is a panic; scripts/rustc-coverage tells which inputs reach something new
 fuzz: need-build
-	$(CARGO) run --locked -p fuzz -- $(SECONDS) $(ONLY)
+	RUSTC_WORKSPACE_WRAPPER=$(CURDIR)/scripts/rustc-coverage $(CARGO) run --profile fuzz --locked -p fuzz -- $(SECONDS) $(ONLY)
 
 lint: need-test
 	$(CARGO) fmt --all --check

@@ -16,6 +16,7 @@ mod del;
 mod device;
 mod error;
 mod filter;
+pub mod fuzz;
 mod gateway;
 mod gc;
 mod leftover;

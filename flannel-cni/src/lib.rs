@@ -10,6 +10,7 @@ mod conf;
 mod del;
 mod derive;
 mod error;
+pub mod fuzz;
 mod gc;
 mod leftover;
 mod state;

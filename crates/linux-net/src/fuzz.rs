@@ -1,7 +1,7 @@
-//! The entry point of the fuzz target in tests/fuzz. No program calls it.
+//! Entry points of the fuzz targets in tests/fuzz. No program calls them.
 
 use crate::{
-    address, bridge_vlan, link,
+    address, bridge_vlan, in_use, link,
     neighbour::Entry,
     netlink::{self, Notification},
     route, tc,
@@ -31,4 +31,11 @@ fn message(payload: &[u8]) {
         payload,
         index.map_or(0, u32::from_ne_bytes),
     ));
+}
+
+/// `/proc/PID/mountinfo`: paths of network namespaces.
+pub fn mountinfo(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let count = in_use::mounted(&text).count();
+    assert!(count <= text.lines().count());
 }

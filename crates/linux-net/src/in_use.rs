@@ -263,7 +263,7 @@ pub fn inode(path: &Path) -> Option<u64> {
 
 /// (inode, mount point) of the network namespaces in a proc_pid_mountinfo(5): the fourth field is
 /// the path within the mounted file system, the fifth the mount point.
-fn mounted(mountinfo: &str) -> impl Iterator<Item = (u64, String)> {
+pub(crate) fn mounted(mountinfo: &str) -> impl Iterator<Item = (u64, String)> {
     mountinfo.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(3);
         let inode = number(fields.next()?)?;

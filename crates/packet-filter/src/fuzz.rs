@@ -1,6 +1,6 @@
 //! Entry points of the fuzz targets in tests/fuzz. No program calls them.
 
-use crate::{DataType, Set, ValueType, conntrack, iptables, reply};
+use crate::{DataType, Saved, Set, ValueType, conntrack, iptables, reply};
 
 /// A message of nftables or conntrack, as every kind of object: its type in two bytes, and what
 /// follows the netlink header.
@@ -45,7 +45,15 @@ fn sets() -> [Set; 3] {
 }
 
 /// What `iptables-save` prints.
+pub fn parse(bytes: &[u8]) -> Saved {
+    iptables::parse(&String::from_utf8_lossy(bytes))
+}
+
+/// The same, and what removes chains from it: each line is a command of its own.
 pub fn saved(bytes: &[u8]) {
-    let saved = iptables::parse(&String::from_utf8_lossy(bytes));
-    saved.removal(|chain| chain.starts_with("CNI-"));
+    for line in parse(bytes).removal(|chain| chain.starts_with("CNI-")) {
+        let commands = ["-D ", "-F ", "-X "];
+        assert!(commands.iter().any(|command| line.starts_with(command)));
+        assert!(!line.contains('\n'), "{line:?}");
+    }
 }

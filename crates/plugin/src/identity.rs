@@ -39,7 +39,7 @@ fn head(path: &Path) -> io::Result<Vec<u8>> {
 
 /// The build id of a 64-bit little-endian ELF file, if it lies in `elf`, its first bytes (elf(5):
 /// Elf64_Ehdr, Elf64_Phdr, Elf64_Nhdr).
-fn build_id(elf: &[u8]) -> Option<&[u8]> {
+pub(crate) fn build_id(elf: &[u8]) -> Option<&[u8]> {
     const ELF64_LITTLE: &[u8] = b"\x7fELF\x02\x01";
     const PT_NOTE: u32 = 4;
     if !elf.starts_with(ELF64_LITTLE) {

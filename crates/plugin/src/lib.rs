@@ -8,6 +8,7 @@ pub mod delegate;
 pub mod environment;
 pub mod execute;
 mod frame;
+pub mod fuzz;
 pub mod hash;
 mod identity;
 mod invoke;

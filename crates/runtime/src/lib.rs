@@ -3,6 +3,7 @@
 
 mod cache;
 mod conf_list;
+pub mod fuzz;
 mod load;
 mod runtime_conf;
 

@@ -1,11 +1,14 @@
 //! The command line: options, commands, Go's flag syntax, help, log.
 
 pub(crate) mod commands;
+mod fuzz;
 mod go_flags;
 mod help;
 mod log;
 pub(crate) mod options;
 mod usage;
+
+pub(crate) use fuzz::command_line as fuzz;
 
 use commands::NodeCommand;
 use options::{Error, Options};

@@ -6,6 +6,8 @@ mod install;
 pub(crate) mod lease;
 mod pki;
 
+pub(crate) use install::fuzz;
+
 use crate::cli::commands::NodeCommand;
 use std::process::ExitCode;
 

@@ -119,6 +119,16 @@ fn list<'de, D: Deserializer<'de>>(json: D) -> Result<Leases, D::Error> {
     Ok(Arc::new(leases.into_iter().map(Arc::new).collect()))
 }
 
+/// The fuzz target of the file.
+pub(super) fn fuzz(bytes: &[u8]) {
+    if let Ok(last) = serde_json::from_slice::<LastLeases>(bytes) {
+        last.age();
+        let text = serde_json::to_vec(&last).unwrap_or_default();
+        let again = serde_json::from_slice::<LastLeases>(&text);
+        assert_eq!(again.ok(), Some(last), "{}", text.escape_ascii());
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;

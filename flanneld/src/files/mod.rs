@@ -12,3 +12,9 @@ const FILE: atomic_file::Options = atomic_file::Options {
     concurrent: true,
     ..atomic_file::Options::new(0o644)
 };
+
+/// The fuzz target of these files: what is read is written so that it is read again.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    node_state::fuzz(bytes);
+    last_leases::fuzz(bytes);
+}

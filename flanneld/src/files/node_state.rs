@@ -76,10 +76,13 @@ impl Made {
 impl NodeState {
     /// Reads the file. A missing or broken file counts as empty.
     pub(crate) fn load(path: &Path) -> NodeState {
-        let bytes = best_effort(atomic_file::read(path, MAX_SIZE), REPLACEABLE)
-            .unwrap_or_else(|| b"{}".to_vec());
+        let bytes = best_effort(atomic_file::read(path, MAX_SIZE), REPLACEABLE);
+        NodeState::read(path, bytes.as_deref().unwrap_or(b"{}"))
+    }
+
+    fn read(path: &Path, bytes: &[u8]) -> NodeState {
         let value: Value =
-            best_effort(serde_json::from_slice(&bytes), REPLACEABLE).unwrap_or_default();
+            best_effort(serde_json::from_slice(bytes), REPLACEABLE).unwrap_or_default();
         let host_routes = value.get("hostRoutes").and_then(Value::as_bool);
         NodeState {
             path: path.to_owned(),
@@ -132,14 +135,18 @@ impl NodeState {
         if !self.changed {
             return Ok(());
         }
+        FILE.write(&self.path, self.text().as_bytes())?;
+        self.changed = false;
+        Ok(())
+    }
+
+    fn text(&self) -> String {
         let texts = self.macs.iter().map(|(name, mac)| (name, mac.to_string()));
         let macs: BTreeMap<_, _> = texts.collect();
         let daemons = self.daemons.iter().map(|(file, made)| (file, made.json()));
         let daemons: BTreeMap<_, _> = daemons.collect();
         let value = json!({ "macs": macs, "hostRoutes": self.host_routes, "daemons": daemons });
-        FILE.write(&self.path, format!("{value}\n").as_bytes())?;
-        self.changed = false;
-        Ok(())
+        format!("{value}\n")
     }
 
     /// True if this or an earlier run made routes over the underlay.
@@ -151,6 +158,23 @@ impl NodeState {
     pub(crate) fn set_host_routes(&mut self) {
         self.changed |= !self.host_routes;
         self.host_routes = true;
+    }
+}
+
+/// The fuzz target of the file. A MAC that is used is one that a device can have.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let path = Path::new("/nonexistent/node.json");
+    let mut state = NodeState::read(path, bytes);
+    let again = NodeState::read(path, state.text().as_bytes());
+    assert_eq!(again.macs, state.macs);
+    assert_eq!(again.daemons, state.daemons);
+    assert_eq!(again.host_routes, state.host_routes);
+    for name in state.macs.clone().into_keys() {
+        assert!(
+            state
+                .mac(&name, [None, None])
+                .is_ok_and(|mac| is_usable(&mac))
+        );
     }
 }
 

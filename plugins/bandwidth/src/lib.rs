@@ -4,6 +4,7 @@
 
 mod conf;
 mod error;
+pub mod fuzz;
 mod shaper;
 
 use cni_conf::{AddResult, Code, Error, Version};

@@ -7,6 +7,7 @@ mod conf;
 mod dbus;
 mod error;
 mod firewalld;
+pub mod fuzz;
 mod ingress;
 mod iptables;
 mod record;

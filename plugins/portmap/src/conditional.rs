@@ -31,7 +31,7 @@ pub(crate) fn add(mappings: &Mappings<'_>) -> Result<(), NftFailure> {
     run(&script(mappings))
 }
 
-fn script(mappings: &Mappings<'_>) -> String {
+pub(crate) fn script(mappings: &Mappings<'_>) -> String {
     let family = Layout::new(mappings.ipv6()).family().as_str();
     let conditions = mappings.conditions().join(" ");
     let comment = comment(mappings.owner);

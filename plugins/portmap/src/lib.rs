@@ -7,6 +7,7 @@ mod conf;
 mod connections;
 mod error;
 mod forward;
+pub mod fuzz;
 mod go_rules;
 mod holder;
 mod iptables;

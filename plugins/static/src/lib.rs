@@ -1,6 +1,7 @@
 //! The `static` IPAM plugin: returns the addresses of its configuration and stores nothing.
 
 mod conf;
+pub mod fuzz;
 
 use cni_conf::{Error, IpConfig, Version};
 use plugin::{AddOutput, Call, Plugin};

@@ -6,6 +6,7 @@ mod allowlist;
 mod backup;
 mod conf;
 mod error;
+pub mod fuzz;
 mod sysctls;
 
 use backup::Backup;

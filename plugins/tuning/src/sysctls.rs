@@ -36,6 +36,11 @@ impl Sysctls {
         Ok(())
     }
 
+    /// The files of all, below `/proc/sys`.
+    pub(crate) fn paths(&self, ifname: &str) -> impl Iterator<Item = Result<String, Failure>> {
+        self.names().map(move |name| path(name, ifname))
+    }
+
     /// Sets all in the calling thread's namespace.
     pub(crate) fn write(&self, ifname: &str) -> Result<(), Failure> {
         for (name, value) in &self.0 {

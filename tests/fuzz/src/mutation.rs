@@ -1,5 +1,7 @@
 //! Changes to inputs: of bytes, of numbers and words in text, and of lengths.
 
+use std::collections::BTreeSet;
+
 /// Numbers at which arithmetic goes wrong.
 const NUMBERS: &[&str] = &[
     "0",
@@ -76,19 +78,50 @@ impl Random {
     }
 }
 
+/// The words of a corpus: keys, names and addresses, which mutations put elsewhere.
+#[derive(Debug)]
+pub(crate) struct Dictionary(Vec<Vec<u8>>);
+
+impl Dictionary {
+    pub(crate) fn of(corpus: &[Vec<u8>]) -> Dictionary {
+        let is_end = |byte: &u8| !byte.is_ascii_alphanumeric() && !b"-_.:/".contains(byte);
+        let words = corpus.iter().flat_map(|input| input.split(is_end));
+        let words: BTreeSet<_> = words
+            .filter(|word| (2..=40).contains(&word.len()))
+            .collect();
+        Dictionary(words.into_iter().map(<[u8]>::to_vec).collect())
+    }
+}
+
 /// Changes an input one to eight times; `other` is another one to take parts of.
-pub(crate) fn mutate(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
+pub(crate) fn mutate(
+    input: &mut Vec<u8>,
+    other: &[u8],
+    dictionary: &Dictionary,
+    random: &mut Random,
+) {
     for _ in 0..=random.below(8) {
-        once(input, other, random);
+        once(input, other, dictionary, random);
     }
     input.truncate(LONGEST);
 }
 
-fn once(input: &mut Vec<u8>, other: &[u8], random: &mut Random) {
+fn once(input: &mut Vec<u8>, other: &[u8], dictionary: &Dictionary, random: &mut Random) {
     let at = random.below(input.len());
     let length = 1 + random.below(16);
     let end = (at + length).min(input.len());
-    match random.below(10) {
+    match random.below(12) {
+        10 | 11 if !dictionary.0.is_empty() => {
+            let word = random.of(&dictionary.0).clone();
+            let length = input[at..]
+                .iter()
+                .take_while(|byte| byte.is_ascii_alphanumeric());
+            let end = match random.below(2) {
+                0 => at,
+                _ => at + length.count(),
+            };
+            input.splice(at..end, word);
+        }
         0 if !input.is_empty() => input[at] ^= 1 << random.below(8),
         1 if !input.is_empty() => input[at] = *random.of(BYTES),
         2 => drop(input.drain(at..end)),

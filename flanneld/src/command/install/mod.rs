@@ -6,11 +6,13 @@ mod conf;
 mod elf;
 mod error;
 mod folder;
+mod fuzz;
 mod plugins;
 mod record;
 mod uninstall;
 
 pub(super) use conf::conf;
+pub(crate) use fuzz::files as fuzz;
 pub(super) use plugins::cni;
 pub(super) use uninstall::uninstall;
 

@@ -11,10 +11,10 @@ mod server;
 mod store;
 mod wire;
 
-pub(crate) use client::{Client, ClientOptions, RemoteError, fuzz_watch};
+pub(crate) use client::{Client, ClientOptions, RemoteError, fuzz_answer, fuzz_watch};
 pub(crate) use local::Local;
-pub(crate) use server::{Server, ServerError, ServerOptions};
-pub(crate) use store::{Store, StoreError, fuzz_request};
+pub(crate) use server::{Server, ServerError, ServerOptions, fuzz_api};
+pub(crate) use store::{Store, StoreError, fuzz_request, fuzz_store, fuzz_store_entries};
 
 /// Default path of the store.
 pub(crate) const DEFAULT_STORE: &str = "/var/lib/flannel/leases.redb";

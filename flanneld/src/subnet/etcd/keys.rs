@@ -95,15 +95,6 @@ pub(super) fn parse_value(value: &[u8]) -> Result<LeaseAttrs, Unreadable> {
     Ok(go_compat::json::from_slice(value)?)
 }
 
-/// The fuzz target of what is in etcd: a key, a line feed, and its value.
-pub(crate) fn fuzz_lease(bytes: &[u8]) {
-    let at = bytes.iter().position(|byte| *byte == b'\n');
-    let (key, value) = bytes.split_at(at.unwrap_or(bytes.len()));
-    shown(key);
-    drop(Keys::new("/coreos.com/network").parse(key));
-    drop(parse_value(value.get(1..).unwrap_or_default()));
-}
-
 /// A key for messages: printable and not long.
 pub(super) fn shown(key: &[u8]) -> String {
     let start = &key[..key.len().min(SHOWN)];

@@ -9,6 +9,7 @@ mod archive;
 mod cache;
 mod connection;
 mod error;
+mod fuzz;
 mod keys;
 mod own_lease;
 mod registry;
@@ -16,7 +17,7 @@ mod watch;
 
 pub(crate) use connection::ConnectionOptions;
 pub(crate) use error::EndpointError;
-pub(crate) use keys::fuzz_lease;
+pub(crate) use fuzz::leases as fuzz_leases;
 
 use crate::{
     best_effort::best_effort,

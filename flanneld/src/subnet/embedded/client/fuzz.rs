@@ -1,19 +1,28 @@
-//! The fuzz target of what a lease server sends.
+//! The fuzz targets of what a lease server sends.
 
-use super::{cache::LeaseCache, wire::Line};
-use crate::subnet::renewal::LastRenewal;
+use super::{
+    cache::LeaseCache,
+    http::{ClientOptions, Http},
+    wire::Line,
+};
+use crate::{
+    model::{Subnets, lease::Lease},
+    subnet::renewal::LastRenewal,
+};
+use hyper::{StatusCode, Uri};
 use std::time::{Duration, Instant};
 
-/// Lines of a watch, as a client takes them in: until one cannot be used.
+/// Lines of a watch, as a client takes them in: until one cannot be used. What it then asks for can
+/// be asked.
 pub(crate) fn watch(bytes: &[u8]) {
     let (mut cache, mut now) = (LeaseCache::default(), Instant::now());
     let renewed = LastRenewal::default();
     for line in bytes.split(|byte| *byte == b'\n') {
         let Ok(line) = go_compat::json::from_slice::<Line>(line) else {
-            return;
+            break;
         };
         if cache.apply(line, now).is_err() {
-            return;
+            break;
         }
         for lease in cache.leases().iter() {
             renewed.record(lease);
@@ -21,5 +30,41 @@ pub(crate) fn watch(bytes: &[u8]) {
         }
         now += Duration::from_secs(10);
     }
-    cache.resume();
+    if let Some(query) = cache.resume() {
+        let uri = format!("http://127.0.0.1:8888/v1/_/leases?watch=true&{query}");
+        let parsed = uri.parse::<Uri>().ok();
+        let names = parsed.as_ref().and_then(Uri::query).map(|query| {
+            let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.map(|(name, _)| name).collect::<Vec<_>>()
+        });
+        let names = names.unwrap_or_default();
+        assert!(names.starts_with(&["watch", "store", "next"]), "{uri:?}");
+        assert!(names.len() <= 4, "{uri:?}");
+    }
+}
+
+/// An answer: its status, a line feed, and its body. What an error says is one short line.
+pub(crate) fn answer(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (status, body) = text.split_once('\n').unwrap_or(("200", &text));
+    let Ok(status) = status.parse::<StatusCode>() else {
+        return;
+    };
+    let options = ClientOptions {
+        remote: "127.0.0.1:8888".to_owned(),
+        tls: None,
+        insecure: true,
+        renew_margin: Duration::from_secs(3600),
+    };
+    let Ok(http) = Http::new(&options) else {
+        return;
+    };
+    if status == StatusCode::OK {
+        drop(go_compat::json::from_slice::<Lease>(body.as_bytes()));
+        return;
+    }
+    let error = http.refused(status, body.as_bytes(), Subnets::default());
+    let text = error.to_string();
+    assert!(!text.contains(char::is_control), "{text:?}");
+    assert!(text.len() < 4096, "{text}");
 }

@@ -10,7 +10,7 @@ mod fuzz;
 mod http;
 
 pub(crate) use error::RemoteError;
-pub(crate) use fuzz::watch as fuzz_watch;
+pub(crate) use fuzz::{answer as fuzz_answer, watch as fuzz_watch};
 pub(crate) use http::ClientOptions;
 
 use super::{

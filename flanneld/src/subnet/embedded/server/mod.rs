@@ -3,7 +3,10 @@
 mod api;
 mod error;
 mod extract;
+mod fuzz;
 mod watch;
+
+pub(crate) use fuzz::request as fuzz_api;
 
 use super::store::Store;
 use crate::{

@@ -20,7 +20,7 @@ mod verified_backend;
 
 pub(super) use access::Caller;
 pub(crate) use error::StoreError;
-pub(crate) use fuzz::request as fuzz_request;
+pub(crate) use fuzz::{entries as fuzz_store_entries, file as fuzz_store, request as fuzz_request};
 pub(super) use holders::random_session;
 pub(super) use state::Update;
 

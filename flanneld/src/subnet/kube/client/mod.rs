@@ -7,6 +7,7 @@ mod rotation;
 mod source;
 
 pub(crate) use error::ClientError;
+pub(crate) use source::fuzz;
 
 use super::api_error::{self, Request};
 use http_body_util::{BodyExt, Limited};

@@ -124,6 +124,22 @@ fn from_kubeconfig(path: &Path, server: Option<&str>) -> Result<Loaded, ClientEr
     };
     let mut kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
     let mut files = vec![path.to_owned()];
+    files.extend(complete(&mut kubeconfig, server)?);
+    let options = KubeConfigOptions::default();
+    let config = now(Config::from_custom_kubeconfig(kubeconfig, &options));
+    let config = config.unwrap_or(Err(kube::config::KubeconfigError::FindPath));
+    Ok(Loaded {
+        config: config.map_err(failed)?,
+        files,
+    })
+}
+
+/// Replaces the server, if another one is given: the files that the kubeconfig names.
+fn complete(
+    kubeconfig: &mut Kubeconfig,
+    server: Option<&str>,
+) -> Result<Vec<PathBuf>, ClientError> {
+    let mut files = Vec::new();
     for cluster in kubeconfig
         .clusters
         .iter_mut()
@@ -143,13 +159,7 @@ fn from_kubeconfig(path: &Path, server: Option<&str>) -> Result<Loaded, ClientEr
         let named = [&user.client_certificate, &user.client_key];
         files.extend(named.into_iter().flatten().map(PathBuf::from));
     }
-    let options = KubeConfigOptions::default();
-    let config = now(Config::from_custom_kubeconfig(kubeconfig, &options));
-    let config = config.unwrap_or(Err(kube::config::KubeconfigError::FindPath));
-    Ok(Loaded {
-        config: config.map_err(failed)?,
-        files,
-    })
+    Ok(files)
 }
 
 fn from_service_account() -> Result<Loaded, ClientError> {
@@ -195,6 +205,19 @@ fn now<T>(future: impl Future<Output = T>) -> Option<T> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => Some(value),
         Poll::Pending => None,
+    }
+}
+
+/// The fuzz target of a kubeconfig, and of a URL: a server is one that can be asked.
+pub(crate) fn fuzz(text: &str) {
+    if let Ok(uri) = parse_url(text) {
+        let host = uri.host().unwrap_or_default();
+        assert!(!host.is_empty(), "{text}");
+    }
+    for server in [None, Some("https://10.0.0.1:6443"), Some(text)] {
+        if let Ok(mut kubeconfig) = Kubeconfig::from_yaml(text) {
+            drop(complete(&mut kubeconfig, server));
+        }
     }
 }
 
