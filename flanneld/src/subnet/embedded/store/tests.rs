@@ -126,7 +126,7 @@ fn revision_that_cannot_be_counted_on_is_refused() {
     for revision in ["18446744073709551615", "9223372036854775808", "-1", "x"] {
         let database = redb::Database::open(folder.path()).unwrap();
         let transaction = database.begin_write().unwrap();
-        let meta = redb::TableDefinition::<&str, &str>::new("flanneld");
+        let meta = TableDefinition::<&str, &str>::new("flanneld");
         let mut table = transaction.open_table(meta).unwrap();
         table.insert("revision", revision).unwrap();
         drop(table);
