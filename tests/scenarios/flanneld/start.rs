@@ -21,8 +21,8 @@ fn run(host: &Host, args: &[&str], env: &[(&str, &str)]) -> (i32, String, String
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
-#[scenario]
-fn invalid_options_are_refused_with_a_way_out() {
+/// A host with files of `-net-config-path` in /run.
+fn host_with_configurations() -> Underlay {
     let underlay = Underlay::new(1);
     let host = &underlay.hosts[0];
     host.sh(&format!(
@@ -30,9 +30,30 @@ fn invalid_options_are_refused_with_a_way_out() {
     ));
     host.sh(r#"echo '{"Network":"10.244.0.0/16","Backend":{"Type":"carrier-pigeon"}}' > /run/unknown.json"#);
     host.sh(r#"echo '{"EnableIPv4":false}' > /run/none.json"#);
-    let listen = ["-listen=127.0.0.1:8888"].as_slice();
-    let with = |more: &[&'static str]| [listen, more].concat();
-    let usage = [
+    underlay
+}
+
+/// `-listen` on loopback, and more.
+fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    let mut all = vec!["-listen=127.0.0.1:8888"];
+    all.extend(more);
+    all
+}
+
+#[track_caller]
+fn ends_with(host: &Host, args: &[&str], expected: i32, text: &str) {
+    let (code, _, stderr) = run(host, args, &[]);
+    assert!(
+        code == expected && stderr.contains(text),
+        "{args:?}: {code}, expected {expected} and {text}:\n{stderr}"
+    );
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+#[scenario]
+fn command_line_that_cannot_be_used_is_refused_with_code_2() {
+    let underlay = host_with_configurations();
+    for (args, text) in [
         (
             vec!["-etcd-endpoints="],
             "-etcd-endpoints names no endpoint",
@@ -87,8 +108,15 @@ fn invalid_options_are_refused_with_a_way_out() {
         ),
         (vec!["uninstall-cni", "-bogus"], "there is no flag -bogus"),
         (vec!["help", "bogus"], "there is no command \"bogus\""),
-    ];
-    let failures = [
+    ] {
+        ends_with(&underlay.hosts[0], &args, 2, text);
+    }
+}
+
+#[scenario]
+fn other_failures_of_a_start_have_code_1() {
+    let underlay = host_with_configurations();
+    for (args, text) in [
         (
             vec!["-kube-subnet-mgr"],
             "failed to read net conf: /etc/kube-flannel/net-conf.json",
@@ -117,17 +145,15 @@ fn invalid_options_are_refused_with_a_way_out() {
             "there is no authority in /run/none",
         ),
         (vec!["install-conf", "/run/none", "/run/x"], "/run/none"),
-    ];
-    let usage = usage.into_iter().map(|(args, text)| (args, text, 2));
-    let failures = failures.into_iter().map(|(args, text)| (args, text, 1));
-    for (args, text, expected) in usage.chain(failures) {
-        let (code, _, stderr) = run(host, &args, &[]);
-        assert!(
-            code == expected && stderr.contains(text),
-            "{args:?}: {code}, expected {expected} and {text}:\n{stderr}"
-        );
-        assert!(!stderr.contains("panicked"), "{stderr}");
+    ] {
+        ends_with(&underlay.hosts[0], &args, 1, text);
     }
+}
+
+#[scenario]
+fn version_and_help_are_printed() {
+    let underlay = Underlay::new(1);
+    let host = &underlay.hosts[0];
     for flag in ["-version", "--version"] {
         let (code, stdout, stderr) = run(host, &[flag], &[]);
         assert_eq!((code, stdout.as_str()), (0, ""));
@@ -147,6 +173,12 @@ fn invalid_options_are_refused_with_a_way_out() {
         code == 0 && stdout.contains("Usage: flanneld pki "),
         "{stdout}"
     );
+}
+
+#[scenario]
+fn variables_are_read_and_refused_by_name_and_passwords_are_not_shown() {
+    let underlay = host_with_configurations();
+    let host = &underlay.hosts[0];
     let env = [
         ("FLANNELD_KUBE_SUBNET_MGR", "true"),
         ("FLANNELD_ETCD_PASSWORD", "hunter2"),
