@@ -171,7 +171,7 @@ fn full_disk_refuses_changes_and_recovers() {
         assert!(granted < 3000, "the disk never fills");
     };
     assert!(
-        status == 500 && error.contains(STORE) && error.contains("space"),
+        status == 507 && error.contains(STORE) && error.contains("is full"),
         "{status} {error}"
     );
     assert!(daemon.is_running());

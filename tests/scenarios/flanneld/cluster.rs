@@ -30,7 +30,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Starts every daemon and waits until all are ready.
+    /// Starts every daemon and waits until all are ready and have a route to each other.
     pub(super) fn new(nodes: usize, net_conf: &str) -> Cluster {
         let mut cluster = Cluster::idle(nodes, net_conf);
         for node in 1..=nodes {
@@ -39,7 +39,28 @@ impl Cluster {
         for node in 1..=nodes {
             cluster.wait_ready(node);
         }
+        cluster.wait_for_peers();
         cluster
+    }
+
+    /// A node is ready before the nodes that join later are its peers.
+    #[track_caller]
+    pub(super) fn wait_for_peers(&self) {
+        for host in &self.underlay.hosts {
+            for (key, show) in [
+                ("FLANNEL_SUBNET", "ip route show proto 70"),
+                ("FLANNEL_IPV6_SUBNET", "ip -6 route show proto 70"),
+            ] {
+                if subnet_env::value(host, key).is_none() {
+                    continue;
+                }
+                let what = format!("{} has a route to each node", host.name);
+                eventually(&what, TIMEOUT, || {
+                    let peers = host.sh(show).lines().count();
+                    (peers + 1 == self.underlay.hosts.len()).then_some(())
+                });
+            }
+        }
     }
 
     /// Starts no daemon.
