@@ -1,13 +1,13 @@
 //! Reads the kernel's state: a few dumps, and from them, without further requests, what is ours.
 
+mod follow;
+
 use super::{
-    apply::{IndexesByName, kernel_route},
-    diff::Change,
+    apply::IndexesByName,
     kernel::Kernel,
-    ownership::{self, DeviceIndexes, IP6_DEFAULT_METRIC, Ownership},
+    ownership::{self, DeviceIndexes, Ownership},
 };
 use crate::{
-    model::entry::Entry,
     model::host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostState},
     rules::nftables::TableNames,
     underlay::{HostNetwork, UnderlayRoutes},
@@ -15,7 +15,6 @@ use crate::{
 use linux_net::{
     fdb::FdbEntry,
     link::{Kind, Link},
-    monitor::{Event, RouteChange},
     neighbour::Neighbour,
     route::Route,
 };
@@ -97,75 +96,6 @@ impl Dump {
                 underlay_routes,
             }),
             ..self
-        }
-    }
-
-    /// Follows a change of an entry since the last pass settled the host.
-    pub(crate) fn follow(&mut self, event: &Event, ownership: &Ownership) {
-        let Some(settled) = &mut self.settled else {
-            return;
-        };
-        let own = Arc::make_mut(&mut settled.own);
-        let name_of = |index| self.names.get(&index).cloned();
-        match event {
-            Event::Route(route, change) => {
-                if *change == RouteChange::Replaced && ownership::has_our_key(route) {
-                    own.routes.retain(|old| old.dst != route.dst);
-                }
-                if let Some(ours) = ownership.route(route, name_of) {
-                    match change.is_addition() {
-                        true => own.routes.insert(ours),
-                        false => own.routes.remove(&ours),
-                    };
-                }
-                follow_route(&mut self.host.routes, route, *change);
-            }
-            Event::Neighbour(entry, added) => {
-                let device = name_of(entry.index).and_then(|name| own.devices.get_mut(&name));
-                if let Some(device) = device {
-                    device.neighbours.retain(|(ip, _)| *ip != entry.ip);
-                    let pair = ownership::neighbour(entry).filter(|_| *added);
-                    device.neighbours.extend(pair);
-                }
-            }
-            Event::Fdb(entry, added) => {
-                let device = name_of(entry.index).and_then(|name| own.devices.get_mut(&name));
-                if let Some(device) = device {
-                    device.fdb.retain(|(mac, _)| *mac != entry.mac);
-                    let pair = ownership::fdb(entry).filter(|_| *added);
-                    device.fdb.extend(pair);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Follows the changes of a pass to our routes: what precedes what counts for conflicts.
-    pub(crate) fn follow_own(&mut self, done: &[Change]) {
-        let indexes = self.indexes_by_name();
-        for change in done {
-            let Entry::Route(ours) = change.entry() else {
-                continue;
-            };
-            let Some(index) = indexes.get(&ours.device) else {
-                continue;
-            };
-            let mut route = kernel_route(ours, *index);
-            if route.dst.is_ipv6() {
-                route.priority = IP6_DEFAULT_METRIC;
-            }
-            let became = match change {
-                Change::Put(_) => RouteChange::Replaced,
-                Change::Delete(_) => RouteChange::Deleted,
-            };
-            follow_route(&mut self.host.routes, &route, became);
-        }
-    }
-
-    /// Reads the tables again.
-    pub(crate) fn read_tables(&mut self, kernel: &mut Kernel, names: &TableNames) {
-        if let Some(settled) = &mut self.settled {
-            Arc::make_mut(&mut settled.own).tables = tables(kernel, names);
         }
     }
 
@@ -259,29 +189,6 @@ fn tables(kernel: &mut Kernel, names: &TableNames) -> Vec<Table> {
         }
     }
     tables
-}
-
-/// Follows a notified change in a list of routes that has the kernel's order among those with the
-/// same destination, type of service and metric.
-fn follow_route(routes: &mut Vec<Route>, route: &Route, change: RouteChange) {
-    let key = |route: &Route| (route.table, route.dst, route.tos, route.priority);
-    let is_same = |other: &Route| {
-        let hop = |route: &Route| (route.kind, route.gateway, route.oif, route.protocol);
-        key(other) == key(route) && hop(other) == hop(route)
-    };
-    match change {
-        RouteChange::Deleted => routes.retain(|other| !is_same(other)),
-        RouteChange::Replaced => {
-            routes.retain(|other| !is_same(other));
-            if let Some(old) = routes.iter().position(|other| key(other) == key(route)) {
-                routes.remove(old);
-            }
-            routes.insert(0, route.clone());
-        }
-        RouteChange::Added if !routes.iter().any(is_same) => routes.insert(0, route.clone()),
-        RouteChange::Appended if !routes.iter().any(is_same) => routes.push(route.clone()),
-        RouteChange::Added | RouteChange::Appended => {}
-    }
 }
 
 /// A device may be deleted between two dumps: it then has no entries.
