@@ -151,7 +151,7 @@ pub(super) enum Daemon {
 }
 
 impl Daemon {
-    fn pid(&mut self) -> u32 {
+    pub(super) fn pid(&mut self) -> u32 {
         match self {
             Daemon::Ours(process) => process.pid(),
             Daemon::Go(daemon) => daemon.process().pid(),
@@ -201,13 +201,13 @@ fn flanneld() -> Command {
 }
 
 /// As after a reboot.
-fn forget(host: &Host) {
+pub(super) fn forget(host: &Host) {
     host.try_sh("ip link delete flannel.1");
     host.try_sh("rm -rf /run/flannel /var/lib/flannel");
 }
 
 /// Waits for a route to each node, while the daemon runs.
-fn wait_for_routes(host: &Host, daemon: &mut Daemon, count: usize) {
+pub(super) fn wait_for_routes(host: &Host, daemon: &mut Daemon, count: usize) {
     let deadline = Instant::now() + TIMEOUT;
     host.run(|| {
         let mut netlink = Netlink::open().expect("netlink");

@@ -4,6 +4,7 @@ mod bare;
 mod chain;
 mod footprint;
 mod host_local;
+mod lease_server;
 mod managers;
 mod parallel;
 mod portmap;
@@ -23,6 +24,7 @@ pub(crate) const ALL: &[(&str, Run)] = &[
     ("host-local", host_local::run),
     ("portmap", portmap::run),
     ("footprint", footprint::run),
+    ("lease-server", lease_server::run),
     ("managers", managers::run),
 ];
 

@@ -5,12 +5,15 @@ use linux_net::Netlink;
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    thread,
     time::{Duration, Instant},
 };
 use tests::{Host, process::eventually, scenario, usage::peak_memory};
 
 /// Peak memory at that many peers, in KiB.
 const MAX_MEMORY: u64 = 30 * 1024;
+/// The same of the lease server.
+const MAX_SERVER_MEMORY: u64 = 40 * 1024;
 
 #[scenario]
 fn thousands_of_peers_are_programmed_within_30_mib() {
@@ -58,22 +61,89 @@ fn thousands_of_peers_are_programmed_within_30_mib() {
     );
 }
 
+/// Nodes come and go, many at a time: the server needs no more memory after that.
+#[scenario]
+fn lease_server_stays_within_40_mib_when_thousands_of_nodes_come_and_go() {
+    let optimised = !tests::binaries::folder().ends_with("debug");
+    let peers = if optimised { 5_000 } else { 500 };
+    let net_conf = V4.replace("10.244.0.0/16", "10.0.0.0/8");
+    let mut cluster = Cluster::idle(1, &net_conf);
+    cluster.start(1, &[]);
+    cluster.wait_ready(1);
+    let host = cluster.host(1);
+    for round in 1..=3 {
+        let threads = 50;
+        thread::scope(|scope| {
+            for part in 0..threads {
+                let numbers = (part..peers).step_by(threads);
+                scope.spawn(move || join_all(host, numbers));
+            }
+        });
+        let what = format!("peers of round {round} are programmed");
+        let is_whole = || (routes(host) == peers).then_some(());
+        eventually(&what, Duration::from_secs(60), is_whole);
+        if round < 3 {
+            leave(host, peers);
+        }
+    }
+    let peak = peak_memory(cluster.daemon(1).pid());
+    println!("{peers} leases: peak memory of the server {peak} KiB");
+    assert!(peak <= MAX_SERVER_MEMORY, "peak memory {peak} KiB");
+}
+
+/// All but this node's own lease are revoked.
+fn leave(host: &Host, peers: usize) {
+    let listed = host.sh("curl -s http://172.31.0.1:8888/v1/_/leases");
+    let listed: serde_json::Value = serde_json::from_str(&listed).expect("JSON");
+    let leases = listed["snapshot"].as_array().expect("leases");
+    assert_eq!(leases.len(), peers + 1);
+    host.run(|| {
+        let others = leases
+            .iter()
+            .filter(|lease| lease["Attrs"]["PublicIP"] != "172.31.0.1");
+        for lease in others {
+            let subnet = lease["Subnet"].as_str().expect("a subnet");
+            let path = format!("/v1/_/leases/{}", subnet.replace('/', "-"));
+            request(&format!("DELETE {path}"), "");
+        }
+    });
+    let gone = || (routes(host) == 0).then_some(());
+    eventually("their routes are gone", Duration::from_secs(60), gone);
+}
+
 /// That many nodes acquire a lease.
 fn join(host: &Host, peers: usize) {
+    join_all(host, 0..peers);
+}
+
+/// The nodes with these numbers acquire a lease.
+fn join_all(host: &Host, numbers: impl Iterator<Item = usize> + Send) {
     host.run(|| {
-        for number in 0..peers {
+        for number in numbers {
             let (high, low) = (number >> 8, number & 0xff);
             let body = format!(
                 r#"{{"PublicIP":"192.168.{high}.{low}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"02:00:00:01:{high:02x}:{low:02x}"}}}}"#
             );
-            let mut stream = TcpStream::connect("172.31.0.1:8888").expect("connect");
-            let head = format!("POST /v1/_/leases HTTP/1.1\r\nHost: x\r\nContent-Length: {}", body.len());
-            write!(stream, "{head}\r\n\r\n{body}").expect("send");
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).expect("answer");
-            assert!(answer.starts_with("HTTP/1.1 200"), "{number}: {answer}");
+            request("POST /v1/_/leases", &body);
         }
     });
+}
+
+#[track_caller]
+fn request(method_and_path: &str, body: &str) {
+    let mut stream = TcpStream::connect("172.31.0.1:8888").expect("connect");
+    let length = body.len();
+    write!(
+        stream,
+        "{method_and_path} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .expect("send");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("answer");
+    assert!(
+        answer.starts_with("HTTP/1.1 200"),
+        "{method_and_path}: {answer}"
+    );
 }
 
 fn routes(host: &Host) -> usize {

@@ -62,9 +62,13 @@ impl Local {
         &self,
         work: impl FnOnce(&Access<'_>) -> Result<Lease, StoreError> + Send + 'static,
     ) -> Result<Lease, Error> {
-        let (store, caller) = (self.store.clone(), self.caller.clone());
-        let done = tokio::task::spawn_blocking(move || work(&store.access(&caller))).await;
-        let lease = done.map_err(|error| Error::Transient(error.into()))??;
+        let caller = self.caller.clone();
+        let done = self
+            .store
+            .on_thread(move |store| work(&store.access(&caller)));
+        let lease = done
+            .await
+            .map_err(|error| Error::Transient(error.into()))??;
         self.renewed.record(&lease);
         Ok(lease)
     }

@@ -161,7 +161,7 @@ async fn acquire(
             .map_err(|error| ApiError::bad("Previous", error))?,
         None => Subnets::default(),
     };
-    let lease = change(move || {
+    let lease = change(&store, move |store| {
         let access = store.access(&caller);
         access.acquire_as(session.as_deref(), attrs, previous, former)
     })
@@ -189,7 +189,7 @@ async fn renew(
         }
         attrs = Some(lease.attrs);
     }
-    let lease = change(move || {
+    let lease = change(&store, move |store| {
         let access = store.access(&caller);
         access.renew_as(session.as_deref(), subnets, attrs)
     })
@@ -202,7 +202,7 @@ async fn revoke(
     Requester(caller): Requester,
     PathSubnets(subnets): PathSubnets,
 ) -> Answer {
-    change(move || store.access(&caller).revoke(subnets)).await?;
+    change(&store, move |store| store.access(&caller).revoke(subnets)).await?;
     text(Body::empty())
 }
 
@@ -222,7 +222,10 @@ async fn reserve(
     if reservation.subnets.is_empty() {
         return Err(ApiError::bad("Subnet", "is missing"));
     }
-    change(move || store.access(&caller).reserve(reservation)).await?;
+    change(&store, move |store| {
+        store.access(&caller).reserve(reservation)
+    })
+    .await?;
     text(Body::empty())
 }
 
@@ -231,15 +234,18 @@ async fn unreserve(
     Requester(caller): Requester,
     PathSubnets(subnets): PathSubnets,
 ) -> Answer {
-    change(move || store.access(&caller).unreserve(subnets)).await?;
+    change(&store, move |store| {
+        store.access(&caller).unreserve(subnets)
+    })
+    .await?;
     text(Body::empty())
 }
 
-/// Changes wait for the disk: not on the thread that serves everybody.
 async fn change<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+    store: &Arc<Store>,
+    work: impl FnOnce(&Store) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    match tokio::task::spawn_blocking(work).await {
+    match store.on_thread(work).await {
         Ok(result) => Ok(result?),
         Err(error) => Err(ApiError::new(
             StatusCode::INTERNAL_SERVER_ERROR,

@@ -206,8 +206,7 @@ async fn expire(store: Arc<Store>) {
     let mut revisions = store.revisions();
     loop {
         revisions.borrow_and_update();
-        let pass = store.clone();
-        let next = tokio::task::spawn_blocking(move || pass.expire(Instant::now())).await;
+        let next = store.on_thread(|store| store.expire(Instant::now())).await;
         let delay = match next {
             Ok(Ok(Some(end))) => end.saturating_duration_since(Instant::now()),
             Ok(Ok(None)) => TTL,

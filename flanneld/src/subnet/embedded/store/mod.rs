@@ -43,7 +43,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinError};
 
 /// The shortest remaining life of a lease after a start of the store.
 const GRACE: Duration = Duration::from_secs(15 * 60);
@@ -64,6 +64,8 @@ pub(crate) struct Store {
     revision: watch::Sender<u64>,
     /// Locked before the file.
     holders: Mutex<Holders>,
+    /// Held by the request whose change is made.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A process with an open watch, until it is dropped.
@@ -103,6 +105,7 @@ impl Store {
             revision: watch::Sender::new(state.revision),
             state: Mutex::new(state),
             holders: Mutex::new(Holders::new(Instant::now())),
+            turn: Arc::default(),
         }))
     }
 
@@ -232,6 +235,21 @@ impl Store {
             store: self,
             caller,
         }
+    }
+
+    /// Works on the store on another thread, since a change waits for the disk. One thread at a
+    /// time: they would wait for each other anyway, and each takes memory of its own.
+    pub(super) async fn on_thread<T: Send + 'static>(
+        self: &Arc<Store>,
+        work: impl FnOnce(&Store) -> T + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let (turn, store) = (self.turn.clone().lock_owned().await, self.clone());
+        let work = move || {
+            let done = work(&store);
+            drop((turn, store));
+            done
+        };
+        tokio::task::spawn_blocking(work).await
     }
 
     /// Removes the leases that have ended by `now`, and returns when the next one ends.
