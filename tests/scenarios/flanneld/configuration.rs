@@ -305,6 +305,82 @@ fn nodes_keep_what_cannot_change_under_pods() {
     assert!(cluster.subnet(2).starts_with("10.245."));
 }
 
+/// Several keys at once: running nodes keep all of it if one of the keys cannot change under pods,
+/// and a restart leaves nothing of what was.
+#[scenario]
+fn keys_that_change_together_leave_nothing_of_what_was() {
+    let other = V4.replace("10.244.0.0/16", "10.245.0.0/16").replace(
+        r#"{"Type":"vxlan"}"#,
+        r#"{"Type":"vxlan","VNI":7,"Port":4789,"DirectRouting":true}"#,
+    );
+    let mut cluster = Cluster::new(2, V4);
+    let before = [1, 2].map(|node| shown(cluster.host(node)));
+    write(&cluster, &other);
+    for node in [1, 2] {
+        eventually("the status names the key", TIMEOUT, || {
+            let status = get(cluster.host(node), "/readyz?verbose");
+            let kept = status.contains("Network from 10.244.0.0/16 to 10.245.0.0/16");
+            (kept && status.contains("flanneld is ready")).then_some(())
+        });
+        assert_eq!(shown(cluster.host(node)), before[node - 1]);
+    }
+    for (net_conf, device, port, network, left) in [
+        (&*other, "flannel.7", "dstport 4789", "10.245.", "10.244."),
+        (V4, "flannel.1", "dstport 8472", "10.244.", "10.245."),
+    ] {
+        restart_under(&mut cluster, 2, net_conf);
+        cluster.wait_for_peers();
+        for node in [1, 2] {
+            let host = cluster.host(node);
+            assert_eq!(vxlan_devices(host), [device]);
+            let link = host.sh(&format!("ip -d link show {device}"));
+            assert!(link.contains(port), "{link}");
+            let all =
+                host.sh("ip -4 addr; ip route; nft list ruleset; cat /run/flannel/subnet.env");
+            assert!(all.contains(network) && !all.contains(left), "{all}");
+            let peer = cluster.subnet(3 - node);
+            let route = host.sh(&format!("ip route show {peer}"));
+            let way = if net_conf == V4 { device } else { "eth0" };
+            assert!(route.contains(&format!("dev {way} ")), "{route}");
+        }
+        let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
+        cluster.ping_all(&pods);
+        drop(pods);
+        for node in [1, 2] {
+            let host = cluster.host(node);
+            host.try_sh("ip netns del pod; ip link del cni0");
+        }
+    }
+    // those that can change under pods, together
+    let live = with_backend(r#"{"Type":"vxlan","Port":4789,"DirectRouting":true}"#);
+    for node in [1, 2] {
+        cluster.pod(node);
+    }
+    let ping = format!(
+        "ip netns exec pod ping -n -c1 -W1 {}",
+        cluster.pod_ips(2).remove(0)
+    );
+    for (net_conf, port, way) in [(&*live, "4789", "eth0"), (V4, "8472", "flannel.1")] {
+        write(&cluster, net_conf);
+        wait_for_port(&cluster, 2, port);
+        for node in [1, 2] {
+            let peer = cluster.subnet(3 - node);
+            let way = format!("dev {way} ");
+            eventually_shows(&cluster, node, &format!("ip route show {peer}"), &way);
+            cluster.wait_ready(node);
+        }
+        eventually("the pods reach each other", TIMEOUT, || {
+            let reached = cluster.host(1).try_sh(&ping).status.success();
+            reached.then_some(())
+        });
+    }
+}
+
+/// What flanneld makes on a host.
+fn shown(host: &Host) -> String {
+    host.sh("ip -d link show type vxlan; ip -4 addr show flannel.1; ip route; cat /run/flannel/subnet.env")
+}
+
 #[scenario]
 fn check_config_says_what_a_file_means() {
     let cluster = Cluster::idle(1, V4);
