@@ -123,7 +123,10 @@ async fn run_under(
         earlier,
         config: config.clone(),
         backend: backend.clone(),
-        selector,
+        selector: underlay::Selector {
+            pod_networks: config.pod_networks().collect(),
+            ..selector
+        },
         rules: options.rules.settings(),
         table_names,
         subnet_file: subnet_file.clone(),

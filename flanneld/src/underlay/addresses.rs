@@ -1,6 +1,6 @@
 //! The best address of an interface.
 
-use super::{error::Reason, host_network::HostNetwork};
+use super::{error::Reason, host_network::HostNetwork, selector::Selector};
 use linux_net::{
     address::{Address, AddressFlags},
     link::Link,
@@ -8,16 +8,24 @@ use linux_net::{
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The interface's best IPv4 address.
-pub(super) fn ipv4(host: &HostNetwork, link: &Link) -> Result<Ipv4Addr, Reason> {
-    match best(host, link, IpAddr::is_ipv4) {
+pub(super) fn ipv4(
+    selector: &Selector,
+    host: &HostNetwork,
+    link: &Link,
+) -> Result<Ipv4Addr, Reason> {
+    match best(selector, host, link, IpAddr::is_ipv4) {
         Some(IpAddr::V4(ip)) => Ok(ip),
         _ => Err(missing("IPv4", link)),
     }
 }
 
 /// The interface's best IPv6 address.
-pub(super) fn ipv6(host: &HostNetwork, link: &Link) -> Result<Ipv6Addr, Reason> {
-    match best(host, link, IpAddr::is_ipv6) {
+pub(super) fn ipv6(
+    selector: &Selector,
+    host: &HostNetwork,
+    link: &Link,
+) -> Result<Ipv6Addr, Reason> {
+    match best(selector, host, link, IpAddr::is_ipv6) {
         Some(IpAddr::V6(ip)) => Ok(ip),
         _ => Err(missing("IPv6", link)),
     }
@@ -30,9 +38,15 @@ fn missing(family: &'static str, link: &Link) -> Reason {
     }
 }
 
-/// Deprecated and host-local addresses are left out. Global addresses come before link-local ones,
-/// permanent before dynamic, stable before temporary; the kernel's order decides among equals.
-fn best(host: &HostNetwork, link: &Link, is_of_family: fn(&IpAddr) -> bool) -> Option<IpAddr> {
+/// Deprecated and host-local addresses are left out, as are those of the pods' networks. Global
+/// addresses come before link-local ones, permanent before dynamic, stable before temporary; the
+/// kernel's order decides among equals.
+fn best(
+    selector: &Selector,
+    host: &HostNetwork,
+    link: &Link,
+    is_of_family: fn(&IpAddr) -> bool,
+) -> Option<IpAddr> {
     let has = |address: &Address, flag| address.flags.contains(flag);
     let rank = |address: &&Address| {
         (
@@ -44,6 +58,7 @@ fn best(host: &HostNetwork, link: &Link, is_of_family: fn(&IpAddr) -> bool) -> O
     };
     host.addresses_of(link)
         .filter(|address| is_of_family(&address.net.ip()) && is_usable(&address.net.ip()))
+        .filter(|address| selector.pod_network_of(address.net.ip()).is_none())
         .filter(|address| !has(address, AddressFlags::Deprecated) && !address.dad_failed())
         .min_by_key(rank)
         .map(|address| address.net.ip())

@@ -1,5 +1,6 @@
 //! Why no underlay was selected; upstream's messages where it has one.
 
+use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 
 /// Every way of selection failed.
@@ -71,6 +72,9 @@ pub(crate) enum Reason {
     /// The kernel shows an MTU of 0.
     #[error("failed to determine MTU for interface {0}: it is 0")]
     ZeroMtu(String),
+    /// The address that an option names is a pod's.
+    #[error("{address} is inside of the pod network {network}")]
+    InPodNetwork { address: IpAddr, network: IpNetwork },
     /// The interface has no usable address of a family that the network has.
     #[error("failed to find {family} address for interface {interface}")]
     NoAddress {

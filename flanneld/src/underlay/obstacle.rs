@@ -1,6 +1,7 @@
 //! Why packets to other nodes cannot leave this host.
 
 use super::LinkState;
+use ipnetwork::IpNetwork;
 use std::{fmt, net::IpAddr};
 
 /// As text it follows "not ready: ".
@@ -8,8 +9,13 @@ use std::{fmt, net::IpAddr};
 pub(crate) enum Obstacle {
     /// The underlay's interface is gone.
     NoInterface(String),
-    /// Its interface is there, and an address that this node uses is not on it.
-    NoAddress { interface: String, address: IpAddr },
+    /// Its interface is there, and an address that this node uses is not on it. An address that is
+    /// there is a pod's.
+    NoAddress {
+        interface: String,
+        address: IpAddr,
+        in_pod_network: Option<(IpAddr, IpNetwork)>,
+    },
     /// An administrator set the interface down.
     Down(String),
     /// The interface has no carrier.
@@ -38,8 +44,18 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Obstacle::NoInterface(name) => write!(f, "the interface {name} is gone"),
-            Obstacle::NoAddress { interface, address } => {
-                write!(f, "{interface} no longer has the address {address}")
+            Obstacle::NoAddress {
+                interface,
+                address,
+                in_pod_network,
+            } => {
+                write!(f, "{interface} no longer has the address {address}")?;
+                match in_pod_network {
+                    Some((other, network)) => {
+                        write!(f, ", and {other} is inside of the pod network {network}")
+                    }
+                    None => Ok(()),
+                }
             }
             Obstacle::Down(name) => write!(f, "{name} is down"),
             Obstacle::NoCarrier(name) => write!(f, "{name} has no carrier"),

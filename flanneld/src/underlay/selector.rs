@@ -1,6 +1,7 @@
 //! By what an underlay is selected.
 
 use crate::model::node_record::NodeRecord;
+use ipnetwork::IpNetwork;
 use regex::Regex;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,6 +22,8 @@ pub(crate) struct Selector {
     pub(crate) ipv4: bool,
     /// the network has IPv6
     pub(crate) ipv6: bool,
+    /// the networks of the pods: no address inside of them is taken
+    pub(crate) pod_networks: Vec<IpNetwork>,
 }
 
 impl Selector {
@@ -31,5 +34,11 @@ impl Selector {
             public_ipv6: record.public_ipv6.or(self.public_ipv6),
             ..self.clone()
         }
+    }
+
+    /// The network of pods that has the address: packets to it would go into the tunnel.
+    pub(super) fn pod_network_of(&self, ip: IpAddr) -> Option<IpNetwork> {
+        let mut networks = self.pod_networks.iter();
+        networks.find(|network| network.contains(ip)).copied()
     }
 }

@@ -97,7 +97,10 @@ impl Tracker {
     ) -> Observation {
         let found = match self.refreshed(host) {
             Ok(present) => Ok(self.better(selector, host).unwrap_or(present)),
-            Err(what) => self.replacement(selector, host, now).ok_or(what),
+            Err(what) => {
+                let replacement = self.replacement(selector, host, now);
+                replacement.ok_or_else(|| with_pod_address(what, selector, host))
+            }
         };
         match found {
             Ok(underlay) => self.take(underlay, host, now),
@@ -231,6 +234,7 @@ impl Tracker {
             Some(address) => Err(Obstacle::NoAddress {
                 interface: interface.clone(),
                 address,
+                in_pod_network: None,
             }),
             None => Ok(Underlay {
                 index: link.index,
@@ -238,6 +242,24 @@ impl Tracker {
                 ..self.current.clone()
             }),
         }
+    }
+}
+
+/// Adds to a missing address the one of the pods' network that the interface has in its place.
+fn with_pod_address(what: Obstacle, selector: &Selector, host: &HostNetwork) -> Obstacle {
+    let Obstacle::NoAddress {
+        interface, address, ..
+    } = what
+    else {
+        return what;
+    };
+    let of_pods = |ip: IpAddr| Some((ip, selector.pod_network_of(ip)?));
+    let link = host.link(&interface);
+    let mut present = link.into_iter().flat_map(|link| host.addresses_of(link));
+    Obstacle::NoAddress {
+        in_pod_network: present.find_map(|address| of_pods(address.net.ip())),
+        interface,
+        address,
     }
 }
 
@@ -373,6 +395,43 @@ mod tests {
     fn lose(host: &mut HostNetwork, ip: &str) {
         host.addresses
             .retain(|address| address.net.ip().to_string() != ip);
+    }
+
+    #[test]
+    fn address_inside_of_the_pod_network_is_never_taken() {
+        let (mut tracker, selector) = tracker();
+        let selector = Selector {
+            pod_networks: vec!["10.244.0.0/16".parse().unwrap()],
+            ..selector
+        };
+        let (whole, start) = (host(), Instant::now());
+        let mut moved = host();
+        lose(&mut moved, "172.31.0.1");
+        lose(&mut moved, "172.31.0.101");
+        moved
+            .addresses
+            .push(address(2, "10.244.77.2/24", PERMANENT));
+        for seconds in [0, 6, 3600] {
+            let now = start + Duration::from_secs(seconds);
+            let observation = tracker.update(&selector, &moved, now);
+            let missing = matches!(observation, Observation::Missing { .. });
+            assert!(missing, "{observation:?}");
+        }
+        assert_eq!(
+            tracker.obstacle().unwrap().to_string(),
+            "eth0 no longer has the address 172.31.0.1, and 10.244.77.2 is inside of the pod network 10.244.0.0/16"
+        );
+        let later = start + Duration::from_secs(3601);
+        let update = tracker.update(&selector, &whole, later);
+        assert_eq!(update, Observation::Changed);
+        assert_eq!(tracker.obstacle(), None);
+        // nor by an option
+        let selector = Selector {
+            public_ip: Some("10.244.77.2".parse().unwrap()),
+            ..selector
+        };
+        let error = tracker.reselect(&selector, &moved).unwrap_err().to_string();
+        assert!(error.contains("inside of the pod network"), "{error}");
     }
 
     /// After it went down and up an interface has only its link-local IPv6 address.

@@ -1,7 +1,10 @@
 //! The underlay's address, MTU or state changes while the daemon runs.
 
-use super::cluster::{Cluster, DUAL, V4, eventually_shows};
-use std::{thread, time::Duration};
+use super::cluster::{Cluster, DUAL, V4, eventually_shows, get};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 use tests::{scenario, underlay};
 
 #[scenario]
@@ -103,4 +106,40 @@ fn network_survives_a_flap() {
     cluster.ping_all(&pods);
     drop(pods);
     cluster.wait_ready(1);
+}
+
+/// The address that the host gets in place of its own is a pod's.
+#[scenario]
+fn underlay_that_moves_into_the_network_is_reported_and_heals() {
+    let mut cluster = Cluster::new(2, V4);
+    let own_ip = underlay::ip(2);
+    let leases = |cluster: &Cluster| {
+        cluster
+            .host(1)
+            .sh("curl -s http://172.31.0.1:8888/v1/_/leases")
+    };
+    let before = leases(&cluster);
+    assert!(before.contains(&own_ip), "{before}");
+    cluster.host(2).sh(&format!(
+        "ip addr del {own_ip}/24 dev eth0 && ip addr add 10.244.77.2/24 dev eth0 && ip route add default dev eth0"
+    ));
+    // longer than it takes until another address is used
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(7) {
+        assert_eq!(leases(&cluster), before, "what the node publishes");
+        thread::sleep(Duration::from_millis(200));
+    }
+    let answer = get(cluster.host(2), "/readyz?verbose");
+    assert!(
+        answer.contains("503 Service Unavailable")
+            && answer.contains("10.244.77.2 is inside of the pod network 10.244.0.0/16"),
+        "{answer}"
+    );
+    cluster.host(2).sh(&format!(
+        "ip addr del 10.244.77.2/24 dev eth0 && ip addr add {own_ip}/24 dev eth0 && ip route replace default via 172.31.0.254"
+    ));
+    cluster.wait_ready(2);
+    assert_eq!(leases(&cluster), before);
+    let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
+    cluster.ping_all(&pods);
 }

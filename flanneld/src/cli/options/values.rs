@@ -22,6 +22,7 @@ impl UnderlayOptions {
             public_ipv6: address("public IPv6 address", &self.public_ipv6, v6)?,
             ipv4,
             ipv6,
+            pod_networks: Vec::new(),
         })
     }
 }

@@ -34,6 +34,11 @@ impl NetworkConfig {
         v4.into_iter().chain(v6)
     }
 
+    /// The networks of the pods.
+    pub(crate) fn pod_networks(&self) -> impl Iterator<Item = IpNetwork> {
+        self.networks().map(|(_, network)| network)
+    }
+
     /// Refuses a network of which no host can route every address. 0.0.0.0/0 and ::/0 mean "not
     /// set".
     pub(super) fn check_ranges(&self) -> Result<(), Error> {

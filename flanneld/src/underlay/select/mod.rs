@@ -175,14 +175,14 @@ fn complete(
     let address = match candidate.v4.or(public_ip) {
         _ if !selector.ipv4 => None,
         Some(v4) => Some(v4),
-        None => Some(addresses::ipv4(host, link)?),
+        None => Some(addresses::ipv4(selector, host, link)?),
     };
     let address_v6 = match candidate.v6.or(public_ipv6) {
         _ if !selector.ipv6 => None,
         Some(v6) => Some(v6),
-        None => Some(addresses::ipv6(host, link)?),
+        None => Some(addresses::ipv6(selector, host, link)?),
     };
-    Ok(Underlay {
+    let underlay = Underlay {
         index: link.index,
         name: link.name.clone(),
         mtu: link.mtu,
@@ -190,7 +190,13 @@ fn complete(
         address_v6,
         public_ip: address.map(|address| selector.public_ip.unwrap_or(address)),
         public_ipv6: address_v6.map(|address| selector.public_ipv6.unwrap_or(address)),
-    })
+    };
+    let in_pod_network = |address| Some((address, selector.pod_network_of(address)?));
+    let refused = underlay.addresses().find_map(in_pod_network);
+    match refused {
+        Some((address, network)) => Err(Reason::InPodNetwork { address, network }),
+        None => Ok(underlay),
+    }
 }
 
 #[cfg(test)]
