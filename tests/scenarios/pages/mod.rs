@@ -5,6 +5,7 @@ mod certificates;
 mod change_configuration;
 mod first_cluster;
 mod links;
+mod upgrade_and_remove;
 
 use tests::{
     Pod,
