@@ -33,6 +33,8 @@ pub struct Survey {
     /// The addresses of all interfaces, but those of veths whose other end is on another machine
     /// that is simulated on this one.
     pub addresses: BTreeSet<IpAddr>,
+    /// inode in nsfs -> all addresses in that namespace
+    pub by_namespace: BTreeMap<u64, BTreeSet<IpAddr>>,
     /// Why there may be a namespace that was not seen.
     pub unseen: Option<String>,
 }
@@ -95,6 +97,8 @@ impl InUse {
                     continue;
                 }
             };
+            let all = found.iter().map(|address| address.net.ip());
+            survey.by_namespace.insert(*inode, all.collect());
             let mut veths = links;
             veths.retain(|link| link.kind == Kind::Veth);
             let is_elsewhere = |index: u32| {

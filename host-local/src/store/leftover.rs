@@ -32,6 +32,9 @@ pub struct Reservation {
 pub enum Container {
     /// Its network namespace is in use.
     Exists,
+    /// Nothing is at its CNI_NETNS any more, but a network namespace with this inode is in use: its
+    /// own, or a later one, to which the kernel gave the same inode.
+    Ending(u64),
     /// It cannot run any more, for this reason.
     Gone(String),
     /// It may exist, for this reason.
@@ -76,18 +79,19 @@ impl Store {
 
     /// Judges the containers by namespaces that were listed later than the store was read: a
     /// container that was added between has no reservation here.
-    pub fn reservations(self, namespaces: &InUse) -> Vec<Reservation> {
-        let snapshot = Snapshot::of(namespaces, self.boot);
-        let reservation = |record: Record| Reservation {
-            container: match snapshot.verdict(&record) {
+    pub fn reservations(&self, namespaces: &InUse) -> Vec<Reservation> {
+        let snapshot = Snapshot::of(namespaces, self.boot.clone());
+        let reservation = |record: &Record| Reservation {
+            container: match snapshot.verdict(record) {
                 Verdict::Exists => Container::Exists,
+                Verdict::Ending(inode) => Container::Ending(inode),
                 Verdict::Gone(reason) => Container::Gone(reason.to_string()),
                 Verdict::Unknown(reason) => Container::Unknown(reason),
             },
-            address: record.name,
-            owner: record.owner,
+            address: record.name.clone(),
+            owner: record.owner.clone(),
         };
-        self.records.into_iter().map(reservation).collect()
+        self.records.iter().map(reservation).collect()
     }
 }
 

@@ -66,6 +66,9 @@ pub(super) struct Snapshot {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Verdict {
     Exists,
+    /// Nothing is at CNI_NETNS any more, but a namespace with this inode is in use. The kernel
+    /// gives the inode of one that has ended to the next one.
+    Ending(u64),
     Gone(Reason),
     /// It may exist, for this reason.
     Unknown(&'static str),
@@ -118,7 +121,12 @@ impl Snapshot {
                 Verdict::Unknown("this process may be in other namespaces than their containers")
             }
             Some(reason) => Verdict::Gone(reason),
-            None if self.namespaces.contains(&netns.ino) => Verdict::Exists,
+            None if self.namespaces.contains(&netns.ino) => {
+                match is_removed(Path::new(&netns.path)) {
+                    true => Verdict::Ending(netns.ino),
+                    false => Verdict::Exists,
+                }
+            }
             None => Verdict::Unknown("/proc does not show every process"),
         }
     }
@@ -234,6 +242,7 @@ mod tests {
         assert!(is_gone(&machine, &record("before", "0 -")));
         let existing = snapshot(Some("now"), Some(&[5]));
         assert_eq!(existing.verdict(&seen), Verdict::Exists);
+        assert_eq!(existing.verdict(&removed), Verdict::Ending(5));
         let container = Snapshot {
             is_machine: false,
             ..snapshot(Some("now"), Some(&[4]))

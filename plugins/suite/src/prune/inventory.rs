@@ -4,7 +4,7 @@
 
 use super::{judge::Findings, options::Options, report::Report};
 use flannel_cni::StateFile;
-use host_local::Store;
+use host_local::{Container, Reservation, Store};
 use linux_net::{
     Netlink,
     in_use::{InUse, Survey},
@@ -47,15 +47,12 @@ impl Inventory {
         let busy = containers_of_plugins().ok();
         let stores = stores(&data_dir, &states)?;
         let rules = Rules::read(report);
-        let in_use = InUse::read().unwrap_or_else(InUse::unread);
-        let reservations = stores.into_iter().flat_map(|(folder, store)| {
-            let reservations = store.reservations(&in_use).into_iter();
-            reservations.map(move |one| (folder.clone(), one))
-        });
-        let reservations: Vec<_> = reservations.collect();
-        let gone = reservations.iter().filter(|(_, one)| one.is_gone());
-        let gone = gone.map(|(_, one)| one.owner.alias("bridge")).collect();
-        let (survey, aliases) = survey(&in_use, &gone)?;
+        let View {
+            in_use,
+            reservations,
+            survey,
+            aliases,
+        } = View::settled(&stores)?;
         let doubt = match (&in_use.unreadable, &survey.unseen) {
             (Some(error), _) => Some(format!("cannot read every process in /proc: {error}")),
             (_, Some(reason)) => Some(reason.clone()),
@@ -129,22 +126,72 @@ fn stores(data_dir: &Path, states: &[StateFile]) -> Result<Vec<(PathBuf, Store)>
     Ok(stores)
 }
 
-/// What the namespaces have, and the aliases of the host's links. Looks again while a namespace is
-/// being dismantled, since its veth ends some milliseconds later: one with an alias of `gone`, or
-/// one that leads into a namespace that is not seen.
-fn survey(in_use: &InUse, gone: &HashSet<String>) -> Result<(Survey, HashSet<String>), String> {
-    let until = Instant::now() + DISMANTLE_TIMEOUT;
-    loop {
+/// What tells which containers exist, at one moment.
+struct View {
+    in_use: InUse,
+    reservations: Vec<(PathBuf, Reservation)>,
+    survey: Survey,
+    /// Those of the host's links.
+    aliases: HashSet<String>,
+}
+
+impl View {
+    /// Looks again while a namespace ends: its last process, and then its veth, take a moment.
+    fn settled(stores: &[(PathBuf, Store)]) -> Result<View, String> {
+        let until = Instant::now() + DISMANTLE_TIMEOUT;
+        loop {
+            let view = View::read(stores)?;
+            if view.is_settled() || Instant::now() > until {
+                return Ok(view);
+            }
+            thread::sleep(DISMANTLE_INTERVAL);
+        }
+    }
+
+    fn read(stores: &[(PathBuf, Store)]) -> Result<View, String> {
+        let in_use = InUse::read().unwrap_or_else(InUse::unread);
+        let reservations = stores.iter().flat_map(|(folder, store)| {
+            let reservations = store.reservations(&in_use).into_iter();
+            reservations.map(move |one| (folder.clone(), one))
+        });
         let links = Netlink::open().and_then(|mut netlink| netlink.links());
         let links = links.map_err(|error| error.to_string())?;
         let survey = in_use.survey(&links);
-        let aliases: HashSet<String> = links.into_iter().filter_map(|link| link.alias).collect();
-        let is_settled = survey.unseen.is_none() && aliases.is_disjoint(gone);
-        if is_settled || Instant::now() > until {
-            return Ok((survey, aliases));
+        let mut reservations: Vec<_> = reservations.collect();
+        for (_, one) in &mut reservations {
+            if is_of_another_namespace(one, &survey) {
+                let reason = "nothing is at its CNI_NETNS, and no namespace has the address";
+                one.container = Container::Gone(reason.to_owned());
+            }
         }
-        thread::sleep(DISMANTLE_INTERVAL);
+        Ok(View {
+            survey,
+            aliases: links.into_iter().filter_map(|link| link.alias).collect(),
+            in_use,
+            reservations,
+        })
     }
+
+    fn is_settled(&self) -> bool {
+        let is_ending = |one: &Reservation| match one.container {
+            Container::Ending(_) => true,
+            Container::Gone(_) => self.aliases.contains(&one.owner.alias("bridge")),
+            Container::Exists | Container::Unknown(_) => false,
+        };
+        let mut all = self.reservations.iter();
+        self.survey.unseen.is_none() && !all.any(|(_, one)| is_ending(one))
+    }
+}
+
+/// True if the namespace that has the number of the reservation's does not have its address: the
+/// kernel gave the number of one that has ended to the next one.
+fn is_of_another_namespace(reservation: &Reservation, survey: &Survey) -> bool {
+    let Container::Ending(inode) = reservation.container else {
+        return false;
+    };
+    let found = survey.by_namespace.get(&inode);
+    let address = reservation.address.parse::<IpAddr>();
+    found.is_some_and(|found| address.is_ok_and(|address| !found.contains(&address)))
 }
 
 /// The containers in the environments of all processes.

@@ -78,6 +78,11 @@ pub(super) fn judge(findings: &Findings) -> Plan {
         let what = || format!("addresses of network {}", owner.network);
         let reason = match container {
             Container::Exists => continue,
+            Container::Ending(_) => {
+                let in_use = "nothing is at their CNI_NETNS, but a process is in the namespace";
+                plan.left.push((what(), in_use.to_owned()));
+                continue;
+            }
             Container::Unknown(reason) => {
                 plan.left.push((what(), (*reason).to_owned()));
                 continue;
