@@ -76,7 +76,7 @@ impl Registered {
 pub struct Case {
     name: String,
     unless: Option<SkipReason>,
-    run: Result<Box<dyn FnOnce() + Send>, String>,
+    run: Box<dyn FnOnce() + Send>,
 }
 
 /// A case that runs; it fails by a panic.
@@ -84,32 +84,18 @@ pub fn case(name: &str, run: impl FnOnce() + Send + 'static) -> Case {
     Case {
         name: name.to_owned(),
         unless: None,
-        run: Ok(Box::new(run)),
+        run: Box::new(run),
     }
 }
 
 impl Case {
-    /// Skips it if there is a reason to.
-    #[must_use]
-    pub fn unless(self, reason: Option<String>) -> Case {
-        match reason {
-            Some(reason) => self.skipped(&reason),
-            None => self,
-        }
-    }
-
-    fn skipped(mut self, reason: &str) -> Case {
-        self.run = Err(reason.to_owned());
-        self
-    }
-
     /// Runs it, or gives the reason to skip it.
-    fn run(self, reasons: &Reasons) -> Result<(), String> {
-        match self.unless.and_then(|unless| reasons.of(unless)) {
-            Some(reason) => return Err(reason),
-            None => (self.run?)(),
+    fn run(self, reasons: &Reasons) -> Option<String> {
+        let reason = self.unless.and_then(|unless| reasons.of(unless));
+        if reason.is_none() {
+            (self.run)();
         }
-        Ok(())
+        reason
     }
 }
 
@@ -167,7 +153,7 @@ fn run(arguments: &Arguments) -> ! {
         let (reasons, skipped) = (Arc::clone(&reasons), Arc::clone(&skipped));
         let name = case.name.clone();
         Trial::ignorable_test(case.name.clone(), move || {
-            let Err(reason) = case.run(&reasons) else {
+            let Some(reason) = case.run(&reasons) else {
                 return Ok(Completion::Completed);
             };
             lock(&skipped).push(format!("skipped {name}: {reason}"));

@@ -1,40 +1,8 @@
 //! Mutual TLS.
 
 use super::*;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use std::{fs, path::Path};
-
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Authority {
-            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
-        }
-    }
-
-    /// Files of a machine at 127.0.0.1, that trusts `trusted`.
-    fn files(&self, folder: &Path, name: &str, trusted: &Authority) -> TlsFiles {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let write = |end: &str, pem: String| {
-            let path = folder.join(format!("{name}.{end}"));
-            fs::write(&path, pem).unwrap();
-            path
-        };
-        TlsFiles {
-            key: write("key", key.serialize_pem()),
-            cert: write("crt", cert.pem()),
-            ca: write("ca", trusted.issuer.pem()),
-        }
-    }
-}
+use crate::subnet::fixtures::Authority;
+use std::fs;
 
 async fn server(
     site: &TestServer,
@@ -129,7 +97,7 @@ async fn rotated_certificates_need_no_restart() {
     new.files(folder, "server", &new);
     new.files(folder, "client", &new);
     client.acquire(&node(1), Subnets::default()).await.unwrap();
-    assert_eq!(fs::read(&files.ca).unwrap(), new.issuer.pem().into_bytes());
+    assert_eq!(fs::read(&files.ca).unwrap(), new.0.pem().into_bytes());
 }
 
 #[tokio::test]
