@@ -92,7 +92,7 @@ image: need-image build
 	@scripts/image $(image) $(IMAGE) $(target)=target/$(target)/release $(if $(other),$(other)=target/$(other)/release)
 
 demo: need-demo build
-	$(cargo_release) $(host) -p tests --bin demo
+	$(cargo_release) $(host) -p demo
 	@BIN_DIR=$(CURDIR)/$(bin) KEEP=$(KEEP) target/$(host)/release/demo
 
 # the scenarios wait for the Go programs
@@ -105,12 +105,12 @@ test-ours: build
 
 test-cluster: need-test image
 	@scripts/go-peer build kubernetes containerd kube-apiserver flannel plugins
-	$(cargo_release) $(host) -p runtimes --bin test-cluster
+	$(cargo_release) $(host) -p test-cluster
 	@BIN_DIR=$(CURDIR)/$(bin) IMAGE_ARCHIVE=$(CURDIR)/$(image) target/$(host)/release/test-cluster
 
 bench: need-test build
 	@scripts/go-peer build plugins
-	$(cargo_release) $(host) -p tests --bin bench
+	$(cargo_release) $(host) -p bench
 	@BIN_DIR=$(CURDIR)/$(bin) BENCH_OUT=$(CURDIR)/target/bench target/$(host)/release/bench $(ONLY)
 
 # arithmetic that overflows is a panic; scripts/rustc-coverage tells which inputs reach something new

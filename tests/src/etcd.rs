@@ -9,7 +9,8 @@ use crate::{
 };
 use nix::sys::signal::Signal;
 use std::{
-    io::{Seek, Write},
+    io::{self, Read, Seek, Write},
+    net::{IpAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
@@ -18,9 +19,13 @@ use tempfile::TempDir;
 
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
+/// Answers /health, without TLS.
+const METRICS_PORT: u16 = 2381;
 /// Operations that etcd takes in one transaction.
 const TRANSACTION: usize = 100;
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// Of one request for /health.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The reason to skip where etcd or etcdctl is missing.
 pub fn without_etcd() -> Option<String> {
@@ -51,6 +56,22 @@ struct Member {
     ip: String,
     arguments: Vec<String>,
     process: Option<Process>,
+}
+
+impl Member {
+    fn is_healthy(&self) -> bool {
+        let ask = || -> io::Result<String> {
+            let ip: IpAddr = self.ip.parse().expect("an address");
+            let mut stream = TcpStream::connect((ip, METRICS_PORT))?;
+            stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+            stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        };
+        let answer = self.host.run(ask);
+        answer.is_ok_and(|answer| answer.contains(r#""health":"true""#))
+    }
 }
 
 impl Etcd {
@@ -97,6 +118,10 @@ impl Etcd {
                 format!("--data-dir={}", data.display()),
                 format!("--listen-client-urls={client_url}"),
                 format!("--advertise-client-urls={client_url}"),
+                format!(
+                    "--listen-metrics-urls=http://{}:{METRICS_PORT}",
+                    bracketed(ip)
+                ),
                 format!("--listen-peer-urls={peer_url}"),
                 format!("--initial-advertise-peer-urls={peer_url}"),
                 format!("--initial-cluster={}", peers.join(",")),
@@ -184,13 +209,15 @@ impl Etcd {
     /// Waits until each running member answers with a leader at hand.
     #[track_caller]
     pub fn wait_healthy(&mut self) {
-        eventually("etcd is healthy", TIMEOUT, || {
-            for process in self.members.iter_mut().filter_map(|m| m.process.as_mut()) {
-                assert!(process.is_running(), "etcd ended:\n{}", process.output());
-            }
-            let health = self.try_ctl(&["endpoint", "health"]);
-            health.status.success().then_some(())
-        });
+        for member in &mut self.members {
+            eventually("etcd is healthy", TIMEOUT, || match &mut member.process {
+                None => Some(()),
+                Some(process) => {
+                    assert!(process.is_running(), "etcd ended:\n{}", process.output());
+                    member.is_healthy().then_some(())
+                }
+            });
+        }
     }
 
     /// The number of the member that leads.
@@ -255,7 +282,10 @@ impl Etcd {
         self.ctl(&["auth", "enable"]);
         self.user = Some("root:root".to_owned());
         // requests with a user take etcd long on a busy machine at first
-        self.wait_healthy();
+        eventually("etcd knows its users", TIMEOUT, || {
+            let health = self.try_ctl(&["endpoint", "health"]);
+            health.status.success().then_some(())
+        });
     }
 
     /// `etcdctl ARGUMENTS` with the running members as endpoints; its stdout.
@@ -316,11 +346,9 @@ impl Etcd {
     /// The value of a key.
     #[track_caller]
     pub fn get(&self, key: &str) -> Option<String> {
-        let answer = self.ctl(&["get", "-w", "json", "--", key]);
-        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
-        let value = answer["kvs"][0]["value"].as_str()?;
-        let output = crate::shell::sh(&format!("printf %s '{value}' | base64 -d"));
-        Some(output)
+        let answer = self.ctl(&["get", "--", key]);
+        let value = answer.strip_prefix(key)?.strip_prefix('\n')?;
+        Some(value.trim_end_matches('\n').to_owned())
     }
 
     /// The keys that start with a prefix.

@@ -12,6 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Between two looks of [`eventually`].
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
 /// A running program; dropping it kills it. stdout and stderr go to a file that
 /// [`Process::output`] reads.
 pub struct Process {
@@ -94,15 +98,17 @@ impl Drop for Process {
     }
 }
 
-/// Polls until `f` returns a value; panics with `what` after `timeout`.
+/// Polls until `f` returns a value; panics with `what` after `timeout`. Waits as long as `f` took,
+/// within limits: programs that look may need more time of the processor than what they look at.
 #[track_caller]
 pub fn eventually<T>(what: &str, timeout: Duration, mut f: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + timeout;
     loop {
+        let start = Instant::now();
         if let Some(value) = f() {
             return value;
         }
         assert!(Instant::now() < deadline, "not within {timeout:?}: {what}");
-        thread::sleep(Duration::from_millis(10));
+        thread::sleep(start.elapsed().clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
     }
 }

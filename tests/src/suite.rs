@@ -8,6 +8,7 @@ use std::{
     num::NonZero,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     thread,
+    time::{Duration, Instant},
 };
 
 /// Why a case cannot run on this machine; `None` where it can.
@@ -76,7 +77,7 @@ impl Registered {
 pub struct Case {
     name: String,
     unless: Option<SkipReason>,
-    run: Result<Box<dyn FnOnce() + Send>, String>,
+    run: Box<dyn FnOnce() + Send>,
 }
 
 /// A case that runs; it fails by a panic.
@@ -84,32 +85,18 @@ pub fn case(name: &str, run: impl FnOnce() + Send + 'static) -> Case {
     Case {
         name: name.to_owned(),
         unless: None,
-        run: Ok(Box::new(run)),
+        run: Box::new(run),
     }
 }
 
 impl Case {
-    /// Skips it if there is a reason to.
-    #[must_use]
-    pub fn unless(self, reason: Option<String>) -> Case {
-        match reason {
-            Some(reason) => self.skipped(&reason),
-            None => self,
-        }
-    }
-
-    fn skipped(mut self, reason: &str) -> Case {
-        self.run = Err(reason.to_owned());
-        self
-    }
-
     /// Runs it, or gives the reason to skip it.
-    fn run(self, reasons: &Reasons) -> Result<(), String> {
-        match self.unless.and_then(|unless| reasons.of(unless)) {
-            Some(reason) => return Err(reason),
-            None => (self.run?)(),
+    fn run(self, reasons: &Reasons) -> Option<String> {
+        let reason = self.unless.and_then(|unless| reasons.of(unless));
+        if reason.is_none() {
+            (self.run)();
         }
-        Ok(())
+        reason
     }
 }
 
@@ -119,18 +106,42 @@ impl Case {
 struct Reasons(Mutex<HashMap<usize, Arc<OnceLock<Option<String>>>>>);
 
 impl Reasons {
+    /// Waits until the function has answered.
     fn of(&self, unless: SkipReason) -> Option<String> {
-        let known = Arc::clone(lock(&self.0).entry(unless as usize).or_default());
-        known.get_or_init(unless).clone()
+        self.answer(unless).get_or_init(unless).clone()
+    }
+
+    fn is_known(&self, unless: SkipReason) -> bool {
+        self.answer(unless).get().is_some()
+    }
+
+    fn answer(&self, unless: SkipReason) -> Arc<OnceLock<Option<String>>> {
+        Arc::clone(lock(&self.0).entry(unless as usize).or_default())
+    }
+
+    /// Calls the functions, and waits a while for their answers.
+    fn ask(self: &Arc<Reasons>, functions: &[SkipReason]) {
+        for unless in functions.iter().copied() {
+            let reasons = Arc::clone(self);
+            thread::spawn(move || drop(reasons.of(unless)));
+        }
+        let start = Instant::now();
+        let all_known = || functions.iter().all(|unless| self.is_known(*unless));
+        while start.elapsed() < ANSWER_TIME && !all_known() {
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 }
+
+/// A function that needs longer to answer waits for a program that is being built.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Cases that run at once for each processor: most of a case's time is spent waiting.
-const CASES_PER_CPU: usize = 2;
+const CASES_PER_CPU: usize = 3;
 
 /// Runs every registered case, prints the reason of each skip, and exits with the code that tells
 /// whether all passed. `--test-threads` says how many run at once.
@@ -159,15 +170,23 @@ fn run(arguments: &Arguments) -> ! {
             pair[0].name
         );
     }
-    // those that may wait for a program run last
-    cases.sort_by_key(|case| case.unless.is_some());
     let reasons = Arc::new(Reasons::default());
+    if !arguments.list {
+        let filter = arguments.filter.as_deref().unwrap_or_default();
+        let wanted = cases.iter().filter(|case| case.name.contains(filter));
+        let mut functions: Vec<_> = wanted.filter_map(|case| case.unless).collect();
+        functions.sort_by_key(|unless| *unless as usize);
+        functions.dedup_by_key(|unless| *unless as usize);
+        reasons.ask(&functions);
+        // those that wait for a program run last
+        cases.sort_by_key(|case| case.unless.is_some_and(|unless| !reasons.is_known(unless)));
+    }
     let skipped = Arc::new(Mutex::new(Vec::new()));
     let trial = |case: Case| {
         let (reasons, skipped) = (Arc::clone(&reasons), Arc::clone(&skipped));
         let name = case.name.clone();
         Trial::ignorable_test(case.name.clone(), move || {
-            let Err(reason) = case.run(&reasons) else {
+            let Some(reason) = case.run(&reasons) else {
                 return Ok(Completion::Completed);
             };
             lock(&skipped).push(format!("skipped {name}: {reason}"));

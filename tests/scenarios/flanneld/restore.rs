@@ -9,7 +9,7 @@ use tests::{Host, process::eventually, scenario, underlay};
 
 /// The documented limit.
 const RESTORE_TIMEOUT: Duration = Duration::from_millis(100);
-/// What the commands that look may take on a loaded test machine.
+/// For one restoration on a loaded test machine; the periodic pass comes later.
 const TEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Every object of ours on the host, as text; a missing device or table leaves out its lines.

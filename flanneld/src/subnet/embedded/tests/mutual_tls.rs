@@ -1,11 +1,8 @@
 //! Mutual TLS.
 
 use super::*;
-use crate::subnet::renewal::LeaseStore;
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, SanType, date_time_ymd,
-};
+use crate::subnet::{fixtures::Authority, renewal::LeaseStore};
+use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 use std::{fs, path::Path};
 
 /// `openssl x509 -req -signkey` without extensions: X.509 version 1.
@@ -17,51 +14,6 @@ bpoSRIkuDCLIkcCZuiSyPvrQPzviqFOp8KzKFCxJTQ6PtFGVrDDa5hEzPQ/Fo7LF\n\
 H1vdXxGwMAoGCCqGSM49BAMCA0kAMEYCIQDELzVZtNEbO1iTSMnd1aZR6BL297Fs\n\
 SKA9cs/kquPAFwIhAM4zSMggiQIO8JN0A1kdNo73TLawnFekm1vpkHgItoE5\n\
 -----END CERTIFICATE-----";
-
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Authority {
-            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
-        }
-    }
-
-    /// Files of a machine at 127.0.0.1, that trusts `trusted`.
-    fn files(&self, folder: &Path, name: &str, trusted: &Authority) -> TlsFiles {
-        self.files_with(folder, name, trusted, |_| {})
-    }
-
-    /// As `files`, for a certificate that is altered.
-    fn files_with(
-        &self,
-        folder: &Path,
-        name: &str,
-        trusted: &Authority,
-        alter: impl FnOnce(&mut CertificateParams),
-    ) -> TlsFiles {
-        let key = KeyPair::generate().unwrap();
-        let mut params =
-            CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
-        alter(&mut params);
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let write = |end: &str, pem: String| {
-            let path = folder.join(format!("{name}.{end}"));
-            fs::write(&path, pem).unwrap();
-            path
-        };
-        TlsFiles {
-            key: write("key", key.serialize_pem()),
-            cert: write("crt", cert.pem()),
-            ca: write("ca", trusted.issuer.pem()),
-        }
-    }
-}
 
 async fn server(
     site: &TestServer,
@@ -156,7 +108,7 @@ async fn rotated_certificates_need_no_restart() {
     new.files(folder, "server", &new);
     new.files(folder, "client", &new);
     client.acquire(&node(1), Subnets::default()).await.unwrap();
-    assert_eq!(fs::read(&files.ca).unwrap(), new.issuer.pem().into_bytes());
+    assert_eq!(fs::read(&files.ca).unwrap(), new.0.pem().into_bytes());
 }
 
 #[tokio::test]

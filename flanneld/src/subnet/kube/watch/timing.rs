@@ -42,7 +42,7 @@ impl Default for Timing {
             watch_end: Duration::from_secs(15),
             watch_silence: Duration::from_secs(150),
             good: Duration::from_secs(5),
-            pause: Duration::from_millis(60),
+            pause: Duration::from_millis(100),
             drain: Duration::from_millis(1),
             longest_read: Duration::from_millis(50),
             // 5,000 daemons return within the delay, at any moment of it

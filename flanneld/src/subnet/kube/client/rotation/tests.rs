@@ -1,5 +1,5 @@
 use super::*;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use crate::subnet::fixtures::Authority;
 use std::{path::Path, sync::mpsc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -43,11 +43,13 @@ async fn server() -> (String, mpsc::Receiver<String>) {
     (url, tokens)
 }
 
-fn kubeconfig(server: &str, more: &str) -> String {
+const TOKEN: &str = "tokenFile: token";
+
+fn kubeconfig(server: &str, more: &str, user: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
          clusters: [{{name: c, cluster: {{server: '{server}'{more}}}}}]\n\
-         users: [{{name: u, user: {{tokenFile: token}}}}]\n\
+         users: [{{name: u, user: {{{user}}}}}]\n\
          contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
     )
 }
@@ -69,7 +71,7 @@ async fn credentials_are_those_of_the_files_at_each_request() {
     let (url, tokens) = server().await;
     let dir = tempfile::tempdir().unwrap();
     let (path, token) = (dir.path().join("config"), dir.path().join("token"));
-    fs::write(&path, kubeconfig(&url, "")).unwrap();
+    fs::write(&path, kubeconfig(&url, "", TOKEN)).unwrap();
     fs::write(&token, "first\n").unwrap();
     let mut rotation = Rotation::new(Source::Kubeconfig {
         path: path.clone(),
@@ -86,7 +88,7 @@ async fn credentials_are_those_of_the_files_at_each_request() {
     replace(&path, "clusters: 7");
     assert_eq!(status(&mut rotation).await, 200);
     assert_eq!(tokens.recv().unwrap(), "second");
-    replace(&path, &kubeconfig(&url, ""));
+    replace(&path, &kubeconfig(&url, "", TOKEN));
     replace(&token, "refused");
     assert_eq!(status(&mut rotation).await, 401);
     assert_eq!(tokens.recv().unwrap(), "refused");
@@ -100,7 +102,7 @@ async fn refusal_reads_the_files_again_even_if_they_look_the_same() {
     let (url, tokens) = server().await;
     let dir = tempfile::tempdir().unwrap();
     let (path, token) = (dir.path().join("config"), dir.path().join("token"));
-    fs::write(&path, kubeconfig(&url, "")).unwrap();
+    fs::write(&path, kubeconfig(&url, "", TOKEN)).unwrap();
     fs::write(&token, "refused").unwrap();
     let mut rotation = Rotation::new(Source::Kubeconfig { path, server: None }).unwrap();
     assert_eq!(status(&mut rotation).await, 401);
@@ -120,73 +122,55 @@ async fn proxy_of_the_kubeconfig_is_used() {
     fs::write(dir.path().join("token"), "first").unwrap();
     // the proxy is asked for a tunnel and answers with no token seen
     let more = format!(", proxy-url: '{url}'");
-    fs::write(&path, kubeconfig("http://api.invalid:6443", &more)).unwrap();
+    fs::write(&path, kubeconfig("http://api.invalid:6443", &more, TOKEN)).unwrap();
     let mut rotation = Rotation::new(Source::Kubeconfig { path, server: None }).unwrap();
     let request = Request::get("/version").body(Body::empty()).unwrap();
     drop(rotation.call(request).await);
     assert!(tokens.recv().is_ok());
 }
 
-/// An authority of certificates, for servers at 127.0.0.1 and for clients.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Authority {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        Authority(CertifiedIssuer::self_signed(params, key).unwrap())
-    }
-
-    fn issue(&self) -> (rcgen::Certificate, KeyPair) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec!["127.0.0.1".into()]).unwrap();
-        (params.signed_by(&key, &self.0).unwrap(), key)
-    }
-
-    /// A server that wants certificates of clients, and those that it saw, one per connection.
-    async fn server(&self) -> (String, mpsc::Receiver<CertificateDer<'static>>) {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.0.der().clone()).unwrap();
-        let provider = Arc::new(ring::default_provider());
-        let clients =
-            WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
-        let (cert, key) = self.issue();
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_client_cert_verifier(clients.build().unwrap())
-            .with_single_cert(vec![cert.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("https://{}", listener.local_addr().unwrap());
-        let (sender, certificates) = mpsc::channel();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let mut stream = acceptor.accept(stream).await.unwrap();
-                let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
-                let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-                assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
-                stream.write_all(answer.as_bytes()).await.unwrap();
-                sender.send(certificate).unwrap();
-                // stays open: the next request may use it
-                tokio::spawn(async move {
-                    while stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {
-                        stream.write_all(answer.as_bytes()).await.unwrap();
-                    }
-                });
-            }
-        });
-        (url, certificates)
-    }
+/// A server that wants certificates of clients, and those that it saw, one per connection.
+async fn tls_server(authority: &Authority) -> (String, mpsc::Receiver<CertificateDer<'static>>) {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.0.der().clone()).unwrap();
+    let provider = Arc::new(ring::default_provider());
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let (cert, key) = authority.issue();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(clients.build().unwrap())
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let (sender, certificates) = mpsc::channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            let certificate = stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+            let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+            assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            sender.send(certificate).unwrap();
+            // stays open: the next request may use it
+            tokio::spawn(async move {
+                while stream.read(&mut [0; 4096]).await.is_ok_and(|read| read > 0) {
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    (url, certificates)
 }
 
 #[tokio::test]
 async fn renewed_client_certificate_is_shown_in_a_new_connection() {
     let authority = Authority::new();
-    let (url, certificates) = authority.server().await;
+    let (url, certificates) = tls_server(&authority).await;
     let dir = tempfile::tempdir().unwrap();
     let file = |name: &str| dir.path().join(name);
     let issue = || {
@@ -197,16 +181,9 @@ async fn renewed_client_certificate_is_shown_in_a_new_connection() {
     };
     let first = issue();
     fs::write(file("ca.crt"), authority.0.pem()).unwrap();
-    fs::write(
-        file("config"),
-        format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
-             clusters: [{{name: c, cluster: {{server: '{url}', certificate-authority: ca.crt}}}}]\n\
-             users: [{{name: u, user: {{client-certificate: client.crt, client-key: client.key}}}}]\n\
-             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n"
-        ),
-    )
-    .unwrap();
+    let user = "client-certificate: client.crt, client-key: client.key";
+    let config = kubeconfig(&url, ", certificate-authority: ca.crt", user);
+    fs::write(file("config"), config).unwrap();
     let mut rotation = Rotation::new(Source::Kubeconfig {
         path: file("config"),
         server: None,

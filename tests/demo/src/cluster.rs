@@ -27,7 +27,7 @@ const NET_CONF: &str = r#"{
   "Backend": {"Type": "vxlan"}
 }
 "#;
-const CONF_LIST: &str = include_str!("../../../../cni-conf/net.d/10-flannel.conflist");
+const CONF_LIST: &str = include_str!("../../../cni-conf/net.d/10-flannel.conflist");
 /// The port of the lease server.
 const LEASE_PORT: u16 = 8888;
 /// `cnitool` with its environment on a host.
