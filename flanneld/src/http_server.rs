@@ -45,6 +45,9 @@ const ACCEPT_BACKOFF: ExponentialBackoff = ExponentialBackoff {
     longest: Duration::from_secs(1),
 };
 
+/// Connections that have ended and are still in the list of those that wait.
+const MAX_ENDED: usize = 32;
+
 /// The bounds of a server.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -149,7 +152,8 @@ impl Connections {
     ) {
         let task = self.tasks.spawn(connection);
         self.waiting.push_back((task, requested));
-        if self.waiting.len() > self.limit.saturating_mul(2) {
+        // a handle keeps the memory of its task, which is many KiB, after the task has ended
+        if self.waiting.len() > 2 * self.tasks.len() + MAX_ENDED {
             self.waiting.retain(|(task, requested)| {
                 !task.is_finished() && !requested.load(Ordering::Relaxed)
             });
@@ -265,6 +269,23 @@ mod tests {
         let read = timeout(LIMITS.head_timeout, stream.read_to_end(&mut bytes)).await;
         drop(read.expect("the connection stays open"));
         String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    #[tokio::test]
+    async fn connections_that_ended_leave_nothing() {
+        let mut connections = Connections::new(1000);
+        for _ in 0..5000 {
+            connections.spawn(async {}, Arc::default());
+            connections.tasks.join_next().await;
+        }
+        let kept = connections.waiting.len();
+        assert!(kept <= MAX_ENDED + 2, "{kept}");
+        // those that wait are not forgotten
+        for _ in 0..100 {
+            connections.spawn(pending(), Arc::default());
+        }
+        let waits = |(task, _): &&(AbortHandle, _)| !task.is_finished();
+        assert_eq!(connections.waiting.iter().filter(waits).count(), 100);
     }
 
     #[tokio::test]

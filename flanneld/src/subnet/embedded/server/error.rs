@@ -105,9 +105,10 @@ impl From<StoreError> for ApiError {
             | StoreError::UnusableAddress { .. }
             | StoreError::AlreadyReserved { .. }
             | StoreError::Alloc(_) => (StatusCode::BAD_REQUEST, "invalid"),
-            StoreError::InUse(_) | StoreError::Corrupt { .. } | StoreError::File { .. } => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "store")
-            }
+            StoreError::InUse(_)
+            | StoreError::Thread(_)
+            | StoreError::Corrupt { .. }
+            | StoreError::File { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "store"),
         };
         let mut refused = ApiError::new(status, code, &error);
         if let StoreError::Alloc(alloc::Error::OutOfSubnets { min, max }) = error {

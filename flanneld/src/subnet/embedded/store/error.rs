@@ -5,7 +5,7 @@ use crate::{
     model::Subnets,
     subnet::{self, alloc},
 };
-use std::{net::IpAddr, path::PathBuf};
+use std::{io, net::IpAddr, path::PathBuf};
 
 /// Why a change is refused, or the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,9 @@ pub(crate) enum StoreError {
          nodes keep their subnets and register them again", .path.display()
     )]
     Corrupt { path: PathBuf, source: FormatError },
+    /// The system starts no thread for the store.
+    #[error("cannot start the thread of the lease store: {0}")]
+    Thread(#[source] io::Error),
     /// There is no room for the change.
     #[error(
         "the disk of the lease store {} is full: leases can be read, and nothing changes until there is room", .0.display()

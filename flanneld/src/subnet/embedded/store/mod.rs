@@ -17,6 +17,7 @@ mod read_only_backend;
 mod state;
 mod transaction;
 mod verified_backend;
+mod worker;
 
 pub(super) use access::Caller;
 pub(crate) use error::StoreError;
@@ -43,7 +44,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::{sync::watch, task::JoinError};
+use tokio::sync::{oneshot::error::RecvError, watch};
+use worker::Worker;
 
 /// The shortest remaining life of a lease after a start of the store.
 const GRACE: Duration = Duration::from_secs(15 * 60);
@@ -64,8 +66,7 @@ pub(crate) struct Store {
     revision: watch::Sender<u64>,
     /// Locked before the file.
     holders: Mutex<Holders>,
-    /// Held by the request whose change is made.
-    turn: Arc<tokio::sync::Mutex<()>>,
+    worker: Worker,
 }
 
 /// A process with an open watch, until it is dropped.
@@ -105,7 +106,7 @@ impl Store {
             revision: watch::Sender::new(state.revision),
             state: Mutex::new(state),
             holders: Mutex::new(Holders::new(Instant::now())),
-            turn: Arc::default(),
+            worker: Worker::start().map_err(StoreError::Thread)?,
         }))
     }
 
@@ -237,19 +238,13 @@ impl Store {
         }
     }
 
-    /// Works on the store on another thread, since a change waits for the disk. One thread at a
-    /// time: they would wait for each other anyway, and each takes memory of its own.
+    /// Works on the store on its own thread, since a change waits for the disk.
     pub(super) async fn on_thread<T: Send + 'static>(
         self: &Arc<Store>,
         work: impl FnOnce(&Store) -> T + Send + 'static,
-    ) -> Result<T, JoinError> {
-        let (turn, store) = (self.turn.clone().lock_owned().await, self.clone());
-        let work = move || {
-            let done = work(&store);
-            drop((turn, store));
-            done
-        };
-        tokio::task::spawn_blocking(work).await
+    ) -> Result<T, RecvError> {
+        let store = self.clone();
+        self.worker.run(move || work(&store)).await
     }
 
     /// Removes the leases that have ended by `now`, and returns when the next one ends.

@@ -122,7 +122,13 @@ impl State {
         let held = self.lease(&key).ok_or(StoreError::Unknown(key))?;
         let mut changes = vec![Change::Remove(key, Reason::Revoked)];
         if self.revoked.len() < MAX_REVOKED {
-            changes.push(Change::Revoked(key, held.attrs.clone()));
+            // what tells the node from others
+            let node = LeaseAttrs {
+                backend_data: None,
+                backend_v6_data: None,
+                ..held.attrs.clone()
+            };
+            changes.push(Change::Revoked(key, node));
         }
         Ok(changes)
     }
