@@ -348,7 +348,7 @@ impl Etcd {
     pub fn get(&self, key: &str) -> Option<String> {
         let answer = self.ctl(&["get", "--", key]);
         let value = answer.strip_prefix(key)?.strip_prefix('\n')?;
-        Some(value.trim_end_matches('\n').to_owned())
+        Some(value.strip_suffix('\n')?.to_owned())
     }
 
     /// The keys that start with a prefix.

@@ -85,6 +85,14 @@ spec:
 }
 
 impl Cluster<'_> {
+    /// Replaces the replicas of the deployment, and waits until the new ones are ready.
+    #[track_caller]
+    pub(crate) fn replace_replicas(&self) {
+        self.control_plane.kubectl("rollout restart deployment/web");
+        self.control_plane
+            .kubectl("rollout status deployment/web --timeout=90s");
+    }
+
     /// The ready pods with a label, once there are `count`.
     #[track_caller]
     pub(crate) fn ready_pods(&self, app: &str, count: usize) -> Vec<Running> {

@@ -68,12 +68,7 @@ fn apply(cluster: &Cluster<'_>, manifest: &Path) {
 
 /// Each pod is deleted by the present plugins and made again, and reaches all others.
 fn replace_pods(cluster: &Cluster<'_>) {
-    cluster
-        .control_plane
-        .kubectl("rollout restart deployment/web");
-    cluster
-        .control_plane
-        .kubectl("rollout status deployment/web --timeout=90s");
+    cluster.replace_replicas();
     super::traffic::ping_all(cluster);
     let pods = cluster.ready_pods("web", REPLICAS);
     for node in &cluster.nodes {

@@ -64,12 +64,7 @@ fn delete_pods_that_stayed(cluster: &Cluster<'_>, node: &str) {
 
 /// New replicas on the node reach those of the other node.
 fn spread(cluster: &Cluster<'_>, returned: &str) {
-    cluster
-        .control_plane
-        .kubectl("rollout restart deployment/web");
-    cluster
-        .control_plane
-        .kubectl("rollout status deployment/web --timeout=90s");
+    cluster.replace_replicas();
     let pods = cluster.ready_pods("web", REPLICAS);
     let (here, there): (Vec<Running>, Vec<Running>) =
         pods.into_iter().partition(|pod| pod.node == returned);
