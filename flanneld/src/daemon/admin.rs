@@ -91,7 +91,7 @@ mod tests {
     use axum::{body::Body, http::Request};
     use hyper::service::Service;
     use hyper_util::service::TowerToHyperService;
-    use std::{net::SocketAddr, sync::Arc, time::Instant};
+    use std::{net::SocketAddr, time::Instant};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpStream,
@@ -191,14 +191,7 @@ mod tests {
         let ready = Status::Running(Summary {
             set_up: true,
             ready: true,
-            subnets: String::new(),
-            nodes: 0,
-            skipped: 0,
-            failing: 0,
-            conflicts: Arc::default(),
-            obstacles: Arc::default(),
-            duplicate: None,
-            waiting: None,
+            ..Summary::default()
         });
         assert_eq!(code("/healthz", waiting.clone()).await, 200);
         assert_eq!(code("/readyz", waiting).await, 503);

@@ -178,6 +178,15 @@ fn stranger(name: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::unistd::{Uid, setfsuid};
+    use std::{
+        os::{
+            linux::net::SocketAddrExt,
+            unix::net::{SocketAddr, UnixListener},
+        },
+        thread,
+    };
+
     fn device(name: &str) -> Resource {
         Resource::Device(format!("{name}.{}", std::process::id()))
     }
@@ -214,6 +223,23 @@ mod tests {
             text.contains("subnet.env: stop it, or give this one another file (-subnet-file)"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn name_that_another_user_has_taken_stops_no_daemon() {
+        let taken = device("taken");
+        let bind = || {
+            // of this thread only; a socket belongs to the user who makes it
+            setfsuid(Uid::from_raw(65_534));
+            UnixListener::bind_addr(&SocketAddr::from_abstract_name(taken.name()).unwrap())
+        };
+        let _theirs = thread::scope(|scope| scope.spawn(bind).join().unwrap()).unwrap();
+        let held = hold(device("taken"));
+        match geteuid().is_root() {
+            true => assert!(held.unwrap().is_none()),
+            // without privilege the thread stays the same user
+            false => assert!(matches!(held, Err(InstanceError::Held { .. }))),
+        }
     }
 
     #[test]

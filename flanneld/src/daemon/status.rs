@@ -18,7 +18,7 @@ pub(crate) enum Status {
 }
 
 /// A summary of the last pass.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
     /// devices and rules of this node are in place, subnet.env is written, and the leases of the
     /// others are known or do not come: pods can start
@@ -156,12 +156,7 @@ mod tests {
             ready: true,
             subnets: "10.244.7.0/24 fd00:10:244:7::/64".to_owned(),
             nodes: 2,
-            skipped: 0,
-            failing: 0,
-            conflicts: Arc::default(),
-            obstacles: Arc::default(),
-            duplicate: None,
-            waiting: None,
+            ..Summary::default()
         };
         assert_eq!(
             summary.to_string(),

@@ -1,14 +1,7 @@
 //! Two daemons on one host.
 
 use super::cluster::{Cluster, TIMEOUT, V4};
-use nix::unistd::{Uid, setfsuid};
-use std::{
-    os::{
-        linux::net::SocketAddrExt,
-        unix::net::{SocketAddr, UnixListener},
-    },
-    process::Command,
-};
+use std::process::Command;
 use tests::{Process, binaries::program, process::eventually, scenario};
 
 /// A second daemon on the first host, which would keep leases of its own.
@@ -96,20 +89,4 @@ fn second_daemon_for_the_same_device_or_file_says_so_and_ends() {
     cluster.kill(1);
     cluster.start(1, &[]);
     cluster.wait_ready(1);
-}
-
-#[scenario]
-fn name_that_another_user_has_taken_stops_no_daemon() {
-    let mut cluster = Cluster::new(1, V4);
-    cluster.kill(1);
-    let _taken = cluster.host(1).run(|| {
-        // of this thread only: a socket belongs to the user who makes it
-        setfsuid(Uid::from_raw(65_534));
-        let name = SocketAddr::from_abstract_name("flanneld/device/flannel.1");
-        UnixListener::bind_addr(&name.expect("a name")).expect("the name is free")
-    });
-    cluster.start(1, &[]);
-    cluster.wait_ready(1);
-    let log = cluster.stop(1);
-    assert!(log.contains("user 65534 has taken the name"), "{log}");
 }

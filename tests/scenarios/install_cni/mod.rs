@@ -55,11 +55,22 @@ impl Node {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// stderr of a command that exits with 1.
+    /// stderr of a command that fails.
     #[track_caller]
     fn refused(&self, arguments: &str) -> String {
+        self.exits_with(1, arguments)
+    }
+
+    /// stderr of a command whose arguments cannot be used.
+    #[track_caller]
+    fn misused(&self, arguments: &str) -> String {
+        self.exits_with(2, arguments)
+    }
+
+    #[track_caller]
+    fn exits_with(&self, code: i32, arguments: &str) -> String {
         let output = self.flanneld(arguments);
-        assert_eq!(output.status.code(), Some(1), "{arguments}: {output:?}");
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {output:?}");
         assert!(output.stdout.is_empty(), "{arguments}: {output:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     }

@@ -197,45 +197,51 @@ fn renewed_authority_needs_no_restart() {
 #[scenario(unless = without_kubernetes)]
 fn contradicting_flags_and_bad_variables_are_named() {
     let cluster = Cluster::new(1, V4);
-    let ends_with = |more: &[&str], variables: &[(&str, &str)], texts: &[&str]| {
+    let ends_with = |code: i32, more: &[&str], variables: &[(&str, &str)], texts: &[&str]| {
         let mut flanneld = cluster.start_with(1, more, variables);
         let status = flanneld.process.wait(TIMEOUT);
         let output = flanneld.output();
-        assert_eq!(status.code(), Some(1), "{output}");
+        assert_eq!(status.code(), Some(code), "{output}");
         for text in texts {
             assert!(output.contains(text), "{text} in {output}");
         }
     };
     let name = [("NODE_NAME", "host1")];
     ends_with(
+        2,
         &["-listen=127.0.0.1:8888"],
         &name,
         &["-kube-subnet-mgr", "-listen"],
     );
     ends_with(
+        2,
         &["-remote=127.0.0.1:8888"],
         &name,
         &["-kube-subnet-mgr", "-remote"],
     );
     ends_with(
+        2,
         &["-kube-annotation-prefix=flannel"],
         &name,
         &["subnet/kube: prefix must be in a format: fqdn/[0-9a-z-_]*"],
     );
     ends_with(
+        1,
         &["-kubeconfig-file=/run/missing"],
         &name,
         &["/run/missing", "-kubeconfig-file"],
     );
     ends_with(
+        1,
         &["-net-config-path=/run/missing.json"],
         &name,
         &["failed to read net conf", "/run/missing.json"],
     );
     ends_with(
+        2,
         &[],
         &[],
         &["env variables POD_NAME and POD_NAMESPACE must be set"],
     );
-    ends_with(&[], &[("NODE_NAME", "../x")], &["NODE_NAME", "../x"]);
+    ends_with(2, &[], &[("NODE_NAME", "../x")], &["NODE_NAME", "../x"]);
 }
