@@ -1,6 +1,6 @@
 //! How the daemon starts or refuses to, what it adopts, and how it ends.
 
-use super::cluster::{Cluster, DUAL, V4, delete};
+use super::cluster::{Cluster, DUAL, V4, delete, eventually_shows};
 use std::{
     process::{Command, Output},
     time::Duration,
@@ -315,43 +315,46 @@ fn disabled_family_leaves_no_device() {
 /// routes go.
 #[scenario]
 fn direct_routing_follows_the_configuration() {
-    let direct = V4.replace(
+    let direct = DUAL.replace(
         r#""Type":"vxlan""#,
         r#""Type":"vxlan","DirectRouting":true"#,
     );
     let mut cluster = Cluster::new(2, &direct);
-    let peer = cluster.subnet(2);
-    let routes = cluster.host(1).sh("ip route");
-    assert!(
-        routes.contains(&format!("{peer} via 172.31.0.2 dev eth0")),
-        "{routes}"
-    );
+    let (peer, peer6) = (cluster.subnet(2), cluster.subnet6(2));
+    let routes = "ip route; ip -6 route";
+    let direct = [
+        format!("{peer} via 172.31.0.2 dev eth0"),
+        format!("{peer6} via fd31::2 dev eth0"),
+    ];
+    for route in &direct {
+        eventually_shows(&cluster, 1, routes, route);
+    }
     assert_eq!(cluster.host(1).sh("bridge fdb show dev flannel.1"), "");
     let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
     cluster.ping_all(&pods);
-    cluster.host(1).sh(&format!("ip route del {peer}"));
-    eventually("the direct route is back", TIMEOUT, || {
-        cluster
-            .host(1)
-            .sh("ip route")
-            .contains(&format!("{peer} via 172.31.0.2"))
-            .then_some(())
-    });
+    cluster
+        .host(1)
+        .sh(&format!("ip route del {peer}; ip -6 route del {peer6}"));
+    for route in &direct {
+        eventually_shows(&cluster, 1, routes, route);
+    }
+    drop(pods);
     cluster.stop(1);
     cluster.host(1).sh(&format!(
-        "ip route add 10.244.200.0/24 via 172.31.0.9; echo '{V4}' > /run/net-conf.json"
+        "ip route add 10.244.200.0/24 via 172.31.0.9; echo '{DUAL}' > /run/net-conf.json"
     ));
     cluster.start(1, &[]);
     cluster.wait_ready(1);
-    let routes = cluster.host(1).sh("ip route");
-    assert!(
-        routes.contains(&format!(
-            "{peer} via {} dev flannel.1 proto 70 onlink",
-            peer.replace("/24", "")
-        )),
-        "{routes}"
-    );
-    assert!(!routes.contains("10.244.200.0/24"), "{routes}");
+    let tunnels = [(&peer, "/24", "flannel.1"), (&peer6, "/64", "flannel-v6.1")];
+    for (peer, length, device) in tunnels {
+        let gateway = peer.replace(length, "");
+        let route = format!("{peer} via {gateway} dev {device} proto 70");
+        eventually_shows(&cluster, 1, routes, &route);
+    }
+    let routes = cluster.host(1).sh(routes);
+    for gone in [&direct[0], &direct[1], "10.244.200.0/24"] {
+        assert!(!routes.contains(gone), "{gone}: {routes}");
+    }
 }
 
 /// It fails, and the peers remove the node's entries.

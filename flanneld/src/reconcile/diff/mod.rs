@@ -87,12 +87,17 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
     // routes over a device that is deleted go with it
     let is_deleted =
         |device: &DeviceName| observed.devices.contains_key(device) && !kept.contains(device);
-    let observed = observed
-        .routes
-        .iter()
-        .filter(|route| !is_deleted(&route.device));
+    let present = &observed.routes;
+    let observed = present.iter().filter(|route| !is_deleted(&route.device));
     let (mut put, mut delete_routes) = (Vec::new(), Vec::new());
     let entry = |route: &HostRoute| Entry::Route(route.clone());
+    let is_in_the_way = |route: &&HostRoute| {
+        let wanted = wanted.route_to(route.dst);
+        let missing = wanted.filter(|wanted| !present.contains(wanted));
+        missing.is_some_and(|wanted| is_in_the_way(route, wanted))
+    };
+    let (first, observed): (Vec<_>, Vec<_>) = observed.partition(is_in_the_way);
+    changes.extend(first.into_iter().map(|route| Change::Delete(entry(route))));
     diff_by_key(
         routes,
         observed,
@@ -155,6 +160,13 @@ fn diff_tables(wanted: &[Table], observed: &[Table], changes: &mut Vec<Change>) 
     };
     let surplus = observed.iter().filter(|table| !is_wanted(table));
     changes.extend(surplus.map(|table| Change::Delete(entry(table))));
+}
+
+/// True for a route that has to go before the kernel takes the wanted one: it refuses an IPv6
+/// route with the flag onlink while a route over another device leads to its gateway, as a direct
+/// route to the same subnet does (net/ipv6/route.c, ip6_route_check_nh_onlink).
+fn is_in_the_way(observed: &HostRoute, wanted: &HostRoute) -> bool {
+    wanted.dst.is_ipv6() && wanted.onlink && observed.device != wanted.device
 }
 
 /// Compares entries that the kernel replaces by key (a destination, a MAC) and of which it may hold

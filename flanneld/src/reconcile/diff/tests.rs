@@ -35,11 +35,16 @@ fn link(vni: u32, mtu: u32, up: bool) -> DeviceLink {
     }
 }
 
+/// IPv6 from destination 2 on.
 fn route(dst: u8, gateway: u8, device: u8) -> HostRoute {
-    let dst = IpNetwork::new(ip(dst * 16), 28).unwrap();
+    let v6 = |number: u8| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(number)]);
+    let (dst, gateway) = match dst {
+        0 | 1 => (IpNetwork::new(ip(dst * 16), 28), ip(gateway)),
+        _ => (IpNetwork::new(v6(dst * 16), 124), v6(gateway)),
+    };
     HostRoute {
         onlink: true,
-        ..HostRoute::new(dst, ip(gateway), name(device))
+        ..HostRoute::new(dst.unwrap(), gateway, name(device))
     }
 }
 
@@ -142,6 +147,12 @@ fn make(state: &mut HostState, change: &Change) -> Result<(), String> {
         Entry::Route(route) if put => {
             if *route.device != *name(3) && !state.devices.contains_key(&route.device) {
                 return Err(refused());
+            }
+            let mut same = state.routes.iter().filter(|other| other.dst == route.dst);
+            if route.dst.is_ipv6() && same.any(|other| other.device != route.device) {
+                return Err(format!(
+                    "{change:?}: Nexthop has invalid gateway or device mismatch"
+                ));
             }
             replace_first(&mut state.routes, |other| other.dst == route.dst);
             state.routes.insert(route.clone());
