@@ -56,13 +56,26 @@ pub(crate) enum Error {
 }
 
 /// Reads the file and checks every key of it.
-pub(crate) fn read(path: &Path) -> Result<NetworkConfig, Error> {
+pub(super) fn read(path: &Path) -> Result<NetworkConfig, Error> {
     check(path, &read_text(path)?)
 }
 
+/// The same of a file or a pipe.
+pub(crate) fn read_once(path: &Path) -> Result<NetworkConfig, Error> {
+    check(path, &read_text_of(path, true)?)
+}
+
 fn read_text(path: &Path) -> Result<String, Error> {
+    read_text_of(path, false)
+}
+
+fn read_text_of(path: &Path, may_wait: bool) -> Result<String, Error> {
     let read = || {
         let mut text = String::new();
+        // to open a FIFO is to wait for its writer
+        if !may_wait && !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
         let file = fs::File::open(path)?;
         let length = file.take(LONGEST_FILE + 1).read_to_string(&mut text)?;
         if length as u64 > LONGEST_FILE {

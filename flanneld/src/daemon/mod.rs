@@ -14,7 +14,7 @@ mod status;
 mod subnet_manager;
 mod tasks;
 
-pub(crate) use config_source::{Error as ConfigError, read as read_config};
+pub(crate) use config_source::{Error as ConfigError, read_once as read_config};
 pub(crate) use instance::{InstanceError, InstanceLock, Resource, process};
 pub(crate) use subnet_manager::{Error as ManagerError, archive};
 

@@ -244,7 +244,7 @@ fn changed_configuration_reaches_running_nodes() {
     }
 }
 
-/// SIGHUP ends no daemon, and a broken file no network.
+/// SIGHUP ends no daemon, and a broken file no network. A good one after it is used.
 #[scenario]
 fn configuration_that_cannot_be_used_changes_nothing() {
     let mut cluster = Cluster::new(2, V4);
@@ -268,9 +268,22 @@ fn configuration_that_cannot_be_used_changes_nothing() {
             (log.contains(reason) && log.contains("the nodes keep what they have")).then_some(())
         });
     }
+    // to open a FIFO is to wait
+    cluster
+        .host(1)
+        .sh("rm /run/net-conf.json && mkfifo /run/net-conf.json");
+    cluster.daemon(1).signal(Signal::SIGHUP);
+    eventually("the FIFO is refused", TIMEOUT, || {
+        let log = cluster.daemon(1).output();
+        log.contains("it is not a regular file").then_some(())
+    });
     assert!(cluster.is_ready(1) && cluster.is_ready(2));
     let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
     cluster.ping_all(&pods);
+    cluster.host(1).sh("rm /run/net-conf.json");
+    write(&cluster, &with_backend(r#"{"Type":"vxlan","Port":4789}"#));
+    cluster.daemon(1).signal(Signal::SIGHUP);
+    wait_for_port(&cluster, 2, "4789");
 }
 
 /// They say so, and go on as they are.

@@ -102,7 +102,11 @@ impl ConfigFile {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    if fs::metadata(path)?.len() > LONGEST_FILE {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    if metadata.len() > LONGEST_FILE {
         let reason = format!("it is larger than {LONGEST_FILE} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, reason));
     }
