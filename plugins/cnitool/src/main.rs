@@ -85,3 +85,13 @@ fn print(text: &str) -> ExitCode {
         Err(_) => ExitCode::FAILURE,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_fits_80_columns() {
+        assert!(HELP.lines().all(|line| line.chars().count() <= 80));
+    }
+}

@@ -97,11 +97,13 @@ fn names() -> Vec<&'static str> {
 fn about() -> String {
     format!(
         "cni-suite {}: every CNI plugin of flannel's pod network in one file.\n\n  {}\n\n\
-         The name that it is executed by selects the plugin. To install one beside this file:\n\n  \
+         The name that it is executed by selects the plugin. To install one beside this\n\
+         file:\n\n  \
          ln -s cni-suite /opt/cni/bin/bridge\n\n\
-         A runtime then finds it in CNI_PATH. `cni-suite NAME` runs one by hand, with its parameters in the CNI_*\n\
-         variables and on stdin (https://www.cni.dev/docs/spec/). `cni-suite prune` removes what is left on this node of\n\
-         containers that no longer exist; `cni-suite prune -help` describes it.",
+         A runtime then finds it in CNI_PATH. `cni-suite NAME` runs one by hand, with its\n\
+         parameters in the CNI_* variables and on stdin\n\
+         (https://www.cni.dev/docs/spec/). `cni-suite prune` removes what is left on this\n\
+         node of containers that no longer exist; `cni-suite prune -help` describes it.",
         env!("CARGO_PKG_VERSION"),
         names().join("\n  ")
     )
@@ -110,6 +112,11 @@ fn about() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn help_fits_80_columns() {
+        assert!(about().lines().all(|line| line.chars().count() <= 80));
+    }
 
     #[test]
     fn names_file_lists_every_plugin() {

@@ -88,16 +88,16 @@ impl Cluster {
         let store = format!("{}:{LEASE_PORT}", underlay::ip(1));
         let role = if number == 1 {
             vec![
-                "--listen".to_owned(),
+                "-listen".to_owned(),
                 store,
-                "--net-config-path=/opt/flannel/net-conf.json".to_owned(),
+                "-net-config-path=/opt/flannel/net-conf.json".to_owned(),
             ]
         } else {
-            vec!["--remote".to_owned(), store]
+            vec!["-remote".to_owned(), store]
         };
         let mut command = Command::new("/opt/bin/flanneld");
         command.args(&role).args([
-            "--insecure",
+            "-insecure",
             "-iface=eth0",
             "-ip-masq",
             "-healthz-ip=127.0.0.1",

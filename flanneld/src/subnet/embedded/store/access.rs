@@ -66,7 +66,7 @@ pub(crate) enum Denied {
     /// The lease is another node's.
     #[error(
         "lease {subnets} of {address} belongs to {owner}, and this is the certificate of {caller}: {owner} may change \
-         it, or an operator (`flanneld pki issue --operator`); if {owner} is gone, the address is free 15 minutes after \
+         it, or an operator (`flanneld pki issue -operator`); if {owner} is gone, the address is free 15 minutes after \
          its last connection, or when an operator revokes the lease"
     )]
     OtherNode {
@@ -87,12 +87,12 @@ pub(crate) enum Denied {
     },
     /// A lease that no node owns.
     #[error(
-        "lease {0} has no owner yet: only an operator may revoke it (`flanneld pki issue --operator`)"
+        "lease {0} has no owner yet: only an operator may revoke it (`flanneld pki issue -operator`)"
     )]
     NoOwner(Subnets),
     /// Reservations are an operator's.
     #[error(
-        "only an operator may change reservations: `flanneld pki issue --operator` makes a certificate"
+        "only an operator may change reservations: `flanneld pki issue -operator` makes a certificate"
     )]
     Operator,
 }
