@@ -46,9 +46,20 @@ impl Authority {
     /// A certificate for a server at these addresses and names, and for a client of this common
     /// name: `NAME.crt` and `NAME.key`.
     pub fn issue(&self, name: &str, addresses: &[&str]) -> Identity {
+        self.issue_with(name, addresses, |_| {})
+    }
+
+    /// The same for a certificate that is altered.
+    pub fn issue_with(
+        &self,
+        name: &str,
+        addresses: &[&str],
+        alter: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let addresses: Vec<String> = addresses.iter().map(|&text| text.to_owned()).collect();
         let mut params = CertificateParams::new(addresses).expect("addresses");
         params.distinguished_name.push(DnType::CommonName, name);
+        alter(&mut params);
         let key = KeyPair::generate().expect("key");
         let cert = params.signed_by(&key, &self.issuer).expect("certificate");
         let identity = Identity {

@@ -61,10 +61,10 @@ pub(super) enum Error {
 }
 
 impl Error {
-    /// True if an option or variable is the reason: the next start fails, too.
+    /// True if the way in which flanneld was started is the reason: the next start fails, too.
     pub(super) fn is_usage(&self) -> bool {
         match self {
-            Error::Options(_) => true,
+            Error::Options(_) | Error::Privilege(_) => true,
             Error::SubnetManager(error) => error.is_usage(),
             _ => false,
         }

@@ -9,7 +9,7 @@ use crate::{
             Client, ClientOptions, Local, RemoteError, Server, ServerError, ServerOptions, Store,
             StoreError,
         },
-        etcd::{ConnectionOptions, EndpointError, Etcd},
+        etcd::{ConnectionOptions, EndpointError, Etcd, IdentityError},
         kube,
         transfer::LeaseArchive,
     },
@@ -41,6 +41,9 @@ pub(crate) enum Error {
     /// No manager is named, which means etcd, and its endpoints cannot be used.
     #[error("{0}. Other managers: -kube-subnet-mgr takes leases from Kubernetes; {choices}", choices = CHOICES)]
     Etcd(#[from] EndpointError),
+    /// This node's certificate for etcd cannot be used.
+    #[error(transparent)]
+    EtcdIdentity(#[from] IdentityError),
     /// Two managers are named.
     #[error("-listen and -remote are both given, choose one: {}", CHOICES)]
     Both,
@@ -68,12 +71,14 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// True if an option or variable is the reason.
+    /// True if the next start fails, too: an option or variable is the reason, or a certificate
+    /// that stays as bad as it is.
     pub(crate) fn is_usage(&self) -> bool {
         match self {
             Error::KubernetesAnd(_) | Error::Etcd(_) | Error::Both => true,
             Error::OpenKubernetes(error) => error.is_usage(),
             Error::Tls(error) => error.is_usage(),
+            Error::EtcdIdentity(error) => error.is_lasting(),
             Error::Server(error) => error.is_usage(),
             Error::Remote(error) => error.is_usage(),
             Error::Config(_) | Error::Signal(_) | Error::NoStore(_) | Error::Store(_) => false,
@@ -211,10 +216,7 @@ fn open_etcd(options: &Options, waiting: &Waiting) -> Result<Etcd, Error> {
         password: etcd.etcd_password.reveal().to_owned(),
     };
     let margin = options.renew_margin();
-    Ok(Etcd::new(
-        connection,
-        &etcd.etcd_prefix,
-        margin,
-        waiting.clone(),
-    )?)
+    let etcd = Etcd::new(connection, &etcd.etcd_prefix, margin, waiting.clone())?;
+    etcd.check_identity()?;
+    Ok(etcd)
 }

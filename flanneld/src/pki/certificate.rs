@@ -74,6 +74,14 @@ pub(crate) enum Fault {
     Address { wanted: String, present: String },
 }
 
+impl Fault {
+    /// False if time may mend it: the clock may be wrong until it is set, and a file may be about
+    /// to be replaced.
+    pub(crate) fn is_lasting(&self) -> bool {
+        !matches!(self, Fault::NotYetValid(_) | Fault::Unreadable(_))
+    }
+}
+
 impl Certificate {
     /// Reads DER.
     pub(crate) fn parse(der: &[u8]) -> Result<Certificate, Fault> {

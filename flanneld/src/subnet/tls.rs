@@ -71,12 +71,13 @@ pub(crate) enum TlsError {
 }
 
 impl TlsError {
-    /// True if options are the reason, not the content of files.
+    /// True if options are the reason, or a certificate that stays as bad as it is.
     pub(crate) fn is_usage(&self) -> bool {
-        matches!(
-            self,
-            TlsError::MissingOption(_) | TlsError::NotOnLoopback(_)
-        )
+        match self {
+            TlsError::MissingOption(_) | TlsError::NotOnLoopback(_) => true,
+            TlsError::Unfit { fault, .. } => fault.is_lasting(),
+            _ => false,
+        }
     }
 }
 
@@ -279,6 +280,25 @@ pub(super) fn fit_for_client(pem: &[u8]) -> Result<Option<i64>, Fault> {
     let certificate = Certificate::parse(&first)?;
     certificate.check(Use::Client, now())?;
     Ok(certificate.ends_soon(now()))
+}
+
+/// Whether a client can prove that the first certificate of a PEM file is its own by this private
+/// key, PEM as well.
+pub(super) fn is_pair(certificate: &[u8], key: &[u8]) -> Result<bool, BoxError> {
+    let certificates = CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
+        pem::Error::NoItemsFound => "the file contains none".into(),
+        error => BoxError::from(error),
+    })?;
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(RootCertStore::empty())
+        .with_client_auth_cert(certificates, key);
+    match config {
+        Ok(_) => Ok(true),
+        Err(error) if pki::is_key_mismatch(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// True once a day: connections come more often, since each node renews its lease daily.

@@ -13,6 +13,7 @@ mod join;
 mod lifecycle;
 mod link_state;
 mod nat;
+mod own_certificate;
 mod restore;
 mod scale;
 mod start;

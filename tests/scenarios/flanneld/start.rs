@@ -197,25 +197,35 @@ fn variables_are_read_and_refused_by_name_and_passwords_are_not_shown() {
     );
 }
 
-/// Root without the capability is any other user.
+/// Root without the capabilities is any other user. The daemon does not run without one of them,
+/// and does not try again under systemd.
 #[scenario]
 fn daemon_that_may_not_change_the_network_is_refused() {
     let underlay = Underlay::new(1);
     let host = &underlay.hosts[0];
     host.sh(&format!("echo '{V4}' > /run/net-conf.json"));
-    let flanneld = program("flanneld");
-    let command = format!(
-        "setpriv --bounding-set=-net_admin --inh-caps=-net_admin {} -listen=127.0.0.1:8888 \
-         -net-config-path=/run/net-conf.json",
-        flanneld.display()
-    );
-    let output = host.try_sh(&command);
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.contains("run as root, or with CAP_NET_ADMIN and CAP_NET_RAW"),
-        "{stderr}"
-    );
+    for (without, missing) in [
+        ("-net_admin", "CAP_NET_ADMIN is missing"),
+        ("-net_raw", "CAP_NET_RAW is missing"),
+        (
+            "-net_admin,-net_raw",
+            "CAP_NET_ADMIN and CAP_NET_RAW are missing",
+        ),
+    ] {
+        let flanneld = program("flanneld");
+        let output = host.try_sh(&format!(
+            "setpriv --bounding-set={without} --inh-caps={without} timeout 10 {} -listen=127.0.0.1:8888 \
+             -net-config-path=/run/net-conf.json",
+            flanneld.display()
+        ));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{without}: {stderr}");
+        let advice = "run as root, or with CAP_NET_ADMIN and CAP_NET_RAW";
+        assert!(
+            stderr.contains(missing) && stderr.contains(advice),
+            "{without}: {stderr}"
+        );
+    }
     let store = host.try_sh("ls /var/lib/flannel/leases.redb");
     assert!(!store.status.success(), "nothing is made before");
 }

@@ -1,7 +1,7 @@
 //! The connection to etcd: to one endpoint at a time. A request that fails there goes to the next
 //! one. Certificates are read and the user is authenticated for each connection.
 
-use super::error::{EndpointError, Failure, Kind, Reason};
+use super::error::{EndpointError, Failure, IdentityError, Kind, Reason};
 use crate::{
     best_effort::best_effort,
     pki::{self, ClientFiles, Peer, date},
@@ -100,6 +100,18 @@ impl Connection {
                 client: None,
             }),
         })
+    }
+
+    /// Refuses a certificate and a key that etcd would refuse, now and later. Files that cannot be
+    /// read may come yet.
+    pub(super) fn check_identity(&self) -> Result<(), IdentityError> {
+        if !self.endpoints.iter().any(|endpoint| endpoint.tls) {
+            return Ok(());
+        }
+        match self.identity() {
+            Err(Reason::Identity(error)) => Err(error),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     /// For messages.
@@ -255,17 +267,33 @@ impl Connection {
             Some(ca) => tls.ca_certificate(Certificate::from_pem(read("authority", ca)?)),
             None => system_authorities(tls),
         };
-        if let Some((key, cert)) = &self.identity {
-            let (pem, key) = (read("certificate", cert)?, read("private key", key)?);
-            self.check_own(cert, &pem)?;
-            tls = tls.identity(Identity::from_pem(pem, key));
+        if let Some(identity) = self.identity()? {
+            tls = tls.identity(identity);
         }
         Ok(tls)
     }
 
+    /// What this node shows, read from its files.
+    fn identity(&self) -> Result<Option<Identity>, Reason> {
+        let Some((key, cert)) = &self.identity else {
+            return Ok(None);
+        };
+        let (pem, key_pem) = (read("certificate", cert)?, read("private key", key)?);
+        self.check_own(cert, &pem)?;
+        let is_pair = tls::is_pair(&pem, &key_pem).map_err(|source| IdentityError::Key {
+            path: key.clone(),
+            source,
+        })?;
+        if !is_pair {
+            let (key, cert) = (key.clone(), cert.clone());
+            return Err(IdentityError::KeyMismatch { key, cert }.into());
+        }
+        Ok(Some(Identity::from_pem(pem, key_pem)))
+    }
+
     /// Refuses a certificate that etcd would refuse, and warns of its end once a day.
-    fn check_own(&self, path: &Path, pem: &[u8]) -> Result<(), Reason> {
-        let ends = tls::fit_for_client(pem).map_err(|fault| Reason::Unfit {
+    fn check_own(&self, path: &Path, pem: &[u8]) -> Result<(), IdentityError> {
+        let ends = tls::fit_for_client(pem).map_err(|fault| IdentityError::Unfit {
             path: path.to_owned(),
             fault: Box::new(fault),
         })?;

@@ -1,7 +1,7 @@
 //! Why a request to etcd fails.
 
 use super::keys::Unreadable;
-use crate::{model::network_config, pki::Fault};
+use crate::{model::network_config, pki::Fault, subnet::BoxError};
 use std::{error::Error as StdError, io, path::PathBuf, time::Duration};
 
 /// `-etcd-endpoints` cannot be used.
@@ -16,6 +16,29 @@ pub(crate) enum EndpointError {
     /// There is no host in the URL.
     #[error("-etcd-endpoints {0}: must be a URL like http://10.0.0.1:2379")]
     Url(String),
+}
+
+/// This node's certificate, or its key, cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdentityError {
+    /// etcd would refuse the certificate.
+    #[error("certificate {}: {fault}; the authority of etcd's clients makes a right one", .path.display())]
+    Unfit { path: PathBuf, fault: Box<Fault> },
+    /// The file of the private key has none that can be used.
+    #[error("private key {}: {source}", .path.display())]
+    Key { path: PathBuf, source: BoxError },
+    /// The private key belongs to another certificate.
+    #[error(
+        "private key {} is not that of certificate {}: give both files of one certificate", .key.display(), .cert.display()
+    )]
+    KeyMismatch { key: PathBuf, cert: PathBuf },
+}
+
+impl IdentityError {
+    /// True if the next start fails, too.
+    pub(crate) fn is_lasting(&self) -> bool {
+        matches!(self, IdentityError::Unfit { fault, .. } if fault.is_lasting())
+    }
 }
 
 /// A request failed; a later one may succeed.
@@ -75,8 +98,8 @@ pub(super) enum Reason {
         source: io::Error,
     },
     /// The certificate of this node cannot serve its purpose.
-    #[error("certificate {}: {fault}; the authority of etcd's clients makes a right one", .path.display())]
-    Unfit { path: PathBuf, fault: Box<Fault> },
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// There was no answer in time.
     #[error("no answer within {0:?}")]
     Timeout(Duration),

@@ -16,7 +16,7 @@ mod registry;
 mod watch;
 
 pub(crate) use connection::ConnectionOptions;
-pub(crate) use error::EndpointError;
+pub(crate) use error::{EndpointError, IdentityError};
 pub(crate) use fuzz::leases as fuzz_leases;
 
 use crate::{
@@ -90,6 +90,11 @@ impl Etcd {
             own: Mutex::default(),
             cache: tokio::sync::Mutex::new(LeaseCache::new(keys, TTL)),
         })
+    }
+
+    /// Refuses a certificate of this node that etcd would refuse, whatever it does later.
+    pub(crate) fn check_identity(&self) -> Result<(), IdentityError> {
+        self.registry.connection.check_identity()
     }
 
     fn own(&self) -> MutexGuard<'_, Option<OwnLease>> {

@@ -1,5 +1,6 @@
 //! Why there is no client of an API server.
 
+use crate::pki::Fault;
 use kube::config::{InClusterError, KubeconfigError};
 use std::path::PathBuf;
 
@@ -36,6 +37,9 @@ pub(crate) enum ClientError {
          pod (KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT)"
     )]
     NoServer,
+    /// The client certificate cannot be shown at all.
+    #[error("the client certificate of {named_by}: {fault}; replace it")]
+    Certificate { named_by: String, fault: Box<Fault> },
     /// Certificates, keys or proxies cannot be used.
     #[error(
         "cannot connect to {server}: {source}; check the certificates and keys that {named_by} names"

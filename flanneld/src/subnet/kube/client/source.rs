@@ -1,10 +1,12 @@
 //! Which API server, and which files prove who flanneld is.
 
 use super::ClientError;
+use crate::best_effort::best_effort;
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use hyper::http::{HeaderValue, Uri, header::USER_AGENT};
 use kube::{
     Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
 use std::{
     fs,
@@ -38,6 +40,8 @@ pub(super) enum Source {
 pub(super) struct Loaded {
     pub(super) config: Config,
     pub(super) files: Vec<PathBuf>,
+    /// The certificate that flanneld shows, PEM; None if it shows none.
+    pub(super) certificate: Option<Vec<u8>>,
 }
 
 impl Source {
@@ -96,9 +100,11 @@ impl Source {
             Source::Url(url) => Loaded {
                 config: Config::new(parse_url(url)?),
                 files: Vec::new(),
+                certificate: None,
             },
             Source::Pod => from_service_account()?,
         };
+        loaded.certificate = certificate(&loaded.config.auth_info);
         let config = &mut loaded.config;
         if let Some(path) = config.auth_info.token_file.take() {
             let path = PathBuf::from(path);
@@ -131,6 +137,7 @@ fn from_kubeconfig(path: &Path, server: Option<&str>) -> Result<Loaded, ClientEr
     Ok(Loaded {
         config: config.map_err(failed)?,
         files,
+        certificate: None,
     })
 }
 
@@ -167,7 +174,21 @@ fn from_service_account() -> Result<Loaded, ClientError> {
         Config::incluster().map_err(|error| ClientError::ServiceAccount(Box::new(error)))?;
     // read again with the other files
     let files = config.root_cert_file.take().into_iter().collect();
-    Ok(Loaded { config, files })
+    Ok(Loaded {
+        config,
+        files,
+        certificate: None,
+    })
+}
+
+/// The client certificate of a user; data precedes a file. None also if it cannot be read: the
+/// client says so.
+fn certificate(user: &AuthInfo) -> Option<Vec<u8>> {
+    let (data, file) = (&user.client_certificate_data, &user.client_certificate);
+    match data {
+        Some(data) => best_effort(BASE64.decode(data.trim()), "the client decodes it, too"),
+        None => best_effort(fs::read(file.as_ref()?), "the client reads it, too"),
+    }
 }
 
 fn parse_url(url: &str) -> Result<Uri, ClientError> {

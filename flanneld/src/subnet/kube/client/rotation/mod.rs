@@ -5,6 +5,10 @@ use super::{
     ClientError,
     source::{Loaded, Source},
 };
+use crate::{
+    pki::date,
+    subnet::tls::{self, Daily},
+};
 use hyper::{Request, Response, StatusCode};
 use kube::client::Body;
 use std::{
@@ -35,10 +39,13 @@ struct Shared {
     current: Mutex<Current>,
     /// The API server refused the credentials, or the connection failed.
     doubted: AtomicBool,
+    warned: Daily,
 }
 
 struct Current {
     client: kube::Client,
+    /// PEM.
+    certificate: Option<Vec<u8>>,
     server: String,
     files: Vec<PathBuf>,
     stamps: Vec<Option<Stamp>>,
@@ -61,6 +68,7 @@ impl Rotation {
             source,
             current: Mutex::new(current),
             doubted: AtomicBool::new(false),
+            warned: Daily::default(),
         })))
     }
 
@@ -84,6 +92,9 @@ impl Shared {
         let stamps = stamps(&current.files);
         let changed = stamps != current.stamps;
         if !changed && !doubted {
+            if self.warned.is_due() {
+                current.warn(&self.source);
+            }
             return current.client.clone();
         }
         current.loaded = Instant::now();
@@ -94,6 +105,7 @@ impl Shared {
                         "{} changed: its credentials are in use",
                         self.source.describe()
                     );
+                    new.warn(&self.source);
                 }
                 *current = new;
             }
@@ -112,23 +124,59 @@ impl Shared {
 
 impl Current {
     fn load(source: &Source) -> Result<Current, ClientError> {
-        let Loaded { config, files } = source.load()?;
+        let Loaded {
+            config,
+            files,
+            certificate,
+        } = source.load()?;
         let server = config.cluster_url.to_string();
         let server = server.trim_end_matches('/').to_owned();
         let stamps = stamps(&files);
-        let client = kube::Client::try_from(config).map_err(|error| ClientError::Unusable {
-            server: server.clone(),
-            named_by: source.describe(),
-            source: Box::new(error),
+        let fault = || tls::fit_for_client(certificate.as_deref()?).err();
+        let client = kube::Client::try_from(config).map_err(|error| match fault() {
+            Some(fault) => ClientError::Certificate {
+                named_by: source.describe(),
+                fault: Box::new(fault),
+            },
+            None => ClientError::Unusable {
+                server: server.clone(),
+                named_by: source.describe(),
+                source: Box::new(error),
+            },
         })?;
         Ok(Current {
             client,
+            certificate,
             server,
             files,
             stamps,
             loaded: Instant::now(),
             reported: None,
         })
+    }
+
+    fn warn(&self, source: &Source) {
+        let certificate = self.certificate.as_deref();
+        if let Some(warning) = certificate.and_then(|pem| warning(pem, &source.describe())) {
+            warn!("{warning}");
+        }
+    }
+}
+
+/// What is wrong with a client certificate, or that it ends soon. It is no reason to end: the
+/// kubelet, or whatever program renews it, may be about to do so, and each request looks at the
+/// files.
+fn warning(pem: &[u8], named_by: &str) -> Option<String> {
+    let certificate = format!("the client certificate of {named_by}");
+    match tls::fit_for_client(pem) {
+        Ok(None) => None,
+        Ok(Some(end)) => Some(format!(
+            "{certificate} ends on {}: renew it in time",
+            date(end)
+        )),
+        Err(fault) => Some(format!(
+            "{certificate}: {fault}; flanneld uses a renewed one without a restart"
+        )),
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
-use crate::subnet::fixtures::Authority;
+use crate::subnet::fixtures::{Authority, VERSION_1};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 use std::{path::Path, sync::mpsc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -197,4 +198,57 @@ async fn renewed_client_certificate_is_shown_in_a_new_connection() {
     let renewed = issue();
     assert_eq!(status(&mut rotation).await, 200);
     assert_eq!(certificates.recv().unwrap(), renewed);
+}
+
+/// Another program may renew it, so that it is never a reason to end.
+#[tokio::test]
+async fn client_certificate_that_cannot_be_used_is_named_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    type Alter = fn(&mut CertificateParams);
+    let expired: Alter = |params| params.not_after = date_time_ymd(2001, 2, 3);
+    let future: Alter = |params| params.not_before = date_time_ymd(2090, 2, 3);
+    let no_client: Alter =
+        |params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let good: Alter = |_| {};
+    let path = dir.path().join("config");
+    let load = |name: &str, alter: Alter| {
+        let files = authority.files_with(dir.path(), name, &authority, alter);
+        let user = format!(
+            "client-certificate: {}, client-key: {}",
+            files.cert.display(),
+            files.key.display()
+        );
+        fs::write(&path, kubeconfig("https://127.0.0.1:1", "", &user)).unwrap();
+        let source = Source::Kubeconfig {
+            path: path.clone(),
+            server: None,
+        };
+        (files, source)
+    };
+    for (name, alter, expected) in [
+        ("expired", expired, "it has expired on 2001-02-03"),
+        ("future", future, "it is not valid before 2090-02-03"),
+        ("no-client", no_client, "has no clientAuth"),
+        ("good", good, ""),
+    ] {
+        let (_, source) = load(name, alter);
+        let current = Current::load(&source).unwrap();
+        let text = warning(&current.certificate.unwrap(), &source.describe()).unwrap_or_default();
+        assert_eq!(text.is_empty(), expected.is_empty(), "{name}: {text}");
+        assert!(text.contains(expected), "{name}: {text}");
+        let whose = format!(
+            "the client certificate of the kubeconfig {}",
+            path.display()
+        );
+        assert!(text.is_empty() || text.starts_with(&whose), "{text}");
+    }
+    // TLS cannot show it at all
+    let (files, source) = load("old", good);
+    fs::write(files.cert, VERSION_1).unwrap();
+    let error = Current::load(&source).err().unwrap().to_string();
+    assert!(
+        error.contains("it is of X.509 version 1, and TLS needs version 3; replace it"),
+        "{error}"
+    );
 }
