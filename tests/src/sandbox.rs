@@ -1,6 +1,10 @@
 //! Namespaces that separate a test run from the machine.
 
-use nix::mount::{MsFlags, mount};
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sched::{self, CloneFlags},
+    unistd::geteuid,
+};
 use std::{
     env, fs,
     os::unix::{fs::symlink, process::CommandExt},
@@ -18,12 +22,38 @@ const SHARED: &str = "/srv";
 /// an empty `/run`, `/opt`, `/var/lib` and `/srv`.
 pub fn enter() {
     if env::var_os(MARK).is_none() {
+        if geteuid().is_root() {
+            leave_named_namespaces();
+        }
         let error = unshare(&["--user", "--map-root-user", "--net"], MARK).exec();
         panic!("cannot run unshare (Debian package util-linux): {error}");
     }
     private_folders();
     mount_shared_folder();
     loopback_up();
+}
+
+/// Unmounts the network namespaces that the machine has mounted somewhere, for this process only: an
+/// empty folder over them would hide them, and they would count as in use all the same.
+fn leave_named_namespaces() {
+    sched::unshare(CloneFlags::CLONE_NEWNS).expect("unshare mounts");
+    private_mounts();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mountinfo");
+    for line in mounts.lines() {
+        let fields: Vec<_> = line.split(' ').collect();
+        let [_, _, _, file, path, ..] = fields.as_slice() else {
+            continue;
+        };
+        if file.starts_with("net:[") {
+            umount2(*path, MntFlags::MNT_DETACH)
+                .unwrap_or_else(|error| panic!("unmount {path}: {error}"));
+        }
+    }
+}
+
+fn private_mounts() {
+    mount::<str, str, str, str>(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
+        .expect("private mounts");
 }
 
 /// Mounts the folder that every host of this process sees, after [`private_folders`].
@@ -56,8 +86,7 @@ pub fn unshare(options: &[&str], mark: &str) -> Command {
 /// Mounts an empty tmpfs over each folder that CNI programs write to, in the calling thread's mount
 /// namespace.
 pub fn private_folders() {
-    mount::<str, str, str, str>(None, "/", None, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None)
-        .expect("private mounts");
+    private_mounts();
     for folder in ["/run", "/opt", "/var/lib"] {
         mount_tmpfs(folder);
     }
