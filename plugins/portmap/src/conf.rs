@@ -140,17 +140,6 @@ struct Mapping {
     container_port: u16,
 }
 
-impl Mapping {
-    /// True if both become the same rule.
-    fn is_same(&self, other: &Mapping) -> bool {
-        let rule = |mapping: &Mapping| Mapping {
-            host_ip: mapping.host_ip.filter(|ip| !ip.is_unspecified()),
-            ..mapping.clone()
-        };
-        rule(self) == rule(other)
-    }
-}
-
 impl Conf {
     pub(crate) fn read(config: &Document) -> Result<Conf, Invalid> {
         let keys: Keys = config.decode()?;
@@ -189,16 +178,10 @@ impl Conf {
 
     /// The mappings to `container`. Mappings with a host address of the other family are left out,
     /// and an unspecified host address means any. Of several with the same host side the first
-    /// counts; with iptables a mapping that is repeated word for word stands where it stands last,
-    /// as upstream, which adds the rules from the last to the first and each once.
+    /// counts, as upstream: its rules of the others come later and never match.
     pub(crate) fn forwards(&self, container: IpAddr) -> Vec<Forward> {
         let mut forwards: Vec<Forward> = Vec::new();
-        let repeats = self.backend != Some(Backend::Nftables);
-        for (position, mapping) in self.mappings.iter().enumerate() {
-            let mut later = self.mappings.iter().skip(position + 1);
-            if repeats && later.any(|other| other.is_same(mapping)) {
-                continue;
-            }
+        for mapping in &self.mappings {
             if (mapping.host_ip).is_some_and(|ip| ip.is_ipv6() != container.is_ipv6()) {
                 continue;
             }

@@ -4,7 +4,7 @@ use super::stage::*;
 use serde_json::{Value, json};
 use tests::{
     Cni, Host,
-    peers::{GO_PLUGINS as GO, without_go_plugins},
+    peers::{GO_PLUGINS as GO, built_from_go, without_go_plugins},
     scenario,
 };
 
@@ -84,6 +84,78 @@ fn rules_after_add_and_del_equal_gos() {
         go(go_host, "DEL", 1, &conf);
         assert_eq!(saved(own_host), saved(go_host), "{more}");
         assert_nothing_left(own_host);
+    }
+}
+
+fn without_pinned_plugins() -> Option<String> {
+    built_from_go("plugins").err()
+}
+
+/// A list names one host port several times. The first mapping counts; one that is repeated word
+/// for word is one rule, where it stood first.
+#[scenario(unless = without_pinned_plugins)]
+fn repeated_mappings_lead_where_gos_lead() {
+    let pinned = built_from_go("plugins").expect("built");
+    let pinned = pinned.to_str().expect("UTF-8");
+    let net = stage();
+    let [own_host, go_host] = &net.hosts[..] else {
+        panic!("two hosts")
+    };
+    let pods = [pod(own_host, 1), pod(go_host, 1)];
+    for pod in &pods {
+        serve_tcp(pod, 80, "first");
+        serve_tcp(pod, 81, "second");
+    }
+    let to = |container_port: u16| port(8080, container_port, "tcp");
+    let at = |ip: &str, container_port: u16| {
+        let mut mapping = to(container_port);
+        mapping["hostIP"] = ip.into();
+        mapping
+    };
+    let host_ip = "192.0.2.1";
+    for host in [own_host, go_host] {
+        host.sh(&format!("ip addr add {host_ip}/32 dev lo"));
+    }
+    let same_rules = true;
+    for (list, expected, same_rules) in [
+        (json!([to(80), to(80)]), "first", same_rules),
+        (json!([at("0.0.0.0", 80), to(80)]), "first", same_rules),
+        (json!([to(80), to(81), to(80)]), "first", !same_rules),
+        (json!([to(81), to(80), to(81)]), "second", !same_rules),
+        (
+            json!([at("0.0.0.0", 81), to(80), to(81)]),
+            "second",
+            !same_rules,
+        ),
+        (
+            json!([to(80), at(host_ip, 81), to(80)]),
+            "first",
+            same_rules,
+        ),
+        (
+            json!([at(host_ip, 81), to(80), at(host_ip, 81)]),
+            "second",
+            same_rules,
+        ),
+    ] {
+        let [ours, gos] = [(own_host, BIN), (go_host, pinned)].map(|(host, path)| {
+            let conf = conf(1, list.clone(), json!({}));
+            let cni = Cni::new(path, "container1", "/run/netns/pod1");
+            let call = |verb: &str| cni.call(host, verb, "portmap", &conf.to_string()).ok();
+            call("ADD");
+            call("CHECK");
+            let answer = host.run(|| ask_tcp(&format!("{host_ip}:8080")));
+            let rules = saved(host);
+            call("DEL");
+            assert_nothing_left(host);
+            (answer, rules)
+        });
+        assert_eq!(gos.0.as_deref(), Some(expected), "{list}");
+        assert_eq!(ours.0.as_deref(), Some(expected), "{list}");
+        assert!(
+            !same_rules || ours.1 == gos.1,
+            "{list}: {ours:#?}\n{gos:#?}"
+        );
     }
 }
 
