@@ -18,11 +18,14 @@ use error::{AllocateError, Error};
 use linux_net::{NetNs, Netlink};
 use nix::unistd::{AccessFlags, access};
 use plugin::{AddOutput, Call, Plugin};
-use std::{fs, net::IpAddr, path::Path};
+use std::{net::IpAddr, path::Path};
 use store::{Disk, is_legacy};
 
 pub use error::FileError;
 pub use store::{Container, Reservation, Store, networks, remove_indexes};
+
+/// Longest `resolvConf` that is read, in bytes.
+const MAX_RESOLV_CONF_LEN: u64 = 1 << 20;
 
 /// The plugin, for the suite's registry.
 pub static PLUGIN: HostLocal = HostLocal;
@@ -126,7 +129,8 @@ fn open(call: &Call, folders: &Folders) -> Result<Option<Disk>, Error> {
 }
 
 fn read_dns(path: &Path) -> Result<Dns, Error> {
-    let bytes = fs::read(path).map_err(FileError::of("open", path))?;
+    let bytes =
+        atomic_file::read_whole(path, MAX_RESOLV_CONF_LEN).map_err(FileError::of("open", path))?;
     Ok(resolv_conf::parse(&String::from_utf8_lossy(&bytes)))
 }
 

@@ -161,15 +161,36 @@ impl Options {
 pub fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
     let mut options = OpenOptions::new();
     let file = options.read(true).custom_flags(O_NONBLOCK).open(path)?;
-    let kind = file.metadata()?.file_type();
+    let found = file.metadata()?;
     // reading a folder fails with its own errno
-    if !kind.is_file() && !kind.is_dir() {
+    if !found.is_file() && !found.is_dir() {
         let text = "it is not a regular file";
         return Err(io::Error::new(ErrorKind::InvalidInput, text));
     }
-    let mut bytes = Vec::new();
+    // in one piece, unless the file grows meanwhile
+    let size = usize::try_from(found.len().min(max)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(size);
     file.take(max).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Reads a whole regular file, as [`read`]. Err, with the limit, if it has more than `max` bytes.
+pub fn read_whole(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    let bytes = read(path, max.saturating_add(1))?;
+    match u64::try_from(bytes.len()) {
+        Ok(length) if length <= max => Ok(bytes),
+        _ => {
+            let text = format!("it is larger than {max} bytes");
+            Err(io::Error::new(ErrorKind::FileTooLarge, text))
+        }
+    }
+}
+
+/// True for the errors of [`read_whole`] for what is no file of the expected kind: too large, or
+/// not regular.
+pub fn is_foreign(error: &io::Error) -> bool {
+    let kinds = [ErrorKind::FileTooLarge, ErrorKind::InvalidInput];
+    kinds.contains(&error.kind())
 }
 
 /// A complete file that does not have its name yet. Dropping it removes it.
@@ -383,6 +404,10 @@ mod tests {
         );
         KEEP_MODE.write(&path, b"0123456789").unwrap();
         assert_eq!(read(&path, 9).unwrap(), b"012345678");
+        assert_eq!(read_whole(&path, 10).unwrap(), b"0123456789");
+        let error = read_whole(&path, 9).unwrap_err();
+        assert_eq!(error.to_string(), "it is larger than 9 bytes");
+        assert!(is_foreign(&error));
         let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o644, "not that of the FIFO");
         assert_eq!(

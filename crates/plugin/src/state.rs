@@ -1,7 +1,7 @@
 //! State files: what a plugin keeps of an attachment for DEL, one JSON file each,
 //! `FOLDER/CONTAINER_ID_IFNAME.json`. The folder is in /run: a reboot makes its content obsolete.
 
-use crate::Attachment;
+use crate::{Attachment, warn};
 use cni_conf::{Code, Error};
 use go_compat::json;
 use serde::{Serialize, de::DeserializeOwned};
@@ -17,6 +17,9 @@ const FILE: atomic_file::Options = atomic_file::Options {
     unnamed: true,
     ..atomic_file::Options::new(0o600)
 };
+
+/// Longest file that is read, in bytes. Those of the plugins have some hundred.
+const MAX_LEN: u64 = 1 << 20;
 
 /// The folder of a plugin's state files. All networks of the node share it.
 #[derive(Debug, Clone)]
@@ -45,11 +48,16 @@ impl StateFolder {
         FILE.write(file, &text).map_err(|error| failed(&error))
     }
 
-    /// None if the file is missing or damaged.
+    /// None if the file is missing or damaged. What is too large, or no regular file, is damaged: a
+    /// warning names it, and DEL removes it.
     pub fn read<T: DeserializeOwned>(&self, file: &Path) -> Result<Option<T>, Error> {
-        match fs::read(file) {
+        match atomic_file::read_whole(file, MAX_LEN) {
             Ok(bytes) => Ok(json::from_slice(&bytes).ok()),
             Err(error) if is_absent(&error) => Ok(None),
+            Err(error) if atomic_file::is_foreign(&error) => {
+                warn(format_args!("{} is ignored: {error}", file.display()));
+                Ok(None)
+            }
             Err(error) => Err(io_error("read", file, &error)),
         }
     }
@@ -149,6 +157,31 @@ mod tests {
         assert_eq!(folder.read::<Content>(&at("c1")), Ok(None));
         // nothing half-written is left
         assert_eq!(fs::read_dir(dir.path().join("a/b")).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_state_file_is_ignored_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = StateFolder::new(dir.path());
+        let (large, fifo) = (folder.file("large", "eth0"), folder.file("fifo", "eth0"));
+        let file = fs::File::create(&large).unwrap();
+        file.set_len(MAX_LEN + 1).unwrap();
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for file in [&large, &fifo] {
+            assert_eq!(folder.read::<Content>(file), Ok(None));
+        }
+        assert_eq!(folder.all::<Content>(), Ok(Vec::new()));
+        for file in [&large, &fifo] {
+            folder.remove(file).unwrap();
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        // up to the limit it counts
+        let content = Content::from([("mtu".to_owned(), 1500)]);
+        folder.write(&large, &content).unwrap();
+        let mut text = fs::read(&large).unwrap();
+        text.resize(usize::try_from(MAX_LEN).unwrap(), b' ');
+        fs::write(&large, text).unwrap();
+        assert_eq!(folder.read(&large), Ok(Some(content)));
     }
 
     #[test]

@@ -10,6 +10,9 @@ use std::{fs, io, path::PathBuf};
 
 const KIND: &str = "cniCacheV1";
 
+/// Longest file that is read, in bytes: it has the configuration, 16 MiB at most, and the result.
+const MAX_LEN: u64 = 64 << 20;
+
 /// Not synced: readers can do without a result that a power loss damaged.
 const FILE: atomic_file::Options = atomic_file::Options {
     folder_mode: Some(0o700),
@@ -96,7 +99,7 @@ impl Cache {
         rc: &RuntimeConf,
         version: Version,
     ) -> Result<Option<Value>, Error> {
-        let Ok(bytes) = fs::read(self.file(list, rc)) else {
+        let Ok(bytes) = atomic_file::read_whole(&self.file(list, rc), MAX_LEN) else {
             return Ok(None);
         };
         let result = match json::from_slice::<Entry>(&bytes) {
@@ -131,7 +134,9 @@ impl Cache {
         files.sort();
         Ok(files
             .iter()
-            .filter_map(|file| json::from_slice::<Entry>(&fs::read(file).ok()?).ok())
+            .filter_map(|file| {
+                json::from_slice::<Entry>(&atomic_file::read_whole(&file, MAX_LEN).ok()?).ok()
+            })
             .filter(|entry| {
                 entry.kind == KIND && entry.network == network && !entry.ifname.is_empty()
             })

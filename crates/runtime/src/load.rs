@@ -7,6 +7,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Longest configuration that is read, in bytes, as by the plugins.
+const MAX_LEN: u64 = 16 << 20;
+
 pub(crate) fn load(dir: &Path, name: &str) -> Result<ConfList, Error> {
     let files = files(dir)?;
     let lists = files
@@ -39,8 +42,8 @@ pub(crate) fn load(dir: &Path, name: &str) -> Result<ConfList, Error> {
 
 fn read(file: &Path) -> Result<ConfList, Error> {
     let place = format!("error reading {}", file.display());
-    let bytes =
-        std::fs::read(file).map_err(|error| Error::new(Code::Io, format!("{place}: {error}")))?;
+    let bytes = atomic_file::read_whole(file, MAX_LEN)
+        .map_err(|error| Error::new(Code::Io, format!("{place}: {error}")))?;
     ConfList::parse(&bytes, has_extension(file, &["conflist"]))
         .map_err(|error| error.context(place))
 }

@@ -1,6 +1,6 @@
 //! The state files of all attachments, for GC.
 
-use super::{State, stat, unlink};
+use super::{MAX_LEN, State, stat, unlink};
 use crate::{Error, derive::Delegate};
 use std::{
     fs,
@@ -19,9 +19,10 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The delegate that ADD called; None if the file cannot be read.
+    /// The delegate that ADD called; None if the file cannot be read, or is too large.
     pub(crate) fn delegate(&self) -> Option<Delegate> {
-        fs::read(&self.path).ok().and_then(Delegate::from_saved)
+        let bytes = atomic_file::read_whole(&self.path, MAX_LEN).ok()?;
+        Delegate::from_saved(bytes)
     }
 
     /// Removes both names of the file.

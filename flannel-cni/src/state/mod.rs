@@ -12,9 +12,10 @@ mod list;
 
 use crate::{Error, derive::Delegate};
 use atomic_file::Staged;
+use plugin::warn;
 use std::{
-    fs::{self, DirBuilder, File, Metadata},
-    io::{self, ErrorKind, Read},
+    fs::{self, DirBuilder, Metadata},
+    io::{self, ErrorKind},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
 };
@@ -67,11 +68,14 @@ impl State {
         let Some(path) = self.existing()? else {
             return Ok(Saved::Nothing);
         };
-        let mut bytes = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(MAX_LEN).read_to_end(&mut bytes))
-            .map_err(Error::state("read", path))?;
-        Ok(Delegate::from_saved(bytes).map_or(Saved::Damaged, Saved::Delegate))
+        match atomic_file::read_whole(path, MAX_LEN) {
+            Ok(bytes) => Ok(Delegate::from_saved(bytes).map_or(Saved::Damaged, Saved::Delegate)),
+            Err(error) if atomic_file::is_foreign(&error) => {
+                warn(format_args!("flannel: {}: {error}", path.display()));
+                Ok(Saved::Damaged)
+            }
+            Err(error) => Err(Error::state("read", path)(error)),
+        }
     }
 
     /// Writes the file, also under upstream's name unless another attachment has that. Leaves no

@@ -3,17 +3,26 @@
 
 use crate::{error::Failure, sysctls::Sysctls};
 use regex_lite::Regex;
-use std::{fs, io};
+use std::{
+    io::{self, ErrorKind},
+    path::Path,
+};
 
 const FILE: &str = "/etc/cni/tuning/allowlist.conf";
+/// Longest file that is read, in bytes.
+const MAX_LEN: u64 = 1 << 20;
 
 pub(crate) fn check(sysctls: &Sysctls) -> Result<(), Failure> {
     if sysctls.names().next().is_none() {
         return Ok(());
     }
-    match fs::read_to_string(FILE) {
+    let read = || {
+        let bytes = atomic_file::read_whole(Path::new(FILE), MAX_LEN)?;
+        String::from_utf8(bytes).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+    };
+    match read() {
         Ok(text) => check_against(&text, sysctls),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(source) => Err(Failure::ReadAllowlist { file: FILE, source }),
     }
 }

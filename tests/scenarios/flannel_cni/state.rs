@@ -59,6 +59,27 @@ fn del_works_with_a_damaged_state() {
     }
 }
 
+/// What no plugin wrote has the name of the state file: DEL neither reads it whole nor waits for it.
+#[scenario]
+fn del_works_with_what_is_no_state_file() {
+    let node = Node::new();
+    let conf = conf("0.3.1", json!({}));
+    for (id, command, reason) in [
+        ("a", "truncate -s 40M", "it is larger than 33554432 bytes"),
+        ("b", "mkfifo", "it is not a regular file"),
+    ] {
+        node.attach(id, &conf);
+        let file = format!("/var/lib/cni/flannel/{id}@eth0");
+        node.host.sh(&format!(
+            "cd /var/lib/cni/flannel && rm {id} {id}@eth0 && {command} {file}"
+        ));
+        let del = node.call("DEL", id, &conf).ok();
+        let says = format!("{file}: {reason}");
+        assert!(del.stderr.contains(&says), "{}", del.stderr);
+        node.assert_clean();
+    }
+}
+
 /// Upstream's file has one name and one inode.
 #[scenario]
 fn state_of_gos_plugin_is_used() {
