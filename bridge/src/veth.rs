@@ -70,7 +70,7 @@ fn random_mac() -> Result<Mac, Error> {
 fn is_available(host: &mut Netlink, name: &str, owner: &Attachment) -> Result<bool, Error> {
     match host.link_by_name(name).context(CREATE)? {
         None => Ok(true),
-        Some(link) if is_owned(&link, owner) => match namespace_of_peer(&link)? {
+        Some(link) if is_owned(&link, owner) => match namespace_of_peer(host, &link)? {
             Some(path) => Err(Error::AttachedElsewhere {
                 owner: owner.clone(),
                 path,
@@ -86,15 +86,9 @@ fn is_available(host: &mut Netlink, name: &str, owner: &Attachment) -> Result<bo
 
 /// A path of the namespace that has the other end. None: it no longer exists, and the kernel is
 /// about to delete the link.
-fn namespace_of_peer(link: &Link) -> Result<Option<PathBuf>, Error> {
+fn namespace_of_peer(host: &mut Netlink, link: &Link) -> Result<Option<PathBuf>, Error> {
     let namespaces = InUse::read().map_err(Error::Namespaces)?;
-    let index = link.lower.unwrap_or(link.index);
-    let path = namespaces.find(&[], |netlink| {
-        let peer = netlink.link_by_index(index)?;
-        Ok(peer.is_some_and(|peer| {
-            peer.kind == Kind::Veth && peer.lower.unwrap_or(peer.index) == link.index
-        }))
-    });
+    let path = namespaces.peer_of(link, host).context(CREATE)?;
     Ok(path.map(Path::to_owned))
 }
 

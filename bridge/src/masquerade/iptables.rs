@@ -12,6 +12,7 @@ use packet_filter::{Iptables, Nft, Saved};
 use plugin::Attachment;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
+    iter,
     net::IpAddr,
 };
 
@@ -138,29 +139,34 @@ fn shared_jumps<'s>(saved: &'s Saved, chain: &str) -> impl Iterator<Item = (&'s 
     })
 }
 
-/// Removes the chains of each attachment to the network that is not valid. A chain that the
-/// interfaces of a container share stays while one of them is valid.
+/// Removes the chains of each attachment to the network that is not valid.
 pub(super) fn retain(network: &str, valid: &[Attachment]) -> Result<(), Error> {
-    let prefix = names::iptables_network_prefix(network);
-    let chains = |owner| {
-        [
-            names::iptables_chain(owner),
-            names::iptables_shared_chain(owner),
-        ]
-    };
-    let valid: HashSet<String> = valid.iter().flat_map(chains).collect();
     let installed = [false, true].map(Iptables::of).into_iter();
     for iptables in installed.filter(|iptables| iptables.is_installed()) {
         let removal = |saved: &Saved| {
-            let stale: HashSet<&str> = jumps(saved)
-                .filter(|(chain, comment)| comment.starts_with(&prefix) && !valid.contains(*chain))
-                .map(|(chain, _)| chain)
-                .collect();
+            let stale = stale(saved, network, valid);
             saved.removal(|name| stale.contains(name))
         };
         iptables.change(TABLE, removal).context(REMOVE)?;
     }
     Ok(())
+}
+
+/// The chains of the network's attachments that are not valid. The chain that the interfaces of a
+/// container share stays if one that is valid has no chain of its own: its rules may be in it.
+fn stale<'s>(saved: &'s Saved, network: &str, valid: &[Attachment]) -> HashSet<&'s str> {
+    let prefix = names::iptables_network_prefix(network);
+    let chains = |owner: &Attachment| {
+        let own = names::iptables_chain(owner);
+        let has_own = saved.chains.contains(&own);
+        let shared = (!has_own).then(|| names::iptables_shared_chain(owner));
+        iter::once(own).chain(shared)
+    };
+    let valid: HashSet<String> = valid.iter().flat_map(chains).collect();
+    jumps(saved)
+        .filter(|(chain, comment)| comment.starts_with(&prefix) && !valid.contains(*chain))
+        .map(|(chain, _)| chain)
+        .collect()
 }
 
 /// The chains of all containers that iptables masquerades, with their addresses.
@@ -352,6 +358,23 @@ mod tests {
         assert_eq!(removal(true, &[], &saved).last(), Some(&last));
         saved.rules.retain(|rule| !rule.contains("-s 10.1.0.5/32"));
         assert_eq!(removal(false, &["10.2.0.5"], &saved).last(), Some(&last));
+    }
+
+    #[test]
+    fn gc_takes_the_chain_of_an_interface_that_is_gone() {
+        let second = Attachment::new("test", "1234", "net1");
+        let mut saved = Saved {
+            chains: vec![POSTROUTING.into(), CHAIN.into()],
+            rules: rules(&owner(), &[&ip("10.1.0.5/24")]),
+        };
+        let valid = [second.clone()];
+        // upstream's, which may be for the second interface
+        assert!(stale(&saved, "test", &valid).is_empty());
+        saved.chains.push(names::iptables_chain(&second));
+        saved.rules.extend(rules(&second, &[&ip("10.2.0.5/24")]));
+        assert_eq!(stale(&saved, "test", &valid), [CHAIN].into());
+        assert!(stale(&saved, "test", &[owner(), second]).is_empty());
+        assert!(stale(&saved, "tes", &[]).is_empty());
     }
 
     #[test]

@@ -3,7 +3,9 @@
 
 use crate::{
     Error, NetNs, Netlink,
+    address::Address,
     link::{Kind, Link},
+    namespace,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -21,10 +23,49 @@ const ATTEMPTS: u32 = 5;
 /// The network namespaces in use at one moment, as far as /proc shows them.
 #[derive(Debug, Default)]
 pub struct InUse {
-    /// inode in nsfs -> a path that opens the namespace
-    found: BTreeMap<u64, PathBuf>,
+    /// inode in nsfs -> a path that opens the namespace; None if only mounts hold it that others
+    /// hide
+    found: BTreeMap<u64, Option<PathBuf>>,
     /// Why some processes could not be read: there may be more namespaces. The first error.
     pub unreadable: Option<io::Error>,
+}
+
+/// The namespace of the calling thread.
+#[derive(Debug)]
+pub struct Here {
+    ns: NetNs,
+    /// Its links.
+    pub links: Vec<Link>,
+}
+
+/// Where the other end of a veth is.
+enum OtherEnd<'h> {
+    Here(&'h Link),
+    SameNamespace,
+    Elsewhere,
+}
+
+impl Here {
+    /// Reads the links.
+    pub fn read() -> crate::Result<Here> {
+        Ok(Here {
+            ns: NetNs::current()?,
+            links: Netlink::open()?.links()?,
+        })
+    }
+
+    /// `number` is that of this namespace in the one of the veth.
+    fn other_end(&self, veth: &Link, number: Option<i32>) -> OtherEnd<'_> {
+        if veth.peer_netnsid.is_none() {
+            return OtherEnd::SameNamespace;
+        }
+        let index = veth.lower.unwrap_or(veth.index);
+        let mut links = self.links.iter();
+        match links.find(|link| link.index == index && link.kind == Kind::Veth) {
+            Some(link) if veth.peer_netnsid == number => OtherEnd::Here(link),
+            _ => OtherEnd::Elsewhere,
+        }
+    }
 }
 
 /// What [`InUse::survey`] found.
@@ -77,18 +118,19 @@ impl InUse {
         self.found.keys().copied()
     }
 
+    /// The [cookie](NetNs::cookie) of the namespace with this inode. None: there is none any more,
+    /// or its cookie cannot be read.
+    pub fn cookie(&self, inode: u64) -> Option<u64> {
+        let path = self.found.get(&inode)?.as_deref()?;
+        open(inode, path).ok()??.cookie()
+    }
+
     /// What the namespaces of this machine's containers have, and what of them cannot be seen.
-    /// `host` are the links of the calling thread's namespace.
-    pub fn survey(&self, host: &[Link]) -> Survey {
+    pub fn survey(&self, here: &Here) -> Survey {
         let mut survey = Survey::default();
         let mut joined = HashSet::new();
-        for (inode, path) in &self.found {
-            let read = |netns: NetNs| {
-                let mut netlink = Netlink::open_in(&netns)?;
-                Ok((netlink.links()?, netlink.addresses(None)?))
-            };
-            let inside = open(*inode, path).and_then(|netns| netns.map(read).transpose());
-            let (links, found) = match inside {
+        for (inode, path) in self.paths() {
+            let inside = match inspect(inode, path, here) {
                 Ok(Some(inside)) => inside,
                 // it has ended
                 Ok(None) => continue,
@@ -97,28 +139,39 @@ impl InUse {
                     continue;
                 }
             };
-            let all = found.iter().map(|address| address.net.ip());
-            survey.by_namespace.insert(*inode, all.collect());
-            let mut veths = links;
-            veths.retain(|link| link.kind == Kind::Veth);
+            let Inside {
+                veths,
+                addresses,
+                number,
+                is_here,
+            } = inside;
+            let all = addresses.iter().map(|address| address.net.ip());
+            survey.by_namespace.insert(inode, all.collect());
             let is_elsewhere = |index: u32| {
                 let veth = veths.iter().find(|veth| veth.index == index);
-                veth.is_some_and(|veth| !is_joined(veth, host))
+                let end = veth.map(|veth| here.other_end(veth, number));
+                !is_here && matches!(end, Some(OtherEnd::Elsewhere))
             };
-            let here = found.iter().filter(|address| !is_elsewhere(address.index));
+            let counted = addresses
+                .iter()
+                .filter(|address| !is_elsewhere(address.index));
             survey
                 .addresses
-                .extend(here.map(|address| address.net.ip()));
-            joined.extend(veths.iter().map(|veth| (veth.lower, veth.index)));
+                .extend(counted.map(|address| address.net.ip()));
+            joined.extend(
+                veths
+                    .iter()
+                    .filter_map(|veth| match here.other_end(veth, number) {
+                        OtherEnd::Here(link) => Some(link.index),
+                        OtherEnd::SameNamespace | OtherEnd::Elsewhere => None,
+                    }),
+            );
         }
-        let mut outward = host
+        let mut outward = here
+            .links
             .iter()
             .filter(|link| link.kind == Kind::Veth && link.peer_netnsid.is_some_and(|id| id >= 0));
-        let is_unseen = |link: &&Link| {
-            let other = link.lower.unwrap_or_default();
-            !joined.contains(&(Some(link.index), other))
-        };
-        if let Some(link) = outward.find(is_unseen) {
+        if let Some(link) = outward.find(|link| !joined.contains(&link.index)) {
             let name = &link.name;
             survey.unseen = Some(format!(
                 "/proc does not show the network namespace that {name} leads into"
@@ -127,38 +180,72 @@ impl InUse {
         survey
     }
 
-    /// The path of the first namespace for which the answer is true, without those of `except`.
-    /// Namespaces that end meanwhile are left out.
-    pub fn find(
-        &self,
-        except: &[u64],
-        is_wanted: impl Fn(&mut Netlink) -> crate::Result<bool>,
-    ) -> Option<&Path> {
-        let mut others = (self.found.iter()).filter(|(inode, _)| !except.contains(inode));
-        let ask = |inode: u64, path: &Path| match open(inode, path)? {
-            Some(netns) => is_wanted(&mut Netlink::open_in(&netns)?),
-            None => Ok(false),
-        };
-        others
-            .find(|(inode, path)| ask(**inode, path).unwrap_or(false))
-            .map(|(_, path)| path.as_path())
+    /// The path of the namespace that has the other end of a veth in the socket's namespace. None:
+    /// it no longer exists, and the kernel is about to delete the link. Err: that cannot be known.
+    pub fn peer_of(&self, veth: &Link, netlink: &mut Netlink) -> crate::Result<Option<&Path>> {
+        match veth.peer_netnsid {
+            None => Ok(Some(Path::new(namespace::OWN))),
+            number => self.find(&[], |netns| Ok(netlink.nsid_of(netns)? == number)),
+        }
     }
 
     /// The path of a namespace other than `except` with an interface that has this address. A veth
-    /// counts if its other end is in the namespace of `host`: other machines, in containers on this
-    /// one, may use the same addresses.
-    pub fn with_address(&self, ip: IpAddr, host: &[Link], except: &[u64]) -> Option<&Path> {
-        self.find(except, |netlink| {
+    /// whose other end is in this namespace counts if `counts` says so of that end; one whose other
+    /// end is elsewhere does not: other machines, in containers on this one, may use the same
+    /// addresses. Err: that cannot be known.
+    pub fn with_address(
+        &self,
+        ip: IpAddr,
+        here: &Here,
+        except: &[u64],
+        counts: impl Fn(&Link) -> bool,
+    ) -> crate::Result<Option<&Path>> {
+        self.find(except, |netns| {
+            let mut netlink = Netlink::open_in(netns)?;
             let mut all = netlink.addresses(None)?;
             all.retain(|address| address.net.ip() == ip);
             for address in all {
-                let link = netlink.link_by_index(address.index)?;
-                if link.is_some_and(|link| link.kind != Kind::Veth || is_joined(&link, host)) {
+                let has_address = match netlink.link_by_index(address.index)? {
+                    Some(link) if link.kind == Kind::Veth => {
+                        let number = netlink.nsid_of(&here.ns)?;
+                        match here.other_end(&link, number) {
+                            OtherEnd::Here(end) => counts(end),
+                            OtherEnd::SameNamespace => true,
+                            OtherEnd::Elsewhere => false,
+                        }
+                    }
+                    link => link.is_some(),
+                };
+                if has_address {
                     return Ok(true);
                 }
             }
             Ok(false)
         })
+    }
+
+    /// The path of the first namespace for which the answer is true, without those of `except`.
+    /// Namespaces that end meanwhile are left out. Err: none, but one could not be asked.
+    fn find(
+        &self,
+        except: &[u64],
+        mut is_wanted: impl FnMut(&NetNs) -> crate::Result<bool>,
+    ) -> crate::Result<Option<&Path>> {
+        let mut doubt = None;
+        for (inode, path) in self.paths().filter(|(inode, _)| !except.contains(inode)) {
+            let opened = open(inode, path);
+            match opened.and_then(|netns| netns.map_or(Ok(false), |netns| is_wanted(&netns))) {
+                Ok(true) => return Ok(Some(path)),
+                Ok(false) => {}
+                Err(error) => doubt = doubt.or(Some(error)),
+            }
+        }
+        doubt.map_or(Ok(None), Err)
+    }
+
+    fn paths(&self) -> impl Iterator<Item = (u64, &Path)> {
+        let found = self.found.iter();
+        found.filter_map(|(inode, path)| Some((*inode, path.as_deref()?)))
     }
 
     fn read_process(
@@ -207,10 +294,14 @@ impl InUse {
             return Ok(());
         };
         known.insert(mounts);
-        for (inode, mount_point) in mounted(&String::from_utf8_lossy(&mountinfo)) {
+        for (number, mount_point) in mounted(&String::from_utf8_lossy(&mountinfo)) {
+            let found = self.found.entry(number).or_default();
             let relative = mount_point.trim_start_matches('/');
-            let path = || thread.join("root").join(relative);
-            self.found.entry(inode).or_insert_with(path);
+            let path = thread.join("root").join(relative);
+            // another mount over it, or over its folder, hides it
+            if found.is_none() && inode(&path) == Some(number) {
+                *found = Some(path);
+            }
         }
         Ok(())
     }
@@ -219,7 +310,8 @@ impl InUse {
     fn insert(&mut self, link: &Path) -> io::Result<()> {
         let target = ignore_ended(fs::read_link(link))?;
         if let Some(inode) = target.and_then(|target| number(target.to_str()?)) {
-            self.found.entry(inode).or_insert_with(|| link.to_owned());
+            let found = self.found.entry(inode).or_default();
+            found.get_or_insert_with(|| link.to_owned());
         }
         Ok(())
     }
@@ -239,7 +331,7 @@ fn open(inode: u64, path: &Path) -> crate::Result<Option<NetNs>> {
         };
         let now = InUse::read().unwrap_or_else(InUse::unread);
         match now.found.get(&inode) {
-            Some(other) if attempts < ATTEMPTS => path.clone_from(other),
+            Some(Some(other)) if attempts < ATTEMPTS => path.clone_from(other),
             None if now.unreadable.is_none() => return Ok(None),
             _ => {
                 let gone = || Error::io(path.display().to_string(), ErrorKind::NotFound);
@@ -250,14 +342,30 @@ fn open(inode: u64, path: &Path) -> crate::Result<Option<NetNs>> {
     }
 }
 
-/// True if the other end of a veth is one of these links, as far as the indices tell.
-fn is_joined(veth: &Link, host: &[Link]) -> bool {
-    let other = veth.lower.unwrap_or(veth.index);
-    host.iter().any(|link| {
-        link.index == other
-            && link.kind == Kind::Veth
-            && link.lower.is_none_or(|peer| peer == veth.index)
-    })
+/// What a namespace has.
+struct Inside {
+    veths: Vec<Link>,
+    addresses: Vec<Address>,
+    /// The number of the calling thread's namespace in it.
+    number: Option<i32>,
+    /// It is the calling thread's.
+    is_here: bool,
+}
+
+/// None: the namespace has ended.
+fn inspect(inode: u64, path: &Path, here: &Here) -> crate::Result<Option<Inside>> {
+    let Some(netns) = open(inode, path)? else {
+        return Ok(None);
+    };
+    let mut netlink = Netlink::open_in(&netns)?;
+    let mut veths = netlink.links()?;
+    veths.retain(|link| link.kind == Kind::Veth);
+    Ok(Some(Inside {
+        veths,
+        addresses: netlink.addresses(None)?,
+        number: netlink.nsid_of(&here.ns)?,
+        is_here: here.ns.inode()? == inode,
+    }))
 }
 
 /// The inode of a namespace's file. None: there is no file at the path.

@@ -17,6 +17,7 @@ pub mod monitor;
 mod namespace;
 pub mod neighbour;
 pub mod netlink;
+mod nsid;
 pub mod route;
 mod rtnetlink;
 pub mod sysctl;

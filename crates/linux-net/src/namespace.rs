@@ -2,8 +2,10 @@
 
 use crate::{Error, Result};
 use nix::{
+    libc,
     sched::{CloneFlags, setns},
     sys::{
+        socket::{AddressFamily, SockFlag, SockType, getsockopt, socket, sockopt::GetStruct},
         stat::fstat,
         statfs::{FsType, NSFS_MAGIC, PROC_SUPER_MAGIC, statfs},
     },
@@ -15,8 +17,20 @@ use std::{
     sync::Arc,
 };
 
+/// The number of the socket's network namespace (SO_NETNS_COOKIE in linux/socket.h).
+#[derive(Debug, Clone, Copy)]
+struct NetNsCookie;
+
+nix::getsockopt_impl!(
+    NetNsCookie,
+    libc::SOL_SOCKET,
+    libc::SO_NETNS_COOKIE,
+    u64,
+    GetStruct<u64>
+);
+
 /// The calling thread's namespace.
-const OWN: &str = "/proc/thread-self/ns/net";
+pub(crate) const OWN: &str = "/proc/thread-self/ns/net";
 
 /// An open network namespace.
 #[derive(Debug)]
@@ -73,6 +87,18 @@ impl NetNs {
             .map_err(|error| Error::io("stat network namespace", error))
     }
 
+    /// The number that no other namespace has until the machine restarts. An inode is given to a
+    /// later namespace, too. None: the kernel has no such numbers (before 5.14), or the calling
+    /// thread cannot enter the namespace.
+    pub fn cookie(&self) -> Option<u64> {
+        let ask = || -> nix::Result<u64> {
+            let kind = (AddressFamily::Unix, SockType::Datagram);
+            let socket = socket(kind.0, kind.1, SockFlag::SOCK_CLOEXEC, None)?;
+            getsockopt(&socket, NetNsCookie)
+        };
+        self.run(ask).ok()?.ok()
+    }
+
     /// The descriptor, for a request that names it by number.
     pub(crate) fn shared(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
@@ -111,6 +137,17 @@ impl From<OwnedFd> for NetNs {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cookie_is_that_of_the_namespace() {
+        let own = NetNs::current().unwrap();
+        let known = own.cookie();
+        assert_eq!(known, NetNs::current().unwrap().cookie());
+        // a kernel of 5.14 or later
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let major: u32 = release.split('.').next().unwrap().parse().unwrap();
+        assert!(known.is_some() || major < 6);
+    }
 
     #[test]
     fn error_names_what_is_no_namespace() {

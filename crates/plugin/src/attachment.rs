@@ -42,6 +42,15 @@ impl Attachment {
     }
 }
 
+/// The container id in the [`alias`](Attachment::alias) of a device. None: it has another form, or
+/// the id is shortened.
+pub fn container_of_alias(alias: &str) -> Option<&str> {
+    let mut words = alias.strip_prefix("cni-")?.split(' ');
+    let (_plugin, _network, id) = (words.next()?, words.next()?, words.next()?);
+    let is_whole = words.next().is_some() && words.next().is_none();
+    (is_whole && !id.starts_with('#')).then_some(id)
+}
+
 /// Start of the [`alias`](Attachment::alias) of each device that `plugin` made for attachments to
 /// `network`.
 pub fn alias_prefix(plugin: &str, network: &str) -> String {
@@ -56,6 +65,11 @@ mod tests {
     fn alias_names_the_attachment_and_fits_the_kernels_limit() {
         let alias = |network: &str, id: &str| Attachment::new(network, id, "eth0").alias("bridge");
         assert_eq!(alias("net", "c1"), "cni-bridge net c1 eth0");
+        assert_eq!(container_of_alias(&alias("net", "c1")), Some("c1"));
+        assert_eq!(container_of_alias(&alias("net", &"n".repeat(200))), None);
+        for other in ["", "cni-bridge net c1", "uplink to net c1 eth0"] {
+            assert_eq!(container_of_alias(other), None, "{other}");
+        }
         let (long, longer) = ("n".repeat(300), "n".repeat(301));
         assert!(alias(&long, &long).len() < 256);
         assert!(alias(&long, &long).starts_with(&alias_prefix("bridge", &long)));

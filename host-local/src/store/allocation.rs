@@ -13,12 +13,15 @@ use linux_net::in_use::InUse;
 use plugin::best_effort;
 use std::{
     collections::HashSet,
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write},
     net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
+
+/// More than the text of any address, in bytes.
+const ADDRESS_MAX: u64 = 64;
 
 impl Disk {
     fn last_reserved_file(&self, set: usize) -> PathBuf {
@@ -28,8 +31,8 @@ impl Disk {
 
 impl Store for Disk {
     fn last_reserved(&self, set: usize) -> Option<IpAddr> {
-        let text = fs::read_to_string(self.last_reserved_file(set)).ok()?;
-        text.parse().ok()
+        let bytes = atomic_file::read(&self.last_reserved_file(set), ADDRESS_MAX).ok()?;
+        std::str::from_utf8(&bytes).ok()?.parse().ok()
     }
 
     fn set_last_reserved(&mut self, set: usize, ip: IpAddr) {
@@ -49,7 +52,7 @@ impl Store for Disk {
             .symlink_metadata()
             .map_err(FileError::of("stat", &path))?;
         let record = Record {
-            netns: NetNsFile::of(&self.netns),
+            netns: self.namespace().cloned(),
             ..self.new_record(ip.to_string(), self.owner.clone(), FileId::of(&file))
         };
         self.index.insert(&record);
@@ -65,14 +68,19 @@ impl Store for Disk {
     }
 
     fn held(&mut self) -> Result<Vec<Held>, FileError> {
-        let own = NetNsFile::of(&self.netns).map(|netns| netns.ino);
+        let owned = self.owned()?;
+        if owned.is_empty() {
+            return Ok(Vec::new());
+        }
+        let own = self.namespace();
         let held = |record: &Record| {
+            let other = may_be_of_another_namespace(record, own);
             Some(Held {
                 ip: record.name.parse().ok()?,
-                exact: !is_legacy(&record.owner) && !may_be_of_another_namespace(record, own),
+                exact: !is_legacy(&record.owner) && !other,
             })
         };
-        Ok(self.owned()?.iter().filter_map(held).collect())
+        Ok(owned.iter().filter_map(held).collect())
     }
 
     fn taken(&self) -> Result<HashSet<IpAddr>, FileError> {
@@ -86,12 +94,17 @@ impl Store for Disk {
 }
 
 /// True unless the address was reserved for the namespace `own`, or for one that no longer exists.
-fn may_be_of_another_namespace(record: &Record, own: Option<u64>) -> bool {
-    match &record.netns {
-        Some(netns) if Some(netns.ino) == own => false,
-        Some(netns) => InUse::read().map_or(true, |all| all.contains(netns.ino)),
-        None => true,
-    }
+fn may_be_of_another_namespace(record: &Record, own: Option<&NetNsFile>) -> bool {
+    let Some(netns) = &record.netns else {
+        return true;
+    };
+    let is_own = own.is_some_and(|own| netns.may_be(own.ino, own.cookie));
+    let exists = || {
+        InUse::read().map_or(true, |all| {
+            all.contains(netns.ino) && netns.may_be(netns.ino, all.cookie(netns.ino))
+        })
+    };
+    !is_own && exists()
 }
 
 /// Writes over the old text before it truncates the file, so that the file is never empty.

@@ -3,8 +3,8 @@
 use super::{
     draft::{Draft, remove_if_present},
     index::Index,
-    liveness::{boot_id, is_local},
-    record::{FileId, Record, UNKNOWN_BOOT},
+    liveness::{Boot, boot_id},
+    record::{FileId, NetNsFile, Record, UNKNOWN_BOOT},
     reservation::{Content, content, is_legacy},
 };
 use crate::{config::Folders, error::FileError};
@@ -12,6 +12,7 @@ use cni_conf::ids::CONTAINER_ID_MAX;
 use nix::fcntl::OFlag;
 use plugin::Attachment;
 use std::{
+    cell::OnceCell,
     collections::HashMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Read},
@@ -30,9 +31,11 @@ pub(crate) struct Disk {
     pub(super) folder: File,
     pub(super) index: Index,
     pub(super) draft: Draft,
-    /// The calling attachment and its namespace.
+    /// The calling attachment and the path of its namespace.
     pub(super) owner: Attachment,
-    pub(super) netns: String,
+    netns: String,
+    /// Read when it is needed.
+    namespace: OnceCell<Option<NetNsFile>>,
     /// None where /proc cannot be read.
     pub(super) boot: Option<String>,
     pub(super) changed: bool,
@@ -88,6 +91,7 @@ impl Disk {
             draft: Draft::new(folders.index.join("draft"), content(&owner), locked),
             owner,
             netns: netns.to_owned(),
+            namespace: OnceCell::new(),
             boot,
             changed: false,
             _lock: lock,
@@ -217,9 +221,15 @@ impl Disk {
         Ok(Some((content, FileId::of(&metadata))))
     }
 
-    /// The boot, if no other machine writes to the store.
-    pub(super) fn local_boot(&self) -> Option<String> {
-        self.boot.clone().filter(|_| is_local(&self.folder))
+    /// The namespace of the calling attachment.
+    pub(super) fn namespace(&self) -> Option<&NetNsFile> {
+        let namespace = self.namespace.get_or_init(|| NetNsFile::of(&self.netns));
+        namespace.as_ref()
+    }
+
+    /// The boot in which the reservations are judged.
+    pub(super) fn boot(&self) -> Boot {
+        Boot::of(&self.folder, self.boot.as_deref())
     }
 
     pub(crate) fn is_taken(&self, ip: IpAddr) -> bool {

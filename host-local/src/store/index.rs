@@ -29,6 +29,11 @@ use std::{
 /// The age of the mtime that a call sets: more than the granularity of any file system's clock.
 const STAMP_AGE: Duration = Duration::from_secs(10);
 
+/// More than a stamp has, in bytes.
+const STAMP_MAX: u64 = 1024;
+/// Longest file of records that is read, in bytes: those of more than 100,000 containers.
+const SHARD_MAX: u64 = 32 << 20;
+
 /// The index of one store.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -51,7 +56,8 @@ impl Index {
         locked: bool,
         boot: Option<&str>,
     ) -> Index {
-        let found = fs::read_to_string(folder.join("stamp")).ok();
+        let found = atomic_file::read(&folder.join("stamp"), STAMP_MAX).ok();
+        let found = found.and_then(|bytes| String::from_utf8(bytes).ok());
         if found.is_none() {
             let created = DirBuilder::new().recursive(true).mode(0o755).create(folder);
             best_effort(
@@ -93,7 +99,7 @@ impl Index {
                 .create(true)
                 .mode(0o600)
                 .open(self.path(shard(&record.owner.container_id)))?;
-            file.write_all(record.line().as_bytes())
+            file.write_all(record.lines().as_bytes())
         };
         self.current = append().is_ok();
     }
@@ -178,11 +184,11 @@ impl Index {
     }
 
     fn read(&self, shard: u8) -> io::Result<Vec<Record>> {
-        match fs::read(self.path(shard)) {
-            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes)
-                .lines()
-                .filter_map(|line| Record::parse(line, &self.network))
-                .collect()),
+        match atomic_file::read_whole(&self.path(shard), SHARD_MAX) {
+            Ok(bytes) => Ok(Record::parse_all(
+                &String::from_utf8_lossy(&bytes),
+                &self.network,
+            )),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(error),
         }
@@ -193,7 +199,7 @@ impl Index {
         if records.is_empty() {
             return remove_if_present(&path);
         }
-        let text: String = records.iter().map(Record::line).collect();
+        let text: String = records.iter().map(Record::lines).collect();
         fs::write(path, text)
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     disk::Disk,
-    liveness::{Snapshot, Verdict},
+    liveness::{Boot, Snapshot, Verdict},
     record::Record,
 };
 use crate::{config::Folders, error::FileError};
@@ -52,8 +52,7 @@ impl Reservation {
 #[derive(Debug)]
 pub struct Store {
     records: Vec<Record>,
-    /// The boot, if no other machine writes to the store.
-    boot: Option<String>,
+    boot: Boot,
 }
 
 impl Store {
@@ -72,7 +71,7 @@ impl Store {
             disk.unlink(name)?;
         }
         Ok(Some(Store {
-            boot: disk.local_boot(),
+            boot: disk.boot(),
             records: contents.records,
         }))
     }
@@ -80,7 +79,7 @@ impl Store {
     /// Judges the containers by namespaces that were listed later than the store was read: a
     /// container that was added between has no reservation here.
     pub fn reservations(&self, namespaces: &InUse) -> Vec<Reservation> {
-        let snapshot = Snapshot::of(namespaces, self.boot.clone());
+        let snapshot = Snapshot::of(namespaces, self.boot.clone(), &self.records);
         let reservation = |record: &Record| Reservation {
             container: match snapshot.verdict(record) {
                 Verdict::Exists => Container::Exists,

@@ -1,19 +1,20 @@
 //! Decides whether the container of a reservation can still exist. In doubt, it does.
 //!
 //! A container is gone in two cases. The reservation is from an earlier boot, and the store is on a
-//! file system that no other machine writes to. Or the container's network namespace no longer
-//! exists: CNI_NETNS is another file, no mount namespace has it bound to a path, and no thread and
-//! no open file refers to it. Where /proc does not show every process, the rest is judged without
-//! them if CNI_NETNS is absent from a folder that exists.
+//! file system that no other machine writes to. Or it is from this boot, and the container's network
+//! namespace no longer exists: a later one has its inode; or CNI_NETNS is another file, no mount
+//! namespace has it bound to a path, and no thread and no open file refers to it. Where /proc does
+//! not show every process, the rest is judged without them if CNI_NETNS is absent from a folder
+//! that exists.
 
-use super::record::{Record, UNKNOWN_BOOT};
+use super::record::{NetNsFile, Record, UNKNOWN_BOOT};
 use linux_net::in_use::InUse;
 use nix::sys::statfs::{
     BTRFS_SUPER_MAGIC, EXT4_SUPER_MAGIC, FsType, OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, fstatfs,
 };
 use plugin::warn;
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fmt,
     fs::{self, File},
     io::{self, ErrorKind},
@@ -49,13 +50,41 @@ impl fmt::Display for Reason {
     }
 }
 
+/// In which boot of which machine records are judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Boot {
+    /// None: unknown.
+    pub(super) id: Option<String>,
+    /// No other machine writes to the store: another id is that of an earlier boot.
+    pub(super) is_local: bool,
+}
+
+impl Boot {
+    pub(super) fn of(store: &File, id: Option<&str>) -> Boot {
+        Boot {
+            id: id.map(str::to_owned),
+            is_local: is_local(store),
+        }
+    }
+
+    /// False: another boot than that of the record, or one of them is unknown.
+    fn is_that_of(&self, record: &Record) -> bool {
+        record.boot != UNKNOWN_BOOT && self.id.as_ref() == Some(&record.boot)
+    }
+
+    fn is_later_than(&self, record: &Record) -> bool {
+        let is_known = record.boot != UNKNOWN_BOOT && self.id.is_some();
+        self.is_local && is_known && !self.is_that_of(record)
+    }
+}
+
 /// The machine's boot and namespaces at one moment.
 #[derive(Debug)]
 pub(super) struct Snapshot {
-    /// None: unknown, or other machines may write to the store.
-    boot: Option<String>,
-    /// The inodes of the network namespaces in use that /proc shows.
-    namespaces: HashSet<u64>,
+    boot: Boot,
+    /// The network namespaces in use that /proc shows: inode, and the cookie if it was asked for
+    /// and is known.
+    namespaces: HashMap<u64, Option<u64>>,
     /// /proc shows every process.
     complete: bool,
     /// This process is in the machine's first PID namespace, so that /proc has every process.
@@ -78,9 +107,8 @@ pub(super) enum Verdict {
 static INCOMPLETE: Once = Once::new();
 
 impl Snapshot {
-    /// Takes some milliseconds on a node with thousands of processes.
-    pub(super) fn take(store: &File, boot: Option<&str>) -> Snapshot {
-        let boot = boot.filter(|_| is_local(store)).map(str::to_owned);
+    /// To judge these records. Takes some milliseconds on a node with thousands of processes.
+    pub(super) fn take(boot: Boot, records: &[Record]) -> Snapshot {
         let found = InUse::read().unwrap_or_else(InUse::unread);
         if let Some(error) = &found.unreadable {
             INCOMPLETE.call_once(|| {
@@ -90,15 +118,20 @@ impl Snapshot {
                 ));
             });
         }
-        Snapshot::of(&found, boot)
+        Snapshot::of(&found, boot, records)
     }
 
-    /// `boot`: None if it is unknown, or if other machines may write to the store.
-    pub(super) fn of(namespaces: &InUse, boot: Option<String>) -> Snapshot {
+    /// To judge these records by the namespaces that were found.
+    pub(super) fn of(found: &InUse, boot: Boot, records: &[Record]) -> Snapshot {
+        let of_this_boot = records.iter().filter(|record| boot.is_that_of(record));
+        let namespaces = of_this_boot.filter_map(|record| record.netns.as_ref());
+        let with_cookie = namespaces.filter(|netns| netns.cookie.is_some());
+        let asked: HashSet<u64> = with_cookie.map(|netns| netns.ino).collect();
+        let cookie = |ino: u64| asked.contains(&ino).then(|| found.cookie(ino)).flatten();
         Snapshot {
             boot,
-            namespaces: namespaces.inodes().collect(),
-            complete: namespaces.unreadable.is_none(),
+            namespaces: found.inodes().map(|ino| (ino, cookie(ino))).collect(),
+            complete: found.unreadable.is_none(),
             is_machine: fs::metadata("/proc/self/ns/pid")
                 .is_ok_and(|namespace| namespace.ino() == FIRST_PID_NAMESPACE),
         }
@@ -112,16 +145,18 @@ impl Snapshot {
             return self.abandoned(record).map_or(unknown, Verdict::Gone);
         };
         match self.abandoned(record) {
-            Some(Reason::NoNamespace(_)) if !self.complete => {
-                Verdict::Unknown("/proc does not show every process")
+            Some(reason) if reason == Reason::Reboot || self.is_succeeded(netns) => {
+                Verdict::Gone(reason)
             }
-            Some(Reason::NoNamespace(_))
-                if !self.is_machine && !is_removed(Path::new(&netns.path)) =>
-            {
+            Some(_) if !self.complete => Verdict::Unknown("/proc does not show every process"),
+            Some(_) if !self.is_machine && !is_removed(Path::new(&netns.path)) => {
                 Verdict::Unknown("this process may be in other namespaces than their containers")
             }
             Some(reason) => Verdict::Gone(reason),
-            None if self.namespaces.contains(&netns.ino) => {
+            None if !self.boot.is_that_of(record) => {
+                Verdict::Unknown("another machine may have made them")
+            }
+            None if self.namespaces.contains_key(&netns.ino) => {
                 match is_removed(Path::new(&netns.path)) {
                     true => Verdict::Ending(netns.ino),
                     false => Verdict::Exists,
@@ -131,23 +166,33 @@ impl Snapshot {
         }
     }
 
+    /// True if a later namespace has the inode: one inode is never that of two namespaces.
+    fn is_succeeded(&self, netns: &NetNsFile) -> bool {
+        let now = self.namespaces.get(&netns.ino);
+        now.is_some_and(|cookie| !netns.may_be(netns.ino, *cookie))
+    }
+
     /// None: the container may exist.
     pub(super) fn abandoned(&self, record: &Record) -> Option<Reason> {
-        let rebooted = |boot: &String| record.boot != UNKNOWN_BOOT && record.boot != *boot;
-        if self.boot.as_ref().is_some_and(rebooted) {
+        if self.boot.is_later_than(record) {
             return Some(Reason::Reboot);
         }
-        let netns = record.netns.as_ref()?;
-        if self.namespaces.contains(&netns.ino) {
+        // the numbers of namespaces are those of one boot
+        let netns = (record.netns.as_ref()).filter(|_| self.boot.is_that_of(record))?;
+        let gone = || Reason::NoNamespace(netns.path.clone());
+        if self.is_succeeded(netns) {
+            return Some(gone());
+        }
+        if self.namespaces.contains_key(&netns.ino) {
             return None;
         }
         let path = Path::new(&netns.path);
-        let gone = match fs::metadata(path) {
+        let is_gone = match fs::metadata(path) {
             Ok(file) => self.complete && file.ino() != netns.ino,
             Err(error) if error.kind() == ErrorKind::NotFound => self.complete || is_removed(path),
             Err(_) => false,
         };
-        gone.then(|| Reason::NoNamespace(netns.path.clone()))
+        is_gone.then(gone)
     }
 }
 
@@ -165,7 +210,7 @@ fn is_removed(path: &Path) -> bool {
 }
 
 /// True if the store is on a file system that other machines cannot write to.
-pub(super) fn is_local(store: &File) -> bool {
+fn is_local(store: &File) -> bool {
     fstatfs(store).is_ok_and(|found| is_local_kind(found.filesystem_type()))
 }
 
@@ -184,13 +229,23 @@ fn is_local_kind(kind: FsType) -> bool {
 mod tests {
     use super::*;
 
-    fn snapshot(boot: Option<&str>, namespaces: Option<&[u64]>) -> Snapshot {
+    fn snapshot(boot: &str, namespaces: Option<&[u64]>) -> Snapshot {
+        let boot = Boot {
+            id: Some(boot.to_owned()),
+            is_local: true,
+        };
+        let inodes = namespaces.into_iter().flatten().copied();
         Snapshot {
-            boot: boot.map(str::to_owned),
-            namespaces: namespaces.into_iter().flatten().copied().collect(),
+            boot,
+            namespaces: inodes.map(|ino| (ino, None)).collect(),
             complete: namespaces.is_some(),
             is_machine: true,
         }
+    }
+
+    fn with_cookie(mut record: Record, cookie: u64) -> Record {
+        record.netns.as_mut().unwrap().cookie = Some(cookie);
+        record
     }
 
     fn record(boot: &str, netns: &str) -> Record {
@@ -200,7 +255,7 @@ mod tests {
 
     #[test]
     fn reservation_of_an_earlier_boot_is_abandoned() {
-        let now = snapshot(Some("now"), Some(&[5]));
+        let now = snapshot("now", Some(&[5]));
         assert_eq!(
             now.abandoned(&record("before", "5 /none")),
             Some(Reason::Reboot)
@@ -211,20 +266,50 @@ mod tests {
             None,
             "the boot of the reservation is unknown"
         );
-        let shared = snapshot(None, Some(&[]));
+        let mut shared = snapshot("now", Some(&[]));
+        shared.boot.is_local = false;
+        let of_another_machine = record("before", "5 /none/x");
         assert_eq!(shared.abandoned(&record("before", "0 -")), None);
+        assert_eq!(shared.abandoned(&of_another_machine), None);
+        assert!(matches!(
+            shared.verdict(&of_another_machine),
+            Verdict::Unknown(_)
+        ));
+        shared.boot.id = None;
+        assert_eq!(shared.abandoned(&of_another_machine), None);
     }
 
     #[test]
     fn reservation_with_a_namespace_in_use_is_not_abandoned() {
         let gone = Some(Reason::NoNamespace("/none/x".into()));
         let this = record("now", "5 /none/x");
-        assert_eq!(snapshot(Some("now"), Some(&[4])).abandoned(&this), gone);
-        assert_eq!(snapshot(Some("now"), Some(&[5])).abandoned(&this), None);
-        assert_eq!(snapshot(Some("now"), None).abandoned(&this), None);
+        assert_eq!(snapshot("now", Some(&[4])).abandoned(&this), gone);
+        assert_eq!(snapshot("now", Some(&[5])).abandoned(&this), None);
+        assert_eq!(snapshot("now", None).abandoned(&this), None);
         let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
         let named = record("now", &format!("{own} /proc/self/ns/net"));
-        assert_eq!(snapshot(Some("now"), Some(&[])).abandoned(&named), None);
+        assert_eq!(snapshot("now", Some(&[])).abandoned(&named), None);
+    }
+
+    #[test]
+    fn a_namespace_whose_inode_a_later_one_has_is_gone() {
+        let own = fs::metadata("/proc/self/ns/net").unwrap().ino();
+        // its path may be that of the later one, and /proc need not be complete
+        for (complete, path) in [(true, "/proc/self/ns/net"), (false, "/none/x")] {
+            let at = |cookie| with_cookie(record("now", &format!("{own} {path}")), cookie);
+            let mut now = snapshot("now", Some(&[]));
+            now.complete = complete;
+            now.namespaces.insert(own, Some(7));
+            let gone = Reason::NoNamespace(path.into());
+            assert_eq!(now.abandoned(&at(6)), Some(gone.clone()));
+            assert_eq!(now.verdict(&at(6)), Verdict::Gone(gone));
+            assert_eq!(now.abandoned(&at(7)), None);
+            // an earlier version's record, and a kernel without cookies
+            let unknown = record("now", &format!("{own} {path}"));
+            assert_eq!(now.abandoned(&unknown), None);
+            now.namespaces.insert(own, None);
+            assert_eq!(now.abandoned(&at(6)), None);
+        }
     }
 
     #[test]
@@ -236,20 +321,20 @@ mod tests {
         let is_gone = |snapshot: &Snapshot, record: &Record| {
             matches!(snapshot.verdict(record), Verdict::Gone(_))
         };
-        let machine = snapshot(Some("now"), Some(&[4]));
+        let machine = snapshot("now", Some(&[4]));
         assert!(is_gone(&machine, &seen) && is_gone(&machine, &removed));
         assert!(matches!(machine.verdict(&none), Verdict::Unknown(_)));
         assert!(is_gone(&machine, &record("before", "0 -")));
-        let existing = snapshot(Some("now"), Some(&[5]));
+        let existing = snapshot("now", Some(&[5]));
         assert_eq!(existing.verdict(&seen), Verdict::Exists);
         assert_eq!(existing.verdict(&removed), Verdict::Ending(5));
         let container = Snapshot {
             is_machine: false,
-            ..snapshot(Some("now"), Some(&[4]))
+            ..snapshot("now", Some(&[4]))
         };
         assert!(matches!(container.verdict(&seen), Verdict::Unknown(_)));
         assert!(is_gone(&container, &removed));
-        let unreadable = snapshot(Some("now"), None);
+        let unreadable = snapshot("now", None);
         for record in [&seen, &removed] {
             assert!(matches!(unreadable.verdict(record), Verdict::Unknown(_)));
         }
@@ -261,7 +346,7 @@ mod tests {
         let runtime = tempfile::tempdir().unwrap();
         let at = |name: &str| runtime.path().join(name).to_str().unwrap().to_owned();
         fs::write(at("other"), "").unwrap();
-        let unreadable = snapshot(Some("now"), None);
+        let unreadable = snapshot("now", None);
         let is_gone = |path: &str| {
             let record = record("now", &format!("5 {path}"));
             unreadable.abandoned(&record) == Some(Reason::NoNamespace(path.to_owned()))
@@ -275,8 +360,8 @@ mod tests {
             !is_gone("/none/x"),
             "the folder is in another mount namespace"
         );
-        let mut seen = snapshot(Some("now"), None);
-        seen.namespaces.insert(5);
+        let mut seen = snapshot("now", None);
+        seen.namespaces.insert(5, None);
         assert_eq!(
             seen.abandoned(&record("now", &format!("5 {}", at("x")))),
             None

@@ -24,7 +24,7 @@ struct Abandoned {
 impl Disk {
     fn abandoned(&mut self, wanted: &dyn Fn(IpAddr) -> bool) -> Result<Vec<Abandoned>, FileError> {
         let contents = self.scan()?;
-        let snapshot = Snapshot::take(&self.folder, self.boot.as_deref());
+        let snapshot = Snapshot::take(self.boot(), &contents.records);
         let empty = contents.empty.into_iter().map(|name| Abandoned {
             name,
             record: None,

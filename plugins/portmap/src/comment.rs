@@ -1,6 +1,7 @@
 //! The comment of an nftables element or rule names the attachment that it belongs to: `ID IFNAME
 //! NETWORK`, with long ids and networks replaced by `#` and their hash.
 
+use crate::holder::Owner;
 use plugin::{Attachment, hash::shortened};
 
 /// A comment holds 128 bytes: 70 for the id, 15 for the interface, 40 for the network, two spaces.
@@ -32,15 +33,21 @@ pub(crate) fn names_network(comment: &str, network: &str) -> bool {
     matches!(parts.as_slice(), [_, _, last] if *last == shortened(network, NETWORK_MAX))
 }
 
-/// The owner for a message.
-pub(crate) fn described(comment: Option<&str>) -> String {
+/// The owner of an element, or of a rule of the Go plugin, whose comment is the id alone.
+pub(crate) fn owner(comment: Option<&str>) -> Owner {
     let parts: Vec<_> = comment.unwrap_or_default().split(' ').collect();
-    match parts.as_slice() {
-        [id, ifname, network] => {
-            format!("container {id} (interface {ifname}, network {network})")
-        }
-        [id] if !id.is_empty() => format!("container {id}"),
-        _ => "a container without a name".to_owned(),
+    let (id, description) = match parts.as_slice() {
+        [id, ifname, network] => (
+            *id,
+            format!("container {id} (interface {ifname}, network {network})"),
+        ),
+        [id] if !id.is_empty() => (*id, format!("container {id}")),
+        _ => ("", "a container without a name".to_owned()),
+    };
+    let is_whole = !id.is_empty() && !id.starts_with('#');
+    Owner {
+        container_id: is_whole.then(|| id.to_owned()),
+        description,
     }
 }
 

@@ -3,15 +3,34 @@
 use crate::{error::Failure, forward::Forward};
 use linux_net::{
     NetNs, Netlink,
-    in_use::{InUse, inode},
+    in_use::{Here, InUse, inode},
+    link::Link,
 };
-use plugin::Call;
+use plugin::{Call, attachment::container_of_alias};
 use std::{
     collections::BTreeSet,
     io,
     net::IpAddr,
     path::{Path, PathBuf},
 };
+
+/// The owner of another mapping, as its comment tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// None: the comment does not tell.
+    pub(crate) container_id: Option<String>,
+    /// For a message.
+    pub(crate) description: String,
+}
+
+impl Owner {
+    /// True if a device with this alias is of another container.
+    fn is_not(&self, alias: Option<&str>) -> bool {
+        let other = alias.and_then(container_of_alias);
+        let own = self.container_id.as_deref();
+        own.zip(other).is_some_and(|(own, other)| own != other)
+    }
+}
 
 /// What a mapping of another owner says about its container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,8 +68,9 @@ impl Container {
     }
 
     /// Judges the holder of a host port by the address that its mapping leads to. Err: another
-    /// network namespace has the address, or that cannot be known. `owner` is for the message.
-    pub(crate) fn judge(&self, held: &Forward, owner: &str) -> Result<Holder, Failure> {
+    /// network namespace has the address, or that cannot be known. It does not count if the address
+    /// has been given to another container since, which the link on the host names.
+    pub(crate) fn judge(&self, held: &Forward, owner: &Owner) -> Result<Holder, Failure> {
         // the container that had the caller's address before no longer exists
         if self.addresses.contains(&held.container) {
             return Ok(Holder::Gone);
@@ -60,18 +80,20 @@ impl Container {
         }
         let taken = |namespace: String| Failure::Taken {
             mapping: held.to_string(),
-            owner: owner.to_owned(),
+            owner: owner.description.clone(),
             namespace,
         };
         let unknown =
             |error: io::Error| taken(format!("which exists as far as can be known ({error})"));
+        let other = |error: linux_net::Error| unknown(io::Error::other(error));
         let namespaces = InUse::read().map_err(unknown)?;
         let own = inode(&self.netns);
-        let host = Netlink::open().and_then(|mut netlink| netlink.links());
-        let host = host.map_err(|error| unknown(io::Error::other(error)))?;
-        match namespaces.with_address(held.container, &host, own.as_slice()) {
-            Some(path) => Err(taken(format!("which exists ({})", path.display()))),
-            None => Ok(Holder::Gone),
+        let here = Here::read().map_err(other)?;
+        let counts = |end: &Link| !owner.is_not(end.alias.as_deref());
+        match namespaces.with_address(held.container, &here, own.as_slice(), counts) {
+            Ok(Some(path)) => Err(taken(format!("which exists ({})", path.display()))),
+            Ok(None) => Ok(Holder::Gone),
+            Err(error) => Err(other(error)),
         }
     }
 

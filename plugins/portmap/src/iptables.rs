@@ -60,12 +60,8 @@ pub(crate) fn gc(
     network: &str,
     valid: &[Attachment],
 ) -> Result<Vec<Forward>, Failure> {
-    let chains = |owner| [rules::chain(owner), rules::shared_chain(owner)];
-    let valid: BTreeSet<String> = valid.iter().flat_map(chains).collect();
     remove(nft, &[rules::DNAT.to_owned()], |saved| {
-        let chains = rules::chains_of_network(saved, network).into_iter();
-        let stale = chains.filter(|chain| !valid.contains(*chain));
-        stale.map(str::to_owned).collect()
+        rules::stale(saved, network, valid)
     })
 }
 

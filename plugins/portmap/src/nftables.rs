@@ -2,7 +2,7 @@
 //! however many pods a node has.
 
 use crate::{
-    comment::{comment, described, names, names_network},
+    comment::{self, comment, names, names_network},
     conditional,
     error::Failure,
     forward::{Forward, Protocol},
@@ -288,7 +288,7 @@ fn obsolete_rules(
                     container: address,
                     ..*forward
                 };
-                let holder = described(rule.rule.comment.as_deref());
+                let holder = comment::owner(rule.rule.comment.as_deref());
                 container.judge(&held, &holder)? == Holder::Gone
             }
             None => shadowed.is_some(),
@@ -318,7 +318,7 @@ fn kept_elements(
             let Some(held) = forward(&found).filter(|_| is_wanted) else {
                 continue;
             };
-            let holder = described(found.comment.as_deref());
+            let holder = comment::owner(found.comment.as_deref());
             if !is_element_of(&found, mappings.owner)
                 && mappings.container.judge(&held, &holder)? == Holder::OtherInterface
             {

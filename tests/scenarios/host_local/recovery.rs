@@ -1,8 +1,8 @@
 //! Reclaiming of reservations after a failed ADD, a lost DEL and a reboot. Those of live pods stay.
 
 use super::{STORE, SUITE, UPSTREAM, add, address, config, host, range, taken};
-use std::{process::Command, thread};
-use tests::{Cni, Host, scenario};
+use std::{fs, os::unix::fs::MetadataExt, process::Command, thread, time::Duration};
+use tests::{Cni, Host, process::eventually, scenario};
 
 /// ADD for a pod with a namespace.
 fn add_in(host: &Host, id: &str, netns: &str, config: &str) -> tests::Outcome {
@@ -81,7 +81,7 @@ fn reservation_is_reclaimed_when_its_namespace_is_gone() {
     assert_eq!(address(outcome), "10.77.0.4");
     add(&host, SUITE, "another", &config).error();
     drop(process);
-    thread::sleep(std::time::Duration::from_millis(50));
+    thread::sleep(Duration::from_millis(50));
     assert_eq!(address(add(&host, SUITE, "another", &config)), "10.77.0.3");
     add(&host, SUITE, "third", &config).error();
     assert_eq!(
@@ -89,6 +89,82 @@ fn reservation_is_reclaimed_when_its_namespace_is_gone() {
         4,
         "the reservations of a running pod and of upstream's plugin stay"
     );
+}
+
+/// Where the records of the reservations are.
+const INDEX: &str = "/var/lib/cni/networks/.host-local/n/[0-9a-f][0-9a-f]";
+
+/// The kernel gives the inode of a namespace that has ended to a later one. Which one gets it
+/// depends on what else runs on the machine, so the record is changed instead.
+#[scenario]
+fn reservation_is_reclaimed_when_a_later_namespace_has_the_inode() {
+    let host = host();
+    let config = config("1.1.0", range("10.77.0.2", "10.77.0.3"));
+    let pods = ["gone", "later"].map(|name| host.pod(name));
+    let inodes = pods.each_ref().map(|pod| {
+        pod.run(|| fs::metadata("/proc/thread-self/ns/net").expect("stat"))
+            .ino()
+    });
+    for pod in &pods {
+        add_in(&host, &pod.name, &pod.path(), &config).ok();
+    }
+    pods[0].delete();
+    let [gone, later] = inodes;
+    host.sh(&format!("sed -i 's/ {gone} / {later} /' {INDEX}"));
+    let outcome = add(&host, SUITE, "new", &config).ok();
+    assert!(
+        outcome.stderr.contains(
+            "freed 10.77.0.2 of container gone: network namespace /run/netns/gone no longer exists"
+        ),
+        "{outcome:?}"
+    );
+    assert_eq!(address(outcome), "10.77.0.2");
+    // that of the namespace which exists stays
+    add(&host, SUITE, "more", &config).error();
+    // the retry of an ADD for a container whose namespace is gone, too
+    super::del(&host, SUITE, "new", &config).ok();
+    let again = host.pod("again");
+    add_in(&host, "again", &again.path(), &config).ok();
+    let ended = again.run(|| {
+        fs::metadata("/proc/thread-self/ns/net")
+            .expect("stat")
+            .ino()
+    });
+    again.delete();
+    host.sh(&format!("sed -i 's/ {ended} / {later} /' {INDEX}"));
+    let other = host.pod("other");
+    assert_eq!(
+        address(add_in(&host, "again", &other.path(), &config)),
+        "10.77.0.2"
+    );
+}
+
+/// Earlier versions read each line of nine words, and skip the others.
+#[scenario]
+fn records_are_those_of_earlier_versions() {
+    let host = host();
+    let config = config("1.1.0", range("10.77.0.2", "10.77.0.3"));
+    let pods = ["running", "gone"].map(|name| host.pod(name));
+    for pod in &pods {
+        add_in(&host, &pod.name, &pod.path(), &config).ok();
+    }
+    let lines = host.sh(&format!("cat {INDEX}"));
+    let (records, rest): (Vec<&str>, Vec<&str>) =
+        lines.lines().partition(|line| line.starts_with("10.77."));
+    assert_eq!(records.len(), 2, "{lines}");
+    let words = |line: &&str| line.split(' ').count();
+    assert!(records.iter().all(|line| words(line) == 9), "{lines}");
+    assert!(rest.iter().all(|line| words(line) == 2), "{lines}");
+    // as an earlier version rewrites them
+    host.sh(&format!("sed -i /^cookie/d {INDEX}"));
+    pods[1].delete();
+    let add = |id: &str| add(&host, SUITE, id, &config);
+    // until then the inode may be that of a namespace of another case
+    let freed = || (add("new").code == 0).then_some(());
+    eventually("an unused inode", Duration::from_secs(20), freed);
+    add("more").error();
+    super::del(&host, SUITE, "running", &config).ok();
+    assert_eq!(taken(&host), ["10.77.0.3"]);
 }
 
 #[scenario]

@@ -1,8 +1,13 @@
 //! Namespaces and sysctls.
 
-use linux_net::{NetNs, Netlink, link, sysctl};
+use linux_net::{
+    NetNs, Netlink,
+    in_use::{Here, InUse, inode},
+    link, sysctl,
+};
 use nix::sys::stat::fstat;
-use tests::{Host, scenario};
+use std::time::Duration;
+use tests::{Host, process::eventually, scenario};
 
 /// Device and inode of a namespace.
 fn identity(ns: &NetNs) -> (u64, u64) {
@@ -42,6 +47,51 @@ fn a_thread_returns_from_another_namespace() {
     });
     pod.sh("ip link show in-pod");
     assert!(!host.try_sh("ip link show in-pod").status.success());
+}
+
+/// Hosts that one machine simulates have links with the same indices, and pods with the same
+/// addresses.
+#[scenario]
+fn a_pod_of_another_host_is_not_taken_for_one_of_this() {
+    let hosts = ["a", "b"].map(Host::new);
+    let pods = hosts.each_ref().map(|host| {
+        let pod = host.pod("p");
+        host.sh("ip link add veth7 index 77 type veth peer name eth0 index 78 netns p");
+        pod.sh("ip addr add 10.1.2.3/24 dev eth0");
+        pod
+    });
+    let inodes = pods.each_ref().map(|pod| {
+        pod.run(|| {
+            NetNs::current()
+                .and_then(|netns| netns.inode())
+                .expect("inode")
+        })
+    });
+    let with_address = |host: &Host| {
+        host.run(|| {
+            let (here, namespaces) = (Here::read().expect("links"), InUse::read().expect("/proc"));
+            let ip = "10.1.2.3".parse().expect("address");
+            let found = namespaces.with_address(ip, &here, &[], |end| end.name == "veth7");
+            found.expect("known").and_then(inode)
+        })
+    };
+    let peer = |host: &Host| {
+        host.run(|| {
+            let mut netlink = Netlink::open().expect("socket");
+            let veth = netlink.link_by_name("veth7").expect("links")?;
+            let namespaces = InUse::read().expect("/proc");
+            let found = namespaces.peer_of(&veth, &mut netlink).expect("known");
+            found.and_then(inode)
+        })
+    };
+    for (host, inode) in hosts.iter().zip(inodes) {
+        assert_eq!((with_address(host), peer(host)), (Some(inode), Some(inode)));
+    }
+    pods[0].delete();
+    let has_ended = || with_address(&hosts[0]).is_none().then_some(());
+    eventually("the first pod ends", Duration::from_secs(20), has_ended);
+    assert_eq!(peer(&hosts[0]), None);
+    assert_eq!(with_address(&hosts[1]), Some(inodes[1]));
 }
 
 #[scenario]

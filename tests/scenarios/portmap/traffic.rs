@@ -9,7 +9,7 @@ type Test = fn(&'static str);
 
 #[scenarios]
 fn with_each_backend() -> Vec<Case> {
-    let tests: [(&str, Test); 8] = [
+    let tests: [(&str, Test); 9] = [
         (
             "ports_are_reached_from_everywhere",
             ports_are_reached_from_everywhere,
@@ -31,6 +31,10 @@ fn with_each_backend() -> Vec<Case> {
         (
             "a_port_stays_with_a_pod_that_exists",
             a_port_stays_with_a_pod_that_exists,
+        ),
+        (
+            "a_port_of_an_address_that_another_container_has_by_now_is_free",
+            a_port_of_an_address_that_another_container_has_by_now_is_free,
         ),
         (
             "interfaces_of_one_container_keep_their_own_ports",
@@ -357,6 +361,39 @@ fn a_port_stays_with_a_pod_that_exists(backend: &'static str) {
     // and arrives late
     call(node, "DEL", 1, &first).ok();
     assert_eq!(ask("172.31.0.1:8080").as_deref(), Some("two"));
+    call(node, "CHECK", 2, &conf(2)).ok();
+    call(node, "DEL", 2, &conf(2)).ok();
+    assert_nothing_left(node);
+}
+
+/// The DEL of a dead container never came, and IPAM has given its address to another one.
+fn a_port_of_an_address_that_another_container_has_by_now_is_free(backend: &'static str) {
+    let net = stage();
+    let [node, client] = &net.hosts[..] else {
+        panic!("two hosts")
+    };
+    let (_one, two) = (pod(node, 1), pod(node, 2));
+    serve_tcp(&two, 80, "two");
+    let conf = |number| {
+        let mappings = json!([port(8080, 80, "tcp")]);
+        config(number, mappings, json!({"backend": backend}))
+    };
+    call(node, "ADD", 1, &conf(1)).ok();
+    let owner = |alias: &str| node.sh(&format!("ip link set veth1 alias '{alias}'"));
+    // as the bridge plugin names the owner of a link
+    for alive in [
+        "cni-bridge cbr0 container1 eth0",
+        "an alias of the operator",
+    ] {
+        owner(alive);
+        assert_eq!(call(node, "ADD", 2, &conf(2)).error().0, 100, "{alive}");
+    }
+    owner("cni-bridge cbr0 container9 eth0");
+    call(node, "ADD", 2, &conf(2)).ok();
+    let answer = client.run(|| ask_tcp("172.31.0.1:8080"));
+    assert_eq!(answer.as_deref(), Some("two"));
+    // the late DEL of the first
+    call(node, "DEL", 1, &conf(1)).ok();
     call(node, "CHECK", 2, &conf(2)).ok();
     call(node, "DEL", 2, &conf(2)).ok();
     assert_nothing_left(node);

@@ -6,7 +6,7 @@ use crate::{
     conf::{Conf, Mark},
     error::Failure,
     forward::{Forward, HostSide, Protocol},
-    holder::Holder,
+    holder::{Holder, Owner},
     leftover::Owners,
     mappings::Mappings,
 };
@@ -18,6 +18,7 @@ use shared_names::portmap::{MASQ_CHAIN as MASQ, SETMARK_CHAIN as SETMARK};
 use std::{
     borrow::Cow,
     collections::{BTreeMap, BTreeSet},
+    iter,
     net::SocketAddr,
 };
 
@@ -255,8 +256,8 @@ fn taken_rules<'s>(
     })
 }
 
-/// The comment of the rule that leads to a container's chain, for a message.
-fn holder(saved: &Saved, chain: &str) -> String {
+/// The owner of a container's chain, by the comment of the rule that leads to it.
+fn holder(saved: &Saved, chain: &str) -> Owner {
     let start = format!("-A {DNAT} ");
     let mut comments = saved.rules.iter().filter_map(|rule| {
         let rule = rule.strip_prefix(&start)?;
@@ -264,7 +265,14 @@ fn holder(saved: &Saved, chain: &str) -> String {
         unquote(rule.split_once("--comment \"")?.1)
     });
     let comment = comments.next().unwrap_or_else(|| format!("chain {chain}"));
-    comment.trim_start_matches("dnat ").to_owned()
+    // the comment may be cut off
+    let id = comment
+        .split_once("\" id: \"")
+        .and_then(|(_, rest)| rest.split_once('"'));
+    Owner {
+        container_id: id.map(|(id, _)| id.to_owned()),
+        description: comment.trim_start_matches("dnat ").to_owned(),
+    }
 }
 
 /// The value of an option in a rule.
@@ -357,6 +365,22 @@ pub(crate) fn removals(saved: &Saved, chains: &BTreeSet<String>) -> Vec<String> 
     let old_is_needed =
         (saved.rules.iter()).any(|rule| rule.starts_with(&old) && !jumps_to_removed(rule));
     saved.removal(|chain| chains.contains(chain) || (chain == OLD_SNAT && !old_is_needed))
+}
+
+/// The chains of the network's attachments that are not valid. The chain that the interfaces of a
+/// container share stays if one that is valid has no chain of its own: its rules may be in it.
+pub(crate) fn stale(saved: &Saved, network: &str, valid: &[Attachment]) -> BTreeSet<String> {
+    let chains = |owner: &Attachment| {
+        let own = chain(owner);
+        let has_own = saved.chains.contains(&own);
+        let shared = (!has_own).then(|| shared_chain(owner));
+        iter::once(own).chain(shared)
+    };
+    let valid: BTreeSet<String> = valid.iter().flat_map(chains).collect();
+    let all = chains_of_network(saved, network).into_iter();
+    all.filter(|chain| !valid.contains(*chain))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The chains of the containers in this network, from the comments of the rules that jump to them.

@@ -184,6 +184,16 @@ fn another_interface_of_a_container_has_a_chain_of_its_own() {
         second.iter().any(|line| line.contains(comment)),
         "{second:?}"
     );
+    // GC: without a chain of its own, an interface may have rules in upstream's
+    let valid = [net1.clone()];
+    assert!(stale(&first, "test", &valid).is_empty());
+    let second = saved(&second);
+    let both = Saved {
+        chains: [first.chains, second.chains].concat(),
+        rules: [first.rules, second.rules].concat(),
+    };
+    assert_eq!(stale(&both, "test", &valid), [chain(&eth0)].into());
+    assert!(stale(&both, "test", &[eth0, net1]).is_empty());
 }
 
 #[test]
@@ -203,7 +213,9 @@ fn added_rules_are_found_and_each_missing_rule_is_reported() {
         BTreeSet::from([own.as_str()])
     );
     assert!(chains_of_network(&found, "tes").is_empty());
-    assert_eq!(holder(&found, &own), r#"name: "test" id: "a""#);
+    let holder = holder(&found, &own);
+    assert_eq!(holder.description, r#"name: "test" id: "a""#);
+    assert_eq!(holder.container_id.as_deref(), Some("a"));
     for position in 0..found.rules.len() {
         let rule = found.rules.remove(position);
         assert_eq!(missing(&mappings, &found).as_ref(), Some(&rule));

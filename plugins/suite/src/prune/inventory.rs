@@ -5,10 +5,7 @@
 use super::{judge::Findings, options::Options, report::Report};
 use flannel_cni::StateFile;
 use host_local::{Container, Reservation, Store};
-use linux_net::{
-    Netlink,
-    in_use::{InUse, Survey},
-};
+use linux_net::in_use::{Here, InUse, Survey};
 use std::{
     collections::{BTreeSet, HashSet},
     fs,
@@ -154,9 +151,8 @@ impl View {
             let reservations = store.reservations(&in_use).into_iter();
             reservations.map(move |one| (folder.clone(), one))
         });
-        let links = Netlink::open().and_then(|mut netlink| netlink.links());
-        let links = links.map_err(|error| error.to_string())?;
-        let survey = in_use.survey(&links);
+        let here = Here::read().map_err(|error| error.to_string())?;
+        let survey = in_use.survey(&here);
         let mut reservations: Vec<_> = reservations.collect();
         for (_, one) in &mut reservations {
             if is_of_another_namespace(one, &survey) {
@@ -166,7 +162,9 @@ impl View {
         }
         Ok(View {
             survey,
-            aliases: links.into_iter().filter_map(|link| link.alias).collect(),
+            aliases: (here.links.into_iter())
+                .filter_map(|link| link.alias)
+                .collect(),
             in_use,
             reservations,
         })
