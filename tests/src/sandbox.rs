@@ -33,8 +33,8 @@ pub fn enter() {
     loopback_up();
 }
 
-/// Unmounts the network namespaces that the machine has mounted somewhere, for this process only: an
-/// empty folder over them would hide them, and they would count as in use all the same.
+/// Unmounts the network namespaces that the machine has mounted somewhere, for this process only:
+/// an empty folder over them would hide them, and they would count as in use all the same.
 fn leave_named_namespaces() {
     sched::unshare(CloneFlags::CLONE_NEWNS).expect("unshare mounts");
     private_mounts();
