@@ -20,9 +20,18 @@ pub(super) struct BackendType {
     /// The keys of `Backend` besides `Type`.
     pub(super) keys: &'static [&'static str],
     /// Checks the keys of `Backend`, and says what they mean.
-    pub(super) check: fn(&NetworkConfig) -> Result<String, Error>,
+    pub(super) check: fn(&NetworkConfig) -> Result<Meaning, Error>,
     /// True if the type creates such a device, under any configuration.
     pub(super) owns_device: fn(&Link) -> bool,
+}
+
+/// What the keys of `Backend` mean.
+#[derive(Debug)]
+pub(crate) struct Meaning {
+    /// For people.
+    pub(crate) text: String,
+    /// The names of the devices.
+    pub(crate) devices: Vec<String>,
 }
 
 /// Builds a backend from the network configuration and what identifies this node.

@@ -3,7 +3,7 @@
 
 use super::{
     Backend, Error,
-    backend_type::{BackendType, NodeIdentity},
+    backend_type::{BackendType, Meaning, NodeIdentity},
     vxlan,
 };
 use crate::model::network_config::NetworkConfig;
@@ -45,7 +45,7 @@ pub(crate) fn build(
 }
 
 /// Checks the keys of `Backend` as [`build`] does, and says what they mean.
-pub(crate) fn check(config: &NetworkConfig) -> Result<String, Error> {
+pub(crate) fn check(config: &NetworkConfig) -> Result<Meaning, Error> {
     match named(config) {
         Some(backend) => (backend.check)(config),
         None => Err(unknown_type(config)),
@@ -63,7 +63,7 @@ fn named(config: &NetworkConfig) -> Option<&'static BackendType> {
         .find(|backend| backend.name == config.backend_type)
 }
 
-fn not_in_this_build(config: &NetworkConfig) -> Result<String, Error> {
+fn not_in_this_build(config: &NetworkConfig) -> Result<Meaning, Error> {
     Err(unknown_type(config))
 }
 

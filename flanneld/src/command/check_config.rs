@@ -32,7 +32,7 @@ fn describe(file: &Path) -> Result<(String, Vec<String>), ConfigError> {
     })?;
     let mut lines = vec![format!("{}: can be used", file.display())];
     lines.extend(networks(&config));
-    lines.push(format!("Backend: {backend}\n"));
+    lines.push(format!("Backend: {}\n", backend.text));
     Ok((
         lines.join("\n"),
         config.unknown_keys(backend::keys(&config)),

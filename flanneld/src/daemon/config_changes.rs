@@ -1,7 +1,9 @@
 //! Which changes of the network configuration this node applies while its pods run.
 
+use super::{InstanceError, InstanceLock, Resource};
 use crate::{
     backend,
+    best_effort::best_effort,
     model::{
         Subnets,
         lease::Lease,
@@ -14,6 +16,10 @@ use std::future;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+/// What a configuration waits for that this node cannot apply.
+const RESTART: &str = "for a restart of flanneld under the changed network configuration";
+const USABLE: &str = "for a network configuration that this node can use, also at a restart";
+
 /// Follows the store's configuration.
 pub(super) struct ConfigChanges {
     pub(super) configs: watch::Receiver<NetworkConfig>,
@@ -21,7 +27,7 @@ pub(super) struct ConfigChanges {
     pub(super) current: NetworkConfig,
     pub(super) own: watch::Receiver<Lease>,
     pub(super) underlay: Underlay,
-    /// Says in the status that a restart is needed.
+    /// Says in the status what is needed.
     pub(super) waiting: Waiting,
 }
 
@@ -34,6 +40,8 @@ enum Decision {
     Apply(Vec<Change>),
     /// They cannot: the reason.
     Keep(String),
+    /// This node cannot start with it either.
+    Refuse(String),
 }
 
 impl ConfigChanges {
@@ -47,24 +55,40 @@ impl ConfigChanges {
                 continue;
             }
             let own = self.own.borrow().subnets;
-            match decide(&self.current, &config, &own, &self.underlay) {
-                Decision::Same => self.waiting.clear(),
-                Decision::Apply(changes) => {
+            let decision = decide(&self.current, &config, &own, &self.underlay);
+            let (waits_for, reason) = match (decision, self.check_devices(&config)) {
+                (Decision::Same, _) => {
+                    self.waiting.clear();
+                    continue;
+                }
+                (Decision::Apply(changes), Ok(())) => {
                     log(&changes);
                     self.waiting.clear();
                     return config;
                 }
-                Decision::Keep(reason) => {
-                    warn!(
-                        "the network configuration changed, and this node keeps the one that it has: {reason}"
-                    );
-                    self.waiting.report(format!(
-                        "for a restart of flanneld under the changed network configuration: {reason}"
-                    ));
-                }
-            }
+                (Decision::Apply(_), Err(error)) => (USABLE, error.to_string()),
+                (Decision::Refuse(reason), _) => (USABLE, reason),
+                (Decision::Keep(reason), _) => (RESTART, reason),
+            };
+            warn!(
+                "the network configuration changed, and this node keeps the one that it has: {reason}"
+            );
+            self.waiting.report(format!("{waits_for}: {reason}"));
         }
         future::pending().await
+    }
+
+    /// Fails if another daemon of this host manages a device that this one would take.
+    fn check_devices(&self, later: &NetworkConfig) -> Result<(), InstanceError> {
+        let devices = |config| {
+            let meaning = best_effort(backend::check(config), "another check refuses it");
+            meaning.map_or_else(Vec::new, |meaning| meaning.devices)
+        };
+        let own = devices(&self.current);
+        let further = devices(later)
+            .into_iter()
+            .filter(|name| !own.contains(name));
+        InstanceLock::acquire(further.map(Resource::Device)).map(drop)
     }
 }
 
@@ -79,10 +103,10 @@ fn decide(
         return Decision::Same;
     }
     if let Err(error) = backend::check(later) {
-        return Decision::Keep(error.to_string());
+        return Decision::Refuse(error.to_string());
     }
     if let Err(error) = later.check_underlay(underlay.addresses()) {
-        return Decision::Keep(error.to_string());
+        return Decision::Refuse(error.to_string());
     }
     let families = |config: &NetworkConfig| (config.enable_ipv4, config.enable_ipv6);
     let fixed = if families(current) != families(later) {
@@ -162,18 +186,8 @@ mod tests {
     }
 
     #[test]
-    fn what_pods_cannot_keep_waits_for_a_restart() {
+    fn what_no_start_takes_is_refused() {
         for (rest, reason) in [
-            (
-                r#","Network":"10.245.0.0/16""#,
-                "Network from 10.244.0.0/16 to 10.245.0.0/16: its pods have addresses of its subnet",
-            ),
-            (r#","SubnetLen":25"#, "SubnetLen from not set to 25: "),
-            (r#","SubnetMin":"10.244.9.0""#, "SubnetMin from not set to"),
-            (
-                r#","EnableIPv6":true,"IPv6Network":"fd00::/48""#,
-                "EnableIPv6 from not set to true, IPv6Network",
-            ),
             (
                 r#","Backend":{"Type":"host-gw"}"#,
                 "unknown backend type: host-gw",
@@ -185,6 +199,27 @@ mod tests {
             (
                 r#","Network":"172.0.0.0/8""#,
                 "Network 172.0.0.0/8 contains",
+            ),
+        ] {
+            match decision(rest) {
+                Decision::Refuse(text) => assert!(text.starts_with(reason), "{rest}: {text}"),
+                other => panic!("{rest}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_pods_cannot_keep_waits_for_a_restart() {
+        for (rest, reason) in [
+            (
+                r#","Network":"10.245.0.0/16""#,
+                "Network from 10.244.0.0/16 to 10.245.0.0/16: its pods have addresses of its subnet",
+            ),
+            (r#","SubnetLen":25"#, "SubnetLen from not set to 25: "),
+            (r#","SubnetMin":"10.244.9.0""#, "SubnetMin from not set to"),
+            (
+                r#","EnableIPv6":true,"IPv6Network":"fd00::/48""#,
+                "EnableIPv6 from not set to true, IPv6Network",
             ),
         ] {
             match decision(rest) {

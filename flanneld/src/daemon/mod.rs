@@ -16,6 +16,7 @@ mod tasks;
 
 pub(crate) use config_source::{Error as ConfigError, read_once as read_config};
 pub(crate) use instance::{InstanceError, InstanceLock, Resource, process};
+pub(crate) use privilege::{Error as PrivilegeError, check as check_privilege};
 pub(crate) use subnet_manager::{Error as ManagerError, archive};
 
 use crate::{

@@ -1,5 +1,4 @@
-//! Whether this process may change the host's network at all: without that every change would be
-//! tried for ever.
+//! Whether this process may change the host's network at all: without that every change would fail.
 
 use linux_net::{Netlink, link};
 use nix::{
@@ -10,18 +9,18 @@ use nix::{
 /// The index of the loopback device in every network namespace.
 const LOOPBACK_INDEX: u32 = 1;
 
-/// Why the daemon cannot do its work.
+/// Why flanneld cannot do its work.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "flanneld may not change this host's network ({missing}): run as root, or with CAP_NET_ADMIN and CAP_NET_RAW"
 )]
-pub(super) struct Error {
+pub(crate) struct Error {
     missing: &'static str,
 }
 
 /// Asks the kernel: a capability can be there and not count, as in a user namespace that the
 /// network namespace does not belong to.
-pub(super) fn check() -> linux_net::Result<Result<(), Error>> {
+pub(crate) fn check() -> linux_net::Result<Result<(), Error>> {
     let missing = match (may_change_links()?, may_run_iptables()) {
         (true, true) => return Ok(Ok(())),
         (true, false) => "CAP_NET_RAW is missing, which iptables needs",

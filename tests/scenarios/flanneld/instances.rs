@@ -69,7 +69,7 @@ fn second_daemon_for_the_same_device_or_file_says_so_and_ends() {
     assert_eq!(after, before);
     cluster.ping_all(&pods);
     // another network, device and files beside the first, as with Go flanneld
-    let _second = second(&cluster, other_vni, &OTHER_FILES);
+    let mut second = second(&cluster, other_vni, &OTHER_FILES);
     eventually("the second network stands", TIMEOUT, || {
         let host = cluster.host(1);
         let stands = host.try_sh("ip link show flannel.7 && grep 10.245. /run/second/subnet.env");
@@ -84,6 +84,18 @@ fn second_daemon_for_the_same_device_or_file_says_so_and_ends() {
         let rules = cluster.host(1).sh(&format!("nft list table ip {table}"));
         assert!(rules.contains(network), "{rules}");
     }
+    // its configuration changes to the first one's device
+    cluster
+        .host(1)
+        .sh(&format!("echo '{same_vni}' > /run/second.json"));
+    eventually("the second keeps its device and says so", TIMEOUT, || {
+        let log = second.output();
+        let keeps = "this node keeps the one that it has: another flanneld (process ";
+        (log.contains(keeps) && log.contains("manages flannel.1: ")).then_some(())
+    });
+    assert!(second.is_running());
+    cluster.host(1).sh("ip link show flannel.7");
+    cluster.ping_all(&pods);
     drop(pods);
     // the names are free again after the worst end
     cluster.kill(1);

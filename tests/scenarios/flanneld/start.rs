@@ -68,7 +68,7 @@ fn command_line_that_cannot_be_used_is_refused_with_code_2() {
         ),
         (
             with(&["-net-config-path=/run/good.json", "-iface-regex=("]),
-            "-iface-regex=( is not a regular expression",
+            "-iface-regex=( is not a regular expression: unclosed group",
         ),
         (
             with(&["-net-config-path=/run/good.json", "-public-ip=1.2.3"]),
@@ -228,6 +228,14 @@ fn daemon_that_may_not_change_the_network_is_refused() {
     }
     let store = host.try_sh("ls /var/lib/flannel/leases.redb");
     assert!(!store.status.success(), "nothing is made before");
+    let without = "setpriv --bounding-set=-net_admin --inh-caps=-net_admin";
+    let cleanup = format!("{without} {} cleanup -yes", program("flanneld").display());
+    let output = host.try_sh(&cleanup);
+    let says = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.code() == Some(1) && says.contains("CAP_NET_ADMIN is missing"),
+        "{says}"
+    );
 }
 
 #[scenario]

@@ -1,11 +1,11 @@
 //! The underlay's address, MTU or state changes while the daemon runs.
 
-use super::cluster::{Cluster, DUAL, V4, eventually_shows, get};
+use super::cluster::{Cluster, DUAL, TIMEOUT, V4, eventually_shows, get};
 use std::{
     thread,
     time::{Duration, Instant},
 };
-use tests::{scenario, underlay};
+use tests::{process::eventually, scenario, underlay};
 
 #[scenario]
 fn running_node_publishes_its_new_address() {
@@ -142,4 +142,52 @@ fn underlay_that_moves_into_the_network_is_reported_and_heals() {
     assert_eq!(leases(&cluster), before);
     let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
     cluster.ping_all(&pods);
+}
+
+/// Nodes that run keep what they have. One that starts ends with the reason, before it changes
+/// anything; with the former network all goes on.
+#[scenario]
+fn network_that_moves_over_the_underlay_is_refused() {
+    let mut cluster = Cluster::new(2, DUAL);
+    cluster.pod(1);
+    cluster.pod(2);
+    let pings = cluster.pod_ips(2).into_iter();
+    let pings = pings.map(|ip| format!("ip netns exec pod ping -n -c1 -W5 {ip}"));
+    let pings = pings.collect::<Vec<_>>().join(" && ");
+    let other = DUAL
+        .replace("10.244.0.0/16", "172.16.0.0/12")
+        .replace(r#""vxlan""#, r#""vxlan","VNI":3,"Port":4789"#);
+    let write = |cluster: &Cluster, net_conf: &str| {
+        cluster
+            .host(1)
+            .sh(&format!("echo '{net_conf}' > /run/net-conf.json"));
+    };
+    write(&cluster, &other);
+    for node in [1, 2] {
+        let reason = format!(
+            "that this node can use, also at a restart: Network 172.16.0.0/12 contains {}",
+            underlay::ip(node)
+        );
+        eventually(&reason, TIMEOUT, || {
+            let status = get(cluster.host(node), "/readyz?verbose");
+            (status.contains("flanneld is ready") && status.contains(&reason)).then_some(())
+        });
+    }
+    cluster.stop(2);
+    cluster.start(2, &[]);
+    let status = cluster.daemon(2).wait(TIMEOUT);
+    let log = cluster.daemon(2).output();
+    assert!(
+        status.code() == Some(1) && log.contains("Network 172.16.0.0/12 contains 172.31.0.2"),
+        "{log}"
+    );
+    cluster.host(1).sh(&pings);
+    write(&cluster, DUAL);
+    eventually("nothing waits any longer", TIMEOUT, || {
+        let status = get(cluster.host(1), "/readyz?verbose");
+        (!status.contains("restart")).then_some(())
+    });
+    cluster.start(2, &[]);
+    cluster.wait_ready(2);
+    cluster.host(1).sh(&pings);
 }

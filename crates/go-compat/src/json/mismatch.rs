@@ -47,6 +47,11 @@ impl Mismatch {
             .iter()
             .find_map(|article| expected.strip_prefix(article))
             .unwrap_or(&expected);
+        // the name of the struct says nothing to those who write the document
+        let expected = match expected.starts_with("struct ") {
+            true => "object",
+            false => expected,
+        };
         Mismatch {
             keys: Vec::new(),
             reason: Reason::Type(found, expected.to_owned()),

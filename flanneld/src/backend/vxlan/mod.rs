@@ -4,7 +4,7 @@
 use super::{
     Backend, CandidateRoute, Error, Input, OwnFamily, PeerData, PeerError, Plan, PlannedPeer,
     SkippedLease,
-    backend_type::{BackendType, NodeIdentity},
+    backend_type::{BackendType, Meaning, NodeIdentity},
     direct_route, own_families, peers,
 };
 use crate::{
@@ -226,20 +226,21 @@ impl Keys {
         Ok(keys)
     }
 
-    fn describe(&self, config: &NetworkConfig) -> String {
+    fn describe(&self, config: &NetworkConfig) -> Meaning {
         let enabled = [config.enable_ipv4, config.enable_ipv6];
         let names = device_names(self.vni).into_iter().zip(enabled);
         let names = names.filter_map(|(name, enabled)| enabled.then_some(name));
-        let names: Vec<_> = names.collect();
+        let devices: Vec<_> = names.collect();
         let port = match self.port {
             0 => kernel_port().unwrap_or(UPSTREAM_PORT),
             port => port,
         };
-        format!(
+        let text = format!(
             "vxlan, VNI {}, UDP port {port}, device {}",
             self.vni,
-            names.join(" and ")
-        )
+            devices.join(" and ")
+        );
+        Meaning { text, devices }
     }
 
     fn check(&self, config: &NetworkConfig) -> Result<(), Error> {

@@ -145,7 +145,10 @@ pub(crate) enum Error {
     )]
     RenewMargin { minutes: i64 },
     /// An -iface-regex is not a regular expression.
-    #[error("-iface-regex={pattern} is not a regular expression: {source}")]
+    #[error(
+        "-iface-regex={pattern} is not a regular expression: {}",
+        last_line(source)
+    )]
     Pattern {
         pattern: String,
         source: regex::Error,
@@ -153,6 +156,13 @@ pub(crate) enum Error {
     /// A flag's value is not an address, or one of the wrong family.
     #[error("invalid {what}: {text}")]
     Address { what: &'static str, text: String },
+}
+
+/// The reason: the lines before it show the place in the pattern.
+fn last_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().last().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
 }
 
 impl Options {

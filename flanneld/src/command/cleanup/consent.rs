@@ -3,7 +3,7 @@
 use crate::{
     backend,
     cli::options::{CleanupOptions, NodeOptions},
-    daemon::{InstanceError, InstanceLock, Resource, process},
+    daemon::{InstanceError, InstanceLock, PrivilegeError, Resource, check_privilege, process},
 };
 use linux_net::Netlink;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -25,6 +25,9 @@ pub(super) enum Refused {
         resource: Resource,
         pid: Option<i32>,
     },
+    /// The process lacks a capability.
+    #[error(transparent)]
+    Privilege(#[from] PrivilegeError),
     #[error(transparent)]
     Instance(InstanceError),
     #[error(transparent)]
@@ -37,6 +40,7 @@ pub(super) enum Refused {
 /// Succeeds if no daemon runs and the user agrees. No daemon starts while the lock is
 /// held.
 pub(super) fn obtain(node: &NodeOptions, cleanup: CleanupOptions) -> Result<InstanceLock, Refused> {
+    check_privilege()??;
     let links = Netlink::open()?.links()?;
     let devices = links.iter().filter(|link| backend::owns_device(link));
     let devices = devices.map(|link| Resource::Device(link.name.clone()));
