@@ -39,6 +39,12 @@ pub(super) enum Error {
     /// Certificates of the old authority.
     #[error("the old authority is still needed: renew {} with `flanneld pki issue` and copy them to their nodes", .0.join(", "))]
     StillNeeded(Vec<String>),
+    /// A node's certificate would become an operator's, or the reverse.
+    #[error(
+        "{name} has a certificate of the other kind, a node's or an operator's: choose another name, or move {} away",
+        .folder.display()
+    )]
+    OtherKind { name: String, folder: PathBuf },
     /// A file cannot be read or written.
     #[error("{}: {source}", .path.display())]
     File { path: PathBuf, source: io::Error },

@@ -8,7 +8,7 @@ use crate::{
         self,
         commands::{Pki, PkiAction},
     },
-    pki::{Authority, Certificate, Holder},
+    pki::{Authority, Certificate, Holder, Identity},
 };
 use error::Error;
 use folder::Folder;
@@ -73,6 +73,15 @@ fn issue(folder: &Folder<'_>, options: &Pki, words: &[&str], now: i64) -> Result
             hosts: &hosts,
         },
     };
+    let earlier = folder.issued(name).ok();
+    let earlier = earlier.and_then(|certificate| Certificate::parse(&certificate).ok());
+    let is_operator = |earlier: Certificate| Identity::of(&earlier) == Identity::Operator;
+    if earlier.is_some_and(|earlier| is_operator(earlier) != options.operator) {
+        return Err(Error::OtherKind {
+            name: name.to_owned(),
+            folder: folder.0.join(name),
+        });
+    }
     let life = i64::from(options.days) * DAY;
     let issued = folder.authority()?.issue(holder, now, life)?;
     let made = folder.write_issued(name, &issued)?;

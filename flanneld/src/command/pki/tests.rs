@@ -1,8 +1,5 @@
 use super::*;
-use crate::{
-    cli::commands::NodeCommand,
-    pki::{Identity, Use},
-};
+use crate::{cli::commands::NodeCommand, pki::Use};
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 const NOW: i64 = 1_800_000_000;
@@ -52,6 +49,11 @@ fn init_and_issue_write_what_a_node_needs() {
         Identity::of(&certificate(folder, "operator")),
         Identity::Operator
     );
+    // copied to the node, it would give it every right
+    for command in ["issue --operator node-a", "issue operator"] {
+        let error = pki(folder, command).unwrap_err();
+        assert!(error.contains("choose another name"), "{command}: {error}");
+    }
     for (file, expected) in [
         ("", 0o700),
         ("ca.key", 0o600),

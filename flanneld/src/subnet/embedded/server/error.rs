@@ -95,7 +95,9 @@ impl From<StoreError> for ApiError {
             StoreError::Revoked(_) => (StatusCode::GONE, "revoked"),
             StoreError::Denied(_) => (StatusCode::FORBIDDEN, "forbidden"),
             StoreError::HeldBy(..) => (StatusCode::CONFLICT, "held"),
-            StoreError::NodeRuns(_) => (StatusCode::CONFLICT, "node-runs"),
+            StoreError::NodeRuns(_) | StoreError::CertificateRuns(_) => {
+                (StatusCode::CONFLICT, "node-runs")
+            }
             StoreError::Alloc(alloc::Error::OutOfSubnets { .. }) => {
                 (StatusCode::CONFLICT, "out-of-subnets")
             }

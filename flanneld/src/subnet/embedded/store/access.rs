@@ -141,6 +141,19 @@ pub(super) fn authorize(
     }
 }
 
+/// The lease of the only node that the caller can be, by its certificate.
+pub(super) fn owned_by(caller: &Caller, state: &State) -> Option<Subnets> {
+    let Caller::Certificate(Identity::Node { name, unique: true }) = caller else {
+        return None;
+    };
+    let node = Certified {
+        name,
+        unique: true,
+        state,
+    };
+    node.own_lease(None)
+}
+
 /// A node with a certificate.
 struct Certified<'a> {
     name: &'a str,
@@ -370,6 +383,31 @@ mod tests {
         let left = store.leases();
         assert!(left.len() == 1 && left[0].attrs == node(1), "{left:?}");
         assert_eq!(store.lease(&dead.subnets).0, None);
+    }
+
+    /// As on a copy of its disk.
+    #[test]
+    fn certificate_of_a_node_that_runs_gives_its_lease_to_no_other_process() {
+        let (folder, none) = (tempfile::tempdir().unwrap(), Subnets::default());
+        let store = open_for(&folder, TTL);
+        let connected = store.connect("process of a".to_owned());
+        let lease = acquire_as(&store, "a", node(1), none).unwrap();
+        let caller = certificate("a");
+        let copy = || {
+            let access = store.access(&caller);
+            access.acquire_as(Some("copy"), node(2), none, None)
+        };
+        let error = copy().unwrap_err().to_string();
+        assert!(
+            error.starts_with("the node at 192.0.2.1 runs with this certificate"),
+            "{error}"
+        );
+        assert_eq!(store.leases().len(), 1);
+        // its own process has another address
+        let moved = acquire_as(&store, "a", node(3), none).unwrap();
+        assert_eq!(moved.subnets, lease.subnets);
+        drop(connected);
+        assert_eq!(copy().unwrap().subnets, lease.subnets);
     }
 
     #[test]

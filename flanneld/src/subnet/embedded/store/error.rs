@@ -30,6 +30,12 @@ pub(crate) enum StoreError {
         "another node that runs has the public IP {0}: set another -public-ip on one of the two, or stop the other one"
     )]
     NodeRuns(String),
+    /// Another process that is connected, at this public IP, has the same certificate.
+    #[error(
+        "the node at {0} runs with this certificate: a certificate is for one node, `flanneld pki issue NAME` makes one \
+         for each"
+    )]
+    CertificateRuns(String),
     /// The node does not give the address by which it is reached.
     #[error("{0} is missing: it identifies the node, and peers send packets to it")]
     MissingAddress(&'static str),
@@ -113,9 +119,10 @@ impl From<StoreError> for subnet::Error {
             StoreError::Revoked(subnets) => subnet::Error::Revoked(subnets),
             StoreError::Unknown(subnets) => subnet::Error::Unknown(subnets),
             StoreError::HeldBy(subnets, by) => subnet::Error::Taken { subnets, by },
-            StoreError::DiskFull(_) | StoreError::File { .. } | StoreError::NodeRuns(_) => {
-                subnet::Error::Transient(error.into())
-            }
+            StoreError::DiskFull(_)
+            | StoreError::File { .. }
+            | StoreError::NodeRuns(_)
+            | StoreError::CertificateRuns(_) => subnet::Error::Transient(error.into()),
             other => subnet::Error::Permanent(other.into()),
         }
     }

@@ -312,6 +312,17 @@ impl Access<'_> {
         if key.is_some_and(|key| holders.is_held_by_another(&key, session)) {
             return Err(StoreError::NodeRuns(attrs.node()));
         }
+        let own = self.own_lease();
+        if let Some(own) = own.filter(|own| holders.is_held_by_another(&own.subnets, session)) {
+            return Err(StoreError::CertificateRuns(own.attrs.node()));
+        }
+        // a copy of a disk that runs elsewhere is not the node that it was copied from
+        let former = former.filter(|former| {
+            let state = self.store.state();
+            let mut leases = state.leases.values();
+            let held = leases.find(|held| held.lease.attrs.same_node(former));
+            !held.is_some_and(|held| holders.is_held_by_another(&held.lease.subnets, session))
+        });
         let now = Instant::now();
         let gone = key.filter(|key| holders.is_gone(key, self.store.grace, now));
         let lease = self.acquire_from(gone, attrs, previous, former)?;
@@ -319,6 +330,13 @@ impl Access<'_> {
         let state = self.store.state();
         holders.prune(state.leases.len(), |key| state.leases.contains_key(key));
         Ok(lease)
+    }
+
+    /// The lease of the node that the caller's certificate names.
+    fn own_lease(&self) -> Option<Lease> {
+        let state = self.store.state();
+        let key = access::owned_by(self.caller, &state)?;
+        state.lease(&key).cloned()
     }
 
     /// As [`renew`](Self::renew), unless another process that is connected holds the lease. One
