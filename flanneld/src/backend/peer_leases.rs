@@ -134,7 +134,13 @@ mod tests {
         let vtep = "02:00:00:00:00:04".parse().unwrap();
         assert_eq!(
             decoded,
-            [Ok(PeerData::Vxlan(vtep)), Err(PeerError::HostBits)]
+            [
+                Ok(PeerData::Vxlan {
+                    vtep,
+                    behind_nat: false
+                }),
+                Err(PeerError::HostBits)
+            ]
         );
     }
 

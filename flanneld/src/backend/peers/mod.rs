@@ -23,8 +23,12 @@ pub(crate) struct PlannedPeer {
 /// What a peer's backend published for one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PeerData {
-    /// The MAC of its vxlan device.
-    Vxlan(Mac),
+    Vxlan {
+        /// Of its device.
+        vtep: Mac,
+        /// Its public address is a router's, which passes nothing but the tunnel on.
+        behind_nat: bool,
+    },
 }
 
 /// A lease, or one family of it, that cannot be used.

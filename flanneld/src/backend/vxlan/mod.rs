@@ -40,6 +40,8 @@ const UPSTREAM_PORT: u16 = 8472;
 const PORT_PARAMETER: &str = "/sys/module/vxlan/parameters/udp_port";
 /// The longest name of a device (IFNAMSIZ without its final zero), in bytes.
 pub(super) const NAME_MAX: usize = 15;
+/// In a node's backend data: false if its public address is a router's.
+const DIRECT_ROUTING: &str = "DirectRouting";
 /// The first VNI beyond the 24 bits of the header.
 const VNI_END: u32 = 1 << 24;
 
@@ -171,18 +173,19 @@ impl Vxlan {
             .insert(cidr::host(own.family.subnet.network()));
         let mut vteps = BTreeMap::from([(mac, own.public_ip)]);
         for (peer, data) in peers::usable(own, self.kind(), input.leases, &mut plan.skipped) {
+            let behind_nat = matches!(data, Ok(PeerData::Vxlan { behind_nat, .. }) if *behind_nat);
             let is_on_link = || {
                 input
                     .routes
                     .is_on_link(peer.public_ip, input.underlay.index)
             };
-            if self.keys.direct_routing && is_on_link() {
+            if self.keys.direct_routing && !behind_nat && is_on_link() {
                 let route = direct_route::to(&peer, &input.underlay.name);
                 plan.state.routes.insert(route);
                 plan.peers.push(peer);
                 continue;
             }
-            let vtep = data.clone().and_then(|PeerData::Vxlan(vtep)| {
+            let vtep = data.clone().and_then(|PeerData::Vxlan { vtep, .. }| {
                 claim(&mut vteps, vtep, peer.public_ip).map(|()| vtep)
             });
             match vtep {
@@ -288,22 +291,28 @@ impl Backend for Vxlan {
     }
 
     fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
-        let data = |mac: Option<Mac>| {
+        let data = |mac: Option<Mac>, behind_nat: bool| {
             mac.map(|mac| {
                 let mut data = json!({"VNI": self.keys.vni, "VtepMAC": mac.to_string()});
-                // upstream has no such key: a network with the usual port has its bytes
+                // upstream has no such keys: a network with the usual port, and nodes that have
+                // their public addresses, have its bytes
                 if self.port() != UPSTREAM_PORT {
                     data["Port"] = self.port().into();
+                }
+                if self.keys.direct_routing && behind_nat {
+                    data[DIRECT_ROUTING] = false.into();
                 }
                 data
             })
         };
+        let behind_nat = underlay.public_ip != underlay.address;
+        let behind_nat_v6 = underlay.public_ipv6 != underlay.address_v6;
         LeaseAttrs {
             public_ip: underlay.public_ip,
             public_ipv6: underlay.public_ipv6,
             backend_type: self.kind().to_owned(),
-            backend_data: data(self.macs[0]),
-            backend_v6_data: data(self.macs[1]),
+            backend_data: data(self.macs[0], behind_nat),
+            backend_v6_data: data(self.macs[1], behind_nat_v6),
         }
     }
 
@@ -312,9 +321,13 @@ impl Backend for Vxlan {
     }
 
     fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError> {
-        let mac = vtep_mac(data)?;
+        let vtep = vtep_mac(data)?;
         self.check_settings(data)?;
-        Ok(PeerData::Vxlan(mac))
+        let direct = data.and_then(|data| data.get(DIRECT_ROUTING));
+        Ok(PeerData::Vxlan {
+            vtep,
+            behind_nat: direct.and_then(Value::as_bool) == Some(false),
+        })
     }
 
     fn plan(&self, input: &Input<'_>) -> Plan {
