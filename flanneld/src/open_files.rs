@@ -23,7 +23,7 @@ pub(crate) fn connections(wanted: usize) -> usize {
 }
 
 /// Under a low limit a quarter of it is for clients.
-fn for_clients(limit: u64, wanted: usize) -> usize {
+pub(crate) fn for_clients(limit: u64, wanted: usize) -> usize {
     let free = limit.saturating_sub(RESERVED).max(limit / 4).max(1);
     usize::try_from(free).unwrap_or(usize::MAX).min(wanted)
 }

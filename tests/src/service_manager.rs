@@ -2,7 +2,10 @@
 //! installed unit, with its environment and capabilities, and waits for READY.
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        resource::{Resource, getrlimit},
+        signal::{Signal, kill},
+    },
     unistd::Pid,
 };
 use std::{
@@ -86,8 +89,8 @@ fn start(unit: &str) -> Result<(), String> {
     })
 }
 
-/// The command of ExecStart, with the variables of EnvironmentFile and the capabilities of
-/// CapabilityBoundingSet.
+/// The command of ExecStart, with the variables of EnvironmentFile, the capabilities of
+/// CapabilityBoundingSet and the open files of LimitNOFILE, as far as this machine allows them.
 fn command(unit: &str) -> Result<Command, String> {
     let value = |key: &str| {
         let mut lines = unit.lines();
@@ -102,9 +105,14 @@ fn command(unit: &str) -> Result<Command, String> {
         bounding.push_str(&format!(",+{name}"));
     }
     let words = value("ExecStart").ok_or("no ExecStart")?;
-    let mut command = Command::new("setpriv");
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|error| error.to_string())?;
+    let limit = value("LimitNOFILE").and_then(|limit| limit.parse().ok());
+    let limit = limit.map_or(hard, |limit: u64| limit.min(hard));
+    let mut command = Command::new("prlimit");
     command
-        .args(["--no-new-privs", "--bounding-set", &bounding, "--"])
+        .arg(format!("--nofile={limit}"))
+        .args(["setpriv", "--no-new-privs"])
+        .args(["--bounding-set", &bounding, "--"])
         .args(words.split_whitespace())
         .current_dir("/")
         .env_clear()

@@ -16,14 +16,14 @@ fn idle(cluster: &Cluster, address: &str, count: usize) -> Vec<TcpStream> {
     })
 }
 
-/// A daemon with few file descriptors, whose lease server and health port are full of connections
+/// A daemon that may have few file descriptors, and has fewer until it asks, whose lease server and health port are full of connections
 /// that say nothing: its own work, a node that joins and a probe are served all the same.
 #[scenario]
 fn idle_connections_keep_nobody_out() {
     let mut cluster = Cluster::idle(2, V4);
     let store = format!("{}:8888", underlay::ip(1));
     let mut command = Command::new("prlimit");
-    command.args(["--nofile=400:400", &program("flanneld").to_string_lossy()]);
+    command.args(["--nofile=40:400", &program("flanneld").to_string_lossy()]);
     command.args(["-listen", &store, "-net-config-path=/run/net-conf.json"]);
     command.args([
         "-insecure",

@@ -52,6 +52,18 @@ fn first_cluster_is_up_by_the_commands_of_its_page() {
     }
     firewall.run("nftables", &machines, &[]);
     page.run("Start", &machines, &[]);
+    for node in NODES {
+        let limits = machines.sh(node, "cat /proc/$(cat /run/units/flanneld.pid)/limits");
+        let files = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let words: Vec<_> = files.expect("a limit").split_whitespace().collect();
+        assert_eq!(words[3], words[4], "the daemon may open as many as it gets");
+        assert!(
+            words[4].parse::<u32>().expect("a number") <= 65_536,
+            "that of the unit"
+        );
+    }
     page.run("Check", &machines, &[]);
 
     page.run("Two pods", &machines, &[]);

@@ -224,3 +224,18 @@ async fn expire(store: Arc<Store>) {
         sleep(EXPIRE_DEBOUNCE_DELAY).await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unit_allows_a_connection_of_each_node() {
+        let unit = include_str!("../../../../../deploy/flanneld.service");
+        let mut lines = unit.lines();
+        let limit = lines.find_map(|line| line.strip_prefix("LimitNOFILE="));
+        let limit = limit.unwrap().parse().unwrap();
+        assert_eq!(open_files::for_clients(limit, CONNECTIONS), CONNECTIONS);
+        assert!(open_files::for_clients(CONNECTIONS as u64, CONNECTIONS) < CONNECTIONS);
+    }
+}
