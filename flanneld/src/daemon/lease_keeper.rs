@@ -5,6 +5,7 @@
 use super::Error;
 use crate::{
     backend::Backend,
+    failure_log::FailureLog,
     model::{
         Subnets,
         lease::{Lease, LeaseAttrs},
@@ -15,12 +16,17 @@ use crate::{
 use std::{convert::Infallible, future, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::{info, warn};
 
 /// Delay before a lease is acquired again after the store refused it.
 const REACQUIRE_DELAY: Duration = Duration::from_secs(10);
+/// For one attempt: the lease that the node has is not renewed meanwhile, and no peers are learned.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Attempts that failed.
+static UNTOLD: FailureLog = FailureLog::new();
 
 /// The task that keeps the lease.
 pub(super) struct LeaseKeeper<'a> {
@@ -83,7 +89,11 @@ impl LeaseKeeper<'_> {
         let own = current.borrow().clone();
         let underlay = self.underlays.borrow_and_update().clone();
         let attrs = self.backend.lease_attrs(&underlay);
-        let again_at = match self.manager.acquire(&attrs, previous).await {
+        let attempt = self.manager.acquire_once(&attrs, previous);
+        let answer = timeout(ATTEMPT_TIMEOUT, attempt)
+            .await
+            .unwrap_or_else(|elapsed| Err(subnet::Error::Transient(elapsed.into())));
+        let again_at = match answer {
             Ok(lease) => {
                 if lease.subnets != own.subnets {
                     warn!(
@@ -99,9 +109,9 @@ impl LeaseKeeper<'_> {
                 None
             }
             Err(error) => {
-                warn!(
+                UNTOLD.failed(format_args!(
                     "cannot publish that this node is now reached by {underlay}: {error}; trying again"
-                );
+                ));
                 Some(Instant::now() + REACQUIRE_DELAY)
             }
         };

@@ -9,6 +9,8 @@ mod error;
 mod instance;
 mod lease_keeper;
 mod privilege;
+mod published;
+mod service_manager;
 mod start_up;
 mod status;
 mod subnet_manager;
@@ -79,26 +81,32 @@ async fn until_signal(options: &Options) -> Result<(), Error> {
     let signal = tokio::select! {
         () = without_file => return Ok(()),
         ended = with_admin_endpoint(options) => {
-            status::stopping();
+            service_manager::stopping().await;
             return ended;
         }
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
     };
-    status::stopping();
+    service_manager::stopping().await;
     info!("{signal}: stopping; pods keep their network");
     Ok(())
 }
 
 async fn with_admin_endpoint(options: &Options) -> Result<(), Error> {
     let (status, watched) = watch::channel(Status::default());
+    let run = async {
+        tokio::select! {
+            ended = start_up::run(options, &status) => ended,
+            never = service_manager::follow(status.subscribe()) => match never {},
+        }
+    };
     if options.node.healthz_port == 0 {
-        return start_up::run(options, &status).await;
+        return run.await;
     }
     // the port is bound before anything slow, so that a probe finds it
     let listener = admin::listen(&options.node.healthz_ip, options.node.healthz_port).await?;
     tokio::select! {
-        ended = start_up::run(options, &status) => ended,
+        ended = run => ended,
         () = admin::serve(listener, watched) => Err(Error::AdminClosed),
     }
 }

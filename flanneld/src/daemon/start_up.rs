@@ -209,7 +209,7 @@ fn table_names(
 
 fn announce_waiting(status: &watch::Sender<Status>, what: String) {
     let waiting = Status::Waiting(what);
-    waiting.announce(&status.send_replace(waiting.clone()));
+    waiting.log_change(&status.send_replace(waiting.clone()));
 }
 
 /// Sets the status to what the subnet manager waits for, until the first pass.

@@ -5,9 +5,8 @@ use crate::{
     reconcile::{Outcome, RouteConflict},
     underlay::Obstacle,
 };
-use sd_notify::NotifyState;
 use std::{fmt, sync::Arc};
-use tracing::{debug, info};
+use tracing::info;
 
 /// What the daemon does. As text it is systemd's status line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +36,8 @@ pub(crate) struct Summary {
     pub(crate) conflicts: Arc<[RouteConflict]>,
     /// why packets to peers do not leave this host
     pub(crate) obstacles: Arc<[Obstacle]>,
-    /// another node that publishes what only this node may
-    pub(crate) duplicate: Option<String>,
+    /// why packets of peers do not come here, by what the store has
+    pub(crate) lease_fault: Option<String>,
     /// what the subnet manager waits for; the text completes "waiting: "
     pub(crate) waiting: Option<Arc<str>>,
 }
@@ -61,7 +60,7 @@ impl Status {
             failing: outcome.failing.len(),
             conflicts: outcome.conflicts.clone(),
             obstacles: outcome.obstacles.clone(),
-            duplicate: None,
+            lease_fault: None,
             waiting,
         })
     }
@@ -77,19 +76,13 @@ impl Status {
         matches!(self, Status::Running(Summary { set_up: true, .. }))
     }
 
-    /// Notifies systemd, and logs a change of readiness.
-    pub(crate) fn announce(&self, before: &Status) {
-        let text = self.to_string();
-        let mut states = vec![NotifyState::Status(&text)];
-        if self.is_set_up() && !before.is_set_up() {
-            states.push(NotifyState::Ready);
-        }
+    /// Logs a change of readiness.
+    pub(crate) fn log_change(&self, before: &Status) {
         match (before.is_ready(), self.is_ready()) {
             (false, true) => info!("ready: {self}"),
             (true, false) => info!("not ready: {self}"),
             _ => {}
         }
-        notify(&states);
     }
 }
 
@@ -123,25 +116,13 @@ impl fmt::Display for Summary {
         for obstacle in &*self.obstacles {
             write!(f, "; {obstacle}")?;
         }
-        if let Some(duplicate) = &self.duplicate {
-            write!(f, "; {duplicate}")?;
+        if let Some(fault) = &self.lease_fault {
+            write!(f, "; {fault}")?;
         }
         if let Some(waiting) = &self.waiting {
             write!(f, "; waiting: {waiting}")?;
         }
         Ok(())
-    }
-}
-
-/// Notifies systemd that the daemon stops.
-pub(crate) fn stopping() {
-    notify(&[NotifyState::Stopping]);
-}
-
-/// Does nothing without systemd.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        debug!("cannot notify systemd: {error}");
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     config_changes::ConfigChanges,
     duplicates::{self, Duplicate, Kind},
     lease_keeper::LeaseKeeper,
+    published,
     status::Status,
 };
 use crate::{
@@ -108,6 +109,7 @@ pub(super) async fn run(
         leases: known,
         may_take_new_keys: !new_keys,
         manager,
+        backend: backend.clone(),
         node_ready,
         peers: peers.clone(),
         waiting: waiting.subscribe(),
@@ -134,6 +136,7 @@ struct Report<'a> {
     /// The store has not said yet whether another node has this node's keys.
     may_take_new_keys: bool,
     manager: &'a dyn SubnetManager,
+    backend: Arc<dyn Backend>,
     node_ready: watch::Sender<bool>,
     peers: watch::Sender<Arc<[PlannedPeer]>>,
     /// what the subnet manager waits for
@@ -162,7 +165,12 @@ impl Report<'_> {
 
     /// Fails if this node was started with keys that another one has.
     fn publish(&mut self, outcome: &Outcome) -> Result<(), Error> {
-        let duplicate = self.duplicate();
+        let own = Lease {
+            attrs: self.backend.lease_attrs(&outcome.underlay),
+            ..self.own.borrow().clone()
+        };
+        let leases = self.leases.borrow().clone().unwrap_or_default();
+        let duplicate = duplicates::find(&own, &leases);
         replace_if_changed(&self.node_ready, outcome.node_ready);
         replace_if_changed(&self.underlay, outcome.underlay.clone());
         if let Some(peers) = &outcome.peers {
@@ -173,14 +181,14 @@ impl Report<'_> {
         let mut status = Status::of(outcome, self.own.borrow().subnets.cidrs(), waiting);
         if let Status::Running(summary) = &mut status {
             summary.set_up = set_up;
-            if let Some(duplicate) = &duplicate {
-                summary.ready = false;
-                summary.duplicate = Some(duplicate.to_string());
-            }
+            let duplicate = duplicate.as_ref().map(Duplicate::to_string);
+            summary.lease_fault =
+                duplicate.or_else(|| published::fault(&own, &leases, &self.manager.describe()));
+            summary.ready &= summary.lease_fault.is_none();
         }
         let before = self.status.borrow().clone();
         if replace_if_changed(self.status, status.clone()) {
-            status.announce(&before);
+            status.log_change(&before);
         }
         let is_told = outcome.peers.is_some() && !self.manager.is_away();
         if is_told && std::mem::take(&mut self.may_take_new_keys) {
@@ -198,11 +206,6 @@ impl Report<'_> {
         }
         let at = *self.set_up_at.get_or_insert_with(Instant::now);
         outcome.peers.is_some() || at.elapsed() >= LEASES_TIMEOUT
-    }
-
-    fn duplicate(&self) -> Option<Duplicate> {
-        let leases = self.leases.borrow().clone()?;
-        duplicates::find(&self.own.borrow(), &leases)
     }
 }
 

@@ -50,6 +50,8 @@ struct State {
     offline: bool,
     /// The store has answered since.
     joined: bool,
+    /// This machine has had the file's subnets since its last boot.
+    kept_subnets: bool,
     config: String,
     record: NodeRecord,
     asked: LeaseAttrs,
@@ -154,16 +156,33 @@ impl<'a> LastKnown<'a> {
         Ok(record)
     }
 
-    async fn lease(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Error> {
+    /// The lease of the file, while the store has not answered since the start.
+    fn last_lease(&self, attrs: &LeaseAttrs, previous: Subnets) -> Option<Lease> {
         self.state().asked.clone_from(attrs);
-        match self.last_if_away() {
-            // a store that answers may need time, and decides
-            None => self.inner.acquire(attrs, previous).await,
-            Some(last) if last.asked == *attrs => Ok(last.own.clone()),
-            Some(last) => Ok(Lease {
+        let last = self.last_if_away()?;
+        // subnet.env is in no copy of the disk
+        self.state().kept_subnets |= previous == last.own.subnets;
+        match last.asked == *attrs {
+            true => Some(last.own.clone()),
+            false => Some(Lease {
                 attrs: attrs.clone(),
                 ..last.own.clone()
             }),
+        }
+    }
+
+    async fn lease(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Error> {
+        match self.last_lease(attrs, previous) {
+            // a store that answers may need time, and decides
+            None => self.inner.acquire(attrs, previous).await,
+            Some(lease) => Ok(lease),
+        }
+    }
+
+    async fn lease_once(&self, attrs: &LeaseAttrs, previous: Subnets) -> Result<Lease, Error> {
+        match self.last_lease(attrs, previous) {
+            None => self.inner.acquire_once(attrs, previous).await,
+            Some(lease) => Ok(lease),
         }
     }
 
@@ -180,6 +199,9 @@ impl<'a> LastKnown<'a> {
         let record = self.inner.node_record().await?;
         self.state().record = record;
         let (asked, subnets) = (self.state().asked.clone(), session.own.borrow().subnets);
+        if self.state().kept_subnets {
+            self.inner.held(&last.own);
+        }
         let lease = self.inner.acquire(&asked, subnets).await?;
         if lease.subnets != subnets {
             warn!(
@@ -314,6 +336,18 @@ impl SubnetManager for LastKnown<'_> {
         previous: Subnets,
     ) -> BoxFuture<'b, Result<Lease, Error>> {
         Box::pin(self.lease(attrs, previous))
+    }
+
+    fn acquire_once<'b>(
+        &'b self,
+        attrs: &'b LeaseAttrs,
+        previous: Subnets,
+    ) -> BoxFuture<'b, Result<Lease, Error>> {
+        Box::pin(self.lease_once(attrs, previous))
+    }
+
+    fn held(&self, lease: &Lease) {
+        self.inner.held(lease);
     }
 
     fn run(&self, session: Session) -> BoxFuture<'_, Error> {

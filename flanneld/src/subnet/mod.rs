@@ -75,6 +75,17 @@ pub(crate) trait SubnetManager: Send + Sync {
         attrs: &'a LeaseAttrs,
         previous: Subnets,
     ) -> BoxFuture<'a, Result<Lease, Error>>;
+    /// As `acquire`, for a node that has a lease: a transient error where `acquire` would wait.
+    fn acquire_once<'a>(
+        &'a self,
+        attrs: &'a LeaseAttrs,
+        previous: Subnets,
+    ) -> BoxFuture<'a, Result<Lease, Error>> {
+        self.acquire(attrs, previous)
+    }
+    /// An earlier process of this node held the lease, since the machine's last boot. If the node
+    /// is reached by other addresses now, it keeps the subnets.
+    fn held(&self, _lease: &Lease) {}
     /// Renews this node's lease and publishes snapshots until the future is dropped. During an
     /// outage of the store the last snapshot stays. Returns only when the lease is lost:
     /// `Error::Revoked`,

@@ -65,7 +65,7 @@ impl fmt::Display for Obstacle {
             Obstacle::NoRoute { peer, others } => {
                 write!(
                     f,
-                    "there is no route to the peer at {peer} and {others} others"
+                    "there is no route to the peer at {peer}, and to {others} more"
                 )
             }
         }

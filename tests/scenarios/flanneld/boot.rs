@@ -113,3 +113,26 @@ fn node_that_never_had_a_lease_waits_for_the_store() {
     systemd.receives("READY=1");
     assert!(cluster.subnet(2).starts_with("10.244."));
 }
+
+/// Messages wait while nobody reads them, and nothing else does.
+#[scenario]
+fn service_manager_that_takes_no_messages_holds_up_nothing() {
+    let mut cluster = Cluster::idle(1, V4);
+    let mut systemd = Systemd::new(cluster.host(1));
+    fill(cluster.host(1));
+    cluster.start_with(1, &[], &VARIABLE);
+    cluster.wait_ready(1);
+    systemd.receives("READY=1");
+    systemd.receives("STATUS=10.244.");
+    fill(cluster.host(1));
+    cluster.stop(1);
+}
+
+/// Sends messages until the socket takes no more.
+fn fill(host: &Host) {
+    host.run(|| {
+        let sender = UnixDatagram::unbound().expect("socket");
+        sender.set_nonblocking(true).expect("non-blocking");
+        while sender.send_to(b"X=1", SOCKET).is_ok() {}
+    });
+}

@@ -182,11 +182,12 @@ impl Cluster {
     }
 }
 
-/// Head and body of the admin endpoint's answer; empty without an answer.
+/// Head and body of the admin endpoint's answer; empty without an answer in time.
 pub(crate) fn get(host: &Host, path: &str) -> String {
     host.run(|| {
         let mut answer = String::new();
         let exchanged = TcpStream::connect("127.0.0.1:8081").and_then(|mut stream| {
+            stream.set_read_timeout(Some(TIMEOUT))?;
             write!(
                 stream,
                 "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"

@@ -1,7 +1,7 @@
 //! Nodes that start while their lease store is away.
 
-use super::cluster::{Cluster, DUAL, TIMEOUT, V4, get};
-use tests::{Host, process::eventually, scenario};
+use super::cluster::{Cluster, DUAL, TIMEOUT, V4, eventually_shows, get};
+use tests::{Host, process::eventually, scenario, underlay};
 
 const FILE: &str = "/var/lib/flannel/node.leases.json";
 
@@ -102,4 +102,50 @@ fn unusable_file_of_leases_is_not_used() {
     assert!(!cluster.is_ready(2));
     cluster.start(1, &[]);
     cluster.wait_ready(2);
+}
+
+/// The node's address changes, and the store cannot be told. Also its daemon restarts before the
+/// store is back.
+#[scenario]
+fn untold_address_is_reported_and_costs_no_subnet() {
+    let mut cluster = Cluster::new(3, DUAL);
+    kept(cluster.host(2), 3);
+    let (subnet, subnet6) = (cluster.subnet(2), cluster.subnet6(2));
+    cluster.kill(1);
+    cluster.host(2).sh(&format!(
+        "ip addr del {}/24 dev eth0 && ip addr add 172.31.0.77/24 dev eth0 && ip route add default via 172.31.0.254",
+        underlay::ip(2)
+    ));
+    let fault = format!(
+        "reached at 172.31.0.77, and the lease server http://{}:8888 has {}",
+        underlay::ip(1),
+        underlay::ip(2)
+    );
+    let is_reported = |cluster: &Cluster| {
+        eventually("node 2 says so", 2 * TIMEOUT, || {
+            let answer = get(cluster.host(2), "/readyz?verbose");
+            (answer.contains("503 ") && answer.contains(&fault)).then_some(())
+        });
+    };
+    is_reported(&cluster);
+    cluster.kill(2);
+    cluster.start(2, &[]);
+    is_reported(&cluster);
+    cluster.start(1, &[]);
+    for node in 1..=3 {
+        cluster.wait_ready(node);
+    }
+    assert_eq!(
+        (cluster.subnet(2), cluster.subnet6(2)),
+        (subnet, subnet6),
+        "its pods keep their addresses"
+    );
+    eventually_shows(
+        &cluster,
+        3,
+        "bridge fdb show dev flannel.1",
+        "dst 172.31.0.77 ",
+    );
+    let pods: Vec<_> = (1..=3).map(|node| (node, cluster.pod(node))).collect();
+    cluster.ping_all(&pods);
 }

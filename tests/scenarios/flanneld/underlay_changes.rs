@@ -191,3 +191,35 @@ fn network_that_moves_over_the_underlay_is_refused() {
     cluster.wait_ready(2);
     cluster.host(1).sh(&pings);
 }
+
+/// The store keeps the address for the node that has it: the other one says why it is not ready,
+/// and is ready when its own address is back.
+#[scenario]
+fn running_node_that_takes_the_address_of_another_says_so() {
+    let mut cluster = Cluster::new(3, V4);
+    let (own, taken) = (underlay::ip(3), underlay::ip(2));
+    let replace = |cluster: &Cluster, old: &str, new: &str| {
+        cluster.host(3).sh(&format!(
+            "ip addr del {old}/24 dev eth0 && ip addr add {new}/24 dev eth0 && ip route add default via 172.31.0.254"
+        ));
+    };
+    let before = (cluster.subnet(2), cluster.subnet(3));
+    replace(&cluster, &own, &taken);
+    let fault = format!("publishes this node's public IP {taken}, too");
+    eventually("node 3 says so", 2 * TIMEOUT, || {
+        let answer = get(cluster.host(3), "/readyz?verbose");
+        (answer.contains("503 ") && answer.contains(&fault)).then_some(())
+    });
+    replace(&cluster, &taken, &own);
+    // the hosts find each other again
+    cluster.underlay.switch.sh("ip neigh flush all");
+    for host in &cluster.underlay.hosts {
+        host.sh("ip neigh flush dev eth0");
+    }
+    for node in 1..=3 {
+        cluster.wait_ready(node);
+    }
+    assert_eq!((cluster.subnet(2), cluster.subnet(3)), before);
+    let pods: Vec<_> = (1..=3).map(|node| (node, cluster.pod(node))).collect();
+    cluster.ping_all(&pods);
+}

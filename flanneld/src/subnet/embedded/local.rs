@@ -153,6 +153,14 @@ impl SubnetManager for Local {
         })
     }
 
+    fn acquire_once<'a>(
+        &'a self,
+        attrs: &'a LeaseAttrs,
+        previous: Subnets,
+    ) -> BoxFuture<'a, Result<Lease, Error>> {
+        Box::pin(self.grant(attrs, previous))
+    }
+
     fn run(&self, session: Session) -> BoxFuture<'_, Error> {
         Box::pin(self.watch_until_lost(session))
     }

@@ -65,6 +65,8 @@ pub(crate) struct Etcd {
     /// The configuration that this node runs with.
     config: Mutex<Option<NetworkConfig>>,
     own: Mutex<Option<OwnLease>>,
+    /// What an earlier process of this node held.
+    held: Mutex<Option<LeaseAttrs>>,
     cache: tokio::sync::Mutex<LeaseCache>,
 }
 
@@ -88,6 +90,7 @@ impl Etcd {
             waiting,
             config: Mutex::default(),
             own: Mutex::default(),
+            held: Mutex::default(),
             cache: tokio::sync::Mutex::new(LeaseCache::new(keys, TTL)),
         })
     }
@@ -99,6 +102,10 @@ impl Etcd {
 
     fn own(&self) -> MutexGuard<'_, Option<OwnLease>> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<LeaseAttrs>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn config(&self) -> MutexGuard<'_, Option<NetworkConfig>> {
@@ -136,7 +143,10 @@ impl Etcd {
         if let Ok(mut cache) = self.cache.try_lock() {
             self.take_listing(&mut cache, listing);
         }
-        let former = self.own().as_ref().and_then(|own| own.former(attrs));
+        let former = match self.own().as_ref() {
+            Some(own) => own.former(attrs),
+            None => self.held().clone().filter(|held| !held.same_node(attrs)),
+        };
         let node = Node {
             attrs,
             former: former.as_ref(),
@@ -261,6 +271,29 @@ impl SubnetManager for Etcd {
         previous: Subnets,
     ) -> BoxFuture<'a, Result<Lease, Error>> {
         Box::pin(self.acquire_lease(attrs, previous))
+    }
+
+    fn acquire_once<'a>(
+        &'a self,
+        attrs: &'a LeaseAttrs,
+        previous: Subnets,
+    ) -> BoxFuture<'a, Result<Lease, Error>> {
+        Box::pin(async move {
+            let config = self.config().clone();
+            let config = match config {
+                Some(config) => config,
+                None => self.network_config().await?,
+            };
+            loop {
+                if let Some(lease) = self.try_acquire(&config, attrs, previous).await? {
+                    return Ok(lease);
+                }
+            }
+        })
+    }
+
+    fn held(&self, lease: &Lease) {
+        *self.held() = Some(lease.attrs.clone());
     }
 
     fn run(&self, session: Session) -> BoxFuture<'_, Error> {

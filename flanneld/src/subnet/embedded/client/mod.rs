@@ -76,6 +76,14 @@ impl Client {
         Retry::new(what, ExponentialBackoff::NETWORK)
     }
 
+    /// The text of an error for a log line that names the server.
+    fn reason(&self, error: &Error) -> String {
+        let text = error.to_string();
+        let after = text.strip_prefix(&self.http.url());
+        let after = after.and_then(|rest| rest.strip_prefix(": "));
+        after.map_or_else(|| text.clone(), str::to_owned)
+    }
+
     pub(super) async fn config(&self) -> Result<NetworkConfig, Error> {
         let call = self.http.call(
             Method::GET,
@@ -108,7 +116,7 @@ impl Client {
             if !error.is_transient() {
                 return error;
             }
-            retry.failed(&error.to_string()).await;
+            retry.failed(&self.reason(&error)).await;
         }
     }
 
@@ -344,10 +352,10 @@ impl SubnetManager for Client {
 
     fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>> {
         Box::pin(async {
-            let mut retry = self.retry(format!("network configuration of {}", self.http.url()));
+            let mut retry = self.retry(format!("the network configuration of {}", self.http.url()));
             loop {
                 match self.config().await {
-                    Err(error) => retry.failed(&error.to_string()).await,
+                    Err(error) => retry.failed(&self.reason(&error)).await,
                     Ok(config) => {
                         self.config.send_replace(config.clone());
                         return Ok(config);
@@ -370,14 +378,51 @@ impl SubnetManager for Client {
             let mut retry = self.retry(format!("a lease from {}", self.http.url()));
             loop {
                 match self.grant(attrs, previous).await {
-                    Err(error) if error.is_transient() => retry.failed(&error.to_string()).await,
+                    Err(error) if error.is_transient() => retry.failed(&self.reason(&error)).await,
                     answer => return answer,
                 }
             }
         })
     }
 
+    fn acquire_once<'a>(
+        &'a self,
+        attrs: &'a LeaseAttrs,
+        previous: Subnets,
+    ) -> BoxFuture<'a, Result<Lease, Error>> {
+        Box::pin(self.grant(attrs, previous))
+    }
+
+    fn held(&self, lease: &Lease) {
+        self.renewed.record(lease);
+    }
+
     fn run(&self, session: Session) -> BoxFuture<'_, Error> {
         Box::pin(self.watch_until_lost(session))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn log_line_names_the_server_once() {
+        let client = Client::new(ClientOptions {
+            remote: "127.0.0.1:9".to_owned(),
+            tls: None,
+            insecure: false,
+            renew_margin: Duration::ZERO,
+        })
+        .unwrap();
+        let refused = client.config().await.unwrap_err();
+        assert!(refused.to_string().starts_with("http://127.0.0.1:9: "));
+        let reason = client.reason(&refused);
+        assert!(
+            reason.contains("onnect") && !reason.contains("http"),
+            "{reason}"
+        );
+        let other = Error::Revoked(Subnets::default());
+        assert_eq!(client.reason(&other), other.to_string());
     }
 }

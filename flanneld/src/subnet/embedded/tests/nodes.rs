@@ -230,3 +230,41 @@ async fn second_node_with_one_public_ip_is_refused_while_the_first_runs() {
     let granted = timeout(TIMEOUT, clone.acquire(&attrs, Subnets::default())).await;
     assert_eq!(granted.unwrap().unwrap().subnets, subnets);
 }
+
+/// A node goes on following the leases of the others while the store refuses what it has to tell.
+#[tokio::test]
+async fn refusal_is_an_answer_for_a_node_that_has_a_lease() {
+    let site = TestServer::new().await;
+    let first = Node::join(site.client(), node(1)).await;
+    first.will_see(&[1]).await;
+    let client = site.client();
+    let second = Node::join(client.clone(), node(2)).await;
+    second.will_see(&[1, 2]).await;
+    let attrs = node(1);
+    let refused = client.acquire_once(&attrs, second.own.subnets);
+    let refused = timeout(TIMEOUT, refused).await.unwrap().unwrap_err();
+    assert!(refused.is_transient(), "{refused}");
+    assert!(refused.to_string().contains("-public-ip"), "{refused}");
+}
+
+/// An earlier process of the node had its lease by another address.
+#[tokio::test]
+async fn held_subnets_are_kept_unless_another_process_has_them() {
+    let site = TestServer::new().await;
+    let client = site.client();
+    let lease = client.acquire(&node(1), Subnets::default()).await.unwrap();
+    let watcher = Node::join(site.client(), node(9)).await;
+    drop(client);
+    let restarted = site.client();
+    restarted.held(&lease);
+    let moved = Node::join_again(restarted, node(2), lease.subnets).await;
+    assert_eq!(moved.own.subnets, lease.subnets);
+    watcher.will_see(&[2, 9]).await;
+    moved.will_see(&[2, 9]).await;
+    // a copy of the node's disk starts elsewhere
+    let copy = site.client();
+    copy.held(&moved.own);
+    let copied = Node::join_again(copy, node(3), lease.subnets).await;
+    assert_ne!(copied.own.subnets, lease.subnets);
+    watcher.will_see(&[2, 3, 9]).await;
+}
