@@ -18,7 +18,7 @@ use crate::{
     },
     subnet::BoxFuture,
 };
-use linux_net::monitor::Monitor;
+use linux_net::monitor::{Event, Monitor};
 use packet_filter::NftMonitor;
 use std::{
     os::fd::{AsFd, AsRawFd},
@@ -65,8 +65,8 @@ impl Notifications {
         Ok(Notifications { net, nft })
     }
 
-    /// Waits for a notification that needs a pass.
-    async fn wait(&mut self, filter: &EventFilter) -> Result<HostChanges, Error> {
+    /// Waits for a notification that needs a pass, and adds what changed to the changes.
+    async fn wait(&mut self, filter: &EventFilter, changes: &mut HostChanges) -> Result<(), Error> {
         loop {
             let Notifications { net, nft } = self;
             let nft_ready = async {
@@ -79,10 +79,10 @@ impl Notifications {
                 ready = net.readable() => ready.map_err(Error::Watch)?.clear_ready(),
                 ready = nft_ready => ready.map_err(Error::Watch)?,
             }
-            let mut changes = HostChanges::default();
-            if self.drain(Some(filter), &mut changes)? {
-                return Ok(changes);
+            if self.drain(Some(filter), changes)? {
+                return Ok(());
             }
+            changes.keep_routes();
         }
     }
 
@@ -102,11 +102,15 @@ impl Notifications {
             let Some(filter) = filter else { continue };
             for event in events {
                 let effect = filter.effect(&event);
-                needs_pass |= [Effect::Contradiction, Effect::ReadHost].contains(&effect);
-                match effect {
-                    Effect::Nothing => {}
-                    Effect::AsWanted | Effect::Contradiction => changes.add_entry(event),
-                    Effect::ReadHost => changes.add_everything(),
+                needs_pass |= effect.needs_pass();
+                match (effect, event) {
+                    (Effect::Nothing, _) => {}
+                    (Effect::OtherRoute { .. }, Event::Route(route, change)) => {
+                        changes.add_route(route, change);
+                    }
+                    (Effect::AsWanted | Effect::Contradiction, event) => changes.add_entry(event),
+                    (Effect::ReadAddresses, _) => changes.add_addresses(),
+                    (Effect::ReadHost | Effect::OtherRoute { .. }, _) => changes.add_everything(),
                 }
             }
         }
@@ -198,8 +202,8 @@ impl EventLoop {
                     changes.add_everything();
                 }
                 Ok(()) = self.records.changed() => changes.add_everything(),
-                notified = self.notifications.wait(&outcome.filter) => {
-                    changes = notified?;
+                notified = self.notifications.wait(&outcome.filter, &mut changes) => {
+                    notified?;
                     sleep(BURST_DELAY).await;
                 }
                 () = sleep_until(retry_at.into()) => changes.add_everything(),

@@ -1,7 +1,10 @@
 //! What may differ on the host from what the last pass left: as little as the notifications allow,
 //! so that a pass reads no more than that.
 
-use linux_net::monitor::Event;
+use linux_net::{
+    monitor::{Event, RouteChange},
+    route::Route,
+};
 
 /// Notified entries. If there are more, the host is read.
 const MAX_ENTRIES: usize = 4096;
@@ -11,7 +14,10 @@ const MAX_ENTRIES: usize = 4096;
 pub(crate) struct HostChanges {
     everything: bool,
     tables: bool,
+    addresses: bool,
     entries: Vec<Event>,
+    /// Of other programs, outside of the pod network.
+    routes: Vec<(Route, RouteChange)>,
 }
 
 impl HostChanges {
@@ -24,8 +30,30 @@ impl HostChanges {
 
     /// Adds everything else.
     pub(crate) fn add_everything(&mut self) {
-        self.everything = true;
-        self.entries = Vec::new();
+        *self = HostChanges {
+            everything: true,
+            ..HostChanges::default()
+        };
+    }
+
+    /// Links are as they were, and addresses may be more.
+    pub(crate) fn add_addresses(&mut self) {
+        self.addresses = true;
+    }
+
+    /// A route of another program is as the event says.
+    pub(crate) fn add_route(&mut self, route: Route, change: RouteChange) {
+        if self.routes.len() >= MAX_ENTRIES {
+            self.add_everything();
+        } else if !self.everything {
+            self.routes.push((route, change));
+        }
+    }
+
+    /// Drops what follows from no notification that needs a pass: the state has it already, except
+    /// for routes of other programs.
+    pub(crate) fn keep_routes(&mut self) {
+        self.entries.clear();
     }
 
     /// A table of ours may have changed.
@@ -50,6 +78,15 @@ impl HostChanges {
         self.tables
     }
 
+    pub(crate) fn has_addresses(&self) -> bool {
+        self.addresses
+    }
+
+    /// In the order of the changes.
+    pub(crate) fn routes(&self) -> &[(Route, RouteChange)] {
+        &self.routes
+    }
+
     /// In the order of the changes.
     pub(crate) fn entries(&self) -> &[Event] {
         &self.entries
@@ -59,7 +96,6 @@ impl HostChanges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use linux_net::{monitor::RouteChange, route::Route};
 
     #[test]
     fn many_entries_are_everything() {

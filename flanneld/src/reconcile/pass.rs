@@ -145,8 +145,9 @@ impl Reconciler {
         changes: &HostChanges,
     ) -> linux_net::Result<Outcome> {
         let start = Instant::now();
-        let dump = match self.last.take().filter(|_| !changes.is_everything()) {
-            Some(dump) => self.with_changes(dump, changes, own),
+        let last = self.last.take().filter(|_| !changes.is_everything());
+        let dump = match last.and_then(|dump| self.with_changes(dump, changes, own)) {
+            Some(dump) => dump,
             None => self.read_host()?,
         };
         let underlay_retry = self.track_underlay(&dump);
@@ -186,6 +187,7 @@ impl Reconciler {
         let skipped = skipped.iter().map(|lease| (lease.subnet, lease.node));
         let skipped = self.leases.count(skipped);
         let wanted = Arc::new(plan.state);
+        let addresses = dump.host.addresses.as_slice().into();
         self.keep_dump(dump, routes, &wanted, &ownership, &applied);
         let set_up = setup_in_place && subnet_env.is_some();
         Ok(Outcome {
@@ -200,7 +202,10 @@ impl Reconciler {
             changed: !applied.done.is_empty(),
             retry_at: self.backoff.next().into_iter().chain(underlay_retry).min(),
             underlay: self.underlay.current.clone(),
-            filter: self.event_filter(wanted, ownership, indexes, in_conflict, dependencies),
+            filter: EventFilter {
+                addresses,
+                ..self.event_filter(wanted, ownership, indexes, in_conflict, dependencies)
+            },
             subnet_env,
         })
     }
@@ -224,16 +229,26 @@ impl Reconciler {
         });
     }
 
-    /// The host after the last pass, with what changed since.
-    fn with_changes(&mut self, mut dump: Dump, changes: &HostChanges, own: &Lease) -> Dump {
+    /// The host after the last pass, with what changed since. None if the whole of it has to be
+    /// read.
+    fn with_changes(&mut self, mut dump: Dump, changes: &HostChanges, own: &Lease) -> Option<Dump> {
         let ownership = self.ownership(own);
+        for (route, change) in changes.routes() {
+            if !dump.follow_other(route, *change) {
+                debug!("the routes to {} are read again", route.dst);
+                return None;
+            }
+        }
         for event in changes.entries() {
             dump.follow(event, &ownership);
+        }
+        if changes.has_addresses() {
+            dump.read_addresses(&mut self.kernel).ok()?;
         }
         if changes.has_tables() {
             dump.read_tables(&mut self.kernel, &self.settings.table_names);
         }
-        dump
+        Some(dump)
     }
 
     fn read_host(&mut self) -> linux_net::Result<Dump> {
@@ -484,6 +499,7 @@ impl Reconciler {
             underlay: underlay.is_present().then(|| underlay.current.clone()),
             link_state: underlay.link_state(),
             awaits_better_underlay: underlay.awaits_better(),
+            addresses: Arc::default(),
             routes: Arc::new(dependencies),
         }
     }

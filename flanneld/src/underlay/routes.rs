@@ -2,7 +2,10 @@
 //! `ip route get`, without one kernel request for each peer.
 
 use ipnetwork::IpNetwork;
-use linux_net::route::{MAIN_TABLE, Route, RouteType};
+use linux_net::{
+    monitor::RouteChange,
+    route::{MAIN_TABLE, Route, RouteType},
+};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -13,14 +16,26 @@ use std::{
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UnderlayRoutes {
     /// By family and by length, the longest first, as the kernel looks them up.
-    lengths: BTreeMap<(bool, Reverse<u8>), HashMap<IpAddr, Best>>,
+    lengths: BTreeMap<(bool, Reverse<u8>), HashMap<IpAddr, Ways>>,
 }
 
-/// The route to a destination with the lowest metric.
-#[derive(Debug, Clone, Copy)]
-struct Best {
+/// The routes to one destination.
+#[derive(Debug, Clone)]
+struct Ways {
+    /// The one that packets take: that with the lowest metric, the first of equal ones.
+    best: Way,
+    /// The others, in no order.
+    others: Vec<Way>,
+}
+
+/// A route, as far as it tells where packets go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Way {
     metric: u32,
+    tos: u8,
     leads: Leads,
+    /// Notifications do not say which of several next hops, or of several routes, they are about.
+    several: bool,
 }
 
 /// Where a route leads.
@@ -51,22 +66,75 @@ impl UnderlayRoutes {
     }
 
     fn add(&mut self, route: &Route) {
-        let leads = match (&route.kind, route.gateway, route.oif) {
-            // the lookup goes on at the next shorter route
-            (RouteType::Throw, ..) => return,
-            (RouteType::Unicast, None, Some(oif)) => Leads::OnLink(oif),
-            (RouteType::Unicast, ..) => Leads::Onwards,
-            _ => Leads::Nowhere,
-        };
-        let new = Best {
-            metric: route.priority,
-            leads,
+        let Some(mut new) = Way::of(route) else {
+            return;
         };
         let length = (route.dst.is_ipv6(), Reverse(route.dst.prefix()));
         let of_length = self.lengths.entry(length).or_default();
-        let best = of_length.entry(route.dst.network()).or_insert(new);
-        if new.metric < best.metric {
-            *best = new;
+        let Some(ways) = of_length.get_mut(&route.dst.network()) else {
+            let ways = Ways {
+                best: new,
+                others: Vec::new(),
+            };
+            of_length.insert(route.dst.network(), ways);
+            return;
+        };
+        if let Some(same) = ways.with_key(new.metric, new.tos) {
+            same.several = true;
+            new.several = true;
+        }
+        if new.metric < ways.best.metric {
+            std::mem::swap(&mut new, &mut ways.best);
+        }
+        ways.others.push(new);
+    }
+
+    /// Follows a change of a route that is not ours. False if the notification does not say enough:
+    /// the routes have to be read.
+    pub(crate) fn follow(&mut self, route: &Route, change: RouteChange) -> bool {
+        let is_next_hop = route.dst.is_ipv6() && change == RouteChange::Appended;
+        if route.table != MAIN_TABLE {
+            return true;
+        }
+        let length = (route.dst.is_ipv6(), Reverse(route.dst.prefix()));
+        let of_length = self.lengths.get_mut(&length);
+        let ways = of_length.and_then(|of_length| of_length.get_mut(&route.dst.network()));
+        let known = ways.and_then(|ways| ways.with_key(route.priority, route.tos).copied());
+        let is_clear = known.is_none_or(|known| !known.several);
+        let way = Way::of(route);
+        match change {
+            _ if is_next_hop || !is_clear => return false,
+            RouteChange::Replaced => self.remove(route),
+            RouteChange::Deleted if known.is_some() && way != known => return false,
+            RouteChange::Deleted => self.remove(route),
+            // a second one beside it
+            RouteChange::Added | RouteChange::Appended if known.is_some() => return false,
+            RouteChange::Added | RouteChange::Appended => {}
+        }
+        if change.is_addition() {
+            self.add(route);
+        }
+        true
+    }
+
+    /// Removes the route with this destination, metric and type of service.
+    fn remove(&mut self, route: &Route) {
+        let length = (route.dst.is_ipv6(), Reverse(route.dst.prefix()));
+        let Some(of_length) = self.lengths.get_mut(&length) else {
+            return;
+        };
+        let Some(ways) = of_length.get_mut(&route.dst.network()) else {
+            return;
+        };
+        let has_key = |way: &Way| (way.metric, way.tos) == (route.priority, route.tos);
+        ways.others.retain(|way| !has_key(way));
+        if !has_key(&ways.best) {
+            return;
+        }
+        let next = (0..ways.others.len()).min_by_key(|at| ways.others[*at].metric);
+        match next {
+            Some(at) => ways.best = ways.others.remove(at),
+            None => drop(of_length.remove(&route.dst.network())),
         }
     }
 
@@ -77,7 +145,7 @@ impl UnderlayRoutes {
             .filter(|((ipv6, _), _)| *ipv6 == ip.is_ipv6());
         lengths.find_map(|((_, Reverse(length)), routes)| {
             let network = IpNetwork::new(ip, *length).ok()?.network();
-            routes.get(&network).map(|best| best.leads)
+            routes.get(&network).map(|ways| ways.best.leads)
         })
     }
 
@@ -89,6 +157,33 @@ impl UnderlayRoutes {
     /// True if a route leads to the address.
     pub(crate) fn reaches(&self, ip: IpAddr) -> bool {
         self.lookup(ip).is_some_and(|leads| leads != Leads::Nowhere)
+    }
+}
+
+impl Ways {
+    fn with_key(&mut self, metric: u32, tos: u8) -> Option<&mut Way> {
+        let all = std::iter::once(&mut self.best).chain(&mut self.others);
+        let mut same = all.filter(|way| (way.metric, way.tos) == (metric, tos));
+        same.next()
+    }
+}
+
+impl Way {
+    /// None if the lookup goes on at the next shorter route.
+    fn of(route: &Route) -> Option<Way> {
+        let leads = match (&route.kind, route.gateway, route.oif) {
+            (RouteType::Throw, ..) => return None,
+            (RouteType::Unicast, None, Some(oif)) => Leads::OnLink(oif),
+            (RouteType::Unicast, ..) => Leads::Onwards,
+            _ => Leads::Nowhere,
+        };
+        Some(Way {
+            metric: route.priority,
+            tos: route.tos,
+            leads,
+            // next hops of IPv6 come and go one by one
+            several: leads == Leads::Onwards && route.gateway.is_none() && route.dst.is_ipv6(),
+        })
     }
 }
 
@@ -199,6 +294,60 @@ mod tests {
         refused.priority = 9;
         let routes = UnderlayRoutes::new(&[refused, on_link], |_| false);
         assert!(routes.is_on_link(ip("172.31.0.7"), 2));
+    }
+
+    #[test]
+    fn routes_follow_their_notifications() {
+        let (default, connected) = ("0.0.0.0/0", "172.31.0.0/24");
+        let by_gateway = route(default, Some("172.31.0.254"));
+        let on_link = route(connected, None);
+        let mut routes = UnderlayRoutes::new([&by_gateway, &on_link], |_| false);
+        let (near, far) = (ip("172.31.0.7"), ip("192.0.2.1"));
+        let reached = |routes: &UnderlayRoutes| {
+            let on_link = routes.is_on_link(near, 2);
+            (on_link, routes.reaches(near), routes.reaches(far))
+        };
+        assert_eq!(reached(&routes), (true, true, true));
+        assert!(routes.follow(&on_link, RouteChange::Deleted));
+        assert_eq!(reached(&routes), (false, true, true));
+        assert!(routes.follow(&on_link, RouteChange::Deleted), "once more");
+        assert!(routes.follow(&by_gateway, RouteChange::Deleted));
+        assert_eq!(reached(&routes), (false, false, false));
+        assert!(routes.follow(&on_link, RouteChange::Added));
+        let mut worse = route(connected, Some("172.31.0.9"));
+        worse.priority = 9;
+        assert!(routes.follow(&worse, RouteChange::Appended));
+        assert_eq!(reached(&routes), (true, true, false));
+        assert!(routes.follow(&on_link, RouteChange::Deleted));
+        assert_eq!(reached(&routes), (false, true, false));
+        let mut refused = worse.clone();
+        refused.kind = RouteType::BlackHole;
+        assert!(routes.follow(&refused, RouteChange::Replaced));
+        assert_eq!(reached(&routes), (false, false, false));
+        let mut other_table = route(connected, None);
+        other_table.table = 100;
+        assert!(routes.follow(&other_table, RouteChange::Added));
+        assert_eq!(reached(&routes), (false, false, false));
+    }
+
+    #[test]
+    fn notification_that_says_too_little_is_not_followed() {
+        let first = route("192.0.2.0/24", Some("172.31.0.8"));
+        let second = route("192.0.2.0/24", Some("172.31.0.9"));
+        let mut one = UnderlayRoutes::new([&first], |_| false);
+        assert!(!one.follow(&second, RouteChange::Added), "in front of it");
+        assert!(!one.follow(&route("192.0.2.0/24", None), RouteChange::Deleted));
+        let mut two = UnderlayRoutes::new([&first, &second], |_| false);
+        assert!(!two.follow(&first, RouteChange::Deleted));
+        assert!(two.reaches(ip("192.0.2.1")));
+        let mut next_hops = route("2001:db8::/32", None);
+        next_hops.oif = None;
+        let mut several = UnderlayRoutes::new([&next_hops], |_| false);
+        let hop = route("2001:db8::/32", Some("fd31::7"));
+        for change in [RouteChange::Appended, RouteChange::Deleted] {
+            assert!(!several.follow(&hop, change), "{change:?}");
+        }
+        assert!(several.reaches(ip("2001:db8::1")));
     }
 
     #[test]

@@ -167,10 +167,10 @@ fn with_large_foreign_table() -> Cluster {
     cluster
 }
 
-/// Nor for a change of another program that contradicts what the daemon made: what it reads of the
-/// kernel is counted.
+/// Nor for a change of another program that contradicts what the daemon made, or that it depends on:
+/// what it reads of the kernel is counted.
 #[scenario]
-fn contradiction_costs_nothing_for_a_large_foreign_table() {
+fn change_costs_nothing_for_a_large_foreign_table() {
     let mut cluster = with_large_foreign_table();
     let peer = cluster.subnet(1);
     let gw = peer.replace("/24", "");
@@ -212,6 +212,29 @@ fn contradiction_costs_nothing_for_a_large_foreign_table() {
             });
         }
     }
+    // routes to peers and addresses of the underlay
+    let peer_ip = underlay::ip(1);
+    for _ in 0..2 {
+        let host = cluster.host(2);
+        host.sh("ip addr change 172.31.0.2/24 dev eth0 valid_lft 3000 preferred_lft 3000");
+        host.sh(&format!(
+            "ip route add {peer_ip}/32 via 172.31.0.254 metric 7"
+        ));
+        host.sh(&format!("ip route del {peer_ip}/32"));
+        host.sh(&format!("ip route add blackhole {peer_ip}/32"));
+        eventually("the way to node 1 is missed", TIMEOUT, || {
+            let answer = get(cluster.host(2), "/readyz?verbose");
+            let reason = format!("no route to the peer at {peer_ip}");
+            answer.contains(&reason).then_some(())
+        });
+        cluster
+            .host(2)
+            .sh(&format!("ip route del blackhole {peer_ip}/32"));
+        cluster.wait_ready(2);
+    }
+    cluster.host(2).sh(
+        "ip addr add 172.31.0.222/24 dev eth0 && ip route add default via 172.31.0.254 metric 9",
+    );
     // a conflict is found, and the end of it
     cluster
         .host(2)

@@ -36,6 +36,8 @@ pub(crate) struct EventFilter {
     pub(crate) link_state: LinkState,
     /// A new address anywhere may give a better underlay.
     pub(crate) awaits_better_underlay: bool,
+    /// Those of the host. One of the underlay's interface that goes is read.
+    pub(crate) addresses: Arc<[Address]>,
     /// The routes that are not ours and that the plan or the readiness depends on.
     pub(crate) routes: Arc<RouteDependencies>,
 }
@@ -49,13 +51,46 @@ pub(crate) enum Effect {
     AsWanted,
     /// An entry contradicts it. The event says everything about the entry.
     Contradiction,
+    /// A route of another program outside of the pod network. The event says everything about it.
+    OtherRoute {
+        /// How this host reaches its peers may have changed.
+        concerns_peers: bool,
+    },
+    /// The addresses have to be read.
+    ReadAddresses,
     /// The host has to be read.
     ReadHost,
+}
+
+impl Effect {
+    pub(crate) fn needs_pass(self) -> bool {
+        match self {
+            Effect::Nothing | Effect::AsWanted => false,
+            Effect::OtherRoute { concerns_peers } => concerns_peers,
+            Effect::Contradiction | Effect::ReadAddresses | Effect::ReadHost => true,
+        }
+    }
 }
 
 impl EventFilter {
     /// What a pass has to do about the event.
     pub(crate) fn effect(&self, event: &Event) -> Effect {
+        match event {
+            Event::Route(route, change) if self.is_other_route(route) => {
+                let concerns_peers = self.routes.concern(route, change.is_addition());
+                return Effect::OtherRoute { concerns_peers };
+            }
+            // the kernel removes IPv4 routes with the address that goes, and notifies nobody
+            Event::Address(address, true)
+                if self.underlay.is_some() && !self.indexes.contains_key(&address.index) =>
+            {
+                return match self.needs_pass(event) {
+                    true => Effect::ReadAddresses,
+                    false => Effect::Nothing,
+                };
+            }
+            _ => {}
+        }
         match (self.needs_pass(event), self.is_entry(event)) {
             (true, true) => Effect::Contradiction,
             (true, false) => Effect::ReadHost,
@@ -78,6 +113,17 @@ impl EventFilter {
             Event::Fdb(entry, _) => self.device(entry.index).is_some(),
             _ => false,
         }
+    }
+
+    /// Another program's route to a destination outside of the network. How this host reaches its
+    /// peers may depend on it.
+    fn is_other_route(&self, route: &Route) -> bool {
+        let mut families = self.ownership.families.iter();
+        let name_of = |index| self.name_of(index);
+        route.table == MAIN_TABLE
+            && self.underlay.is_some()
+            && !families.any(|family| family.contains(route.dst))
+            && self.ownership.route(route, name_of).is_none()
     }
 
     /// Ours, and other programs' inside of the network. How this host reaches its peers does not
@@ -152,6 +198,13 @@ impl EventFilter {
                 let device = self.wanted.devices.get(name);
                 added != device.is_some_and(|device| device.addresses.contains(&net))
             }),
+            // its lifetimes are renewed
+            None if added
+                && self.is_underlay(address.index)
+                && self.addresses.contains(address) =>
+            {
+                false
+            }
             None => {
                 let is_new = added && self.awaits_better_underlay && !is_link_local(address);
                 is_new || self.underlay.is_none() || self.is_underlay(address.index)

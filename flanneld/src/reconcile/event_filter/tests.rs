@@ -93,6 +93,7 @@ fn filter() -> EventFilter {
         }),
         link_state: LinkState::Up,
         awaits_better_underlay: false,
+        addresses: Arc::new([address(2, "172.31.0.1/24")]),
         routes: Arc::new(RouteDependencies {
             peers: [ip("172.31.0.2")].into(),
             without_route: [].into(),
@@ -266,8 +267,15 @@ fn contradicting_entries_do_not_need_a_look_at_the_host() {
         gateway: Some(ip("fd31::7")),
         ..Route::new("fd00:10:244:2::/64".parse().unwrap())
     };
+    for (route, concerns_peers) in [
+        (to_peers, true),
+        (Route::new("192.168.7.0/24".parse().unwrap()), false),
+    ] {
+        let effect = filter.effect(&Event::Route(route, RouteChange::Deleted));
+        assert_eq!(effect, Effect::OtherRoute { concerns_peers });
+        assert_eq!(effect.needs_pass(), concerns_peers);
+    }
     for event in [
-        Event::Route(to_peers, RouteChange::Deleted),
         Event::Route(next_hop, RouteChange::Appended),
         Event::LinkGone {
             index: 3,
@@ -313,6 +321,28 @@ fn state_of_the_underlay_and_routes_to_peers_need_a_pass() {
         }
         let other = Event::Route(route("192.168.7.0/24"), added);
         assert!(!filter.needs_pass(&other));
+    }
+}
+
+#[test]
+fn address_of_the_underlay_costs_a_look_at_the_addresses_at_most() {
+    let filter = filter();
+    let known = address(2, "172.31.0.1/24");
+    for (event, effect) in [
+        // with another lifetime
+        (Event::Address(known.clone(), true), Effect::Nothing),
+        (
+            Event::Address(address(2, "172.31.0.9/24"), true),
+            Effect::ReadAddresses,
+        ),
+        (
+            Event::Address(address(9, "172.31.0.9/24"), true),
+            Effect::Nothing,
+        ),
+        // IPv4 routes may have gone with it
+        (Event::Address(known, false), Effect::ReadHost),
+    ] {
+        assert_eq!(filter.effect(&event), effect, "{event:?}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Follows what notifications say of single entries, and what a pass changed itself, in the state
 //! that the last pass left. The next pass needs no other look at the host.
 
-use super::{Dump, tables};
+use super::{Dump, names, tables};
 use crate::{
     model::entry::Entry,
     reconcile::{
@@ -57,6 +57,26 @@ impl Dump {
             }
             _ => {}
         }
+    }
+
+    /// Follows a change of another program's route outside of the pod network. False if the host
+    /// has to be read.
+    pub(crate) fn follow_other(&mut self, route: &Route, change: RouteChange) -> bool {
+        let Some(settled) = &mut self.settled else {
+            return false;
+        };
+        if route.dst.prefix() == 0 {
+            follow_route(&mut self.host.routes, route, change);
+        }
+        Arc::make_mut(&mut settled.underlay_routes).follow(route, change)
+    }
+
+    /// Reads links and addresses again.
+    pub(crate) fn read_addresses(&mut self, kernel: &mut Kernel) -> linux_net::Result<()> {
+        self.host.links = kernel.netlink.links()?;
+        self.host.addresses = kernel.netlink.addresses(None)?;
+        self.names = names(&self.host.links);
+        Ok(())
     }
 
     /// Follows the changes of a pass to our routes: what precedes what counts for conflicts.

@@ -61,9 +61,8 @@ impl Dump {
             fdb.extend(unless_absent(kernel.netlink.fdb(link.index))?);
         }
         let tables = tables(kernel, table_names);
-        let named = |link: &Link| (link.index, link.name.as_str().into());
         Ok(Dump {
-            names: host.links.iter().map(named).collect(),
+            names: names(&host.links),
             host,
             neighbours,
             fdb,
@@ -178,6 +177,11 @@ impl Dump {
         let links = self.names.iter();
         links.map(|(index, name)| (name.clone(), *index)).collect()
     }
+}
+
+fn names(links: &[Link]) -> BTreeMap<u32, DeviceName> {
+    let named = |link: &Link| (link.index, link.name.as_str().into());
+    links.iter().map(named).collect()
 }
 
 /// Those of the tables that can be read: the write of another reports the error.
