@@ -1,25 +1,88 @@
 //! A connection to the system's D-Bus.
 
 use crate::dbus::{self, Call, HEAD, Message};
-use nix::unistd::geteuid;
+use nix::{
+    sys::{
+        socket::{
+            AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket,
+            sockopt::SendTimeout,
+        },
+        time::TimeVal,
+    },
+    unistd::geteuid,
+};
 use std::{
     env,
-    io::{self, Read, Write},
-    os::unix::net::UnixStream,
-    path::PathBuf,
-    time::Duration,
+    io::{self, ErrorKind, Read, Write},
+    os::{fd::AsRawFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 const SOCKET: &str = "/var/run/dbus/system_bus_socket";
-/// The default of libdbus.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(25);
+/// For the connection, and for each call with its answer: the default of libdbus.
+const CALL_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 25 });
 /// Longest line of the authentication protocol that is read, in bytes.
 const LINE_MAX: usize = 1024;
 const BUS: &str = "org.freedesktop.DBus";
 
 pub(crate) struct Bus {
-    stream: UnixStream,
+    stream: Timed,
     serial: u32,
+}
+
+/// The connection, whose reads and writes fail after the deadline, however little each one waits.
+struct Timed {
+    stream: UnixStream,
+    deadline: Instant,
+}
+
+impl Timed {
+    fn new(stream: UnixStream) -> Timed {
+        Timed {
+            stream,
+            deadline: Instant::now() + CALL_TIMEOUT,
+        }
+    }
+
+    fn rest(&self) -> io::Result<Option<Duration>> {
+        let rest = self.deadline.saturating_duration_since(Instant::now());
+        match rest.is_zero() {
+            true => Err(late()),
+            false => Ok(Some(rest)),
+        }
+    }
+}
+
+fn late() -> io::Error {
+    let text = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
+    io::Error::new(ErrorKind::TimedOut, text)
+}
+
+/// The error of a socket whose own timeout has passed.
+fn in_words(error: io::Error) -> io::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock => late(),
+        _ => error,
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.set_read_timeout(self.rest()?)?;
+        self.stream.read(buffer).map_err(in_words)
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.set_write_timeout(self.rest()?)?;
+        self.stream.write(bytes).map_err(in_words)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// Why a call has no result.
@@ -42,12 +105,11 @@ pub(crate) enum BusFailure {
 impl Bus {
     /// Connects, authenticates as this user ("EXTERNAL": the bus asks the kernel), and sends Hello.
     pub(crate) fn connect() -> Result<Bus, BusFailure> {
-        Bus::start(UnixStream::connect(socket())?)
+        Bus::start(open(&socket_path())?)
     }
 
-    fn start(mut stream: UnixStream) -> Result<Bus, BusFailure> {
-        stream.set_read_timeout(Some(REPLY_TIMEOUT))?;
-        stream.set_write_timeout(Some(REPLY_TIMEOUT))?;
+    fn start(stream: UnixStream) -> Result<Bus, BusFailure> {
+        let mut stream = Timed::new(stream);
         let uid = geteuid().to_string();
         let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
         stream.write_all(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())?;
@@ -79,6 +141,7 @@ impl Bus {
     /// The answer's first value, if it is a boolean.
     pub(crate) fn call(&mut self, call: &Call<'_>) -> Result<Option<bool>, BusFailure> {
         self.serial += 1;
+        self.stream.deadline = Instant::now() + CALL_TIMEOUT;
         self.stream.write_all(&call.encode(self.serial))?;
         loop {
             match self.receive()? {
@@ -109,8 +172,18 @@ impl Bus {
     }
 }
 
+/// Connects. A bus with as many connections as it takes would hold up connect(2) without end.
+fn open(path: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    let stream = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    let timeout = TimeVal::new(CALL_TIMEOUT.as_secs() as i64, 0);
+    setsockopt(&stream, SendTimeout, &timeout)?;
+    connect(stream.as_raw_fd(), &UnixAddr::new(path)?).map_err(|error| in_words(error.into()))?;
+    Ok(stream.into())
+}
+
 /// The first path of DBUS_SYSTEM_BUS_ADDRESS, or the default path.
-pub(crate) fn socket() -> PathBuf {
+pub(crate) fn socket_path() -> PathBuf {
     let address = env::var("DBUS_SYSTEM_BUS_ADDRESS").ok();
     let path = address
         .iter()
@@ -123,7 +196,7 @@ pub(crate) fn socket() -> PathBuf {
 }
 
 /// Reads byte by byte, because the bytes after the newline belong to the messages.
-fn read_line(stream: &mut UnixStream) -> io::Result<String> {
+fn read_line(stream: &mut impl Read) -> io::Result<String> {
     let mut line = Vec::new();
     let mut byte = [0];
     while !line.ends_with(b"\n") && line.len() < LINE_MAX {
@@ -136,6 +209,7 @@ fn read_line(stream: &mut UnixStream) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::socket::{Backlog, bind, listen};
     use std::{
         io::{BufRead, BufReader},
         thread,
@@ -181,5 +255,39 @@ mod tests {
         let (client, mut server) = UnixStream::pair().unwrap();
         server.write_all(b"REJECTED EXTERNAL\r\n").unwrap();
         assert!(matches!(Bus::start(client), Err(BusFailure::Refused(_))));
+    }
+
+    #[test]
+    fn bus_that_sends_without_an_answer_is_given_up() {
+        let (client, server) = UnixStream::pair().unwrap();
+        let sending = thread::spawn(move || {
+            let mut server = server;
+            server.write_all(b"OK 0123\r\n").unwrap();
+            // answers to others, until the client has closed the connection
+            while server.write_all(&answer(2, 9)).is_ok() {
+                thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let start = Instant::now();
+        let failure = Bus::start(client).err().unwrap();
+        assert!(matches!(failure, BusFailure::Io(_)), "{failure}");
+        assert!(start.elapsed() < 10 * CALL_TIMEOUT);
+        sending.join().unwrap();
+    }
+
+    #[test]
+    fn bus_that_takes_no_connection_is_given_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bus");
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let listener = socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+        bind(listener.as_raw_fd(), &UnixAddr::new(&path).unwrap()).unwrap();
+        listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        let start = Instant::now();
+        let mut open_until_full = std::iter::repeat_with(|| open(&path)).take(10);
+        let mut kept = Vec::new();
+        let error = open_until_full.find_map(|opened| opened.map(|one| kept.push(one)).err());
+        assert_eq!(error.unwrap().kind(), ErrorKind::TimedOut);
+        assert!(start.elapsed() < 10 * CALL_TIMEOUT);
     }
 }

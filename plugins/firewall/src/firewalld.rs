@@ -25,7 +25,7 @@ impl Firewalld {
         Bus::connect()
             .map(Firewalld)
             .map_err(|source| Failure::Bus {
-                socket: bus::socket(),
+                socket: bus::socket_path(),
                 source,
             })
     }
