@@ -14,9 +14,9 @@ use crate::{
     veth::{self, Veth},
     vlan, wait,
 };
-use cni_conf::{AddResult, Interface, Version};
+use cni_conf::{AddResult, Code, Interface, Version};
 use linux_net::{Netlink, link::Kind};
-use plugin::{Attachment, Call, delegate};
+use plugin::{Attachment, Call, Plugin, delegate};
 use std::mem::take;
 
 /// IPAM plugins that do not need the interface. They run before its creation, so that an exhausted
@@ -26,6 +26,9 @@ const IPAM_BEFORE_INTERFACE: [&str; 2] = ["host-local", "static"];
 
 pub(crate) fn add(call: &Call) -> Result<AddResult, Error> {
     let settings = Settings::of(call)?;
+    if call.net.ipam_type == crate::PLUGIN.name() {
+        return Err(ipam_is_itself());
+    }
     if !settings.layer3 && call.net.version < Version::V0_3_0 {
         return Err(Error::ResultNeedsAddress);
     }
@@ -44,6 +47,11 @@ pub(crate) fn add(call: &Call) -> Result<AddResult, Error> {
     };
     setup.remove_leftover()?;
     setup.run().map_err(|error| setup.roll_back(error))
+}
+
+fn ipam_is_itself() -> Error {
+    let text = "\"ipam.type\" is \"bridge\": the plugin cannot be its own IPAM plugin";
+    cni_conf::Error::new(Code::InvalidNetworkConfig, text).into()
 }
 
 /// The state that the steps of an ADD share.

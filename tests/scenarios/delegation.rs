@@ -267,7 +267,14 @@ fn endless_delegation_is_refused() {
         let error = |verb: &str, plugin: &str, config: &Value| {
             cni.call(&host, verb, plugin, &config.to_string()).error()
         };
-        error("ADD", "bridge", &bridge);
+        let (code, msg) = error("ADD", "bridge", &bridge);
+        assert_eq!(code, 7, "{msg}");
+        assert!(msg.contains("its own IPAM plugin"), "{msg}");
+        assert_eq!(
+            host.sh("ip -o link show type bridge"),
+            "",
+            "before any change"
+        );
         for verb in ["DEL", "GC", "STATUS"] {
             let (code, msg) = error(verb, "bridge", &bridge);
             assert_eq!(code, 7, "{verb}: {msg}");
