@@ -54,6 +54,12 @@ impl Protocol {
 /// host.
 pub(crate) type HostSide = (Protocol, Option<IpAddr>, u16);
 
+/// True if every packet to `other` is one to `side`, too.
+pub(crate) fn covers(side: HostSide, other: HostSide) -> bool {
+    let (protocol, ip, port) = side;
+    (protocol, port) == (other.0, other.2) && ip.is_none_or(|ip| other.1 == Some(ip))
+}
+
 /// A mapping of one address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Forward {
@@ -68,6 +74,11 @@ pub(crate) struct Forward {
 impl Forward {
     pub(crate) fn host_side(&self) -> HostSide {
         (self.protocol, self.host_ip, self.host_port)
+    }
+
+    /// True if every packet to the other's host side is one to this one's, too.
+    pub(crate) fn covers(&self, other: &Forward) -> bool {
+        covers(self.host_side(), other.host_side())
     }
 
     pub(crate) fn target(&self) -> SocketAddr {

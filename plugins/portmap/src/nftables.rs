@@ -175,17 +175,22 @@ impl Nftables {
         layout: &Layout,
         mappings: &Mappings<'_>,
     ) -> Result<Option<String>, Error> {
+        let mut any_ip = Vec::new();
         for (set, wanted) in layout.sets().into_iter().zip(elements(mappings)) {
             if wanted.is_empty() {
                 continue;
             }
             let found = self.nft.elements(layout.family(), TABLE, set)?;
+            if *set == layout.host_ip {
+                any_ip = self.nft.elements(layout.family(), TABLE, &layout.any_ip)?;
+            }
             let others = mappings.container.others();
             // another interface of the container had the host port first
             let is_kept = |wanted: &&Element| {
-                let mut same = found.iter().filter(|found| found.key == wanted.key);
-                same.any(|found| {
-                    forward(found).is_some_and(|held| others.contains(&held.container))
+                let wanted = forward(wanted);
+                let mut held = found.iter().chain(&any_ip).filter_map(forward);
+                wanted.is_some_and(|wanted| {
+                    held.any(|held| held.covers(&wanted) && others.contains(&held.container))
                 })
             };
             let mut missing = wanted.iter().filter(|wanted| !found.contains(wanted));
@@ -233,6 +238,9 @@ fn replacement(
     let generation = nft.generation()?;
     let installed = nft.rules(family, TABLE, None)?;
     let mut transaction = Transaction::new();
+    // a mapping of one host address hides those of any address, which have other keys
+    let has_host_ip = mappings.forwards.iter().any(|one| one.host_ip.is_some());
+    let evict = evict || (has_host_ip && !installed.is_empty());
     let obsolete = obsolete_rules(&installed, mappings)?;
     delete_rules(&layout, &installed, &mut transaction, |rule| {
         obsolete.contains(&rule.handle)
@@ -300,8 +308,8 @@ fn obsolete_rules(
     Ok(obsolete)
 }
 
-/// The keys of each set that another interface of the container has, and keeps. Err: another
-/// container that exists has one.
+/// The keys of each set whose host ports another interface of the container has, and keeps. Err:
+/// another container that exists has one.
 fn kept_elements(
     nft: &mut Nft,
     layout: &Layout,
@@ -309,20 +317,21 @@ fn kept_elements(
     elements: &Elements,
 ) -> Result<[Vec<Vec<Part>>; 4], Failure> {
     let mut kept = <[Vec<Vec<Part>>; 4]>::default();
-    for (position, set) in layout.sets().into_iter().enumerate() {
-        if elements[position].is_empty() {
-            continue;
-        }
+    for set in [&layout.any_ip, &layout.host_ip] {
         for found in nft.elements(layout.family(), TABLE, set)? {
-            let is_wanted = elements[position].iter().any(|new| new.key == found.key);
-            let Some(held) = forward(&found).filter(|_| is_wanted) else {
+            let Some(held) = forward(&found).filter(|_| !is_element_of(&found, mappings.owner))
+            else {
                 continue;
             };
             let holder = comment::owner(found.comment.as_deref());
-            if !is_element_of(&found, mappings.owner)
-                && mappings.container.judge(&held, &holder)? == Holder::OtherInterface
-            {
-                kept[position].push(found.key);
+            for (elements, kept) in elements.iter().zip(&mut kept) {
+                let is_wanted =
+                    |new: &&Element| forward(new).is_some_and(|wanted| held.covers(&wanted));
+                for new in elements.iter().filter(is_wanted) {
+                    if mappings.container.judge(&held, &holder)? == Holder::OtherInterface {
+                        kept.push(new.key.clone());
+                    }
+                }
             }
         }
     }

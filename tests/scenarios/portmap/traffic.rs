@@ -9,7 +9,7 @@ type Test = fn(&'static str);
 
 #[scenarios]
 fn with_each_backend() -> Vec<Case> {
-    let tests: [(&str, Test); 9] = [
+    let tests: [(&str, Test); 10] = [
         (
             "ports_are_reached_from_everywhere",
             ports_are_reached_from_everywhere,
@@ -31,6 +31,10 @@ fn with_each_backend() -> Vec<Case> {
         (
             "a_port_stays_with_a_pod_that_exists",
             a_port_stays_with_a_pod_that_exists,
+        ),
+        (
+            "one_host_address_of_a_port_is_not_taken_from_its_pod",
+            one_host_address_of_a_port_is_not_taken_from_its_pod,
         ),
         (
             "a_port_of_an_address_that_another_container_has_by_now_is_free",
@@ -366,6 +370,41 @@ fn a_port_stays_with_a_pod_that_exists(backend: &'static str) {
     assert_nothing_left(node);
 }
 
+/// A mapping without a host address has the port on every address of the host.
+fn one_host_address_of_a_port_is_not_taken_from_its_pod(backend: &'static str) {
+    let net = stage();
+    let [node, client] = &net.hosts[..] else {
+        panic!("two hosts")
+    };
+    let (one, two) = (pod(node, 1), pod(node, 2));
+    serve_tcp(&one, 80, "one");
+    serve_tcp(&two, 80, "two");
+    let conf = |number: u8, ip: &str| {
+        let mut mapping = port(8080, 80, "tcp");
+        mapping["hostIP"] = ip.into();
+        config(number, json!([mapping]), json!({"backend": backend}))
+    };
+    let ask = |to: &str| client.run(|| ask_tcp(to));
+    call(node, "ADD", 1, &conf(1, "")).ok();
+    for ip in ["172.31.0.1", "fd31::1"] {
+        let (code, message) = call(node, "ADD", 2, &conf(2, ip)).error();
+        assert_eq!(code, 100, "{message}");
+        assert!(message.contains("container1"), "{message}");
+    }
+    for to in ["172.31.0.1:8080", "[fd31::1]:8080"] {
+        assert_eq!(ask(to).as_deref(), Some("one"), "{to}");
+    }
+    one.delete();
+    let add = || (call(node, "ADD", 2, &conf(2, "172.31.0.1")).code == 0).then_some(());
+    eventually("the first pod ends", Duration::from_secs(20), add);
+    assert_eq!(ask("172.31.0.1:8080").as_deref(), Some("two"));
+    call(node, "CHECK", 2, &conf(2, "172.31.0.1")).ok();
+    call(node, "DEL", 1, &conf(1, "")).ok();
+    assert_eq!(ask("172.31.0.1:8080").as_deref(), Some("two"));
+    call(node, "DEL", 2, &conf(2, "172.31.0.1")).ok();
+    assert_nothing_left(node);
+}
+
 /// The DEL of a dead container never came, and IPAM has given its address to another one.
 fn a_port_of_an_address_that_another_container_has_by_now_is_free(backend: &'static str) {
     let net = stage();
@@ -417,9 +456,11 @@ fn interfaces_of_one_container_keep_their_own_ports(backend: &'static str) {
         json!([port(8080, 80, "tcp")]),
         json!({"backend": backend}),
     );
+    let mut exact = port(8080, 81, "tcp");
+    exact["hostIP"] = "172.31.0.1".into();
     let mut second = config(
         1,
-        json!([port(8081, 81, "tcp"), port(8080, 81, "tcp")]),
+        json!([port(8081, 81, "tcp"), port(8080, 81, "tcp"), exact]),
         json!({"backend": backend}),
     );
     second["prevResult"]["interfaces"][1]["name"] = "net1".into();

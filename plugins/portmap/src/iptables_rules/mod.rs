@@ -5,7 +5,7 @@
 use crate::{
     conf::{Conf, Mark},
     error::Failure,
-    forward::{Forward, HostSide, Protocol},
+    forward::{Forward, HostSide, Protocol, covers},
     holder::{Holder, Owner},
     leftover::Owners,
     mappings::Mappings,
@@ -221,8 +221,8 @@ fn quoted(word: &str) -> Cow<'_, str> {
     }
 }
 
-/// Deletes the rules for the same host side of containers that are gone. Another interface of the
-/// container keeps its rules, which come first, as with upstream.
+/// Deletes the rules of containers that are gone which would take the packets. Another interface of
+/// the container keeps its rules, which come first, as with upstream.
 fn evictions(mappings: &Mappings<'_>, own: &str, saved: &Saved) -> Result<Vec<String>, Failure> {
     let mut gone: BTreeSet<&str> = BTreeSet::new();
     let taken: Vec<(&str, &str)> = taken_rules(mappings, own, saved).collect();
@@ -237,7 +237,7 @@ fn evictions(mappings: &Mappings<'_>, own: &str, saved: &Saved) -> Result<Vec<St
     Ok(obsolete.map(|(_, rule)| format!("-D {rule}")).collect())
 }
 
-/// (chain, rule without `-A`) of other containers for the same host side.
+/// (chain, rule without `-A`) of other containers that take packets to the host sides.
 fn taken_rules<'s>(
     mappings: &Mappings<'_>,
     own: &str,
@@ -251,7 +251,7 @@ fn taken_rules<'s>(
         let mut forwards = mappings.forwards.iter();
         let is_taken = chain.starts_with(CONTAINER)
             && chain != own
-            && forwards.any(|forward| forward.host_side() == side);
+            && forwards.any(|forward| covers(side, forward.host_side()));
         is_taken.then_some((chain, rule))
     })
 }
