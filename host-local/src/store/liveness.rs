@@ -1,11 +1,11 @@
 //! Decides whether the container of a reservation can still exist. In doubt, it does.
 //!
 //! A container is gone in two cases. The reservation is from an earlier boot, and the store is on a
-//! file system that no other machine writes to. Or it is from this boot, and the container's network
-//! namespace no longer exists: a later one has its inode; or CNI_NETNS is another file, no mount
-//! namespace has it bound to a path, and no thread and no open file refers to it. Where /proc does
-//! not show every process, the rest is judged without them if CNI_NETNS is absent from a folder
-//! that exists.
+//! file system that no other machine writes to. Or it is from this boot, and the container's
+//! network namespace no longer exists: a later one has its inode; or CNI_NETNS is another file, no
+//! mount namespace has it bound to a path, and no thread and no open file refers to it. Where /proc
+//! does not show every process, the rest is judged without them if CNI_NETNS is absent from a
+//! folder that exists.
 
 use super::record::{NetNsFile, Record, UNKNOWN_BOOT};
 use linux_net::in_use::InUse;

@@ -59,7 +59,7 @@ fn del_works_with_a_damaged_state() {
     }
 }
 
-/// What no plugin wrote has the name of the state file: DEL neither reads it whole nor waits for it.
+/// What no plugin wrote has the name of the state file: DEL neither reads it nor waits for it.
 #[scenario]
 fn del_works_with_what_is_no_state_file() {
     let node = Node::new();
