@@ -184,7 +184,7 @@ impl Report<'_> {
             let duplicate = duplicate.as_ref().map(Duplicate::to_string);
             summary.lease_fault =
                 duplicate.or_else(|| published::fault(&own, &leases, &self.manager.describe()));
-            summary.ready &= summary.lease_fault.is_none();
+            summary.ready &= summary.lease_fault.is_none() && !self.manager.is_contended();
         }
         let before = self.status.borrow().clone();
         if replace_if_changed(self.status, status.clone()) {

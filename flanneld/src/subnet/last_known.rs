@@ -374,6 +374,10 @@ impl SubnetManager for LastKnown<'_> {
         self.state().offline
     }
 
+    fn is_contended(&self) -> bool {
+        self.inner.is_contended()
+    }
+
     fn serves_others(&self) -> bool {
         self.inner.serves_others()
     }

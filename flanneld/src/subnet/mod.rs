@@ -95,6 +95,10 @@ pub(crate) trait SubnetManager: Send + Sync {
     fn is_away(&self) -> bool {
         false
     }
+    /// True while another node that runs has this node's lease, too.
+    fn is_contended(&self) -> bool {
+        false
+    }
     /// True if other nodes get their leases from this process: it does not end with its own lease.
     fn serves_others(&self) -> bool {
         false

@@ -1,6 +1,7 @@
 //! Leases as etcdctl and other nodes see them: races, renewal, revocation, reservations.
 
 use super::cluster::{Cluster, PREFIX, TIMEOUT, V4};
+use crate::flanneld::cluster::get;
 use std::{collections::BTreeSet, time::Duration};
 use tests::{etcd::without_etcd, process::eventually, scenario, underlay};
 
@@ -86,6 +87,38 @@ fn revoked_lease_ends_the_daemon_with_an_error_and_a_restart_mends_it() {
     cluster.wait_ready(1);
     assert_eq!(cluster.env(1, "FLANNEL_SUBNET"), subnet);
     cluster.all_ping(&[1, 2]);
+}
+
+/// A cloned configuration: the first one keeps its network, and both say so. The second one has
+/// the lease once the first one is stopped and the second one started again.
+#[scenario(unless = without_etcd)]
+fn second_node_with_one_public_ip_is_not_ready() {
+    let mut cluster = Cluster::new(3, V4);
+    for node in [1, 2] {
+        let public_ip = format!("-public-ip={}", underlay::ip(node));
+        cluster.start(node, &[&public_ip, "-iface=eth0"]);
+        cluster.wait_ready(node);
+        cluster.make_pod(node);
+    }
+    cluster.all_ping(&[1, 2]);
+    let lease = cluster.lease_of(&underlay::ip(2));
+    let cloned = format!("-public-ip={}", underlay::ip(2));
+    cluster.start(3, &[&cloned, "-iface=eth0"]);
+    let says = "another node that runs has the public IP 172.31.0.2";
+    eventually("the second says so and is not ready", TIMEOUT, || {
+        let status = get(cluster.host(3), "/readyz?verbose");
+        (status.contains(" 503 ") && status.contains(says)).then_some(())
+    });
+    cluster.eventually_logs(2, "another node that has the public IP 172.31.0.2 wrote");
+    eventually("the first has its lease again", TIMEOUT, || {
+        (cluster.lease_of(&underlay::ip(2)) == lease).then_some(())
+    });
+    cluster.wait_ready(2);
+    cluster.all_ping(&[1, 2]);
+    cluster.stop(2);
+    cluster.stop(3);
+    cluster.start(3, &[&cloned, "-iface=eth0"]);
+    cluster.wait_ready(3);
 }
 
 #[scenario(unless = without_etcd)]

@@ -37,7 +37,10 @@ use keys::Keys;
 use own_lease::{Moment, OwnLease};
 use registry::{Registry, Write, Written};
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tracing::info;
@@ -62,6 +65,9 @@ pub(crate) struct Etcd {
     /// `-subnet-lease-renew-margin`
     renew_margin: Duration,
     waiting: Waiting,
+    /// What it says while another node has this node's lease, too.
+    contention: Waiting,
+    contended: AtomicBool,
     /// The configuration that this node runs with.
     config: Mutex<Option<NetworkConfig>>,
     own: Mutex<Option<OwnLease>>,
@@ -87,6 +93,8 @@ impl Etcd {
             registry,
             ttl: TTL,
             renew_margin,
+            contention: waiting.another(),
+            contended: AtomicBool::new(false),
             waiting,
             config: Mutex::default(),
             own: Mutex::default(),
@@ -182,9 +190,18 @@ impl Etcd {
             attrs: attrs.clone(),
             expiration: None,
         };
-        let own = OwnLease::new(lease, written, asked, self.ttl, self.renew_margin);
+        let mut own = OwnLease::new(lease, written, asked, self.ttl, self.renew_margin);
         let lease = own.lease.clone();
-        *self.own() = Some(own);
+        let held = plan.existing.map(|known| &known.attrs);
+        let held = held.filter(|held| own_lease::is_of_another_node(held, attrs));
+        {
+            let mut current = self.own();
+            let former = current.as_ref().map(|own| &own.lease.attrs);
+            if held.is_some_and(|held| former != Some(held)) {
+                own.leave_to_holder();
+            }
+            *current = Some(own);
+        }
         for gone in plan.existing.into_iter().chain(plan.delete) {
             if gone.lease_id != 0 {
                 self.registry.revoke_unused(gone.lease_id).await;
@@ -298,6 +315,10 @@ impl SubnetManager for Etcd {
 
     fn run(&self, session: Session) -> BoxFuture<'_, Error> {
         Box::pin(self.follow_until_lost(session))
+    }
+
+    fn is_contended(&self) -> bool {
+        self.contended.load(Ordering::Relaxed)
     }
 }
 

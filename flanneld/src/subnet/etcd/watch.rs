@@ -22,6 +22,7 @@ use crate::{
 use std::{
     convert::Infallible,
     future,
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 use tokio::{sync::watch, time::sleep_until};
@@ -190,7 +191,9 @@ impl Etcd {
             return Ok(());
         };
         let subnets = own.lease.subnets;
-        match own.inspect(cache) {
+        let finding = own.inspect(cache);
+        let mut contended = finding == Finding::Contended;
+        match finding {
             Finding::Unchanged => own.intact(),
             Finding::Rewritten {
                 mod_revision,
@@ -209,6 +212,17 @@ impl Etcd {
                     self.try_write_again(&mut own).await?;
                 }
             }
+            Finding::Contended => {
+                if own.may_rewrite() {
+                    contended = false;
+                    warn!(
+                        "another node that has the public IP {} wrote its data into the lease for {subnets} of this node: \
+                         writing this node's again; set another -public-ip on one of the two, or stop the other one",
+                        own.lease.attrs.node()
+                    );
+                    self.try_write_again(&mut own).await?;
+                }
+            }
             Finding::Taken { by } => return Err(Error::Taken { subnets, by }),
             Finding::Ended => {
                 if let Some(by) = overlapping_node(cache, &own.lease) {
@@ -223,9 +237,24 @@ impl Etcd {
             }
             Finding::Deleted => return Err(Error::Revoked(subnets)),
         }
+        self.say_contended(contended.then_some(&own.lease));
         *self.own() = Some(own);
         self.renew_if_due().await;
         Ok(())
+    }
+
+    /// Some: another node has this lease, too, and had it first.
+    fn say_contended(&self, lease: Option<&Lease>) {
+        self.contended.store(lease.is_some(), Ordering::Relaxed);
+        match lease {
+            Some(lease) => self.contention.report(format!(
+                "for the lease for {}: another node that runs has the public IP {}: set another -public-ip on one of the \
+                 two, or stop the other one",
+                lease.subnets.cidrs(),
+                lease.attrs.node()
+            )),
+            None => self.contention.clear(),
+        }
     }
 
     /// Writes the lease again, or later if that fails: the watch is not affected.

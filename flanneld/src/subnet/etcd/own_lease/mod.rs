@@ -8,6 +8,7 @@ use crate::{
     best_effort::best_effort,
     model::lease::{Lease, LeaseAttrs},
 };
+use serde_json::Value;
 use std::time::{Duration, SystemTime};
 use tokio::time::Instant;
 
@@ -83,6 +84,8 @@ pub(super) enum Finding {
     Rewritten { mod_revision: i64, lease_id: i64 },
     /// Another party wrote other content for this node, or what cannot be read.
     Overwritten,
+    /// Another node that has this node's public IP wrote how it is reached.
+    Contended,
     /// The key is another node's.
     Taken { by: String },
     /// The key is gone, and the lease may have ended by itself.
@@ -198,6 +201,12 @@ impl OwnLease {
         may
     }
 
+    /// This lease may be that of another node with the same public IP. If that one runs, it writes
+    /// its data again, and this node, which came later, leaves them.
+    pub(super) fn leave_to_holder(&mut self) {
+        self.rewrite_at = Some(Instant::now() + REWRITE_INTERVAL);
+    }
+
     /// The write that [`OwnLease::may_rewrite`] allowed failed.
     pub(super) fn rewrite_later(&mut self) {
         self.rewrite_pending = true;
@@ -247,11 +256,21 @@ impl OwnLease {
                 lease_id: entry.lease_id,
             }
         } else if attrs.same_node(&self.lease.attrs) {
-            Finding::Overwritten
+            match is_of_another_node(attrs, &self.lease.attrs) {
+                true => Finding::Contended,
+                false => Finding::Overwritten,
+            }
         } else {
             Finding::Taken { by: attrs.node() }
         }
     }
+}
+
+/// True if `found`, which has the public IP of `own`, names another node to the backends.
+pub(super) fn is_of_another_node(found: &LeaseAttrs, own: &LeaseAttrs) -> bool {
+    let differs = |found: &Option<Value>, own: &Option<Value>| found.is_some() && found != own;
+    differs(&found.backend_data, &own.backend_data)
+        || differs(&found.backend_v6_data, &own.backend_v6_data)
 }
 
 #[cfg(test)]

@@ -110,6 +110,8 @@ async fn what_another_party_wrote_decides() {
         Finding::Overwritten
     );
     assert_eq!(found("[]"), Finding::Overwritten);
+    let clone = r#"{"PublicIP":"192.0.2.1","BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"02:00:00:00:00:99"}}"#;
+    assert_eq!(found(clone), Finding::Contended);
     let by = "192.0.2.9".to_owned();
     assert_eq!(found(r#"{"PublicIP":"192.0.2.9"}"#), Finding::Taken { by });
     // the last lease that was read is not what is there
@@ -143,6 +145,16 @@ async fn either_clock_shows_that_a_lease_may_have_ended() {
     own.alive.wall = SystemTime::now() + TTL;
     assert_eq!(own.inspect(&cache(vec![], 12)), Finding::Deleted);
     assert_eq!(own.due(), Due::Nothing);
+}
+
+/// The later one of two nodes with one public IP does not answer the first one.
+#[tokio::test(start_paused = true)]
+async fn lease_of_a_node_that_runs_is_left_to_it() {
+    let mut own = own();
+    own.leave_to_holder();
+    assert!(!own.may_rewrite());
+    tokio::time::advance(REWRITE_INTERVAL).await;
+    assert!(own.may_rewrite(), "the first one may have ended since");
 }
 
 #[tokio::test(start_paused = true)]
