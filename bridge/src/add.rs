@@ -129,7 +129,7 @@ impl Setup<'_> {
     }
 
     fn run_ipam(&mut self) -> Result<AddResult, Error> {
-        let result = delegate::ipam_add(self.call)?;
+        let result = delegate::ipam_add(self.call, self.sandbox.netlink.netns_cookie())?;
         self.undo.ipam = true;
         Ok(result)
     }

@@ -45,8 +45,9 @@ impl Plugin for HostLocal {
             Some(path) => read_dns(path)?,
             None => Dns::default(),
         };
-        let mut disk =
-            Disk::create(&config.folders, call.attachment(), &call.netns).map_err(Error::from)?;
+        let mut disk = Disk::create(&config.folders, call.attachment(), &call.netns)
+            .map_err(Error::from)?
+            .with_cookie(call.netns_cookie);
         let allocated = allocator::allocate(
             &mut disk,
             &config.sets,

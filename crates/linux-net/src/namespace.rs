@@ -94,7 +94,7 @@ impl NetNs {
         let ask = || -> nix::Result<u64> {
             let kind = (AddressFamily::Unix, SockType::Datagram);
             let socket = socket(kind.0, kind.1, SockFlag::SOCK_CLOEXEC, None)?;
-            getsockopt(&socket, NetNsCookie)
+            cookie_of(&socket)
         };
         self.run(ask).ok()?.ok()
     }
@@ -103,6 +103,11 @@ impl NetNs {
     pub(crate) fn shared(&self) -> Arc<OwnedFd> {
         Arc::clone(&self.fd)
     }
+}
+
+/// The [cookie](NetNs::cookie) of a socket's namespace.
+pub(crate) fn cookie_of(socket: &impl AsFd) -> nix::Result<u64> {
+    getsockopt(socket, NetNsCookie)
 }
 
 fn enter(ns: &NetNs) -> nix::Result<()> {

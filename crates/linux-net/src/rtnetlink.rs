@@ -1,7 +1,7 @@
 //! The NETLINK_ROUTE socket. The module of each kind of object adds its look-ups.
 
 use crate::{
-    NetNs, Request, Result,
+    NetNs, Request, Result, namespace,
     netlink::{Client, NETLINK_ROUTE},
 };
 
@@ -20,6 +20,11 @@ impl Netlink {
     /// Opens it in another namespace.
     pub fn open_in(ns: &NetNs) -> Result<Self> {
         Client::open_in(NETLINK_ROUTE, ns).map(|client| Self { client })
+    }
+
+    /// The [cookie](NetNs::cookie) of its namespace. None: the kernel has no such numbers.
+    pub fn netns_cookie(&self) -> Option<u64> {
+        namespace::cookie_of(self.client.socket()).ok()
     }
 
     /// Sends one request and waits for its ACK.

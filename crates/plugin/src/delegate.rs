@@ -21,6 +21,16 @@ pub fn delegate(
     verb: Verb,
     config: &[u8],
 ) -> Result<Vec<u8>, Failure> {
+    delegate_with(call, plugin_type, verb, config, None)
+}
+
+fn delegate_with(
+    call: &Call,
+    plugin_type: &str,
+    verb: Verb,
+    config: &[u8],
+    netns_cookie: Option<u64>,
+) -> Result<Vec<u8>, Failure> {
     let environment = call.delegate_environment(verb);
     if environment.depth > MAX_DEPTH {
         return Err(Failure::Failed(too_deep(call, plugin_type)));
@@ -31,7 +41,10 @@ pub fn delegate(
         Some(plugin) if identity::is_own(&file) => {
             let config = config.to_vec();
             Call::new(environment, config, plugin.versions(), call.registry)
-                .and_then(|call| invoke(*plugin, &call))
+                .and_then(|mut call| {
+                    call.netns_cookie = netns_cookie;
+                    invoke(*plugin, &call)
+                })
                 .map_err(Failure::Failed)
         }
         _ => {
@@ -54,9 +67,11 @@ fn too_deep(call: &Call, plugin_type: &str) -> Error {
 }
 
 /// ADD of the IPAM plugin `call.net.ipam_type` with the same stdin. A result without a version has
-/// that of the configuration.
-pub fn ipam_add(call: &Call) -> Result<AddResult, Error> {
-    let stdout = delegate(call, &call.net.ipam_type, Verb::Add, &call.config)?;
+/// that of the configuration. The cookie is that of the container's namespace, which a plugin in
+/// another process has to find out itself.
+pub fn ipam_add(call: &Call, netns_cookie: Option<u64>) -> Result<AddResult, Error> {
+    let plugin = &call.net.ipam_type;
+    let stdout = delegate_with(call, plugin, Verb::Add, &call.config, netns_cookie)?;
     AddResult::parse(&stdout, call.net.version)
 }
 

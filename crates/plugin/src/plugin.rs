@@ -58,6 +58,8 @@ pub struct Call {
     pub container_id: String,
     /// CNI_NETNS, "" if there is none.
     pub netns: String,
+    /// The cookie of that namespace, if the plugin that delegates in this process knows it.
+    pub netns_cookie: Option<u64>,
     /// CNI_IFNAME, "" for verbs without a container.
     pub ifname: String,
     /// The folders of CNI_PATH.
@@ -99,6 +101,7 @@ impl Call {
             verb,
             container_id: of_container(&environment.container_id),
             netns: of_container(&environment.netns),
+            netns_cookie: None,
             ifname: of_container(&environment.ifname),
             path: environment.path(),
             config,

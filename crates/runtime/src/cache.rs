@@ -135,7 +135,7 @@ impl Cache {
         Ok(files
             .iter()
             .filter_map(|file| {
-                json::from_slice::<Entry>(&atomic_file::read_whole(&file, MAX_LEN).ok()?).ok()
+                json::from_slice::<Entry>(&atomic_file::read_whole(file, MAX_LEN).ok()?).ok()
             })
             .filter(|entry| {
                 entry.kind == KIND && entry.network == network && !entry.ifname.is_empty()

@@ -34,6 +34,8 @@ pub(crate) struct Disk {
     /// The calling attachment and the path of its namespace.
     pub(super) owner: Attachment,
     netns: String,
+    /// Of that namespace, if it is known.
+    netns_cookie: Option<u64>,
     /// Read when it is needed.
     namespace: OnceCell<Option<NetNsFile>>,
     /// None where /proc cannot be read.
@@ -91,6 +93,7 @@ impl Disk {
             draft: Draft::new(folders.index.join("draft"), content(&owner), locked),
             owner,
             netns: netns.to_owned(),
+            netns_cookie: None,
             namespace: OnceCell::new(),
             boot,
             changed: false,
@@ -221,9 +224,16 @@ impl Disk {
         Ok(Some((content, FileId::of(&metadata))))
     }
 
+    /// The same with the cookie of the namespace, which need not be looked up.
+    pub(crate) fn with_cookie(mut self, netns_cookie: Option<u64>) -> Disk {
+        self.netns_cookie = netns_cookie;
+        self
+    }
+
     /// The namespace of the calling attachment.
     pub(super) fn namespace(&self) -> Option<&NetNsFile> {
-        let namespace = self.namespace.get_or_init(|| NetNsFile::of(&self.netns));
+        let read = || NetNsFile::of(&self.netns, self.netns_cookie);
+        let namespace = self.namespace.get_or_init(read);
         namespace.as_ref()
     }
 

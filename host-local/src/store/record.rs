@@ -70,18 +70,16 @@ impl fmt::Display for FileId {
 }
 
 impl NetNsFile {
-    /// None: there is no file at the path, or the path does not fit into a line.
-    pub(super) fn of(path: &str) -> Option<NetNsFile> {
+    /// The cookie is looked up unless it is known. None: there is no file at the path, or the path
+    /// does not fit into a line.
+    pub(super) fn of(path: &str, cookie: Option<u64>) -> Option<NetNsFile> {
         if path.contains(char::is_whitespace) {
             return None;
         }
-        let netns = NetNs::open(Path::new(path)).ok();
+        let look_up = || NetNs::open(Path::new(path)).ok()?.cookie();
         Some(NetNsFile {
-            ino: match &netns {
-                Some(netns) => netns.inode().ok()?,
-                None => fs::metadata(path).ok()?.ino(),
-            },
-            cookie: netns.and_then(|netns| netns.cookie()),
+            ino: fs::metadata(path).ok()?.ino(),
+            cookie: cookie.or_else(look_up),
             path: path.to_owned(),
         })
     }

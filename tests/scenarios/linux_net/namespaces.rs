@@ -94,6 +94,28 @@ fn a_pod_of_another_host_is_not_taken_for_one_of_this() {
     assert_eq!(with_address(&hosts[1]), Some(inodes[1]));
 }
 
+/// Another mount over its folder hides a namespace that nothing else holds.
+#[scenario]
+fn a_hidden_namespace_is_in_use_and_stops_no_search() {
+    let host = Host::new("a");
+    let made = host.sh("ip netns add hidden && stat -Lc %i /run/netns/hidden");
+    let number = made.trim().parse().expect("inode");
+    let read = || InUse::read().expect("/proc");
+    let cookie = host.run(|| read().cookie(number));
+    host.sh("mount -t tmpfs none /run/netns");
+    host.run(|| {
+        let (here, namespaces) = (Here::read().expect("links"), read());
+        assert!(namespaces.contains(number));
+        let ip = "10.1.2.99".parse().expect("address");
+        let found = namespaces.with_address(ip, &here, &[], |_| true);
+        assert_eq!(found.expect("known"), None);
+        assert_eq!(namespaces.survey(&here).unseen, None);
+        assert_eq!(namespaces.cookie(number), None);
+    });
+    host.sh("umount /run/netns");
+    assert_eq!(host.run(|| read().cookie(number)), cookie);
+}
+
 #[scenario]
 fn sysctls_are_written_only_if_they_differ() {
     let host = Host::new("a");

@@ -111,6 +111,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.transport
+    }
+
     /// Opens it in another namespace.
     pub fn open_in(protocol: isize, ns: &NetNs) -> Result<Self> {
         ns.run(|| Self::open(protocol))?
