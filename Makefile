@@ -25,7 +25,7 @@ IMAGE ?= localhost/flannel:v$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.to
 # the plugin types of the suite: `make install` links each to the one file
 PLUGINS := $(shell cat plugins/suite/names)
 
-host := $(shell rustc -vV | sed -n 's/^host: //p')
+host := $(shell rustc -vV 2>/dev/null | sed -n 's/^host: //p')
 # $(call static_target,ARCHITECTURE): the Rust target of static programs: with musl where its standard library is
 # installed, else with glibc, or nothing where neither is
 installed = $(if $(wildcard $(shell rustc --print target-libdir --target $(1) 2>/dev/null)),$(1))

@@ -85,15 +85,17 @@ fn issue(folder: &Folder<'_>, options: &Pki, words: &[&str], now: i64) -> Result
     let life = i64::from(options.days) * DAY;
     let issued = folder.authority()?.issue(holder, now, life)?;
     let made = folder.write_issued(name, &issued)?;
-    let who = match holder {
-        Holder::Operator { .. } => "operator",
-        Holder::Node { .. } => "node",
-    };
-    Ok(format!(
-        "made a certificate of {who} {name} for {} days: copy what is in {} to /etc/flannel/tls on its machine",
-        options.days,
-        made.display()
-    ))
+    let (days, made) = (options.days, made.display());
+    Ok(match holder {
+        Holder::Operator { .. } => format!(
+            "made a certificate of operator {name} for {days} days, which may change every lease: \
+             keep {made} off the nodes"
+        ),
+        Holder::Node { .. } => format!(
+            "made a certificate of node {name} for {days} days: copy what is in {made} to \
+             /etc/flannel/tls on its machine"
+        ),
+    })
 }
 
 /// The first step: a new authority signs, and both are trusted.
