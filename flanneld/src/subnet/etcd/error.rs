@@ -1,7 +1,7 @@
 //! Why a request to etcd fails.
 
 use super::keys::Unreadable;
-use crate::{model::network_config, pki::Fault, subnet::BoxError};
+use crate::{model::network_config, one_line::one_line, pki::Fault, subnet::BoxError};
 use std::{error::Error as StdError, io, path::PathBuf, time::Duration};
 
 /// `-etcd-endpoints` cannot be used.
@@ -166,7 +166,7 @@ impl Failure {
     }
 }
 
-/// The message with its causes: the text of the transport's errors leaves them out.
+/// The message with its causes, as a line: the text of the transport's errors leaves them out.
 fn describe(error: &etcd_client::Error) -> String {
     let (text, source): (String, Option<&dyn StdError>) = match error {
         etcd_client::Error::GRpcStatus(status) => {
@@ -183,12 +183,26 @@ fn describe(error: &etcd_client::Error) -> String {
             texts.push(cause);
         }
     }
-    let text = texts.join(": ");
+    let text = one_line(&texts.join(": "));
     match text.contains("permission denied") {
         true => format!(
             "{text}: the user needs read and write permission on the prefix: \
              etcdctl role grant-permission ROLE --prefix=true readwrite PREFIX/"
         ),
         false => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn message_of_a_server_is_one_short_line() {
+        let status =
+            tonic::Status::internal(format!("no\nI1122 ok\u{1b}[2J{}", "x".repeat(100_000)));
+        let text = Reason::from(etcd_client::Error::from(status)).to_string();
+        assert!(text.starts_with("no I1122 ok [2Jxxx"), "{:?}", &text[..40]);
+        assert!(text.len() < 500, "{}", text.len());
     }
 }

@@ -8,7 +8,10 @@ use super::{
     error::{Failure, Kind, Reason},
     keys::{self, Keys, Unreadable},
 };
-use crate::model::{Subnets, lease::LeaseAttrs};
+use crate::{
+    model::{Subnets, lease::LeaseAttrs},
+    one_line::one_line,
+};
 use etcd_client::{
     Client, Compare, CompareOp, GetOptions, GetResponse, KeyValue, LeaseTimeToLiveOptions,
     PutOptions, ResponseHeader, Txn, TxnOp, WatchOptions, WatchResponse, WatchStream,
@@ -338,7 +341,7 @@ impl Watch<'_> {
         if response.canceled() {
             return Err(Failure::WatchEnded(match response.cancel_reason() {
                 "" => "no reason given".to_owned(),
-                reason => reason.to_owned(),
+                reason => one_line(reason),
             }));
         }
         if response.created() {

@@ -7,7 +7,10 @@ use crate::{
 };
 use hyper::StatusCode;
 use hyper_util::client::legacy;
-use std::time::Duration;
+use std::{
+    io::{self, ErrorKind},
+    time::Duration,
+};
 use tokio_util::codec::LinesCodecError;
 
 /// `-remote` cannot be used.
@@ -114,14 +117,32 @@ pub(super) enum Failure {
 pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let first = error.source().unwrap_or(error);
     let causes = std::iter::successors(Some(first), |error| error.source());
-    let texts: Vec<String> = causes
-        .map(|error| without_link(&error.to_string()))
-        .collect();
+    let texts: Vec<String> = causes.map(|error| plain(error)).collect();
     texts.join(": ")
 }
 
-/// The text of an error without the address of a library's manual at its end.
-fn without_link(text: &str) -> String {
+/// The text of an error, without the address of a library's manual.
+fn plain(error: &(dyn std::error::Error + 'static)) -> String {
+    let io = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    if io == Some(ErrorKind::UnexpectedEof) {
+        return "the server closed the connection".to_owned();
+    }
+    let text = error.to_string();
     let end = text.find("https://docs.rs").unwrap_or(text.len());
     text[..end].trim_end_matches([':', ' ']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_connection_is_said_in_words() {
+        // the text of rustls
+        let text = "peer closed connection without sending TLS close_notify: https://docs.rs/x";
+        let error = io::Error::new(ErrorKind::UnexpectedEof, text);
+        assert_eq!(with_causes(&error), "the server closed the connection");
+        let refused = io::Error::other("no: https://docs.rs/x");
+        assert_eq!(with_causes(&refused), "no");
+    }
 }
