@@ -4,7 +4,7 @@ use crate::{
     address, bridge_vlan, in_use, link,
     neighbour::Entry,
     netlink::{self, Notification},
-    route, tc,
+    route, tc, unix_sockets,
 };
 
 /// A datagram of the kernel, and its messages as those of every kind.
@@ -26,6 +26,7 @@ fn message(payload: &[u8]) {
         entry.neighbour();
     }
     drop(tc::read(payload));
+    unix_sockets::owner(payload, b"n").ok();
     let index = payload.get(4..8).and_then(|index| index.try_into().ok());
     drop(bridge_vlan::read(
         payload,

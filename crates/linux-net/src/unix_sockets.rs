@@ -2,7 +2,7 @@
 
 use crate::{
     Result,
-    netlink::{Attributes, Client, Mode, NETLINK_SOCK_DIAG, Request, header},
+    netlink::{Attributes, Client, Mode, NETLINK_SOCK_DIAG, Read, Request, header},
 };
 use netlink_packet_core::Emitable;
 use nix::libc::AF_UNIX;
@@ -22,18 +22,22 @@ const UNIX_DIAG_UID: u16 = 7;
 /// None if nobody has, or the kernel does not tell the user (before 5.3).
 pub fn owner_of_abstract(name: &[u8]) -> Result<Option<u32>> {
     let request = Request::new(BY_FAMILY, Mode::Dump, &All, "list Unix sockets");
-    let owners = Client::open(NETLINK_SOCK_DIAG)?.dump(&request, |_, payload| {
-        let (_, rest) = header::<MESSAGE_LENGTH>(payload)?;
-        let attributes = Attributes::new(rest);
-        let bound = attributes.get(UNIX_DIAG_NAME).unwrap_or_default();
-        if bound.strip_prefix(&[0]) != Some(name) {
-            return Ok(None);
-        }
-        let mut all = attributes.iter();
-        let uid = all.find(|attribute| attribute.kind == UNIX_DIAG_UID);
-        uid.map(|attribute| attribute.u32()).transpose()
-    })?;
+    let mut socket = Client::open(NETLINK_SOCK_DIAG)?;
+    let owners = socket.dump(&request, |_, payload| owner(payload, name))?;
     Ok(owners.first().copied())
+}
+
+/// The user who bound the socket of this message, if it is bound to the abstract name.
+pub(crate) fn owner(payload: &[u8], name: &[u8]) -> Read<Option<u32>> {
+    let (_, rest) = header::<MESSAGE_LENGTH>(payload)?;
+    let attributes = Attributes::new(rest);
+    let bound = attributes.get(UNIX_DIAG_NAME).unwrap_or_default();
+    if bound.strip_prefix(&[0]) != Some(name) {
+        return Ok(None);
+    }
+    let mut all = attributes.iter();
+    let uid = all.find(|attribute| attribute.kind == UNIX_DIAG_UID);
+    uid.map(|attribute| attribute.u32()).transpose()
 }
 
 /// A request for the sockets of every state.

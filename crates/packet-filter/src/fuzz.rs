@@ -1,6 +1,6 @@
 //! Entry points of the fuzz targets in tests/fuzz. No program calls them.
 
-use crate::{DataType, Saved, Set, ValueType, conntrack, iptables, reply};
+use crate::{DataType, Saved, Set, ValueType, conntrack, iptables, lock, monitor, reply};
 
 /// A message of nftables or conntrack, as every kind of object: its type in two bytes, and what
 /// follows the netlink header.
@@ -18,6 +18,7 @@ pub fn reply(bytes: &[u8]) {
     reply::chain(attributes, "t");
     reply::rule(attributes, "t");
     reply::generation(attributes);
+    monitor::table(u16::from_le_bytes(*kind), payload);
     conntrack::read(attributes);
     for set in sets() {
         for element in reply::elements(attributes) {
@@ -56,4 +57,11 @@ pub fn saved(bytes: &[u8]) {
         assert!(commands.iter().any(|command| line.starts_with(command)));
         assert!(!line.contains('\n'), "{line:?}");
     }
+}
+
+/// What `iptables-restore` complains of, and /proc/locks.
+pub fn complaint(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    assert!(iptables::complaint(bytes, Some(&text)).contains(text.trim()));
+    lock::locked_by(&text, 5678);
 }

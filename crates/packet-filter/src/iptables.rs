@@ -203,7 +203,7 @@ impl Iptables {
 }
 
 /// The standard error of a failing program, and the line of its input that it complains about.
-fn complaint(stderr: &[u8], input: Option<&str>) -> String {
+pub(crate) fn complaint(stderr: &[u8], input: Option<&str>) -> String {
     let text = String::from_utf8_lossy(stderr).trim().to_owned();
     let number = text
         .split_once("line")

@@ -89,7 +89,7 @@ fn holder(file: &File) -> Option<String> {
 
 /// `1: FLOCK  ADVISORY  WRITE 1234 08:01:5678 0 EOF`. A process that waits has `->` after the
 /// number.
-fn locked_by(locks: &str, inode: u64) -> Option<u32> {
+pub(crate) fn locked_by(locks: &str, inode: u64) -> Option<u32> {
     locks.lines().find_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
         let [_, "FLOCK", _, _, pid, file, ..] = fields.as_slice() else {

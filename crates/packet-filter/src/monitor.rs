@@ -48,7 +48,7 @@ impl NftMonitor {
 
 /// The table that a message is about. None for the number of a new generation, which ends each
 /// commit, and for an unreadable message.
-fn table(kind: u16, payload: &[u8]) -> Option<(Family, String)> {
+pub(crate) fn table(kind: u16, payload: &[u8]) -> Option<(Family, String)> {
     let object = Object::read(kind, payload).ok()?;
     if kind == NEW_GENERATION {
         return None;

@@ -1,6 +1,6 @@
 //! Entry points of the fuzz targets in tests/fuzz. No program calls them.
 
-use crate::{cache::Entry, conf_list::ConfList, version};
+use crate::{Versions, cache::Entry, conf_list::ConfList, version};
 use serde_json::{Map, Value, json};
 
 /// A file of the configuration folder: every plugin's stdin is an object with the list's name.
@@ -20,6 +20,11 @@ pub fn conf_list(bytes: &[u8]) {
             assert!(config["prevResult"]["ips"].is_array());
         }
     }
+}
+
+/// What a plugin answers to VERSION.
+pub fn versions(bytes: &[u8]) {
+    drop(go_compat::json::from_slice::<Versions>(bytes));
 }
 
 /// A file of the cache of results.

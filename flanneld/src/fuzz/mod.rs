@@ -9,6 +9,7 @@ use crate::{
     pki,
     subnet::{embedded, etcd, kube, transfer::Export},
 };
+use hyper::StatusCode;
 
 pub use plan::peers;
 
@@ -17,9 +18,17 @@ pub fn lease_watch(bytes: &[u8]) {
     embedded::fuzz_watch(bytes);
 }
 
-/// An answer of a lease server: its status, a line feed, and its body.
-pub fn lease_answer(bytes: &[u8]) {
-    embedded::fuzz_answer(bytes);
+/// An answer of a lease store to a request about one object: its status, a line feed, and its body.
+pub fn store_answer(bytes: &[u8]) {
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (status, body) = bytes.split_at(end.unwrap_or(bytes.len()));
+    let body = body.get(1..).unwrap_or_default();
+    if let Ok(status) = StatusCode::from_bytes(status) {
+        embedded::fuzz_answer(status, body);
+        kube::fuzz_answer(status, body);
+        // codes of gRPC begin at 0
+        etcd::fuzz_answer(status.as_u16() - 100, &String::from_utf8_lossy(body));
+    }
 }
 
 /// What clients of the lease server ask the store for.

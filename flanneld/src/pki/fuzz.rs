@@ -1,6 +1,6 @@
 //! The fuzz target of certificates.
 
-use super::{Certificate, Identity, Use};
+use super::{Authority, Certificate, Identity, Use};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 /// A certificate as DER, or a file with PEM. Names and reasons are for the log: a line each.
@@ -11,6 +11,10 @@ pub(crate) fn certificate(bytes: &[u8]) {
         read(der);
     }
     PrivateKeyDer::from_pem_slice(bytes).ok();
+    // an authority's files, as one
+    if let Some(der) = pem.first() {
+        Authority::load(der, &String::from_utf8_lossy(bytes)).ok();
+    }
 }
 
 fn read(der: &[u8]) {

@@ -184,15 +184,16 @@ fn open(path: &Path) -> io::Result<UnixStream> {
 
 /// The first path of DBUS_SYSTEM_BUS_ADDRESS, or the default path.
 pub(crate) fn socket_path() -> PathBuf {
-    let address = env::var("DBUS_SYSTEM_BUS_ADDRESS").ok();
-    let path = address
-        .iter()
-        .flat_map(|text| text.split(';'))
-        .find_map(|one| {
-            let keys = one.strip_prefix("unix:")?;
-            keys.split(',').find_map(|key| key.strip_prefix("path="))
-        });
-    path.unwrap_or(SOCKET).into()
+    let address = env::var("DBUS_SYSTEM_BUS_ADDRESS").unwrap_or_default();
+    path(&address).unwrap_or(SOCKET).into()
+}
+
+/// The first path of an address of D-Bus.
+pub(crate) fn path(address: &str) -> Option<&str> {
+    address.split(';').find_map(|one| {
+        let keys = one.strip_prefix("unix:")?;
+        keys.split(',').find_map(|key| key.strip_prefix("path="))
+    })
 }
 
 /// Reads byte by byte, because the bytes after the newline belong to the messages.

@@ -1,6 +1,7 @@
 //! Entry points of the fuzz targets in tests/fuzz. No program calls them.
 
 use crate::{
+    bus,
     conf::Conf,
     dbus::{self, HEAD},
     record::Record,
@@ -25,8 +26,9 @@ pub fn call(call: &Call) {
     }
 }
 
-/// What the bus sends: a message, as far as its head says that it goes.
+/// What the bus sends: a message, as far as its head says that it goes. And the address of a bus.
 pub fn message(bytes: &[u8]) {
+    bus::path(&String::from_utf8_lossy(bytes));
     let Some(head) = bytes.first_chunk::<HEAD>() else {
         return;
     };

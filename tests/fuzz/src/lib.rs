@@ -27,11 +27,12 @@ pub const TARGETS: &[Target] = &[
     target("lease-request", flanneld::fuzz::lease_request),
     target("certificate", flanneld::fuzz::certificate),
     // what stores send
-    target("lease-watch", property::lease_server),
+    target("lease-watch", flanneld::fuzz::lease_watch),
     target("kube-watch", flanneld::fuzz::kube_watch),
     target("kube-list", flanneld::fuzz::kube_list),
     target("kube-annotations", flanneld::fuzz::kube_annotations),
     target("etcd-leases", flanneld::fuzz::etcd_leases),
+    target("store-answer", flanneld::fuzz::store_answer),
     target("peers", flanneld::fuzz::peers),
     // what runtimes and administrators write
     target("plugin-config", property::plugin_config),

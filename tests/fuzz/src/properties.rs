@@ -29,12 +29,6 @@ fn subnet_env(bytes: &[u8]) {
     }
 }
 
-/// What a lease server sends: the lines of a watch, and answers.
-pub(crate) fn lease_server(bytes: &[u8]) {
-    flanneld::fuzz::lease_watch(bytes);
-    flanneld::fuzz::lease_answer(bytes);
-}
-
 /// CNI_ARGS, a line feed, and the configuration of bridge or flannel.
 pub(crate) fn plugin_config(bytes: &[u8]) {
     static SUBNETS: LazyLock<SubnetEnv> =
@@ -78,6 +72,7 @@ pub(crate) fn chained_config(bytes: &[u8]) {
 /// What is read is written in every version that can express it, and is read again.
 pub(crate) fn cni_result(bytes: &[u8]) {
     Error::from_json(bytes);
+    runtime::fuzz::versions(bytes);
     let Ok(result) = AddResult::parse(bytes, Version::V1_0_0) else {
         return;
     };
@@ -89,9 +84,10 @@ pub(crate) fn cni_result(bytes: &[u8]) {
     }
 }
 
-/// The variables of a call, and values in them and in configurations.
+/// The variables of a call, values in them and in configurations, and cnitool's command line.
 pub(crate) fn variables(bytes: &[u8]) {
     plugin::fuzz::variables(bytes);
+    cnitool::fuzz::command_line(&text(bytes));
     values(bytes);
 }
 
@@ -156,9 +152,10 @@ pub(crate) fn plugin_files(bytes: &[u8]) {
     plugin::fuzz::executable(bytes);
 }
 
-/// What iptables-save prints, and /proc/PID/mountinfo.
+/// What iptables-save and iptables-restore print, /proc/PID/mountinfo, and /proc/locks.
 pub(crate) fn program_output(bytes: &[u8]) {
     packet_filter::fuzz::saved(bytes);
+    packet_filter::fuzz::complaint(bytes);
     portmap::fuzz::saved_table(bytes);
     linux_net::fuzz::mountinfo(bytes);
 }

@@ -57,7 +57,7 @@ fn read(source: &Path) -> Result<(Vec<u8>, u32), Error> {
 }
 
 /// A runtime that cannot read a file has no network: such a file replaces nothing.
-fn check_json(source: &Path, destination: &Path, content: &[u8]) -> Result<(), Error> {
+pub(super) fn check_json(source: &Path, destination: &Path, content: &[u8]) -> Result<(), Error> {
     let extension = destination.extension().and_then(|text| text.to_str());
     if !extension.is_some_and(|extension| JSON.contains(&extension)) {
         return Ok(());

@@ -1,7 +1,8 @@
-//! The fuzz target of what is in etcd.
+//! The fuzz targets of what is in etcd, and of its refusals.
 
 use super::{
     cache::{Change, LeaseCache, Listing, Record, StoreRevision},
+    error::Reason,
     keys::{self, Keys},
 };
 use crate::subnet::TTL;
@@ -62,6 +63,16 @@ pub(crate) fn leases(bytes: &[u8]) {
     );
     cache.replace(listing(2, Vec::new()), now + TTL + TTL);
     assert_eq!(cache.leases().len(), 0, "until the leases would have ended");
+}
+
+/// A refusal: the code of gRPC and its text, which is logged as one short line.
+pub(crate) fn answer(code: u16, text: &str) {
+    let status = tonic::Status::new(tonic::Code::from_i32(code.into()), text);
+    let reason = Reason::from(etcd_client::Error::from(status));
+    reason.kind();
+    let text = reason.to_string();
+    assert!(!text.contains(char::is_control), "{text:?}");
+    assert!(text.len() < 4096, "{text}");
 }
 
 fn round_trip(keys: &Keys, record: &Record) {

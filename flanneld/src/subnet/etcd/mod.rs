@@ -17,7 +17,7 @@ mod watch;
 
 pub(crate) use connection::ConnectionOptions;
 pub(crate) use error::{EndpointError, IdentityError};
-pub(crate) use fuzz::leases as fuzz_leases;
+pub(crate) use fuzz::{answer as fuzz_answer, leases as fuzz_leases};
 
 use crate::{
     best_effort::best_effort,

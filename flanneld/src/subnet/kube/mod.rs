@@ -21,7 +21,7 @@ mod watch;
 
 pub(crate) use annotations::{Families, Keys, NodeError};
 pub(crate) use archive::Archive;
-pub(crate) use client::{Client, ClientError, fuzz as fuzz_source};
+pub(crate) use client::{Client, ClientError, fuzz as fuzz_source, fuzz_answer};
 pub(crate) use manager::{Manager, OpenError, Options};
 pub(crate) use node::{Condition, Node};
 pub(crate) use watch::fuzz;

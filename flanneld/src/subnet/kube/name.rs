@@ -81,7 +81,7 @@ pub(super) async fn own_name(
     }
 }
 
-fn node_of(pod: &[u8]) -> Option<String> {
+pub(super) fn node_of(pod: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
     struct Pod {
         spec: Spec,

@@ -43,13 +43,8 @@ pub(crate) fn watch(bytes: &[u8]) {
     }
 }
 
-/// An answer: its status, a line feed, and its body. What an error says is one short line.
-pub(crate) fn answer(bytes: &[u8]) {
-    let text = String::from_utf8_lossy(bytes);
-    let (status, body) = text.split_once('\n').unwrap_or(("200", &text));
-    let Ok(status) = status.parse::<StatusCode>() else {
-        return;
-    };
+/// An answer. What an error says is one short line.
+pub(crate) fn answer(status: StatusCode, body: &[u8]) {
     let options = ClientOptions {
         remote: "127.0.0.1:8888".to_owned(),
         tls: None,
@@ -60,10 +55,10 @@ pub(crate) fn answer(bytes: &[u8]) {
         return;
     };
     if status == StatusCode::OK {
-        drop(go_compat::json::from_slice::<Lease>(body.as_bytes()));
+        drop(go_compat::json::from_slice::<Lease>(body));
         return;
     }
-    let error = http.refused(status, body.as_bytes(), Subnets::default());
+    let error = http.refused(status, body, Subnets::default());
     let text = error.to_string();
     assert!(!text.contains(char::is_control), "{text:?}");
     assert!(text.len() < 4096, "{text}");

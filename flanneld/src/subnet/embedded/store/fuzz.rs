@@ -115,8 +115,9 @@ fn fill(path: &Path) -> Option<()> {
     }
     let first = store.leases().first()?.subnets;
     store.access(&super::TRUSTED).revoke(first).ok()?;
+    // none of the first hundred, of which leases are
     let reservation = Reservation {
-        subnets: "10.244.77.0-24&fd00:10:244:77::-64".parse().ok()?,
+        subnets: "10.244.200.0-24&fd00:10:244:c8::-64".parse().ok()?,
         attrs: attrs(9),
     };
     store.access(&super::TRUSTED).reserve(reservation).ok()
@@ -125,6 +126,7 @@ fn fill(path: &Path) -> Option<()> {
 /// Changes to a store's file, 5 bytes each: where (4 bytes, little-endian) and what. One that is
 /// refused is not altered; one that is not serves, and is read again as it was.
 pub(crate) fn file(bytes: &[u8]) {
+    assert!(STORE.is_some(), "a store can be made");
     let Some(mut content) = STORE.clone() else {
         return;
     };
@@ -150,6 +152,7 @@ pub(crate) fn file(bytes: &[u8]) {
 /// Entries of a store's file, a line each: table, key and value, with tabs between them.
 pub(crate) fn entries(bytes: &[u8]) {
     let path = path("entries");
+    assert!(STORE.is_some(), "a store can be made");
     let Some(content) = &*STORE else { return };
     if fs::write(&path, content).is_err() {
         return;

@@ -3,15 +3,17 @@
 //! when their files change.
 
 mod error;
+mod fuzz;
 mod rotation;
 mod source;
 
 pub(crate) use error::ClientError;
+pub(crate) use fuzz::answer as fuzz_answer;
 pub(crate) use source::fuzz;
 
 use super::api_error::{self, Request};
 use http_body_util::{BodyExt, Limited};
-use hyper::{Method, header::CONTENT_TYPE, http};
+use hyper::{Method, StatusCode, header::CONTENT_TYPE, http};
 use kube::{client::Body, core::Status};
 use rotation::Rotation;
 use serde::Deserialize;
@@ -114,15 +116,20 @@ impl Client {
             .await
             .map_err(kube::Error::Service)?
             .to_bytes();
-        if code.is_success() {
-            return Ok(body.to_vec());
+        match code.is_success() {
+            true => Ok(body.to_vec()),
+            false => Err(refusal(code, &body)),
         }
-        let status = serde_json::from_slice(&body).unwrap_or_else(|_| {
-            let reason = code.canonical_reason().unwrap_or_default();
-            Status::failure(&String::from_utf8_lossy(&body), reason)
-        });
-        Err(kube::Error::Api(Box::new(status.with_code(code.as_u16()))))
     }
+}
+
+/// What an answer that is an error means: a Status, or the page of what stands between.
+fn refusal(code: StatusCode, body: &[u8]) -> kube::Error {
+    let status = serde_json::from_slice(body).unwrap_or_else(|_| {
+        let reason = code.canonical_reason().unwrap_or_default();
+        Status::failure(&String::from_utf8_lossy(body), reason)
+    });
+    kube::Error::Api(Box::new(status.with_code(code.as_u16())))
 }
 
 /// What is read of the answer to a patch.
