@@ -36,7 +36,7 @@ const OWNERS: Text = TableDefinition::new("owners");
 /// The openings that are remembered.
 const MAX_OPENINGS: usize = 32;
 
-/// A store of ours does not get beyond it: a change a nanosecond would take three centuries.
+/// No store has a later one: at a change a nanosecond it would be three centuries old.
 const LAST_REVISION: u64 = i64::MAX.unsigned_abs();
 /// The version of the layout.
 const FORMAT: &str = "1";
@@ -146,6 +146,12 @@ impl StoreFile {
         all: impl FnOnce() -> Vec<Change>,
         revision: u64,
     ) -> Result<(), StoreError> {
+        if revision > LAST_REVISION {
+            return Err(StoreError::Corrupt {
+                path: self.path.clone(),
+                source: FormatError::Revision(revision.to_string()),
+            });
+        }
         // redb refuses further writes after a failed one, which may or may not be in the file: the
         // database is put back only after a success
         let (database, result) = match self.database.take() {

@@ -141,6 +141,20 @@ fn revision_that_cannot_be_counted_on_is_refused() {
 }
 
 #[test]
+fn store_never_writes_a_revision_that_it_would_refuse() {
+    const META: TableDefinition<&str, &str> = TableDefinition::new("flanneld");
+    let folder = TestFolder::new();
+    let lease = folder.open().acquire(node(1), Subnets::default(), None);
+    edit(&folder.path(), &[(META, "revision", "9223372036854775807")]);
+    let store = folder.open();
+    let error = store.acquire(node(2), Subnets::default(), None);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("9223372036854775808"), "{error}");
+    drop(store);
+    assert_eq!(folder.open().leases().len(), 1, "{lease:?}");
+}
+
+#[test]
 fn reserved_lease_does_not_end() {
     let folder = TestFolder::new();
     let store = folder.open();
