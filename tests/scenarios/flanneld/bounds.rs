@@ -16,8 +16,9 @@ fn idle(cluster: &Cluster, address: &str, count: usize) -> Vec<TcpStream> {
     })
 }
 
-/// A daemon that may have few file descriptors, and has fewer until it asks, whose lease server and health port are full of connections
-/// that say nothing: its own work, a node that joins and a probe are served all the same.
+/// A daemon that may have few file descriptors, and has fewer until it asks. Its lease server and
+/// its health port are full of connections that say nothing: its own work, a node that joins and a
+/// probe are served all the same.
 #[scenario]
 fn idle_connections_keep_nobody_out() {
     let mut cluster = Cluster::idle(2, V4);

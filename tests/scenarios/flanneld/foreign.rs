@@ -167,8 +167,8 @@ fn with_large_foreign_table() -> Cluster {
     cluster
 }
 
-/// Nor for a change of another program that contradicts what the daemon made, or that it depends on:
-/// what it reads of the kernel is counted.
+/// Nor for a change of another program that contradicts what the daemon made, or that this follows
+/// from: what it reads of the kernel is counted.
 #[scenario]
 fn change_costs_nothing_for_a_large_foreign_table() {
     let mut cluster = with_large_foreign_table();
