@@ -34,7 +34,7 @@ struct Way {
     metric: u32,
     tos: u8,
     leads: Leads,
-    /// Notifications do not say which of several next hops, or of several routes, they are about.
+    /// Notifications do not say which of several next hops, or of several gateways, they are about.
     several: bool,
 }
 
@@ -66,6 +66,11 @@ impl UnderlayRoutes {
     }
 
     fn add(&mut self, route: &Route) {
+        self.insert(route, false);
+    }
+
+    /// Adds a route, behind or in front of those with the same metric.
+    fn insert(&mut self, route: &Route, in_front: bool) {
         let Some(mut new) = Way::of(route) else {
             return;
         };
@@ -79,11 +84,13 @@ impl UnderlayRoutes {
             of_length.insert(route.dst.network(), ways);
             return;
         };
-        if let Some(same) = ways.with_key(new.metric, new.tos) {
+        if let Some(same) = ways.all_mut().find(|way| way.is_same(&new)) {
             same.several = true;
             new.several = true;
         }
-        if new.metric < ways.best.metric {
+        let precedes = new.metric < ways.best.metric
+            || in_front && new.metric == ways.best.metric && new.tos == ways.best.tos;
+        if precedes {
             std::mem::swap(&mut new, &mut ways.best);
         }
         ways.others.push(new);
@@ -92,33 +99,49 @@ impl UnderlayRoutes {
     /// Follows a change of a route that is not ours. False if the notification does not say enough:
     /// the routes have to be read.
     pub(crate) fn follow(&mut self, route: &Route, change: RouteChange) -> bool {
-        let is_next_hop = route.dst.is_ipv6() && change == RouteChange::Appended;
+        let is_next_hop = route.dst.is_ipv6()
+            && (change == RouteChange::Appended || Way::of(route).is_some_and(|way| way.several));
         if route.table != MAIN_TABLE {
             return true;
         }
-        let length = (route.dst.is_ipv6(), Reverse(route.dst.prefix()));
-        let of_length = self.lengths.get_mut(&length);
-        let ways = of_length.and_then(|of_length| of_length.get_mut(&route.dst.network()));
-        let known = ways.and_then(|ways| ways.with_key(route.priority, route.tos).copied());
-        let is_clear = known.is_none_or(|known| !known.several);
         let way = Way::of(route);
+        let known = self.with_key(route);
+        let same = known
+            .iter()
+            .find(|known| way.is_some_and(|way| known.is_same(&way)));
+        let is_clear = !is_next_hop && known.iter().all(|known| !known.several);
         match change {
-            _ if is_next_hop || !is_clear => return false,
-            RouteChange::Replaced => self.remove(route),
-            RouteChange::Deleted if known.is_some() && way != known => return false,
-            RouteChange::Deleted => self.remove(route),
-            // a second one beside it
-            RouteChange::Added | RouteChange::Appended if known.is_some() => return false,
-            RouteChange::Added | RouteChange::Appended => {}
-        }
-        if change.is_addition() {
-            self.add(route);
+            _ if !is_clear => return false,
+            RouteChange::Replaced if known.len() > 1 => return false,
+            RouteChange::Replaced => {
+                self.remove(route, |_| true);
+                self.add(route);
+            }
+            RouteChange::Deleted => self.remove(route, |way| same == Some(way)),
+            // one more by another gateway, or this one
+            RouteChange::Added | RouteChange::Appended if same.is_some() => {
+                return matches!(way, Some(way) if matches!(way.leads, Leads::OnLink(_)));
+            }
+            RouteChange::Added => self.insert(route, route.dst.is_ipv4()),
+            RouteChange::Appended => self.add(route),
         }
         true
     }
 
-    /// Removes the route with this destination, metric and type of service.
-    fn remove(&mut self, route: &Route) {
+    /// Those with the destination, metric and type of service of a route.
+    fn with_key(&self, route: &Route) -> Vec<Way> {
+        let length = (route.dst.is_ipv6(), Reverse(route.dst.prefix()));
+        let of_length = self.lengths.get(&length);
+        let Some(ways) = of_length.and_then(|of_length| of_length.get(&route.dst.network())) else {
+            return Vec::new();
+        };
+        let all = std::iter::once(&ways.best).chain(&ways.others);
+        let same = all.filter(|way| way.has_key_of(route));
+        same.copied().collect()
+    }
+
+    /// Removes those of them that are meant.
+    fn remove(&mut self, route: &Route, is_meant: impl Fn(&Way) -> bool) {
         let length = (route.dst.is_ipv6(), Reverse(route.dst.prefix()));
         let Some(of_length) = self.lengths.get_mut(&length) else {
             return;
@@ -126,9 +149,9 @@ impl UnderlayRoutes {
         let Some(ways) = of_length.get_mut(&route.dst.network()) else {
             return;
         };
-        let has_key = |way: &Way| (way.metric, way.tos) == (route.priority, route.tos);
-        ways.others.retain(|way| !has_key(way));
-        if !has_key(&ways.best) {
+        let goes = |way: &Way| way.has_key_of(route) && is_meant(way);
+        ways.others.retain(|way| !goes(way));
+        if !goes(&ways.best) {
             return;
         }
         let next = (0..ways.others.len()).min_by_key(|at| ways.others[*at].metric);
@@ -161,14 +184,20 @@ impl UnderlayRoutes {
 }
 
 impl Ways {
-    fn with_key(&mut self, metric: u32, tos: u8) -> Option<&mut Way> {
-        let all = std::iter::once(&mut self.best).chain(&mut self.others);
-        let mut same = all.filter(|way| (way.metric, way.tos) == (metric, tos));
-        same.next()
+    fn all_mut(&mut self) -> impl Iterator<Item = &mut Way> {
+        std::iter::once(&mut self.best).chain(&mut self.others)
     }
 }
 
 impl Way {
+    fn is_same(&self, other: &Way) -> bool {
+        (self.metric, self.tos, self.leads) == (other.metric, other.tos, other.leads)
+    }
+
+    fn has_key_of(&self, route: &Route) -> bool {
+        (self.metric, self.tos) == (route.priority, route.tos)
+    }
+
     /// None if the lookup goes on at the next shorter route.
     fn of(route: &Route) -> Option<Way> {
         let leads = match (&route.kind, route.gateway, route.oif) {
@@ -330,13 +359,46 @@ mod tests {
         assert_eq!(reached(&routes), (false, false, false));
     }
 
+    /// Every link has a route to fe80::/64, with one metric.
+    #[test]
+    fn routes_over_other_interfaces_are_told_apart() {
+        let over = |oif: u32, dst: &str| {
+            let mut route = route(dst, None);
+            route.oif = Some(oif);
+            route
+        };
+        let (dst, peer) = ("fe80::/64", ip("fe80::7"));
+        let mut routes = UnderlayRoutes::new([&over(2, dst), &over(3, dst)], |_| false);
+        for veth in 10..20 {
+            assert!(routes.follow(&over(veth, dst), RouteChange::Added));
+            assert!(routes.follow(&over(veth, dst), RouteChange::Added), "known");
+        }
+        assert!(routes.is_on_link(peer, 2));
+        assert!(routes.follow(&over(2, dst), RouteChange::Deleted));
+        assert!(routes.is_on_link(peer, 3));
+        for gone in (10..20).chain([3]) {
+            assert!(routes.follow(&over(gone, dst), RouteChange::Deleted));
+        }
+        assert!(!routes.reaches(peer));
+        // IPv4: the last one comes in front, or behind if it is appended
+        let (dst, peer) = ("172.31.0.0/24", ip("172.31.0.7"));
+        assert!(routes.follow(&over(2, dst), RouteChange::Added));
+        assert!(routes.follow(&over(3, dst), RouteChange::Appended));
+        assert!(routes.is_on_link(peer, 2));
+        assert!(routes.follow(&over(4, dst), RouteChange::Added));
+        assert!(routes.is_on_link(peer, 4));
+        assert!(
+            !routes.follow(&over(5, dst), RouteChange::Replaced),
+            "which one"
+        );
+    }
+
     #[test]
     fn notification_that_says_too_little_is_not_followed() {
         let first = route("192.0.2.0/24", Some("172.31.0.8"));
         let second = route("192.0.2.0/24", Some("172.31.0.9"));
         let mut one = UnderlayRoutes::new([&first], |_| false);
         assert!(!one.follow(&second, RouteChange::Added), "in front of it");
-        assert!(!one.follow(&route("192.0.2.0/24", None), RouteChange::Deleted));
         let mut two = UnderlayRoutes::new([&first, &second], |_| false);
         assert!(!two.follow(&first, RouteChange::Deleted));
         assert!(two.reaches(ip("192.0.2.1")));
