@@ -93,8 +93,9 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
     let entry = |route: &HostRoute| Entry::Route(route.clone());
     let is_in_the_way = |route: &&HostRoute| {
         let wanted = wanted.route_to(route.dst);
-        let missing = wanted.filter(|wanted| !present.contains(wanted));
-        missing.is_some_and(|wanted| is_in_the_way(route, wanted))
+        let missing =
+            wanted.filter(|wanted| !present.contains(wanted) || is_deleted(&wanted.device));
+        !routes.contains(*route) && missing.is_some_and(|wanted| is_in_the_way(route, wanted))
     };
     let (first, observed): (Vec<_>, Vec<_>) = observed.partition(is_in_the_way);
     changes.extend(first.into_iter().map(|route| Change::Delete(entry(route))));
