@@ -24,8 +24,6 @@ pub use leftover::{Container, Reservation, Store, networks, remove_indexes};
 /// A reservation's file, and lines of the index.
 pub(crate) fn fuzz(bytes: &[u8]) {
     reservation::Content::parse(bytes, "network");
-    for line in String::from_utf8_lossy(bytes).lines() {
-        record::Record::parse(line, "network");
-    }
+    record::Record::parse_all(&String::from_utf8_lossy(bytes), "network");
 }
 pub(crate) use reservation::is_legacy;
