@@ -117,7 +117,7 @@ pub(super) enum Failure {
 pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let first = error.source().unwrap_or(error);
     let causes = std::iter::successors(Some(first), |error| error.source());
-    let texts: Vec<String> = causes.map(|error| plain(error)).collect();
+    let texts: Vec<String> = causes.map(plain).collect();
     texts.join(": ")
 }
 
