@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     best_effort::best_effort,
-    model::InvalidSubnets,
+    model::{InvalidSubnets, Subnets, lease::Lease},
     subnet::{alloc::Reservation, embedded::wire::json},
 };
 use redb::{
@@ -346,7 +346,13 @@ fn read(database: &Database, path: &Path) -> Result<Content, FormatError> {
         }
         Ok::<(), FormatError>(())
     };
-    each(LEASES, |_, value| Ok(Change::Put(decode(value)?)))?;
+    each(LEASES, |key, value| {
+        let lease: Lease = decode(value)?;
+        match key.parse::<Subnets>()? == lease.subnets {
+            true => Ok(Change::Put(lease)),
+            false => Err(EntryError::OtherLease(lease.subnets)),
+        }
+    })?;
     each(RESERVATIONS, |key, value| {
         let (subnets, attrs) = (key.parse()?, decode(value)?);
         Ok(Change::Reserve(Reservation { subnets, attrs }))
@@ -380,6 +386,8 @@ enum EntryError {
     Key(#[from] InvalidSubnets),
     #[error(transparent)]
     Value(#[from] go_compat::json::Error),
+    #[error("it is the lease of {0}, in the place of another one")]
+    OtherLease(Subnets),
 }
 
 fn decode<T: DeserializeOwned>(json: &str) -> Result<T, go_compat::json::Error> {

@@ -155,6 +155,21 @@ fn store_never_writes_a_revision_that_it_would_refuse() {
 }
 
 #[test]
+fn lease_in_the_place_of_another_one_is_left_out() {
+    const LEASES: TableDefinition<&str, &str> = TableDefinition::new("leases");
+    const LEASE: &str = r#"{"Subnet":"10.3.6.0/24","Attrs":{"PublicIP":"192.0.2.6",
+        "BackendType":"vxlan"},"Expiration":"2100-01-01T00:00:00Z"}"#;
+    let folder = TestFolder::new();
+    drop(folder.open());
+    edit(&folder.path(), &[(LEASES, "10.3.6.0-24", LEASE)]);
+    assert_eq!(folder.open().leases().len(), 1);
+    edit(&folder.path(), &[(LEASES, "10.3.5.0-24", LEASE)]);
+    edit(&folder.path(), &[(LEASES, "10.3.6.0-24", "{}")]);
+    // the next lease of 10.3.5.0/24 would overwrite it
+    assert_eq!(folder.open().leases().len(), 0);
+}
+
+#[test]
 fn reserved_lease_does_not_end() {
     let folder = TestFolder::new();
     let store = folder.open();
