@@ -80,10 +80,12 @@ need-test: need-demo need-image
 	    kubectl:kubernetes-client:'judges what is in Kubernetes' \
 	    cpio:cpio:'virtual machine' zstd:zstd:'virtual machine' modprobe:kmod:'virtual machine'
 
+# by rename: tests of an earlier call may be executing the programs
 build: need-build
 	$(call programs,$(target))
-	@mkdir -p $(bin)
-	@cp -f target/$(target)/release/cni-suite target/$(target)/release/cnitool target/$(target)/release/flanneld $(bin)/
+	@mkdir -p $(bin)/.new
+	@cp -f $(addprefix target/$(target)/release/,cni-suite cnitool flanneld) $(bin)/.new/
+	@mv -f $(addprefix $(bin)/.new/,cni-suite cnitool flanneld) $(bin)/ && rmdir $(bin)/.new
 	@ls -l $(bin) | awk 'NR > 1 { printf "  %-24s %6.2f MB\n", "$(bin)/" $$NF, $$5 / 1e6 }'
 
 # arm64, or amd64 on arm64, is added where its Rust target is installed
