@@ -35,7 +35,7 @@ use crate::{
     },
 };
 use ipnetwork::IpNetwork;
-use linux_net::{link, route::RouteType};
+use linux_net::{address::Address, link, route::RouteType};
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
 use tracing::{debug, info, warn};
 
@@ -202,10 +202,14 @@ impl Reconciler {
             changed: !applied.done.is_empty(),
             retry_at: self.backoff.next().into_iter().chain(underlay_retry).min(),
             underlay: self.underlay.current.clone(),
-            filter: EventFilter {
+            filter: self.event_filter(
+                wanted,
+                ownership,
+                indexes,
                 addresses,
-                ..self.event_filter(wanted, ownership, indexes, in_conflict, dependencies)
-            },
+                in_conflict,
+                dependencies,
+            ),
             subnet_env,
         })
     }
@@ -483,6 +487,7 @@ impl Reconciler {
         wanted: Arc<HostState>,
         ownership: Ownership,
         indexes: IndexesByName,
+        addresses: Arc<[Address]>,
         in_conflict: BTreeSet<IpNetwork>,
         dependencies: RouteDependencies,
     ) -> EventFilter {
@@ -499,7 +504,7 @@ impl Reconciler {
             underlay: underlay.is_present().then(|| underlay.current.clone()),
             link_state: underlay.link_state(),
             awaits_better_underlay: underlay.awaits_better(),
-            addresses: Arc::default(),
+            addresses,
             routes: Arc::new(dependencies),
         }
     }

@@ -10,14 +10,7 @@ use tests::{
 };
 
 /// `openssl x509 -req -signkey` without extensions: X.509 version 1.
-const VERSION_1: &str = "-----BEGIN CERTIFICATE-----\n\
-MIIBGTCBvwIUJ0wSnKt5+E/famd0q/snT0SupwwwCgYIKoZIzj0EAwIwDjEMMAoG\n\
-A1UEAwwDb2xkMCAXDTI2MTEyMTIxMjgwNVoYDzIxMjYxMDI4MjEyODA1WjAOMQww\n\
-CgYDVQQDDANvbGQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAARjwfy6k9bZDiAN\n\
-bpoSRIkuDCLIkcCZuiSyPvrQPzviqFOp8KzKFCxJTQ6PtFGVrDDa5hEzPQ/Fo7LF\n\
-H1vdXxGwMAoGCCqGSM49BAMCA0kAMEYCIQDELzVZtNEbO1iTSMnd1aZR6BL297Fs\n\
-SKA9cs/kquPAFwIhAM4zSMggiQIO8JN0A1kdNo73TLawnFekm1vpkHgItoE5\n\
------END CERTIFICATE-----";
+const VERSION_1: &str = include_str!("../../../flanneld/src/subnet/version-1.crt");
 
 /// Nothing listens at these addresses: flanneld would wait for them.
 const MANAGERS: [(&str, &str, &str); 3] = [

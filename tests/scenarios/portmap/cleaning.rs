@@ -39,9 +39,7 @@ fn add_restores_rules_that_others_removed() {
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
     };
-    let (one, two) = (pod(node, 1), pod(node, 2));
-    serve_tcp(&one, 80, "one");
-    serve_tcp(&two, 80, "two");
+    let _pods = two_servers(node);
     let conf = |number: u8| {
         let mappings = json!([port(8080 + u16::from(number), 80, "tcp")]);
         config(number, mappings, json!({}))
@@ -92,9 +90,7 @@ fn rules_of_the_go_plugin_are_respected_and_removed_by_del() {
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
     };
-    let (one, two) = (pod(node, 1), pod(node, 2));
-    serve_tcp(&one, 80, "one");
-    serve_tcp(&two, 80, "two");
+    let _pods = two_servers(node);
     let conf = |number: u8| {
         let mappings = json!([port(8080 + u16::from(number), 80, "tcp")]);
         config(number, mappings, json!({}))

@@ -165,9 +165,7 @@ fn each_plugin_removes_the_mappings_of_the_other() {
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
     };
-    let (one, two) = (pod(node, 1), pod(node, 2));
-    serve_tcp(&one, 80, "one");
-    serve_tcp(&two, 80, "two");
+    let _pods = two_servers(node);
     let with_port = |number: u8| {
         let mappings = json!([port(8080 + u16::from(number), 80, "tcp")]);
         conf(number, mappings, json!({}))

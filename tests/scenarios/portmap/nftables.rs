@@ -91,9 +91,7 @@ fn conditions_apply_to_their_own_pod_only() {
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
     };
-    let (one, two) = (pod(node, 1), pod(node, 2));
-    serve_tcp(&one, 80, "one");
-    serve_tcp(&two, 80, "two");
+    let _pods = two_servers(node);
     let only = |source: &str| json!({"conditionsV4": ["ip", "saddr", source]});
     let first = config(1, json!([port(8081, 80, "tcp")]), only("192.0.2.0/24"));
     let second = config(2, json!([port(8082, 80, "tcp")]), json!({}));

@@ -75,6 +75,14 @@ pub(super) fn call(host: &Host, verb: &str, number: u8, config: &Value) -> Outco
     cni.call(host, verb, "portmap", &config.to_string())
 }
 
+/// The pods 1 and 2, which answer "one" and "two" at TCP port 80.
+pub(super) fn two_servers(host: &Host) -> (Pod<'_>, Pod<'_>) {
+    let pods = (pod(host, 1), pod(host, 2));
+    serve_tcp(&pods.0, 80, "one");
+    serve_tcp(&pods.1, 80, "two");
+    pods
+}
+
 /// Answers each TCP connection with `word`.
 pub(super) fn serve_tcp(pod: &Pod, port: u16, word: &'static str) {
     let listener = pod.run(|| TcpListener::bind(("::", port)).expect("bind"));

@@ -131,9 +131,7 @@ fn host_ip_limits_the_mapping(backend: &'static str) {
         panic!("two hosts")
     };
     node.sh("ip addr add 172.31.0.101/24 dev eth0");
-    let (one, two) = (pod(node, 1), pod(node, 2));
-    serve_tcp(&one, 80, "one");
-    serve_tcp(&two, 80, "two");
+    let _pods = two_servers(node);
     let with_ip = |ip: &str| {
         let mut mapping = port(8080, 80, "tcp");
         mapping["hostIP"] = ip.into();
@@ -376,9 +374,7 @@ fn one_host_address_of_a_port_is_not_taken_from_its_pod(backend: &'static str) {
     let [node, client] = &net.hosts[..] else {
         panic!("two hosts")
     };
-    let (one, two) = (pod(node, 1), pod(node, 2));
-    serve_tcp(&one, 80, "one");
-    serve_tcp(&two, 80, "two");
+    let (one, _two) = two_servers(node);
     let conf = |number: u8, ip: &str| {
         let mut mapping = port(8080, 80, "tcp");
         mapping["hostIP"] = ip.into();

@@ -49,7 +49,7 @@ impl Inventory {
             reservations,
             survey,
             aliases,
-        } = View::settled(&stores)?;
+        } = View::settled(&stores).map_err(|error| error.to_string())?;
         let doubt = match (&in_use.unreadable, &survey.unseen) {
             (Some(error), _) => Some(format!("cannot read every process in /proc: {error}")),
             (_, Some(reason)) => Some(reason.clone()),
@@ -134,7 +134,7 @@ struct View {
 
 impl View {
     /// Looks again while a namespace ends: its last process, and then its veth, take a moment.
-    fn settled(stores: &[(PathBuf, Store)]) -> Result<View, String> {
+    fn settled(stores: &[(PathBuf, Store)]) -> linux_net::Result<View> {
         let until = Instant::now() + DISMANTLE_TIMEOUT;
         loop {
             let view = View::read(stores)?;
@@ -145,13 +145,13 @@ impl View {
         }
     }
 
-    fn read(stores: &[(PathBuf, Store)]) -> Result<View, String> {
+    fn read(stores: &[(PathBuf, Store)]) -> linux_net::Result<View> {
         let in_use = InUse::read().unwrap_or_else(InUse::unread);
         let reservations = stores.iter().flat_map(|(folder, store)| {
             let reservations = store.reservations(&in_use).into_iter();
             reservations.map(move |one| (folder.clone(), one))
         });
-        let here = Here::read().map_err(|error| error.to_string())?;
+        let here = Here::read()?;
         let survey = in_use.survey(&here);
         let mut reservations: Vec<_> = reservations.collect();
         for (_, one) in &mut reservations {
