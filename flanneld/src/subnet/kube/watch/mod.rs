@@ -7,6 +7,7 @@
 
 mod cache;
 mod error;
+mod failures;
 pub(crate) mod fuzz;
 mod http;
 mod progress;
@@ -27,6 +28,7 @@ use crate::{
 };
 use cache::{NodeCache, Summary};
 use error::Failure;
+use failures::{Failures, GONE};
 use progress::Progress;
 use request::Request;
 use std::convert::Infallible;
@@ -36,8 +38,6 @@ use tracing::{debug, info, warn};
 
 /// Nodes that are named in the log at once: a mistake may concern them all.
 const LOGGED_NODES: usize = 10;
-/// The status of a position that is too old.
-const GONE: u16 = 410;
 
 /// Where the watch publishes what it reads.
 #[derive(Debug)]
@@ -73,8 +73,7 @@ struct NodeWatch {
     progress: Progress,
     published: Published,
     timing: Timing,
-    /// failures since the last connection that was good
-    attempt: u32,
+    failures: Failures,
     /// `waiting` says what is wrong
     reported: bool,
     /// the server sends bookmarks
@@ -89,7 +88,7 @@ impl NodeWatch {
             progress: Progress::default(),
             published: watched.published,
             timing,
-            attempt: 0,
+            failures: Failures::default(),
             reported: false,
             bookmarks: false,
         }
@@ -160,7 +159,7 @@ impl NodeWatch {
 
     /// The API server answers as it should.
     fn proved_good(&mut self) {
-        self.attempt = 0;
+        self.failures.clear();
         if self.reported {
             self.reported = false;
             self.published.waiting.clear();
@@ -171,15 +170,16 @@ impl NodeWatch {
     /// Says what is wrong, where it matters, and waits until the next attempt.
     async fn failed(&mut self, request: &Request, failure: &Failure) {
         let at_once = self.progress.failed(request, failure);
-        self.attempt = self.attempt.saturating_add(1);
+        self.failures.add(failure.code());
+        let attempt = self.failures.count();
         if at_once {
             info!("nodes are listed by pages: {failure}");
-            if self.attempt == 1 {
+            if attempt == 1 {
                 return;
             }
         }
         // one broken connection is no news
-        if self.attempt > 1 || failure.code().is_some_and(|code| code != GONE) {
+        if attempt > 1 || failure.code().is_some_and(|code| code != GONE) {
             self.reported = true;
             let waiting = &self.published.waiting;
             waiting.report(format!("for the API server: {failure}"));
@@ -188,7 +188,7 @@ impl NodeWatch {
         }
         let asked = failure.retry_after().unwrap_or_default();
         let asked = asked.min(self.timing.longest_retry_after);
-        sleep(asked + self.timing.backoff.full_jitter(self.attempt)).await;
+        sleep(asked + self.timing.backoff.full_jitter(attempt)).await;
     }
 }
 
