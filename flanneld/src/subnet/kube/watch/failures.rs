@@ -12,20 +12,17 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    pub(super) fn count(&self) -> u32 {
-        self.count
-    }
-
     /// A failure; `code` is that of the server's answer, if there is one. The count begins anew
     /// with the first answer after a time without any, since the server is back, and with each
-    /// answer that asks for a listing, since the server works.
-    pub(super) fn add(&mut self, code: Option<u16>) {
+    /// answer that asks for a listing, since the server works. Returns the count.
+    pub(super) fn add(&mut self, code: Option<u16>) -> u32 {
         let is_first_answer = code.is_some() && !self.answered;
         if is_first_answer || code == Some(GONE) {
             self.count = 0;
         }
         self.answered |= code.is_some();
         self.count = self.count.saturating_add(1);
+        self.count
     }
 
     /// The API server answers as it should.
@@ -40,8 +37,8 @@ mod tests {
 
     fn after(codes: &[Option<u16>]) -> u32 {
         let mut failures = Failures::default();
-        codes.iter().for_each(|code| failures.add(*code));
-        failures.count()
+        let counts = codes.iter().map(|code| failures.add(*code));
+        counts.last().unwrap_or_default()
     }
 
     #[test]

@@ -170,8 +170,7 @@ impl NodeWatch {
     /// Says what is wrong, where it matters, and waits until the next attempt.
     async fn failed(&mut self, request: &Request, failure: &Failure) {
         let at_once = self.progress.failed(request, failure);
-        self.failures.add(failure.code());
-        let attempt = self.failures.count();
+        let attempt = self.failures.add(failure.code());
         if at_once {
             info!("nodes are listed by pages: {failure}");
             if attempt == 1 {

@@ -1,6 +1,6 @@
 //! What is asked next: a listing of all nodes, then what changes after it. Pure.
 
-use super::{error::Failure, request::Request};
+use super::{error::Failure, failures::GONE, request::Request};
 
 /// Watches in a row without an event or a bookmark, before all nodes are listed again: the store
 /// may have been replaced by an older copy, in which the position of the watch lies ahead.
@@ -94,7 +94,7 @@ impl Progress {
         match (failure, failure.code()) {
             (_, Some(401 | 403 | 429)) => {}
             // the position is too old, or the token of the next page
-            (_, Some(410)) => self.position = Position::Unlisted,
+            (_, Some(GONE)) => self.position = Position::Unlisted,
             (Failure::Silent { .. } | Failure::Slow { .. }, _) => self.silent(),
             _ => {}
         }

@@ -196,15 +196,25 @@ fn watch_of(steps: &[Step]) -> Vec<Step> {
     [&[Step::Head(200, STREAM)], steps].concat()
 }
 
+/// Retries come at once. A server that hangs is noticed late only: on a busy machine the one of the
+/// test may be slow.
 fn fast() -> Timing {
-    let short = Duration::from_millis(200);
+    with_silence(Duration::from_secs(5))
+}
+
+/// Notices a server that hangs, too.
+fn impatient() -> Timing {
+    with_silence(Duration::from_millis(200))
+}
+
+fn with_silence(limit: Duration) -> Timing {
     Timing {
-        answer: short,
-        listing_silence: short,
+        answer: limit,
+        listing_silence: limit,
+        watch_end: limit,
+        watch_silence: limit,
         listing: Duration::from_secs(20),
         watch: Duration::from_secs(300),
-        watch_end: short,
-        watch_silence: short,
         good: Duration::from_millis(100),
         pause: Duration::from_millis(10),
         backoff: crate::retry::ExponentialBackoff {
@@ -510,7 +520,7 @@ async fn watch_that_falls_silent_is_opened_again() {
             stream(&[1], "4", &rest),
             watch_of(&[added(2, "6"), Step::Hang]),
         ];
-        let mut running = run(scripts, fast()).await;
+        let mut running = run(scripts, impatient()).await;
         running.until(&[1, 2], &[1]).await;
         assert_eq!(running.server.requests(), ["stream", "watch 5"]);
     }
@@ -524,7 +534,7 @@ async fn listing_that_falls_silent_is_tried_by_pages() {
         watch_of(&[gone_event(), Step::End]),
         stream(&[1, 2, 3], "9", &[Step::Hang]),
     ];
-    let mut running = run(scripts, fast()).await;
+    let mut running = run(scripts, impatient()).await;
     running.until(&[1, 2, 3], &[1, 2]).await;
     assert_eq!(
         running.server.requests(),
