@@ -255,19 +255,21 @@ impl InUse {
     ) -> io::Result<()> {
         // what can be read counts, also if the rest cannot
         let mut outcome = Ok(());
-        let mut keep = |result: io::Result<()>| {
-            if let (true, Err(error)) = (outcome.is_ok(), result) {
+        let mut keep = |task: &Path, result: io::Result<()>| {
+            if let (true, Err(error)) = (outcome.is_ok(), result)
+                && !is_ending(task)
+            {
                 outcome = Err(error);
             }
         };
-        keep(self.read_descriptors(process));
+        keep(process, self.read_descriptors(process));
         match list(&process.join("task")) {
-            Err(error) => keep(Err(error)),
+            Err(error) => keep(process, Err(error)),
             Ok(threads) => {
                 for thread in threads {
                     let thread = process.join("task").join(thread);
-                    keep(self.insert(&thread.join("ns/net")));
-                    keep(self.read_mounts(&thread, mount_namespaces));
+                    keep(&thread, self.insert(&thread.join("ns/net")));
+                    keep(&thread, self.read_mounts(&thread, mount_namespaces));
                 }
             }
         }
@@ -293,7 +295,6 @@ impl InUse {
         let Some(mountinfo) = ignore_ended(fs::read(thread.join("mountinfo")))? else {
             return Ok(());
         };
-        known.insert(mounts);
         for (number, mount_point) in mounted(&String::from_utf8_lossy(&mountinfo)) {
             let found = self.found.entry(number).or_default();
             let relative = mount_point.trim_start_matches('/');
@@ -302,6 +303,10 @@ impl InUse {
             if found.is_none() && inode(&path) == Some(number) {
                 *found = Some(path);
             }
+        }
+        // the paths of a thread that has ended show nothing: another thread may show them
+        if !is_ending(thread) {
+            known.insert(mounts);
         }
         Ok(())
     }
@@ -332,6 +337,8 @@ fn open(inode: u64, path: &Path) -> crate::Result<Option<NetNs>> {
         let now = InUse::read().unwrap_or_else(InUse::unread);
         match now.found.get(&inode) {
             Some(Some(other)) if attempts < ATTEMPTS => path.clone_from(other),
+            // hidden, or it went between the list of mounts and the look at its path
+            Some(None) if attempts < ATTEMPTS => {}
             None if now.unreadable.is_none() => return Ok(None),
             _ => {
                 let gone = || Error::io(path.display().to_string(), ErrorKind::NotFound);
@@ -420,6 +427,28 @@ fn list(folder: &Path) -> io::Result<Vec<OsString>> {
         .collect())
 }
 
+/// True if the process or thread of this folder in /proc has ended or is about to: what it
+/// still holds goes, and the kernel answers EACCES or EINVAL for most of its files.
+fn is_ending(task: &Path) -> bool {
+    match ignore_ended(fs::read(task.join("stat"))) {
+        Ok(stat) => stat.is_none_or(|stat| is_ending_by(&String::from_utf8_lossy(&stat))),
+        Err(_) => false,
+    }
+}
+
+/// By a proc_pid_stat(5): the state is Z or X, or the flags have PF_EXITING (linux/sched.h). The
+/// name in parentheses may have any character.
+fn is_ending_by(stat: &str) -> bool {
+    const PF_EXITING: u32 = 4;
+    let Some((_, after_name)) = stat.rsplit_once(')') else {
+        return false;
+    };
+    let mut fields = after_name.split_ascii_whitespace();
+    let is_dead = matches!(fields.next(), Some("Z" | "X"));
+    let flags = fields.nth(5).and_then(|flags| flags.parse().ok());
+    is_dead || flags.is_some_and(|flags: u32| flags & PF_EXITING != 0)
+}
+
 /// None: the process has ended since it was listed.
 fn ignore_ended<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     let ended = |error: &io::Error| {
@@ -454,6 +483,21 @@ mod tests {
     }
 
     #[test]
+    fn tasks_that_end_are_recognised() {
+        for (stat, ending) in [
+            ("7 (a) S 1 7 7 0 -1 4194560 9 0", false),
+            ("7 (a) R 1 7 7 0 -1 4194564 9 0", true),
+            ("7 (a) Z 1 7 7 0 -1 0 9 0", true),
+            ("7 (b) Z (c) S 1 7 7 0 -1 4194560 9 0", false),
+            ("", false),
+        ] {
+            assert_eq!(is_ending_by(stat), ending, "{stat}");
+        }
+        assert!(!is_ending(Path::new("/proc/self")));
+        assert!(is_ending(Path::new("/proc/4194305")));
+    }
+
+    #[test]
     fn what_can_be_read_counts_and_the_rest_is_reported() {
         let proc = tempfile::tempdir().unwrap();
         let process = |id: &str| {
@@ -464,16 +508,21 @@ mod tests {
                 folder.join(format!("task/{id}/ns/net")),
             )
             .unwrap();
+            fs::write(folder.join("stat"), format!("{id} (a) S 1 1 1 0 -1 0")).unwrap();
             folder
         };
         process("17");
-        // a file in place of a folder: read_dir fails, as it does without permission
+        // a file in place of a folder: read_dir fails, as it does without permission. That of a
+        // process that has ended does not count.
         fs::write(process("18").join("fd"), "").unwrap();
-        fs::write(proc.path().join("19"), "").unwrap();
         process("20");
         let found = InUse::read_from(proc.path()).unwrap();
         assert!([17, 18, 20].iter().all(|inode| found.contains(*inode)));
         assert!(found.unreadable.is_some());
+        fs::write(proc.path().join("18/stat"), "18 (a) Z 1 1 1 0 -1 4").unwrap();
+        let found = InUse::read_from(proc.path()).unwrap();
+        assert!([17, 18, 20].iter().all(|inode| found.contains(*inode)));
+        assert!(found.unreadable.is_none());
         assert!(InUse::read_from(&proc.path().join("absent")).is_err());
     }
 }

@@ -6,7 +6,11 @@ use linux_net::{
     link, sysctl,
 };
 use nix::sys::stat::fstat;
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
 use tests::{Host, process::eventually, scenario};
 
 /// Device and inode of a namespace.
@@ -92,6 +96,33 @@ fn a_pod_of_another_host_is_not_taken_for_one_of_this() {
     eventually("the first pod ends", Duration::from_secs(20), has_ended);
     assert_eq!(peer(&hosts[0]), None);
     assert_eq!(with_address(&hosts[1]), Some(inodes[1]));
+}
+
+/// Threads that end meanwhile, each in the mount namespace that shows another network namespace, do
+/// not make a search unsure.
+#[scenario]
+fn threads_that_end_stop_no_search() {
+    let (host, other) = (Host::new("a"), Host::new("b"));
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                other.sh("ip netns add brief && ip netns del brief");
+            }
+        });
+        host.run(|| {
+            let ip = "10.1.2.99".parse().expect("address");
+            let found = (0..8000).map(|_| {
+                let here = Here::read().expect("links");
+                let namespaces = InUse::read().expect("/proc");
+                let found = namespaces.with_address(ip, &here, &[], |_| true);
+                found.map(|found| found.is_some())
+            });
+            let unsure: Vec<_> = found.filter(|found| !matches!(found, Ok(false))).collect();
+            done.store(true, Ordering::Relaxed);
+            assert!(unsure.is_empty(), "{unsure:?}");
+        });
+    });
 }
 
 /// Another mount over its folder hides a namespace that nothing else holds.
