@@ -17,7 +17,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// How often a namespace whose path is another file by now is searched.
+/// How often a namespace is searched whose path was another file before it could be opened.
 const ATTEMPTS: u32 = 5;
 
 /// The network namespaces in use at one moment, as far as /proc shows them.
@@ -28,6 +28,15 @@ pub struct InUse {
     found: BTreeMap<u64, Option<PathBuf>>,
     /// Why some processes could not be read: there may be more namespaces. The first error.
     pub unreadable: Option<io::Error>,
+    /// The one to open as soon as it is found.
+    wanted: Option<Wanted>,
+}
+
+/// A namespace to open by the first of its paths that can be opened.
+#[derive(Debug)]
+struct Wanted {
+    inode: u64,
+    opened: Option<NetNs>,
 }
 
 /// The namespace of the calling thread.
@@ -97,15 +106,34 @@ impl InUse {
 
     fn read_from(proc: &Path) -> io::Result<InUse> {
         let mut all = InUse::default();
+        all.read_processes(proc)?;
+        Ok(all)
+    }
+
+    /// Reads /proc and opens the namespace with this inode: what has its path may end at once.
+    fn read_and_open(inode: u64) -> io::Result<(InUse, Option<NetNs>)> {
+        let mut all = InUse {
+            wanted: Some(Wanted {
+                inode,
+                opened: None,
+            }),
+            ..InUse::default()
+        };
+        all.read_processes(Path::new("/proc"))?;
+        let opened = all.wanted.take().and_then(|wanted| wanted.opened);
+        Ok((all, opened))
+    }
+
+    fn read_processes(&mut self, proc: &Path) -> io::Result<()> {
         let mut mount_namespaces = HashSet::new();
         let is_process = |name: &OsString| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
         for process in fs::read_dir(proc)?.flatten().map(|entry| entry.file_name()) {
             if is_process(&process) {
-                let read = all.read_process(&proc.join(process), &mut mount_namespaces);
-                all.unreadable = all.unreadable.take().or(read.err());
+                let read = self.read_process(&proc.join(process), &mut mount_namespaces);
+                self.unreadable = self.unreadable.take().or(read.err());
             }
         }
-        Ok(all)
+        Ok(())
     }
 
     /// True if a namespace with this inode exists.
@@ -301,8 +329,9 @@ impl InUse {
             let path = thread.join("root").join(relative);
             // another mount over it, or over its folder, hides it
             if found.is_none() && inode(&path) == Some(number) {
-                *found = Some(path);
+                *found = Some(path.clone());
             }
+            self.open_wanted(number, &path);
         }
         // the paths of a thread that has ended show nothing: another thread may show them
         if !is_ending(thread) {
@@ -311,12 +340,23 @@ impl InUse {
         Ok(())
     }
 
+    /// A path by which it cannot be opened is none: there may be another.
+    fn open_wanted(&mut self, inode: u64, path: &Path) {
+        let wanted = self.wanted.as_mut();
+        if let Some(wanted) =
+            wanted.filter(|wanted| wanted.inode == inode && wanted.opened.is_none())
+        {
+            wanted.opened = open_at(inode, path).ok().flatten();
+        }
+    }
+
     /// Inserts what the link refers to, if that is a network namespace.
     fn insert(&mut self, link: &Path) -> io::Result<()> {
         let target = ignore_ended(fs::read_link(link))?;
         if let Some(inode) = target.and_then(|target| number(target.to_str()?)) {
             let found = self.found.entry(inode).or_default();
             found.get_or_insert_with(|| link.to_owned());
+            self.open_wanted(inode, link);
         }
         Ok(())
     }
@@ -325,28 +365,31 @@ impl InUse {
 /// Opens the namespace by another path if this one has become another file since it was found:
 /// that of a process that ended, while others are in the namespace. None: it has ended.
 fn open(inode: u64, path: &Path) -> crate::Result<Option<NetNs>> {
-    let mut path = path.to_owned();
-    let mut attempts = 1;
-    loop {
-        let opened = NetNs::open(&path).and_then(|netns| Ok((netns.inode()? == inode, netns)));
-        let error = match opened {
-            Ok((true, netns)) => return Ok(Some(netns)),
-            Ok((false, _)) => None,
-            Err(error) => Some(error),
-        };
-        let now = InUse::read().unwrap_or_else(InUse::unread);
-        match now.found.get(&inode) {
-            Some(Some(other)) if attempts < ATTEMPTS => path.clone_from(other),
-            // hidden, or it went between the list of mounts and the look at its path
-            Some(None) if attempts < ATTEMPTS => {}
-            None if now.unreadable.is_none() => return Ok(None),
-            _ => {
-                let gone = || Error::io(path.display().to_string(), ErrorKind::NotFound);
-                return Err(error.unwrap_or_else(gone));
-            }
+    let first = open_at(inode, path);
+    let mut error = match first {
+        Ok(Some(netns)) => return Ok(Some(netns)),
+        Ok(None) => Error::io(path.display().to_string(), ErrorKind::NotFound),
+        Err(error) => error,
+    };
+    for _ in 0..ATTEMPTS {
+        let (now, opened) = InUse::read_and_open(inode)
+            .unwrap_or_else(|unreadable| (InUse::unread(unreadable), None));
+        if opened.is_some() {
+            return Ok(opened);
         }
-        attempts += 1;
+        match now.unreadable {
+            None if !now.contains(inode) => return Ok(None),
+            None => {}
+            Some(unreadable) => error = Error::io("read /proc", unreadable),
+        }
     }
+    Err(error)
+}
+
+/// None: the path is another file.
+fn open_at(inode: u64, path: &Path) -> crate::Result<Option<NetNs>> {
+    let netns = NetNs::open(path)?;
+    Ok((netns.inode()? == inode).then_some(netns))
 }
 
 /// What a namespace has.

@@ -102,17 +102,19 @@ fn a_pod_of_another_host_is_not_taken_for_one_of_this() {
 /// not make a search unsure.
 #[scenario]
 fn threads_that_end_stop_no_search() {
-    let (host, other) = (Host::new("a"), Host::new("b"));
+    let (host, others) = (Host::new("a"), ["b", "c", "d", "e"].map(Host::new));
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                other.sh("ip netns add brief && ip netns del brief");
-            }
-        });
+        for other in &others {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    other.sh("ip netns add brief && ip netns del brief");
+                }
+            });
+        }
         host.run(|| {
             let ip = "10.1.2.99".parse().expect("address");
-            let found = (0..8000).map(|_| {
+            let found = (0..1200).map(|_| {
                 let here = Here::read().expect("links");
                 let namespaces = InUse::read().expect("/proc");
                 let found = namespaces.with_address(ip, &here, &[], |_| true);
