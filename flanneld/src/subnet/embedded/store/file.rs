@@ -3,6 +3,7 @@
 
 use super::{
     error::{FormatError, StoreError},
+    locked_file::LockedFile,
     read_only_backend::ReadOnlyBackend,
     state::Change,
     verified_backend::VerifiedBackend,
@@ -18,7 +19,7 @@ use redb::{
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -52,10 +53,10 @@ const NEW_FILE: atomic_file::Options = atomic_file::Options {
 /// The open file. A failed write closes the database; the next change opens it again.
 pub(super) struct StoreFile {
     path: PathBuf,
-    /// Locked as long as the store is open, also while there is no database.
-    file: File,
-    /// None after a failed write.
+    /// None after a failed write. Before `file`: it is closed before the locks are released.
     database: Option<Database>,
+    /// Locked as long as the store is open, also while there is no database.
+    file: LockedFile,
     /// As the next change writes them.
     openings: Vec<Opening>,
 }
@@ -97,8 +98,8 @@ impl StoreFile {
         content.openings.drain(..forgotten);
         let mut file = StoreFile {
             path: path.to_owned(),
-            file: handle,
             database: None,
+            file: handle,
             openings: content.openings.clone(),
         };
         match file.open_to_write() {
@@ -113,7 +114,7 @@ impl StoreFile {
 
     /// Opens the database to change it. The file has been read before: this alters it.
     fn open_to_write(&self) -> Result<Database, StoreError> {
-        let file = self.file.try_clone();
+        let file = self.file.copy();
         let backend = file.map_err(DatabaseError::from).and_then(FileBackend::new);
         open(&self.path, backend)
     }
@@ -121,7 +122,10 @@ impl StoreFile {
     /// The same after a failed write. Another file may have the path meanwhile.
     fn reopen(&mut self) -> Result<Database, StoreError> {
         let found = open_file(&self.path)?;
-        let identity = |file: &File| file.metadata().map(|file| (file.dev(), file.ino()));
+        let identity = |file: &LockedFile| -> io::Result<_> {
+            let found = file.get().metadata()?;
+            Ok((found.dev(), found.ino()))
+        };
         let ours = identity(&self.file).map_err(|error| file_error(&self.path, error))?;
         let other = identity(&found).map_err(|error| file_error(&self.path, error))?;
         if ours != other {
@@ -194,14 +198,13 @@ fn corrupt(path: &Path, source: FormatError) -> StoreError {
     }
 }
 
-fn open_file(path: &Path) -> Result<File, StoreError> {
-    let file = OpenOptions::new().read(true).write(true).open(path);
-    file.map_err(|error| file_error(path, error))
+fn open_file(path: &Path) -> Result<LockedFile, StoreError> {
+    LockedFile::open(path).map_err(|error| file_error(path, error))
 }
 
 /// The content, read without a change of the file. The file is locked from then on.
-fn load(path: &Path, file: &File) -> Result<Content, StoreError> {
-    let file = file.try_clone();
+fn load(path: &Path, file: &LockedFile) -> Result<Content, StoreError> {
+    let file = file.copy();
     let backend = file
         .map_err(DatabaseError::from)
         .and_then(ReadOnlyBackend::new);
@@ -392,4 +395,23 @@ enum EntryError {
 
 fn decode<T: DeserializeOwned>(json: &str) -> Result<T, go_compat::json::Error> {
     go_compat::json::from_slice(json.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A child process has such a descriptor until it executes its program.
+    #[test]
+    fn closed_store_is_unlocked_while_its_file_is_open_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leases.redb");
+        let (store, _) = StoreFile::open(&path).unwrap();
+        let copy = store.file.copy().unwrap();
+        let second = StoreFile::open(&path).map(drop);
+        assert!(matches!(second, Err(StoreError::InUse(_))), "{second:?}");
+        drop(store);
+        StoreFile::open(&path).map(drop).unwrap();
+        drop(copy);
+    }
 }

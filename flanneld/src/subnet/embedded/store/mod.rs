@@ -13,6 +13,7 @@ mod error;
 mod file;
 mod fuzz;
 mod holders;
+mod locked_file;
 mod read_only_backend;
 mod state;
 mod transaction;
