@@ -79,21 +79,40 @@ impl Registry {
     }
 
     /// One key. A value that is longer than a message may be is left out.
-    async fn read(&self, key: &str) -> Result<(Option<Record>, StoreRevision), Failure> {
-        let mut keys_only = false;
-        loop {
-            let options = || keys_only.then(|| GetOptions::new().with_keys_only());
-            let read = |mut client: Client| async move { client.get(key, options()).await };
-            match self.connection.call(read).await {
-                Err(error) if error.kind() == Kind::TooLong && !keys_only => keys_only = true,
-                Err(error) => return Err(error),
-                Ok(mut response) => {
-                    let kv = response.take_kvs().pop();
-                    let store = store_revision(response.header());
-                    return Ok((kv.map(|kv| record(kv, keys_only)), store));
-                }
-            }
+    pub(super) async fn read(&self, key: &str) -> Result<(Option<Record>, StoreRevision), Failure> {
+        match self.read_at(key, 0, false).await {
+            Err(error) if error.kind() == Kind::TooLong => {}
+            answer => return answer,
         }
+        // it may have another value by now: both answers are about one revision
+        let (_, store) = self.read_at(key, 0, true).await?;
+        match self.read_at(key, store.revision, false).await {
+            Err(error) if error.kind() == Kind::TooLong => {
+                self.read_at(key, store.revision, true).await
+            }
+            answer => answer,
+        }
+    }
+
+    /// At the newest revision if `revision` is 0.
+    async fn read_at(
+        &self,
+        key: &str,
+        revision: i64,
+        keys_only: bool,
+    ) -> Result<(Option<Record>, StoreRevision), Failure> {
+        let mut options = GetOptions::new().with_revision(revision);
+        if keys_only {
+            options = options.with_keys_only();
+        }
+        let read = |mut client: Client| {
+            let options = options.clone();
+            async move { client.get(key, Some(options)).await }
+        };
+        let mut response = self.connection.call(read).await?;
+        let store = shown(response.header(), revision);
+        let kv = response.take_kvs().pop();
+        Ok((kv.map(|kv| record(kv, keys_only)), store))
     }
 
     /// Every lease at one revision.
@@ -119,6 +138,12 @@ impl Registry {
                 // some value is longer than a message may be: it alone is left out
                 Err(error) if error.kind() == Kind::TooLong && page > 1 => {
                     page /= 2;
+                    continue;
+                }
+                // it may have another value by now: all further answers are about one revision
+                Err(error) if error.kind() == Kind::TooLong && listing.store.revision == 0 => {
+                    let (first, _) = self.page(&from, 0, 1, true).await?;
+                    listing.store = first.store;
                     continue;
                 }
                 Err(error) if error.kind() == Kind::TooLong => {
@@ -160,10 +185,7 @@ impl Registry {
             async move { client.get(from, Some(options)).await }
         };
         let mut response: GetResponse = self.connection.call(read).await?;
-        let mut store = store_revision(response.header());
-        if revision != 0 {
-            store.revision = revision;
-        }
+        let store = shown(response.header(), revision);
         let kvs = response.take_kvs().into_iter();
         let records = kvs.map(|kv| record(kv, keys_only)).collect();
         Ok((Listing { store, records }, response.more()))
@@ -408,9 +430,13 @@ fn end_of(prefix: &str) -> String {
     format!("{}0", prefix.strip_suffix('/').unwrap_or(prefix))
 }
 
-fn store_revision(header: Option<&ResponseHeader>) -> StoreRevision {
+/// What an answer shows: the revision that was asked for, the newest if that is 0.
+fn shown(header: Option<&ResponseHeader>, asked: i64) -> StoreRevision {
     header.map_or_else(StoreRevision::default, |header| StoreRevision {
         cluster: header.cluster_id(),
-        revision: header.revision(),
+        revision: match asked {
+            0 => header.revision(),
+            asked => asked,
+        },
     })
 }

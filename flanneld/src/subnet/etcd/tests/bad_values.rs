@@ -31,6 +31,39 @@ async fn bad_keys_and_values_withdraw_nobody() {
     first.will_see(&[1, 2, 3, 4]).await;
 }
 
+/// A value that was too long when it was asked for, and is another one a moment later.
+#[tokio::test]
+async fn value_that_becomes_short_again_is_not_left_out() {
+    let etcd = Arc::new(TestEtcd::new().await);
+    let manager = etcd.manager();
+    let keys = ["config", "subnets/10.3.250.0-24"];
+    let writer = tokio::spawn({
+        let etcd = etcd.clone();
+        async move {
+            loop {
+                for key in keys {
+                    etcd.put(key, vec![b' '; 5 << 20]).await;
+                    etcd.put(key, "short").await;
+                }
+            }
+        }
+    });
+    for _ in 0..60 {
+        let listing = manager.registry.list().await.unwrap();
+        let config = manager.registry.read(manager.registry.keys.config()).await;
+        for record in listing.records.into_iter().chain(config.unwrap().0) {
+            let long = etcd.length_at(&record.key, record.mod_revision).await > 1000;
+            assert_eq!(
+                record.value.is_none(),
+                long,
+                "revision {}",
+                record.mod_revision
+            );
+        }
+    }
+    writer.abort();
+}
+
 #[tokio::test]
 async fn last_good_value_stays_while_the_key_is_there() {
     let etcd = TestEtcd::new().await;

@@ -136,6 +136,17 @@ impl TestEtcd {
         self.try_get(key).await.expect("etcd does not answer")
     }
 
+    /// The length of a value at that revision.
+    async fn length_at(&self, key: &[u8], revision: i64) -> usize {
+        let client = self.client().await.kv_client();
+        let options = GetOptions::new().with_revision(revision);
+        let answer = client
+            .max_decoding_message_size(32 << 20)
+            .get(key, Some(options))
+            .await;
+        answer.unwrap().kvs()[0].value().len()
+    }
+
     async fn put(&self, key: &str, value: impl Into<Vec<u8>>) {
         let key = format!("{PREFIX}/{key}");
         self.client().await.put(key, value, None).await.unwrap();
