@@ -249,9 +249,11 @@ fn random_id() -> io::Result<String> {
 
 fn fill(file: File) -> Result<(), redb::Error> {
     let id = random_id()?;
+    let file = LockedFile::new(file);
+    // dropped before `file`
     let database = Database::builder()
         .set_cache_size(CACHE)
-        .create_file(file)?;
+        .create_file(file.copy()?)?;
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
@@ -411,6 +413,19 @@ mod tests {
         let second = StoreFile::open(&path).map(drop);
         assert!(matches!(second, Err(StoreError::InUse(_))), "{second:?}");
         drop(store);
+        StoreFile::open(&path).map(drop).unwrap();
+        drop(copy);
+    }
+
+    #[test]
+    fn new_store_is_unlocked_while_its_file_is_open_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leases.redb");
+        let mut options = File::options();
+        let file = options.read(true).write(true).create_new(true).open(&path);
+        let file = file.unwrap();
+        let copy = file.try_clone().unwrap();
+        fill(file).unwrap();
         StoreFile::open(&path).map(drop).unwrap();
         drop(copy);
     }

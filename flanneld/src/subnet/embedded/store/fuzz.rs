@@ -1,6 +1,6 @@
 //! The fuzz targets of what clients of the lease server send, and of its file.
 
-use super::{Store, StoreError, state::State};
+use super::{Store, StoreError, locked_file::LockedFile, state::State};
 use crate::{
     model::{
         Subnets,
@@ -167,7 +167,9 @@ pub(crate) fn entries(bytes: &[u8]) {
 }
 
 fn put(path: &Path, lines: &str) -> Result<(), redb::Error> {
-    let database = Database::open(path)?;
+    let file = LockedFile::open(path)?;
+    // dropped before `file`
+    let database = Database::builder().create_file(file.copy()?)?;
     let transaction = database.begin_write()?;
     for line in lines.lines() {
         let mut parts = line.splitn(3, '\t');

@@ -27,6 +27,11 @@ impl LockedFile {
         file.map(LockedFile)
     }
 
+    /// The same for a file that is open.
+    pub(super) fn new(file: File) -> LockedFile {
+        LockedFile(file)
+    }
+
     /// A descriptor of the same open file.
     pub(super) fn copy(&self) -> io::Result<File> {
         self.0.try_clone()

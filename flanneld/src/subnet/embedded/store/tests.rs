@@ -1,4 +1,4 @@
-use super::*;
+use super::{locked_file::LockedFile, *};
 use proptest::prelude::*;
 use redb::TableDefinition;
 use std::{
@@ -28,6 +28,12 @@ fn node(n: u8) -> LeaseAttrs {
 
 fn key(text: &str) -> Subnets {
     text.parse().unwrap()
+}
+
+/// A subnet of the network that is not that one: nodes get theirs at random.
+fn other_than(taken: Subnets) -> Subnets {
+    let mut subnets = ["10.3.7.0-24", "10.3.8.0-24"].into_iter().map(key);
+    subnets.find(|subnet| *subnet != taken).unwrap()
 }
 
 struct TestFolder {
@@ -76,7 +82,7 @@ fn content_survives_a_restart() {
         store.acquire(node(1), Subnets::default(), None).unwrap(),
     );
     let reservation = Reservation {
-        subnets: key("10.3.7.0-24"),
+        subnets: other_than(lease.subnets),
         attrs: LeaseAttrs {
             public_ip: node(7).public_ip,
             ..LeaseAttrs::default()
@@ -124,14 +130,8 @@ fn revision_that_cannot_be_counted_on_is_refused() {
     let folder = TestFolder::new();
     drop(folder.open());
     for revision in ["18446744073709551615", "9223372036854775808", "-1", "x"] {
-        let database = redb::Database::open(folder.path()).unwrap();
-        let transaction = database.begin_write().unwrap();
         let meta = TableDefinition::<&str, &str>::new("flanneld");
-        let mut table = transaction.open_table(meta).unwrap();
-        table.insert("revision", revision).unwrap();
-        drop(table);
-        transaction.commit().unwrap();
-        drop(database);
+        edit(&folder.path(), &[(meta, "revision", revision)]);
         let error = folder.try_open().err().unwrap().to_string();
         assert!(
             error.contains("revision") && error.contains(revision),
@@ -190,7 +190,7 @@ fn reserved_lease_does_not_end() {
     // no other node can reserve it, and a node has one reservation
     let error = reserve(lease.subnets, node(2)).unwrap_err().to_string();
     assert!(error.contains("192.0.2.1"), "{error}");
-    let error = reserve(key("10.3.200.0-24"), node(1))
+    let error = reserve(other_than(lease.subnets), node(1))
         .unwrap_err()
         .to_string();
     assert!(error.contains("delete it first"), "{error}");
@@ -384,7 +384,12 @@ fn unreadable_files_are_refused_unchanged_with_advice() {
 
 /// A change of a redb file by another program, or another version of this one.
 fn edit(path: &Path, entries: &[(TableDefinition<&str, &str>, &str, &str)]) {
-    let database = redb::Database::create(path).unwrap();
+    let mut options = fs::File::options();
+    let file = options.read(true).write(true).create(true).open(path);
+    let file = LockedFile::new(file.unwrap());
+    // dropped before `file`
+    let database = redb::Database::builder().create_file(file.copy().unwrap());
+    let database = database.unwrap();
     let transaction = database.begin_write().unwrap();
     for (table, key, value) in entries {
         let mut table = transaction.open_table(*table).unwrap();
