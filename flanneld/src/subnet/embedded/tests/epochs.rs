@@ -11,7 +11,9 @@ async fn client_ahead_of_a_restored_store_gets_the_whole_snapshot() {
     std::fs::copy(site.path(), site.folder.path().join("backup")).unwrap();
     site.start().await;
     let store = site.store();
-    store.acquire(node(2), Subnets::default(), None).unwrap();
+    // none of the first free subnets: no later node gets it at random
+    let apart = "10.3.200.0-24".parse().unwrap();
+    store.acquire(node(2), apart, None).unwrap();
     watcher.will_see(&[1, 2]).await;
     let seen = store.revisions();
     let (id, seen) = (store.id.clone(), *seen.borrow());
