@@ -1,7 +1,6 @@
 //! A node with the plugins, and queries of its state.
 
 use serde_json::{Value, json};
-use std::{fs::Permissions, os::unix::fs::PermissionsExt, path::Path};
 use tests::{Cni, Host, Outcome, Pod, binaries::BIN, peers::GO_PLUGINS};
 
 /// Which plugins a node has.
@@ -49,13 +48,12 @@ impl Node {
 
     /// A call under strace, which writes the system calls to /run/trace.
     pub(super) fn traced_call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
-        let script = "#!/bin/sh\nexec strace -f -o /run/trace /opt/cni/bin/bridge\n";
-        self.host.run(|| {
-            std::fs::create_dir_all("/run/traced").expect("folder");
-            let file = Path::new("/run/traced/bridge");
-            std::fs::write(file, script).expect("script");
-            std::fs::set_permissions(file, Permissions::from_mode(0o755)).expect("mode");
-        });
+        // written by a shell: a child that another scenario starts has what this process has open,
+        // and a file that is open for writing cannot be executed
+        self.host.sh(
+            "mkdir -p /run/traced && printf '#!/bin/sh\\nexec strace -f -o /run/trace /opt/cni/bin/bridge\\n' > /run/traced/bridge \
+             && chmod +x /run/traced/bridge",
+        );
         let path = format!("/run/traced:{}", self.path);
         Cni::new(&path, id, &format!("/run/netns/{id}")).call(
             &self.host,
