@@ -178,6 +178,7 @@ fn stranger(name: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::subnet::fixtures;
     use nix::unistd::{Uid, setfsuid};
     use std::{
         os::{
@@ -202,8 +203,10 @@ mod tests {
             "{text}"
         );
         // the failed attempt holds nothing
+        fixtures::closed_everywhere();
         drop(InstanceLock::acquire([device("c")]).unwrap());
         drop(held);
+        fixtures::closed_everywhere();
         InstanceLock::acquire([device("a"), device("b")]).unwrap();
     }
 

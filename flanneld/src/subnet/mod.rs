@@ -5,7 +5,7 @@ mod alloc;
 pub(crate) mod embedded;
 pub(crate) mod etcd;
 #[cfg(test)]
-mod fixtures;
+pub(crate) mod fixtures;
 pub(crate) mod kube;
 mod last_known;
 mod renewal;

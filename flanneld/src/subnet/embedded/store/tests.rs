@@ -1,4 +1,5 @@
 use super::{locked_file::LockedFile, *};
+use crate::subnet::fixtures;
 use proptest::prelude::*;
 use redb::TableDefinition;
 use std::{
@@ -568,7 +569,8 @@ fn promised_changes_survive_sigkill() {
         if run >= 15 && changes > 50 {
             break;
         }
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
             .args([
                 "--exact",
                 "subnet::embedded::store::tests::writer",
@@ -576,9 +578,8 @@ fn promised_changes_survive_sigkill() {
             ])
             .env(WRITER, folder.path())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+            .stderr(Stdio::null());
+        let mut child = fixtures::spawn(&mut command).unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         let reader = thread::spawn(move || {

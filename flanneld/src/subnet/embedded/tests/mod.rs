@@ -13,7 +13,7 @@ use crate::{
     model::Subnets,
     model::lease::{Lease, LeaseAttrs, Leases},
     model::network_config::NetworkConfig,
-    subnet::{Error, Session, SubnetManager, TTL, TlsFiles, alloc},
+    subnet::{Error, Session, SubnetManager, TTL, TlsFiles, alloc, fixtures},
 };
 use std::{
     net::SocketAddr,
@@ -72,7 +72,7 @@ impl TestServer {
                 .unwrap(),
             config: config(json),
             ttl,
-            address: ([127, 0, 0, 1], 0).into(),
+            address: (fixtures::own_loopback_address(), 0).into(),
             store: None,
             server: None,
         };
@@ -110,6 +110,7 @@ impl TestServer {
         let store = Arc::downgrade(&self.store.take().unwrap());
         // connections end with the server's tasks, a moment later
         eventually("the store is closed", || store.upgrade().is_none()).await;
+        fixtures::closed_everywhere();
     }
 
     fn store(&self) -> &Store {

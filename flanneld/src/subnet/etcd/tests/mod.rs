@@ -6,15 +6,12 @@ mod outages;
 mod users;
 
 use super::*;
-use crate::model::lease::Leases;
+use crate::{model::lease::Leases, subnet::fixtures};
 use etcd_client::{Client, GetOptions, KeyValue};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::Arc,
     time::Instant,
 };
 use tokio::{
@@ -32,15 +29,6 @@ const PREFIX: &str = "/coreos.com/network";
 
 const CLIENT_PORT: u16 = 2379;
 const PEER_PORT: u16 = 2380;
-
-/// An address of 127.0.0.0/8 for one etcd of one process. Its ports stay free while etcd does not
-/// run: connections of other tests begin at 127.0.0.1.
-fn own_loopback_address() -> Ipv4Addr {
-    static LAST: AtomicU8 = AtomicU8::new(0);
-    let number = 1 + LAST.fetch_add(1, Ordering::Relaxed);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    Ipv4Addr::new(127, 1 + high % 254, low, number)
-}
 
 /// An etcd process with one member.
 struct TestEtcd {
@@ -61,7 +49,7 @@ impl TestEtcd {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
         let mut etcd = TestEtcd {
             folder: folder.unwrap(),
-            ip: own_loopback_address(),
+            ip: fixtures::own_loopback_address(),
             process: None,
         };
         etcd.start().await;
@@ -79,7 +67,8 @@ impl TestEtcd {
     /// Starts it on the data that it had, and waits until it answers.
     async fn start(&mut self) {
         let peer = format!("http://{}:{PEER_PORT}", self.ip);
-        let process = Command::new("etcd")
+        let mut command = Command::new("etcd");
+        command
             .arg(format!(
                 "--data-dir={}",
                 self.folder.path().join("data").display()
@@ -92,9 +81,9 @@ impl TestEtcd {
             .args(["--heartbeat-interval=10", "--election-timeout=100"])
             .args(["--max-request-bytes=16000000", "--auth-token-ttl=1"])
             .args(["--logger=zap", "--unsafe-no-fsync"])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("etcd cannot be started: apt-get install etcd-server");
+            .stderr(Stdio::null());
+        let process = fixtures::spawn(&mut command);
+        let process = process.expect("etcd cannot be started: apt-get install etcd-server");
         self.process = Some(process);
         let end = Instant::now() + TIMEOUT;
         while self.try_get("").await.is_none() {
@@ -198,7 +187,7 @@ struct Tunnel {
 impl Tunnel {
     async fn new(etcd: &TestEtcd) -> Tunnel {
         let mut tunnel = Tunnel {
-            address: ([127, 0, 0, 1], 0).into(),
+            address: (fixtures::own_loopback_address(), 0).into(),
             to: etcd.address(),
             task: None,
         };
@@ -229,6 +218,7 @@ impl Tunnel {
         let task = self.task.take().unwrap();
         task.abort();
         drop(task.await);
+        fixtures::closed_everywhere();
     }
 }
 
