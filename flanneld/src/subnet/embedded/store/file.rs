@@ -247,13 +247,18 @@ fn random_id() -> io::Result<String> {
     Ok(format!("{:032x}", u128::from_ne_bytes(id)))
 }
 
+/// The database in a file, which is made if the file is empty. It is to be dropped before the file,
+/// whose drop releases what it locks.
+pub(super) fn database(file: &LockedFile) -> Result<Database, DatabaseError> {
+    Database::builder()
+        .set_cache_size(CACHE)
+        .create_file(file.copy()?)
+}
+
 fn fill(file: File) -> Result<(), redb::Error> {
     let id = random_id()?;
     let file = LockedFile::new(file);
-    // dropped before `file`
-    let database = Database::builder()
-        .set_cache_size(CACHE)
-        .create_file(file.copy()?)?;
+    let database = database(&file)?;
     let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;

@@ -1,6 +1,6 @@
 //! The fuzz targets of what clients of the lease server send, and of its file.
 
-use super::{Store, StoreError, locked_file::LockedFile, state::State};
+use super::{Store, StoreError, file::database, locked_file::LockedFile, state::State};
 use crate::{
     model::{
         Subnets,
@@ -13,7 +13,7 @@ use crate::{
         embedded::wire::{Acquire, ReservationJson},
     },
 };
-use redb::{Database, TableDefinition};
+use redb::TableDefinition;
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -168,8 +168,7 @@ pub(crate) fn entries(bytes: &[u8]) {
 
 fn put(path: &Path, lines: &str) -> Result<(), redb::Error> {
     let file = LockedFile::open(path)?;
-    // dropped before `file`
-    let database = Database::builder().create_file(file.copy()?)?;
+    let database = database(&file)?;
     let transaction = database.begin_write()?;
     for line in lines.lines() {
         let mut parts = line.splitn(3, '\t');

@@ -388,9 +388,7 @@ fn edit(path: &Path, entries: &[(TableDefinition<&str, &str>, &str, &str)]) {
     let mut options = fs::File::options();
     let file = options.read(true).write(true).create(true).open(path);
     let file = LockedFile::new(file.unwrap());
-    // dropped before `file`
-    let database = redb::Database::builder().create_file(file.copy().unwrap());
-    let database = database.unwrap();
+    let database = file::database(&file).unwrap();
     let transaction = database.begin_write().unwrap();
     for (table, key, value) in entries {
         let mut table = transaction.open_table(*table).unwrap();
