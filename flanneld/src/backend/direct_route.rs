@@ -10,7 +10,8 @@ pub(super) fn to(peer: &PlannedPeer, interface: &str) -> HostRoute {
 
 /// True if the route has that shape: to a subnet that a peer may hold, by a gateway.
 pub(crate) fn owns(candidate: &CandidateRoute<'_>) -> bool {
-    !candidate.route.onlink
+    candidate.route.gateway.is_some()
+        && !candidate.route.onlink
         && candidate
             .families
             .iter()

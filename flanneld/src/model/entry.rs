@@ -105,7 +105,8 @@ impl fmt::Display for Entry {
                     altered: _,
                 } = route;
                 let onlink = if *onlink { " onlink" } else { "" };
-                write!(f, "{kind} {dst} via {gateway} dev {device}{onlink}")
+                let via = gateway.map(|ip| format!(" via {ip}")).unwrap_or_default();
+                write!(f, "{kind} {dst}{via} dev {device}{onlink}")
             }
             Entry::Table(table) => {
                 write!(f, "{kind} {} {}", table.0.family.as_str(), table.0.name)
@@ -162,6 +163,11 @@ mod tests {
             onlink: true,
             ..HostRoute::new(dst, [10, 244, 2, 0].into(), "flannel.1".into())
         };
+        let on_link = HostRoute::on_link(dst, "flannel-wg".into());
+        assert_eq!(
+            Entry::Route(on_link).to_string(),
+            "route 10.244.2.0/24 dev flannel-wg"
+        );
         let fdb = Entry::Fdb("flannel.1".into(), mac, [172, 31, 0, 2].into());
         assert_eq!(
             Entry::Route(route).to_string(),

@@ -50,7 +50,8 @@ pub(crate) struct DeviceLink {
     pub(crate) kind: DeviceKind,
     /// In bytes.
     pub(crate) mtu: u32,
-    pub(crate) mac: Mac,
+    /// None for kinds without MAC. A wanted device then takes what the kernel gives it.
+    pub(crate) mac: Option<Mac>,
     /// IFF_UP.
     pub(crate) up: bool,
     /// The ifindex of a bridge that it is a port of, or of another master. Never wanted.
@@ -70,7 +71,8 @@ pub(crate) enum DeviceKind {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct HostRoute {
     pub(crate) dst: IpNetwork,
-    pub(crate) gateway: IpAddr,
+    /// None: the destination is on the device's link (`scope link` in IPv4).
+    pub(crate) gateway: Option<IpAddr>,
     pub(crate) device: DeviceName,
     /// RTNH_F_ONLINK.
     pub(crate) onlink: bool,
@@ -87,11 +89,19 @@ impl HostRoute {
     pub(crate) fn new(dst: IpNetwork, gateway: IpAddr, device: DeviceName) -> HostRoute {
         HostRoute {
             dst,
-            gateway,
+            gateway: Some(gateway),
             device,
             onlink: false,
             protocol: ROUTE_PROTOCOL.into(),
             altered: false,
+        }
+    }
+
+    /// A route without gateway, as flanneld makes it.
+    pub(crate) fn on_link(dst: IpNetwork, device: DeviceName) -> HostRoute {
+        HostRoute {
+            gateway: None,
+            ..HostRoute::new(dst, Ipv4Addr::UNSPECIFIED.into(), device)
         }
     }
 }
@@ -113,7 +123,7 @@ impl DeviceLink {
     pub(crate) fn matches(&self, wanted: &DeviceLink) -> bool {
         self.adoptable_as(wanted)
             && self.mtu == wanted.mtu
-            && self.mac == wanted.mac
+            && (wanted.mac.is_none() || self.mac == wanted.mac)
             && self.up == wanted.up
             && self.master == wanted.master
     }
@@ -149,7 +159,7 @@ impl HostState {
     pub(crate) fn route_to(&self, dst: IpNetwork) -> Option<&HostRoute> {
         let first = HostRoute {
             protocol: 0,
-            ..HostRoute::new(dst, Ipv4Addr::UNSPECIFIED.into(), "".into())
+            ..HostRoute::on_link(dst, "".into())
         };
         let next = self.routes.range(first..).next();
         next.filter(|route| route.dst == dst)

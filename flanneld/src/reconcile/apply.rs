@@ -1,7 +1,7 @@
 //! Makes changes: devices and tables one by one, everything else in one batch. A change that fails
 //! is retried on its own; the others are made all the same.
 
-use super::{backoff::Backoff, diff::Change, kernel::Kernel, observe};
+use super::{backoff::Backoff, diff::Change, kernel::Kernel, observe, ownership::own_scope};
 use crate::model::{
     entry::Entry,
     host_state::{DeviceKind, DeviceLink, DeviceName, HostRoute},
@@ -189,7 +189,7 @@ fn change_device(
                 &link::Change {
                     up: Some(link.up),
                     mtu: Some(link.mtu),
-                    mac: Some(link.mac),
+                    mac: link.mac,
                     // 0: none
                     master: Some(0),
                     ..link::Change::default()
@@ -226,7 +226,7 @@ fn create_device(
 /// Returns the ifindex.
 fn create_link(kernel: &mut Kernel, name: &DeviceName, link: &DeviceLink) -> Result<u32, Error> {
     let request = match &link.kind {
-        DeviceKind::Vxlan(vxlan) => link::create_vxlan(name, vxlan, Some(link.mtu), Some(link.mac)),
+        DeviceKind::Vxlan(vxlan) => link::create_vxlan(name, vxlan, Some(link.mtu), link.mac),
         DeviceKind::Foreign(kind) => return Err(Error::UnsupportedKind(kind.clone())),
     };
     kernel.netlink.request(&request)?;
@@ -249,7 +249,9 @@ fn rename_back(
 ) -> Result<Option<u32>, Error> {
     let links = kernel.netlink.links()?;
     let is_wanted = |link: &&Link| {
-        link.mac == Some(wanted.mac) && observe::device_link(link).adoptable_as(wanted)
+        wanted.mac.is_some()
+            && link.mac == wanted.mac
+            && observe::device_link(link).adoptable_as(wanted)
     };
     let Some(link) = links.iter().find(is_wanted) else {
         return Ok(None);
@@ -296,7 +298,8 @@ fn change_table(
 /// The route as it is requested.
 pub(super) fn kernel_route(route: &HostRoute, index: u32) -> route::Route {
     route::Route {
-        gateway: Some(route.gateway),
+        scope: own_scope(route.dst, route.gateway),
+        gateway: route.gateway,
         oif: Some(index),
         onlink: route.onlink,
         protocol: route.protocol.into(),

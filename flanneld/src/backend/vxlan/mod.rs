@@ -156,7 +156,7 @@ impl Vxlan {
                 ..link::Vxlan::default()
             }),
             mtu: self.outer_mtu(underlay).saturating_sub(overhead),
-            mac,
+            mac: Some(mac),
             up: true,
             master: None,
         }
@@ -365,7 +365,7 @@ pub(super) fn owns_route(candidate: &CandidateRoute<'_>) -> bool {
             .families
             .iter()
             .any(|family| family.contains(*dst));
-        inside || *onlink && *gateway == dst.network()
+        gateway.is_some() && inside || *onlink && *gateway == Some(dst.network())
     } else {
         direct_route::owns(candidate)
     }

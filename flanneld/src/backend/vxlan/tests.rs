@@ -75,7 +75,10 @@ fn routes(plan: &Plan, of: impl Fn(&IpNetwork) -> bool) -> Vec<String> {
         .map(|route| {
             format!(
                 "{} {} {} {}",
-                route.dst, route.gateway, route.device, route.onlink
+                route.dst,
+                route.gateway.unwrap(),
+                route.device,
+                route.onlink
             )
         })
         .collect()
@@ -133,7 +136,7 @@ fn peer_gets_route_neighbour_and_fdb_entry_in_each_family() {
     assert_eq!(device.fdb, [(vtep, "172.31.0.2".parse().unwrap())].into());
     assert_eq!(
         (device.link.mtu, device.link.mac, device.link.up),
-        (1450, OWN_MAC, true)
+        (1450, Some(OWN_MAC), true)
     );
     let device = &plan.state.devices["flannel-v6.1"];
     assert_eq!(

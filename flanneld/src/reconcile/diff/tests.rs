@@ -29,7 +29,7 @@ fn link(vni: u32, mtu: u32, up: bool) -> DeviceLink {
     DeviceLink {
         kind,
         mtu,
-        mac: mac(1),
+        mac: Some(mac(1)),
         up,
         master: None,
     }

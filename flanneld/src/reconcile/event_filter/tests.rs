@@ -43,7 +43,7 @@ fn filter() -> EventFilter {
     let mut device = Device::bare(DeviceLink {
         kind: DeviceKind::Vxlan(vxlan()),
         mtu: 1500,
-        mac: MAC,
+        mac: Some(MAC),
         up: true,
         master: None,
     });

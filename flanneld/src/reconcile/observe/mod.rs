@@ -215,7 +215,7 @@ pub(crate) fn device_link(link: &Link) -> DeviceLink {
     DeviceLink {
         kind,
         mtu: link.mtu,
-        mac: link.mac.unwrap_or_default(),
+        mac: link.mac,
         up: link.up,
         master: link.master,
     }

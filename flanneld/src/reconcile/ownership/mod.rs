@@ -105,7 +105,7 @@ fn host_route(observed: &Route, name_of: impl Fn(u32) -> Option<DeviceName>) -> 
     }
     Some(HostRoute {
         dst: observed.dst,
-        gateway: observed.gateway?,
+        gateway: observed.gateway,
         device: name_of(observed.oif?)?,
         onlink: observed.onlink,
         protocol: observed.protocol.into(),
@@ -137,8 +137,16 @@ fn may_be_ours(route: &Route) -> bool {
 fn is_altered(route: &Route) -> bool {
     route.prefsrc.is_some()
         || (route.mtu, route.advmss) != (0, 0)
-        || route.scope != RouteScope::Universe
+        || route.scope != own_scope(route.dst, route.gateway)
         || route.other_attributes
+}
+
+/// The scope of a route that flanneld makes: IPv6 has one scope only.
+pub(super) fn own_scope(dst: IpNetwork, gateway: Option<IpAddr>) -> RouteScope {
+    match gateway {
+        None if dst.is_ipv4() => RouteScope::Link,
+        None | Some(_) => RouteScope::Universe,
+    }
 }
 
 /// A neighbour as a backend makes it: permanent.

@@ -267,3 +267,32 @@ fn permanent_unicast_entries_are_ours() {
         .is_none()
     );
 }
+
+#[test]
+fn marked_route_without_gateway_is_ours_and_unaltered_in_its_own_scope() {
+    let own = HostRoute::on_link("10.244.2.0/24".parse().unwrap(), "flannel.1".into());
+    let observed = Route {
+        gateway: None,
+        onlink: false,
+        protocol: ROUTE_PROTOCOL,
+        scope: RouteScope::Link,
+        ..route("10.244.2.0/24", "10.244.2.0", 3)
+    };
+    let name = |_| Some("flannel.1".into());
+    let ownership = ownership();
+    assert_eq!(ownership.route(&observed, name), Some(own));
+    let wide = Route {
+        scope: RouteScope::Universe,
+        ..observed.clone()
+    };
+    assert!(
+        ownership
+            .route(&wide, name)
+            .is_some_and(|route| route.altered)
+    );
+    let boot = Route {
+        protocol: RouteProtocol::Boot,
+        ..observed
+    };
+    assert_eq!(ownership.route(&boot, name), None, "vxlan makes none");
+}
