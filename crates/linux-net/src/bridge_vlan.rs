@@ -206,8 +206,8 @@ mod tests {
         };
         for vlan in [PortVlan::access(1), PortVlan::tagged(4094), trunk] {
             let sent = add(9, vlan);
-            assert_eq!(read(&sent.body(), 9), Ok(Some(vec![vlan])));
-            assert_eq!(read(&sent.body(), 8), Ok(None));
+            assert_eq!(read(sent.body(), 9), Ok(Some(vec![vlan])));
+            assert_eq!(read(sent.body(), 8), Ok(None));
         }
         let alone = [&PORT[..], &[12, 0, 26, 0, 8, 0, 2, 0, 16, 0, 44, 1]].concat();
         assert!(read(&alone, 9).is_err());

@@ -1,10 +1,10 @@
 //! Entry points of the fuzz targets in tests/fuzz. No program calls them.
 
 use crate::{
-    address, bridge_vlan, in_use, link,
+    address, bridge_vlan, generic, in_use, link,
     neighbour::Entry,
     netlink::{self, Notification},
-    route, tc, unix_sockets,
+    route, tc, unix_sockets, wireguard,
 };
 
 /// A datagram of the kernel, and its messages as those of every kind.
@@ -15,6 +15,22 @@ pub fn datagram(bytes: &[u8]) {
         }
     });
     message(bytes);
+}
+
+/// The messages of a dump of a WireGuard device, and of an answer about a family.
+pub fn wireguard(bytes: &[u8]) {
+    let mut payloads = Vec::new();
+    netlink::each_notification(bytes, &mut |notification| {
+        if let Notification::Message { payload, .. } = notification {
+            payloads.push(payload.to_vec());
+        }
+    });
+    let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
+    for payload in payloads.iter().copied().chain([bytes]) {
+        generic::fuzz(payload);
+        wireguard::fuzz(&[payload]);
+    }
+    wireguard::fuzz(&payloads);
 }
 
 fn message(payload: &[u8]) {

@@ -1,5 +1,5 @@
 //! The kernel's network: one synchronous netlink engine for every message family; links, addresses,
-//! routes, neighbours, forwarding entries, VLANs, traffic control; namespaces; sysctls. This crate
+//! routes, neighbours, forwarding entries, VLANs, traffic control, WireGuard; namespaces; sysctls. This crate
 //! does not depend on CNI.
 
 pub mod address;
@@ -10,6 +10,7 @@ pub mod error;
 mod family;
 pub mod fdb;
 pub mod fuzz;
+mod generic;
 pub mod in_use;
 pub mod link;
 mod mac;
@@ -23,6 +24,7 @@ mod rtnetlink;
 pub mod sysctl;
 pub mod tc;
 pub mod unix_sockets;
+pub mod wireguard;
 
 pub use error::Error;
 pub use mac::{InvalidMac, Mac};

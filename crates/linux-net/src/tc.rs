@@ -282,13 +282,13 @@ mod tests {
             &[0, 0, 0, 0],
         ];
         let request = add_tbf(3, &tbf);
-        assert_eq!(request.body().split_off(20), options.concat());
+        assert_eq!(request.body()[20..], options.concat());
     }
 
     #[test]
     fn large_rates_are_sent_in_64_bits() {
         let tbf = Tbf::new(5_000_000_000, 100_000, LATENCY);
-        let qdisc = read(&add_tbf(3, &tbf).body()).unwrap();
+        let qdisc = read(add_tbf(3, &tbf).body()).unwrap();
         assert_eq!((qdisc.tbf, qdisc.index), (Some(tbf), 3));
         assert_eq!((qdisc.handle, qdisc.parent), (BUCKET, TcHandle::ROOT));
         // no overflow, no division by zero

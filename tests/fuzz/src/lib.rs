@@ -52,6 +52,7 @@ pub const TARGETS: &[Target] = &[
     target("plugin-files", property::plugin_files),
     // what the kernel and other programs write
     target("netlink", linux_net::fuzz::datagram),
+    target("wireguard", linux_net::fuzz::wireguard),
     target("nft-reply", packet_filter::fuzz::reply),
     target("program-output", property::program_output),
     target("d-bus", firewall::fuzz::message),

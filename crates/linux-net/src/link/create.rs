@@ -89,6 +89,14 @@ pub fn create_vxlan(name: &str, vxlan: &Vxlan, mtu: Option<u32>, mac: Option<Mac
     create(attributes, format!("create vxlan {name}"))
 }
 
+/// A WireGuard device without a key, with the transmit queue that upstream asks for (none).
+pub fn create_wireguard(name: &str, mtu: Option<u32>) -> Request {
+    let mut attributes = common(name, mtu, None);
+    attributes.push(LinkAttribute::TxQueueLen(0));
+    attributes.push(info(InfoKind::Wireguard, None));
+    create(attributes, format!("create wireguard {name}"))
+}
+
 /// An ifb device without a transmit queue: its qdisc queues.
 pub fn create_ifb(name: &str, mtu: Option<u32>) -> Request {
     let mut attributes = common(name, mtu, None);

@@ -12,7 +12,9 @@ use netlink_packet_route::link::{
 use nix::libc::{IFNAMSIZ, RTM_DELLINK, RTM_GETLINK, RTM_NEWLINK, RTM_SETLINK};
 use std::net::IpAddr;
 
-pub use create::{create_bridge, create_ifb, create_veth, create_veth_here, create_vxlan};
+pub use create::{
+    create_bridge, create_ifb, create_veth, create_veth_here, create_vxlan, create_wireguard,
+};
 pub(crate) use message::{is_about_port, read};
 
 /// IFALIASZ (linux/if.h): bytes of an alias at most, its NUL included.

@@ -16,5 +16,7 @@ pub use attributes::{Attribute, Attributes, Malformed, Read, attributes, header}
 pub use client::{Client, Transport};
 pub(crate) use multicast::read as each_notification;
 pub use multicast::{Multicast, Notification};
-pub use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
+pub use netlink_sys::protocols::{
+    NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG,
+};
 pub use request::{Mode, Request};

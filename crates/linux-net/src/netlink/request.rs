@@ -5,10 +5,10 @@ use netlink_packet_core::{
     Emitable, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE,
     NLM_F_REQUEST,
 };
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{fmt, os::fd::OwnedFd, sync::Arc};
 
 /// A request of any message family, ready to be sent.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Request {
     kind: u16,
     mode: Mode,
@@ -75,9 +75,9 @@ impl Request {
         &self.what
     }
 
-    #[cfg(test)]
-    pub(crate) fn body(&self) -> Vec<u8> {
-        self.body.clone()
+    /// Everything after the netlink header.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.body
     }
 
     /// Bytes on the wire, padding included.
@@ -98,5 +98,17 @@ impl Request {
         packet.extend_from_slice(&0u32.to_ne_bytes());
         packet.extend_from_slice(&self.body);
         packet.resize(start + self.len(), 0);
+    }
+}
+
+/// Without the body: it may have keys.
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("kind", &self.kind)
+            .field("mode", &self.mode)
+            .field("length", &self.body.len())
+            .field("what", &self.what)
+            .finish_non_exhaustive()
     }
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{Error, NetNs, Result};
 use netlink_sys::Socket;
 use nix::errno::Errno;
-use std::{thread, time::Duration};
+use std::{fmt, thread, time::Duration};
 
 /// The kernel puts at most this much into one part of a dump.
 const BUFFER: usize = 32 * 1024;
@@ -44,7 +44,6 @@ pub trait Transport {
 
 /// A client of one netlink protocol. Its socket stays in the namespace that it was opened in when
 /// its thread enters another.
-#[derive(Debug)]
 pub struct Client<T = Socket> {
     transport: T,
     sequence: u32,
@@ -52,6 +51,16 @@ pub struct Client<T = Socket> {
     packet: Vec<u8>,
     /// the last datagram received; grows when an answer does not fit
     buffer: Vec<u8>,
+}
+
+/// Without the packets: they may have keys.
+impl<T: fmt::Debug> fmt::Debug for Client<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("transport", &self.transport)
+            .field("sequence", &self.sequence)
+            .finish_non_exhaustive()
+    }
 }
 
 type Outcome<O> = std::result::Result<O, Failure>;
