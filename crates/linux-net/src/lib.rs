@@ -1,6 +1,6 @@
 //! The kernel's network: one synchronous netlink engine for every message family; links, addresses,
-//! routes, neighbours, forwarding entries, VLANs, traffic control, WireGuard; namespaces; sysctls. This crate
-//! does not depend on CNI.
+//! routes, neighbours, forwarding entries, VLANs, traffic control, WireGuard; namespaces; sysctls.
+//! This crate does not depend on CNI.
 
 pub mod address;
 pub mod bridge_vlan;

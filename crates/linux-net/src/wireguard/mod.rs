@@ -1,5 +1,5 @@
-//! WireGuard devices by generic netlink (linux/wireguard.h WG_CMD_*): keys, port and peers. The link
-//! itself is one of rtnetlink: [`create_wireguard`](crate::link::create_wireguard).
+//! WireGuard devices by generic netlink (linux/wireguard.h WG_CMD_*): keys, port and peers. The
+//! link itself is one of rtnetlink: [`create_wireguard`](crate::link::create_wireguard).
 
 mod keys;
 mod read;
