@@ -78,7 +78,11 @@ need-test: need-demo need-image
 	    qemu-system-x86_64:qemu-system-x86:'virtual machine' /usr/share/seabios/bios-256k.bin:seabios:'virtual machine' \
 	    etcd:etcd-server:'subnet manager, behind the API server' etcdctl:etcd-client:'judges what is in etcd' \
 	    kubectl:kubernetes-client:'judges what is in Kubernetes' \
-	    cpio:cpio:'virtual machine' zstd:zstd:'virtual machine' modprobe:kmod:'virtual machine'
+	    cpio:cpio:'virtual machine' zstd:zstd:'virtual machine' modprobe:kmod:'virtual machine' \
+	    /usr/lib/ipsec/charon:strongswan-charon:'IKE daemon of the backend ipsec' \
+	    /usr/lib/ipsec/plugins/libstrongswan-vici.so:strongswan-swanctl:'configures charon, and prints what it has' \
+	    /usr/lib/ipsec/plugins/libstrongswan-openssl.so:libstrongswan-standard-plugins:'algorithms of charon' \
+	    wg:wireguard-tools:'prints WireGuard devices' ethtool:ethtool:'prints offloads' iperf3:iperf3:'TCP streams'
 
 # by rename: tests of an earlier call may be executing the programs
 build: need-build

@@ -10,6 +10,7 @@ pub mod etcd;
 pub mod fault_proxy;
 pub mod go_flanneld;
 pub mod host;
+pub mod kernel;
 pub mod kubernetes;
 pub mod page;
 pub mod peers;

@@ -5,9 +5,11 @@ use nix::{
     unistd::Pid,
 };
 use std::{
+    env,
     fs::File,
     io::Read,
     process::{Child, Command, ExitStatus, Stdio},
+    sync::LazyLock,
     thread,
     time::{Duration, Instant},
 };
@@ -15,6 +17,16 @@ use std::{
 /// Between two looks of [`eventually`].
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// A time limit for this machine: `$DEADLINE_FACTOR` times as long, for machines that are slow.
+/// [`eventually`] and [`Process::wait`] apply it themselves.
+pub fn deadline(limit: Duration) -> Duration {
+    static FACTOR: LazyLock<u32> = LazyLock::new(|| match env::var("DEADLINE_FACTOR") {
+        Ok(factor) => factor.parse().expect("DEADLINE_FACTOR is a number"),
+        Err(_) => 1,
+    });
+    limit * *FACTOR
+}
 
 /// A running program; dropping it kills it. stdout and stderr go to a file that
 /// [`Process::output`] reads.
@@ -70,13 +82,14 @@ impl Process {
     /// Waits until the program exits; panics after `timeout`.
     #[track_caller]
     pub fn wait(&mut self, timeout: Duration) -> ExitStatus {
-        let deadline = Instant::now() + timeout;
+        let timeout = deadline(timeout);
+        let end = Instant::now() + timeout;
         loop {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 return status;
             }
             assert!(
-                Instant::now() < deadline,
+                Instant::now() < end,
                 "still running after {timeout:?}; output:\n{}",
                 self.output()
             );
@@ -102,13 +115,14 @@ impl Drop for Process {
 /// within limits: programs that look may need more time of the processor than what they look at.
 #[track_caller]
 pub fn eventually<T>(what: &str, timeout: Duration, mut f: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + timeout;
+    let timeout = deadline(timeout);
+    let end = Instant::now() + timeout;
     loop {
         let start = Instant::now();
         if let Some(value) = f() {
             return value;
         }
-        assert!(Instant::now() < deadline, "not within {timeout:?}: {what}");
+        assert!(Instant::now() < end, "not within {timeout:?}: {what}");
         thread::sleep(start.elapsed().clamp(SHORTEST_PAUSE, LONGEST_PAUSE));
     }
 }

@@ -144,22 +144,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const CASES_PER_CPU: usize = 3;
 
 /// Runs every registered case, prints the reason of each skip, and exits with the code that tells
-/// whether all passed. `--test-threads` says how many run at once.
+/// whether all passed. `--test-threads` says how many run at once. A filter with commas is several:
+/// cases run that one of them matches.
 pub fn main() -> ! {
     let mut arguments = Arguments::from_args();
     let cpus = thread::available_parallelism().map_or(1, NonZero::get);
     arguments.test_threads.get_or_insert(cpus * CASES_PER_CPU);
-    run(&arguments)
+    run(arguments)
 }
 
 /// The same, one case after the other: for cases that share a machine.
 pub fn main_in_turn() -> ! {
     let mut arguments = Arguments::from_args();
     arguments.test_threads = Some(1);
-    run(&arguments)
+    run(arguments)
 }
 
-fn run(arguments: &Arguments) -> ! {
+fn run(mut arguments: Arguments) -> ! {
     let registered = inventory::iter::<Registered>.into_iter();
     let mut cases: Vec<Case> = registered.flat_map(Registered::cases).collect();
     cases.sort_by(|one, other| one.name.cmp(&other.name));
@@ -169,6 +170,10 @@ fn run(arguments: &Arguments) -> ! {
             "two cases are named {}",
             pair[0].name
         );
+    }
+    if let Some(filters) = arguments.filter.take_if(|filter| filter.contains(',')) {
+        let matches = |name: &str| filters.split(',').any(|filter| name.contains(filter));
+        cases.retain(|case| matches(&case.name));
     }
     let reasons = Arc::new(Reasons::default());
     if !arguments.list {
@@ -193,7 +198,7 @@ fn run(arguments: &Arguments) -> ! {
             Ok(Completion::ignored())
         })
     };
-    let conclusion = libtest_mimic::run(arguments, cases.into_iter().map(trial).collect());
+    let conclusion = libtest_mimic::run(&arguments, cases.into_iter().map(trial).collect());
     if !arguments.list {
         let mut skipped = mem::take(&mut *lock(&skipped));
         skipped.sort();

@@ -1,10 +1,13 @@
-//! A virtual machine that boots, runs one command and powers off.
+//! A virtual machine that boots, runs a script and powers off.
 
-use crate::{initramfs, kernel::Kernel};
+use crate::{console::Console, initramfs, kernel::Kernel};
 use std::{
-    path::Path,
+    fs,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
+
+const MEMORY: &str = "2048";
 
 /// The reason to skip where no virtual machine can run.
 pub(crate) fn missing() -> Option<String> {
@@ -18,6 +21,12 @@ pub(crate) fn missing() -> Option<String> {
         ("/usr/bin/zstd", "zstd"),
         ("/usr/bin/apt-get", "apt"),
         ("/usr/sbin/modprobe", "kmod"),
+        ("/usr/bin/wg", "wireguard-tools"),
+        ("/usr/sbin/ethtool", "ethtool"),
+        ("/usr/bin/iperf3", "iperf3"),
+        ("/usr/bin/etcd", "etcd-server"),
+        ("/usr/lib/ipsec/charon", "strongswan-charon"),
+        ("/usr/sbin/swanctl", "strongswan-swanctl"),
     ];
     let lacking = needed.iter().find(|(file, _)| !Path::new(file).exists());
     if let Some((file, package)) = lacking {
@@ -32,15 +41,28 @@ fn kernel() -> Result<Kernel, String> {
     Kernel::fetch(&tests::binaries::folder().join("../vm-kernel"))
 }
 
-/// Runs a command in a new virtual machine; the console's output. Panics unless it succeeded.
-pub(crate) fn run(command: &str) -> String {
+/// The file of a machine's console.
+fn console_file(name: &str) -> PathBuf {
+    let folder = tests::binaries::folder().join("../vm");
+    fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let folder = folder.canonicalize().expect("folder");
+    folder.join(format!("{name}.log"))
+}
+
+/// Runs a script of dash in a new virtual machine, for at most `seconds`; its console.
+pub(crate) fn run(name: &str, seconds: u32, script: &str) -> Console {
     let kernel = kernel().unwrap_or_else(|error| panic!("{error}"));
     let folder = tempfile::tempdir().expect("folder");
-    let initrd = initramfs::build(folder.path(), &kernel, command);
-    let arguments = "-nodefaults -no-reboot -display none -serial stdio -m 2048 -accel tcg,thread=multi -cpu max -smp 2";
-    let output = Command::new("timeout")
-        .args(["300", "qemu-system-x86_64"])
-        .args(arguments.split(' '))
+    let initrd = initramfs::build(folder.path(), &kernel, script);
+    let console = console_file(name);
+    fs::write(&console, "").unwrap_or_else(|error| panic!("{}: {error}", console.display()));
+    let status = Command::new("timeout")
+        .args(["--kill-after=5", &seconds.to_string(), "qemu-system-x86_64"])
+        .args(["-nodefaults", "-no-reboot", "-display", "none"])
+        .args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"])
+        .args(["-m", MEMORY])
+        .arg("-serial")
+        .arg(format!("file:{}", console.display()))
         .arg("-kernel")
         .arg(&kernel.image)
         .arg("-initrd")
@@ -50,13 +72,14 @@ pub(crate) fn run(command: &str) -> String {
             "console=ttyS0 quiet panic=-1 mitigations=off nokaslr tsc=reliable",
         ])
         .stdin(Stdio::null())
-        .output()
-        .expect("qemu");
-    let console = String::from_utf8_lossy(&output.stdout).replace('\r', "");
+        .status()
+        .expect("timeout");
+    let console = Console::read(console);
     assert!(
-        console.lines().any(|line| line == "EXIT:0"),
-        "{console}\n{}",
-        String::from_utf8_lossy(&output.stderr)
+        status.success(),
+        "the virtual machine ended with {status} (124: after {seconds} s); the end of {}:\n{}",
+        console.path.display(),
+        console.end()
     );
     console
 }

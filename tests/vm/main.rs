@@ -1,38 +1,17 @@
-//! Scenarios that this machine's kernel cannot run, in a virtual machine with Debian's cloud
-//! kernel. They check correctness only: nothing is measured under software emulation.
+//! Scenarios that this machine's kernel cannot run, in virtual machines with Debian's cloud kernel:
+//! an area of them in each machine. They check correctness only: nothing is measured under software
+//! emulation.
+//!
+//! `VM_SCENARIOS=filter` runs these scenarios in place of an area's, `VM_REPEAT=n` runs them n
+//! times in one machine. The console of each machine is in `target/vm/AREA.log`.
 
+mod area;
+mod console;
 mod initramfs;
 mod kernel;
 mod machine;
 
-use tests::scenario;
-
+/// One machine at a time: each has two processors.
 fn main() {
-    tests::suite::main()
-}
-
-#[scenario(unless = machine::missing)]
-fn vlan_scenarios_pass_where_bridges_filter_vlans() {
-    scenarios(
-        "vlan",
-        &[
-            "linux_net/bridge_vlans_are_read_back",
-            "bridge/pods_of_different_vlans_are_separated",
-            "bridge/trunk_vlans_are_tagged",
-            "bridge/gateway_address_is_on_the_vlans_interface",
-        ],
-    );
-}
-
-/// Runs the scenarios whose name contains `filter` in the virtual machine. None may fail, and each
-/// of `required` has to run.
-fn scenarios(filter: &str, required: &[&str]) {
-    let output = machine::run(&format!("/bin/scenarios --color never {filter}"));
-    assert!(output.contains("test result: ok."), "{output}");
-    for name in required {
-        let ran = output
-            .lines()
-            .any(|line| line.split_whitespace().eq(["test", name, "...", "ok"]));
-        assert!(ran, "{name} did not run:\n{output}");
-    }
+    tests::suite::main_in_turn()
 }

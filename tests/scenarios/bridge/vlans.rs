@@ -2,21 +2,12 @@
 
 use super::node::{Node, V4, address, conf};
 use serde_json::{Value, json};
-use tests::{Host, scenario};
-
-fn without_filtering() -> Option<String> {
-    (!filters()).then(|| "this kernel has no VLAN filtering on bridges".to_owned())
-}
+use tests::{Host, kernel::without_vlan_filtering, scenario};
 
 fn with_filtering() -> Option<String> {
-    filters().then(|| "this kernel has VLAN filtering on bridges".to_owned())
-}
-
-fn filters() -> bool {
-    let host = Host::new("probe");
-    host.try_sh("ip link add name br type bridge vlan_filtering 1")
-        .status
-        .success()
+    let probe = "ip link add name br type bridge vlan_filtering 1";
+    let filters = Host::new("probe").try_sh(probe).status.success();
+    filters.then(|| "this kernel has VLAN filtering on bridges".to_owned())
 }
 
 /// A configuration without a gateway.
@@ -44,7 +35,7 @@ fn access_flags() -> Vec<String> {
     ["PVID", "Egress Untagged"].map(str::to_owned).into()
 }
 
-#[scenario(unless = without_filtering)]
+#[scenario(unless = without_vlan_filtering)]
 fn pods_of_different_vlans_are_separated() {
     let node = Node::suite();
     let (a, result) = node.attach("a", &in_vlan(json!({ "vlan": 100 })));
@@ -68,7 +59,7 @@ fn pods_of_different_vlans_are_separated() {
     node.assert_clean();
 }
 
-#[scenario(unless = without_filtering)]
+#[scenario(unless = without_vlan_filtering)]
 fn trunk_vlans_are_tagged() {
     let node = Node::suite();
     let spans = json!([{ "minID": 10, "maxID": 12 }, { "id": 20 }]);
@@ -94,7 +85,7 @@ fn trunk_vlans_are_tagged() {
 }
 
 /// Pods of other VLANs cannot reach it.
-#[scenario(unless = without_filtering)]
+#[scenario(unless = without_vlan_filtering)]
 fn gateway_address_is_on_the_vlans_interface() {
     let node = Node::suite();
     let (a, result) = node.attach("a", &conf(&[V4], json!({ "vlan": 100 })));

@@ -7,7 +7,7 @@ use linux_net::{
     tc::{self, Tbf, TcHandle},
 };
 use std::time::Duration;
-use tests::{Host, scenario};
+use tests::{Host, kernel::without_vlan_filtering, scenario};
 
 #[scenario]
 fn token_bucket_is_read_back() {
@@ -94,13 +94,6 @@ fn filtering_bridge() -> Result<Host, linux_net::Error> {
     })?;
     host.sh("ip link set port master br");
     Ok(host)
-}
-
-fn without_vlan_filtering() -> Option<String> {
-    let error = filtering_bridge().err()?;
-    Some(format!(
-        "this kernel has no VLAN filtering on bridges ({error})"
-    ))
 }
 
 fn with_vlan_filtering() -> Option<String> {

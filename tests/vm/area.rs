@@ -1,0 +1,97 @@
+//! An area: scenarios that run in one virtual machine.
+
+use crate::{console::Console, machine};
+use std::{env, time::Instant};
+use tests::{Case, case, scenarios};
+
+/// Deadlines of scenarios are this many times longer: software emulation is 4-5 times slower.
+const DEADLINE_FACTOR: u32 = 8;
+
+/// Filters are parts of scenarios' names. The time limits are about three times what the area needs
+/// with two processors that do nothing else.
+const AREAS: &[Area] = &[
+    Area {
+        name: "vlan",
+        filters: &["vlan"],
+        seconds: 600,
+    },
+    Area {
+        name: "ipip",
+        filters: &["ipip"],
+        seconds: 900,
+    },
+    Area {
+        name: "wireguard",
+        filters: &["wireguard"],
+        seconds: 900,
+    },
+    Area {
+        name: "ipsec",
+        filters: &["ipsec"],
+        seconds: 900,
+    },
+];
+
+#[scenarios(unless = machine::missing)]
+fn areas() -> Vec<Case> {
+    let areas = AREAS.iter();
+    areas.map(|area| case(area.name, || area.run())).collect()
+}
+
+/// Scenarios that one virtual machine runs.
+struct Area {
+    /// The name of the test.
+    name: &'static str,
+    /// The scenarios whose name contains one of them run.
+    filters: &'static [&'static str],
+    /// After this time the machine is stopped, in seconds.
+    seconds: u32,
+}
+
+impl Area {
+    /// Runs the scenarios. Panics with the console's end unless at least one ran and all passed.
+    fn run(&self) {
+        let filters = env::var("VM_SCENARIOS").unwrap_or_else(|_| self.filters.join(","));
+        let repeat = match env::var("VM_REPEAT") {
+            Ok(number) => number.parse().expect("VM_REPEAT is a number"),
+            Err(_) => 1,
+        };
+        let start = Instant::now();
+        let console = machine::run(self.name, self.seconds, &script(&filters, repeat));
+        let elapsed = start.elapsed().as_secs();
+        let results = console.results();
+        println!(
+            "\n  area {} in the virtual machine: {results} ({elapsed} s, console {})",
+            self.name,
+            console.path.display()
+        );
+        for line in console.outcomes() {
+            println!("  {line}");
+        }
+        assert!(console.succeeded(), "{}", self.failure(&console, "failed"));
+        assert!(
+            results.passed > 0,
+            "{}",
+            self.failure(&console, "no scenario ran")
+        );
+    }
+
+    fn failure(&self, console: &Console, what: &str) -> String {
+        format!(
+            "area {}: {what}; the end of {}:\n{}",
+            self.name,
+            console.path.display(),
+            console.end()
+        )
+    }
+}
+
+/// What /init runs once the modules are loaded: it ends with the first failure's exit code.
+fn script(filters: &str, repeat: u32) -> String {
+    format!(
+        "export DEADLINE_FACTOR={DEADLINE_FACTOR} IN_VIRTUAL_MACHINE=1\n\
+         for round in $(seq {repeat}); do\n\
+         /bin/scenarios --color never --test-threads 4 '{filters}' || break\n\
+         done\n"
+    )
+}
