@@ -1,11 +1,20 @@
-//! Routes to peers' subnets over the underlay: vxlan's DirectRouting.
+//! Routes to peers' subnets over the underlay, without encapsulation: all that host-gw makes, and
+//! what `DirectRouting` makes of the others.
 
-use super::{CandidateRoute, PlannedPeer};
+use super::{CandidateRoute, Input, PlannedPeer};
 use crate::model::host_state::HostRoute;
+use std::net::IpAddr;
 
 /// The route to a peer that has no gateway between it and this node.
 pub(super) fn to(peer: &PlannedPeer, interface: &str) -> HostRoute {
     HostRoute::new(peer.subnet, peer.public_ip, interface.into())
+}
+
+/// True if no gateway is between this node and the address: the kernel refuses it as the gateway
+/// of a route otherwise. A link-local address is on the link of every interface.
+pub(super) fn is_on_link(input: &Input<'_>, ip: IpAddr) -> bool {
+    let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    is_link_local || input.routes.is_on_link(ip, input.underlay.index)
 }
 
 /// True if the route has that shape: to a subnet that a peer may hold, by a gateway.

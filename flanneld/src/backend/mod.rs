@@ -5,6 +5,7 @@ mod backend_type;
 mod direct_route;
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod host_gw;
 mod peer_leases;
 mod peers;
 mod registry;
@@ -67,6 +68,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     fn makes_direct_routes(&self) -> bool;
     /// True if the route has a shape that this backend makes.
     fn owns_route(&self, route: &CandidateRoute<'_>) -> bool;
+    /// Why no packet of a peer's pods would come by this underlay. At the start it ends the daemon;
+    /// later the data path stays, and the status says why.
+    fn refuses(&self, _underlay: &Underlay) -> Option<Error> {
+        None
+    }
     /// What this node publishes.
     fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs;
     /// The MTU of pods' interfaces in bytes (FLANNEL_MTU).
@@ -112,6 +118,13 @@ pub(crate) enum Error {
         "Backend.MTU {mtu} is too small: pods would have less than {minimum}; at least {needed} is needed"
     )]
     MtuTooSmall { mtu: u32, minimum: u32, needed: u32 },
+    /// The underlay's public address is not on its interface. Upstream's words first.
+    #[error(
+        "your PublicIP differs from interface IP, meaning that probably you're on a NAT, which is not supported by \
+         host-gw backend (the interface has {address}, peers send to {public_ip}; set -public-ip and -public-ipv6 to \
+         addresses of the interface, or take the vxlan or wireguard backend)"
+    )]
+    BehindNat { public_ip: IpAddr, address: IpAddr },
     /// The system has no random numbers for a new MAC.
     #[error("failed to choose a MAC for {device}: {source}")]
     Mac {

@@ -4,14 +4,15 @@
 use super::{
     Backend, Error,
     backend_type::{BackendType, Meaning, NodeIdentity},
-    vxlan,
+    host_gw, vxlan,
 };
 use crate::model::network_config::NetworkConfig;
 use linux_net::link::{Kind, Link};
 use std::sync::Arc;
 
-static TYPES: [BackendType; 3] = [
+static TYPES: [BackendType; 4] = [
     vxlan::TYPE,
+    host_gw::TYPE,
     BackendType {
         name: "wireguard",
         build: None,

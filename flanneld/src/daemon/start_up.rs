@@ -13,7 +13,7 @@ use crate::{
     reconcile::{Kernel, Reconciler, Settings},
     rules::nftables::{self, TableNames},
     subnet::{LastKnown, SubnetManager, Waiting},
-    underlay,
+    underlay::{self, Underlay},
 };
 use std::{convert::Infallible, fs, future, path::Path, sync::Arc};
 use tokio::sync::watch;
@@ -103,7 +103,7 @@ async fn run_under(
         links: &host.links,
         record: &record,
     };
-    let backend = build_backend(&config, identity, state_file)?;
+    let backend = build_backend(&config, identity, &underlay, state_file)?;
     let devices = backend.device_names().iter();
     let _devices = InstanceLock::acquire(devices.map(|name| Resource::Device(name.to_string())))?;
     let (table_names, _tables) = table_names(&*backend, &mut kernel)?;
@@ -164,9 +164,13 @@ async fn network_config(
 fn build_backend(
     config: &NetworkConfig,
     mut identity: NodeIdentity<'_>,
+    underlay: &Underlay,
     state_file: &Path,
 ) -> Result<Arc<dyn Backend>, Error> {
     let backend = backend::build(config, &mut identity)?;
+    if let Some(refusal) = backend.refuses(underlay) {
+        return Err(refusal.into());
+    }
     let node = identity.state;
     if backend.makes_direct_routes() {
         node.set_host_routes();

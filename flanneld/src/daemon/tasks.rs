@@ -165,14 +165,17 @@ impl Report<'_> {
 
     /// Fails if this node was started with keys that another one has.
     fn publish(&mut self, outcome: &Outcome) -> Result<(), Error> {
+        // no peer is told an address by which it does not come
+        if self.backend.refuses(&outcome.underlay).is_none() {
+            replace_if_changed(&self.underlay, outcome.underlay.clone());
+        }
         let own = Lease {
-            attrs: self.backend.lease_attrs(&outcome.underlay),
+            attrs: self.backend.lease_attrs(&self.underlay.borrow()),
             ..self.own.borrow().clone()
         };
         let leases = self.leases.borrow().clone().unwrap_or_default();
         let duplicate = duplicates::find(&own, &leases);
         replace_if_changed(&self.node_ready, outcome.node_ready);
-        replace_if_changed(&self.underlay, outcome.underlay.clone());
         if let Some(peers) = &outcome.peers {
             replace_if_changed(&self.peers, peers.clone());
         }

@@ -15,7 +15,7 @@ use super::{
     ownership::Ownership,
 };
 use crate::{
-    backend::{self, Backend, Input, PeerLeases, Plan},
+    backend::{self, Backend, Input, PeerLeases, Plan, SkippedLease},
     files::subnet_env,
     model::{
         Family,
@@ -357,6 +357,12 @@ impl Reconciler {
         if snapshot.is_none() {
             plan.state.keep_peers_of(&observed);
         }
+        if !self.underlay.is_present() || self.refusal().is_some() {
+            let off_link = plan.skipped.iter();
+            let off_link = off_link.filter(|skipped| skipped.off_link().is_some());
+            let kept = off_link.filter_map(|skipped| observed.route_to(skipped.subnet));
+            plan.state.routes.extend(kept.cloned());
+        }
         let name_of = |index| dump.name_of(index);
         let conflicts = conflict::find(&plan, &dump.host.routes, ownership, name_of);
         let in_conflict = conflict::leave(&conflicts, &mut plan.state, &mut observed);
@@ -390,7 +396,9 @@ impl Reconciler {
     }
 
     fn route_dependencies(&self, plan: &Plan, routes: &UnderlayRoutes) -> RouteDependencies {
-        let peers = plan.peers.iter().map(|peer| peer.public_ip).collect();
+        let planned = plan.peers.iter().map(|peer| peer.public_ip);
+        let off_link = plan.skipped.iter().filter_map(SkippedLease::off_link);
+        let peers = planned.chain(off_link).collect();
         RouteDependencies::new(peers, routes, self.settings.backend.makes_direct_routes())
     }
 
@@ -408,11 +416,15 @@ impl Reconciler {
             peer: *peer,
             others: without_route.len() - 1,
         });
-        self.underlay
-            .obstacle()
-            .into_iter()
-            .chain(no_route)
-            .collect()
+        let refused = self.refusal().map(Obstacle::Refused);
+        let underlay = self.underlay.obstacle().into_iter();
+        underlay.chain(refused).chain(no_route).collect()
+    }
+
+    /// Why the backend cannot work on the present underlay.
+    fn refusal(&self) -> Option<String> {
+        let refused = self.settings.backend.refuses(&self.underlay.current);
+        refused.map(|error| error.to_string())
     }
 
     fn indexes_by_name(&self, dump: &Dump) -> IndexesByName {

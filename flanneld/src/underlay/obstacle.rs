@@ -20,6 +20,8 @@ pub(crate) enum Obstacle {
     Down(String),
     /// The interface has no carrier.
     NoCarrier(String),
+    /// The backend cannot work on the underlay as it is now: its reason.
+    Refused(String),
     /// The host has no route to these peers.
     NoRoute { peer: IpAddr, others: usize },
 }
@@ -59,6 +61,7 @@ impl fmt::Display for Obstacle {
             }
             Obstacle::Down(name) => write!(f, "{name} is down"),
             Obstacle::NoCarrier(name) => write!(f, "{name} has no carrier"),
+            Obstacle::Refused(reason) => f.write_str(reason),
             Obstacle::NoRoute { peer, others: 0 } => {
                 write!(f, "there is no route to the peer at {peer}")
             }

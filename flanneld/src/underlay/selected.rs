@@ -32,6 +32,18 @@ impl Underlay {
     }
 }
 
+impl Underlay {
+    /// A public address that is not the one on the interface, and the latter.
+    pub(crate) fn translated(&self) -> Option<(IpAddr, IpAddr)> {
+        let v4 = self.public_ip.zip(self.address);
+        let v6 = self.public_ipv6.zip(self.address_v6);
+        let v4 = v4.map(|(public, own)| (IpAddr::V4(public), IpAddr::V4(own)));
+        let v6 = v6.map(|(public, own)| (IpAddr::V6(public), IpAddr::V6(own)));
+        let mut families = v4.into_iter().chain(v6);
+        families.find(|(public, own)| public != own)
+    }
+}
+
 impl fmt::Display for Underlay {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (MTU {})", self.name, self.mtu)?;

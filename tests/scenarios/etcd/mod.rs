@@ -4,6 +4,7 @@ mod bad_values;
 mod beside_go;
 mod cluster;
 mod go_flanneld;
+mod host_gw;
 mod leases;
 mod outages;
 mod scale;

@@ -8,6 +8,7 @@ pub(crate) mod cluster;
 mod configuration;
 mod foreign;
 mod full_disk;
+mod host_gw;
 mod instances;
 mod join;
 mod lifecycle;

@@ -23,6 +23,8 @@ pub(crate) struct PlannedPeer {
 /// What a peer's backend published for one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum PeerData {
+    /// Its public address is all that leads to it.
+    Nothing,
     Vxlan {
         /// Of its device.
         vtep: Mac,
@@ -38,6 +40,16 @@ pub(crate) struct SkippedLease {
     /// The node that has it, by its public address.
     pub(crate) node: Option<IpAddr>,
     pub(crate) reason: PeerError,
+}
+
+impl SkippedLease {
+    /// The address of a peer that a change of the host's routes may bring onto the link.
+    pub(crate) fn off_link(&self) -> Option<IpAddr> {
+        match self.reason {
+            PeerError::NotOnLink(ip) => Some(ip),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for SkippedLease {
@@ -77,6 +89,11 @@ pub(crate) enum PeerError {
     UnusablePublicIp(IpAddr),
     #[error("its public IP {0} is inside the pod network itself")]
     PublicIpInsideNetwork(IpAddr),
+    #[error(
+        "its public IP {0} is not on the link of this node's interface: a packet that is not encapsulated does not pass the \
+         router between them (vxlan with DirectRouting encapsulates for such nodes alone)"
+    )]
+    NotOnLink(IpAddr),
     #[error("a newer lease holds {0}, which overlaps it")]
     Overlap(IpNetwork),
     #[error("it has another length than this network's subnets and overlaps the lease of {0}")]

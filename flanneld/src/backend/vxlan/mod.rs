@@ -174,20 +174,20 @@ impl Vxlan {
         let mut vteps = BTreeMap::from([(mac, own.public_ip)]);
         for (peer, data) in peers::usable(own, self.kind(), input.leases, &mut plan.skipped) {
             let behind_nat = matches!(data, Ok(PeerData::Vxlan { behind_nat, .. }) if *behind_nat);
-            let is_on_link = || {
-                input
-                    .routes
-                    .is_on_link(peer.public_ip, input.underlay.index)
-            };
+            let is_on_link = || direct_route::is_on_link(input, peer.public_ip);
             if self.keys.direct_routing && !behind_nat && is_on_link() {
                 let route = direct_route::to(&peer, &input.underlay.name);
                 plan.state.routes.insert(route);
                 plan.peers.push(peer);
                 continue;
             }
-            let vtep = data.clone().and_then(|PeerData::Vxlan { vtep, .. }| {
-                claim(&mut vteps, vtep, peer.public_ip).map(|()| vtep)
-            });
+            let vtep = match data.clone() {
+                Ok(PeerData::Vxlan { vtep, .. }) => {
+                    claim(&mut vteps, vtep, peer.public_ip).map(|()| vtep)
+                }
+                Ok(_) => Err(PeerError::NoData(TYPE.name)),
+                Err(reason) => Err(reason),
+            };
             match vtep {
                 Ok(vtep) => {
                     plan.state.routes.insert(overlay_route(&peer, name));

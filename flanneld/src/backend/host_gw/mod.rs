@@ -1,0 +1,98 @@
+//! host-gw: a route to each peer's subnet by the peer itself, without encapsulation (upstream:
+//! pkg/backend/hostgw). All nodes are in one layer 2 network.
+
+use super::{
+    Backend, CandidateRoute, Error, Input, PeerData, PeerError, Plan, SkippedLease,
+    backend_type::{BackendType, Meaning},
+    direct_route, own_families, peers,
+};
+use crate::{
+    model::{host_state::DeviceName, lease::LeaseAttrs},
+    underlay::Underlay,
+};
+use serde_json::Value;
+use std::sync::Arc;
+
+pub(super) const TYPE: BackendType = BackendType {
+    name: "host-gw",
+    build: Some(|_, _| Ok(Arc::new(HostGw))),
+    keys: &[],
+    check: |_| {
+        Ok(Meaning {
+            text: "host-gw, routes over the underlay's interface".to_owned(),
+            devices: Vec::new(),
+        })
+    },
+    owns_device: |_| false,
+};
+
+/// The backend.
+#[derive(Debug)]
+struct HostGw;
+
+impl Backend for HostGw {
+    fn kind(&self) -> &'static str {
+        TYPE.name
+    }
+
+    fn device_names(&self) -> &[DeviceName] {
+        &[]
+    }
+
+    fn makes_direct_routes(&self) -> bool {
+        true
+    }
+
+    fn owns_route(&self, candidate: &CandidateRoute<'_>) -> bool {
+        direct_route::owns(candidate)
+    }
+
+    /// Peers send packets of pods to the public address: a router that translates it drops them.
+    fn refuses(&self, underlay: &Underlay) -> Option<Error> {
+        underlay
+            .translated()
+            .map(|(public_ip, address)| Error::BehindNat { public_ip, address })
+    }
+
+    fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
+        LeaseAttrs {
+            public_ip: underlay.public_ip,
+            public_ipv6: underlay.public_ipv6,
+            backend_type: self.kind().to_owned(),
+            // upstream has none: etcd's value omits it, the annotation is `null`
+            backend_data: None,
+            backend_v6_data: None,
+        }
+    }
+
+    fn pod_mtu(&self, underlay: &Underlay) -> u32 {
+        underlay.mtu
+    }
+
+    fn decode(&self, _: Option<&Value>) -> Result<PeerData, PeerError> {
+        Ok(PeerData::Nothing)
+    }
+
+    fn plan(&self, input: &Input<'_>) -> Plan {
+        let mut plan = Plan::default();
+        for own in own_families(input) {
+            for (peer, _) in peers::usable(&own, self.kind(), input.leases, &mut plan.skipped) {
+                if direct_route::is_on_link(input, peer.public_ip) {
+                    let route = direct_route::to(&peer, &input.underlay.name);
+                    plan.state.routes.insert(route);
+                    plan.peers.push(peer);
+                } else {
+                    plan.skipped.push(SkippedLease {
+                        subnet: peer.subnet,
+                        node: Some(peer.public_ip),
+                        reason: PeerError::NotOnLink(peer.public_ip),
+                    });
+                }
+            }
+        }
+        plan
+    }
+}
+
+#[cfg(test)]
+mod tests;
