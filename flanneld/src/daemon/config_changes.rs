@@ -189,8 +189,8 @@ mod tests {
     fn what_no_start_takes_is_refused() {
         for (rest, reason) in [
             (
-                r#","Backend":{"Type":"host-gw"}"#,
-                "unknown backend type: host-gw",
+                r#","Backend":{"Type":"tencent-vpc"}"#,
+                "unknown backend type: tencent-vpc",
             ),
             (
                 r#","Backend":{"Type":"vxlan","VNI":16777215}"#,

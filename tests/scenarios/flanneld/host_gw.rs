@@ -38,17 +38,17 @@ fn lose_nothing(pings: &mut [Process]) {
 }
 
 #[scenario]
-fn pods_reach_each_other_by_routes_over_ipv4() {
+fn host_gw_pods_reach_each_other_over_ipv4() {
     pods_reach_each_other(V4);
 }
 
 #[scenario]
-fn pods_reach_each_other_by_routes_over_ipv6() {
+fn host_gw_pods_reach_each_other_over_ipv6() {
     pods_reach_each_other(V6);
 }
 
 #[scenario]
-fn pods_reach_each_other_by_routes_over_both_families() {
+fn host_gw_pods_reach_each_other_over_both_families() {
     pods_reach_each_other(DUAL);
 }
 
@@ -63,7 +63,7 @@ fn pods_reach_each_other(net_conf: &str) {
 
 /// Output of `ip route`, and what a node publishes.
 #[scenario]
-fn routes_and_lease_equal_those_of_go_flannel() {
+fn host_gw_routes_and_lease_equal_those_of_go_flannel() {
     let cluster = Cluster::new(2, DUAL);
     let host = cluster.host(1);
     assert_eq!(
@@ -88,7 +88,7 @@ fn routes_and_lease_equal_those_of_go_flannel() {
 
 /// Deleted, led elsewhere, and all at once; each time within 100 ms (300 ms on a busy machine).
 #[scenario]
-fn routes_are_back_at_once() {
+fn host_gw_routes_are_back_at_once() {
     let cluster = Cluster::new(3, DUAL);
     let host = cluster.host(1);
     let shown = || host.sh("ip route show proto 70; ip -6 route show proto 70");
@@ -121,7 +121,7 @@ fn routes_are_back_at_once() {
 
 /// Pings last through SIGKILL and restart of both daemons.
 #[scenario]
-fn killed_daemon_loses_no_packet() {
+fn host_gw_killed_daemon_loses_no_packet() {
     let mut cluster = Cluster::new(2, DUAL);
     cluster.pod(1);
     cluster.pod(2);
@@ -137,7 +137,7 @@ fn killed_daemon_loses_no_packet() {
 }
 
 #[scenario]
-fn peers_follow_a_new_address() {
+fn host_gw_peers_follow_a_new_address() {
     let mut cluster = Cluster::new(2, DUAL);
     cluster.host(2).sh(
         "ip addr del 172.31.0.2/24 dev eth0 && ip addr add 172.31.0.77/24 dev eth0 && ip route add default via 172.31.0.254",
@@ -152,7 +152,7 @@ fn peers_follow_a_new_address() {
 
 /// Its own subnet's network and MTU too.
 #[scenario]
-fn routes_return_after_a_flap() {
+fn host_gw_routes_return_after_a_flap() {
     let mut cluster = Cluster::new(2, V4);
     let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
     let host = cluster.host(1);
@@ -177,7 +177,7 @@ fn routes_return_after_a_flap() {
 /// A router is between the nodes: the kernel would refuse the route. It comes when the peer is on
 /// the link.
 #[scenario]
-fn peer_behind_a_router_is_skipped_until_it_is_on_the_link() {
+fn host_gw_peer_behind_a_router_is_skipped_until_it_is_on_the_link() {
     let mut cluster = Cluster::new(3, V4);
     let (subnet, peer) = (cluster.subnet(2), underlay::ip(2));
     let route = format!("{subnet} via {peer} dev eth0");
@@ -199,7 +199,7 @@ fn peer_behind_a_router_is_skipped_until_it_is_on_the_link() {
 
 /// Upstream's words; nothing is changed on the host.
 #[scenario]
-fn node_behind_a_nat_is_refused() {
+fn host_gw_node_behind_a_nat_is_refused() {
     let mut cluster = Cluster::idle(1, V4);
     cluster.start(1, &["-iface=eth0", "-public-ip=203.0.113.7"]);
     let status = cluster.daemon(1).wait(TIMEOUT);
@@ -218,7 +218,7 @@ fn node_behind_a_nat_is_refused() {
 /// The interface's address changes under a `-public-ip` that names the old one. The node says so,
 /// and packets to the others go on as before; it is ready when the address is back.
 #[scenario]
-fn running_node_that_comes_behind_a_nat_says_so() {
+fn host_gw_running_node_that_comes_behind_a_nat_says_so() {
     let mut cluster = Cluster::idle(2, V4);
     let public = format!("-public-ip={}", underlay::ip(2));
     cluster.start(1, &[]);
@@ -250,7 +250,7 @@ fn running_node_that_comes_behind_a_nat_says_so() {
 
 /// Routes of Go flannel (proto boot) become ours in place; those of nodes that are gone go.
 #[scenario]
-fn routes_of_go_flannel_are_taken_over() {
+fn host_gw_routes_of_go_flannel_are_taken_over() {
     let mut cluster = Cluster::new(2, DUAL);
     cluster.pod(1);
     cluster.pod(2);
