@@ -42,7 +42,7 @@ static = CARGO_TARGET_$(call variable,$(1))_RUSTFLAGS='-C target-feature=+crt-st
 export GIT_COMMIT := $(shell git rev-parse --short=8 HEAD 2>/dev/null || echo unknown)
 bin := target/bin
 # Go programs that tests run beside ours; KUBEBUILDER_ASSETS=folder names another kube-apiserver
-test_peers := cnitool plugins flannel $(if $(KUBEBUILDER_ASSETS),,kube-apiserver)
+test_peers := cnitool plugins flannel wireguard-go $(if $(KUBEBUILDER_ASSETS),,kube-apiserver)
 image := target/image/flannel.tar
 # programs are the same bytes from any folder
 cargo_release := RUSTC_WRAPPER=$(CURDIR)/scripts/rustc-remap $(CARGO) build --release --locked --target
@@ -108,6 +108,7 @@ test: need-test
 test-ours: build
 	@scripts/image target/image/test.tar $(IMAGE) $(target)=target/$(target)/release
 	BIN_DIR=$(CURDIR)/$(bin) IMAGE_ARCHIVE=$(CURDIR)/target/image/test.tar scripts/test $(CARGO) test --workspace --locked --no-fail-fast
+	$(CARGO) test -q --locked -p wireguard --features mock-clock clock
 
 test-cluster: need-test image
 	@scripts/go-peer build kubernetes containerd kube-apiserver flannel plugins

@@ -18,11 +18,14 @@ struct Made {
 }
 
 impl Output for Made {
-    fn datagram(&mut self, _: SocketAddr, ecn: u8, datagram: &[u8]) {
+    fn datagram(&mut self, _: SocketAddr, ecn: u8, write: impl FnOnce(&mut [u8]) -> usize) {
         assert!(ecn < 4, "not bits of ECN: {ecn}");
-        assert!(datagram.len() >= 32, "shorter than any message");
+        let mut datagram = vec![0; 512];
+        let length = write(&mut datagram);
+        assert!(length >= 32, "shorter than any message");
+        datagram.truncate(length);
         if self.datagrams.len() < UNDER_WAY {
-            self.datagrams.push_back(datagram.to_vec());
+            self.datagrams.push_back(datagram);
         }
     }
 

@@ -3,8 +3,9 @@
 use crate::{
     config::{PeerConfig, PublicKey},
     device::Identity,
+    inner::Inner,
     waiting::Waiting,
-    worker::Output,
+    worker::{OVERHEAD, Output, copy},
 };
 use boringtun::noise::{Tunn, TunnResult, errors::WireGuardError};
 use std::{
@@ -104,23 +105,34 @@ impl State {
         if let TunnResult::WriteToNetwork(message) =
             self.tunnel.format_handshake_initiation(buffer, false)
         {
-            send(self.endpoint, &mut self.sent, 0, message, output);
+            send(self.endpoint, &mut self.sent, message, output);
         }
     }
 
-    /// Encrypts a packet and sends it. There must be a session. `ecn` is that of the packet.
+    /// Encrypts a packet and sends it. There must be a session, and an endpoint. `ecn` is that of
+    /// the packet.
     pub(crate) fn send_packet(
         &mut self,
         packet: &[u8],
         ecn: u8,
         now: Instant,
-        buffer: &mut [u8],
         output: &mut impl Output,
     ) {
-        if let TunnResult::WriteToNetwork(datagram) = self.tunnel.encapsulate(packet, buffer) {
+        let Some(endpoint) = self.endpoint else {
+            return;
+        };
+        output.datagram(endpoint, ecn, |place| {
+            if place.len() < packet.len() + OVERHEAD {
+                return 0;
+            }
+            let TunnResult::WriteToNetwork(datagram) = self.tunnel.encapsulate(packet, place)
+            else {
+                return 0;
+            };
             self.last_packet = now;
-            send(self.endpoint, &mut self.sent, ecn, datagram, output);
-        }
+            self.sent += datagram.len() as u64;
+            datagram.len()
+        });
     }
 
     /// A packet of the peer was authentic: it is where that came from. Source: `wg_receive` and
@@ -132,15 +144,10 @@ impl State {
     }
 
     /// Sends what waited for the session.
-    pub(crate) fn send_waiting(
-        &mut self,
-        now: Instant,
-        buffer: &mut [u8],
-        output: &mut impl Output,
-    ) {
+    pub(crate) fn send_waiting(&mut self, now: Instant, output: &mut impl Output) {
         while let Some(packet) = self.waiting.pop() {
-            let ecn = crate::inner::Inner::parse(&packet).map_or(0, |inner| inner.ecn);
-            self.send_packet(&packet, ecn, now, buffer, output);
+            let ecn = Inner::parse(&packet).map_or(0, |inner| inner.ecn);
+            self.send_packet(&packet, ecn, now, output);
         }
     }
 
@@ -149,7 +156,7 @@ impl State {
     pub(crate) fn tick(&mut self, now: Instant, buffer: &mut [u8], output: &mut impl Output) {
         match self.tunnel.update_timers(buffer) {
             TunnResult::WriteToNetwork(message) => {
-                send(self.endpoint, &mut self.sent, 0, message, output);
+                send(self.endpoint, &mut self.sent, message, output);
             }
             // nobody answered for 90 s
             TunnResult::Err(WireGuardError::ConnectionExpired) => self.waiting.clear(),
@@ -163,21 +170,15 @@ impl State {
         if !self.has_session {
             self.begin_handshake(buffer, output);
         } else if now.saturating_duration_since(self.last_packet) >= interval {
-            self.send_packet(&[], 0, now, buffer, output);
+            self.send_packet(&[], 0, now, output);
         }
     }
 }
 
 /// A peer without an endpoint is not sent to.
-fn send(
-    endpoint: Option<SocketAddr>,
-    sent: &mut u64,
-    ecn: u8,
-    datagram: &[u8],
-    output: &mut impl Output,
-) {
+fn send(endpoint: Option<SocketAddr>, sent: &mut u64, message: &[u8], output: &mut impl Output) {
     if let Some(endpoint) = endpoint {
-        *sent += datagram.len() as u64;
-        output.datagram(endpoint, ecn, datagram);
+        *sent += message.len() as u64;
+        output.datagram(endpoint, 0, copy(message));
     }
 }

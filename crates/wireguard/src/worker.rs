@@ -12,7 +12,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
 const LONGEST: usize = 65_535;
 /// What the protocol adds to a packet: header, counter, authentication tag.
 /// Source: <https://www.wireguard.com/protocol/>.
-const OVERHEAD: usize = 32;
+pub(crate) const OVERHEAD: usize = 32;
 /// Packets are padded with zeros to a multiple of it, as far as the MTU allows.
 /// Source: `calculate_skb_padding` of drivers/net/wireguard/send.c.
 const PADDING: usize = 16;
@@ -23,8 +23,10 @@ const COOKIE_REPLY: usize = 64;
 
 /// Where what a worker makes goes.
 pub trait Output {
-    /// A datagram for the network, with these bits of ECN.
-    fn datagram(&mut self, to: SocketAddr, ecn: u8, datagram: &[u8]);
+    /// A datagram for the network, with these bits of ECN. `write` writes it to the place that it
+    /// is given, and returns its length; 0: there is none, which a place that is too short for it
+    /// leads to.
+    fn datagram(&mut self, to: SocketAddr, ecn: u8, write: impl FnOnce(&mut [u8]) -> usize);
     /// An IP packet for the host.
     fn packet(&mut self, packet: &[u8]);
     /// The host's packet has no peer, or one of unknown address: its sender should be told that
@@ -100,7 +102,7 @@ impl Worker {
         }
         let packet = pad(packet, self.tables.mtu, &mut self.padded);
         if state.has_session {
-            state.send_packet(packet, inner.ecn, now, &mut self.buffer, output);
+            state.send_packet(packet, inner.ecn, now, output);
         } else {
             state.waiting.push(packet);
             state.begin_handshake(&mut self.buffer, output);
@@ -129,7 +131,7 @@ impl Worker {
         {
             Ok(packet) => packet,
             Err(TunnResult::WriteToNetwork(reply)) => {
-                output.datagram(from, 0, reply);
+                output.datagram(from, 0, copy(reply));
                 return;
             }
             Err(_) => return,
@@ -230,19 +232,19 @@ fn receive(
         (Kind::Initiation, TunnResult::WriteToNetwork(reply)) => {
             state.authentic(from, length, now);
             state.sent += reply.len() as u64;
-            output.datagram(from, 0, reply);
+            output.datagram(from, 0, copy(reply));
         }
         // the reply is an empty packet, which tells the peer that the session works
         (Kind::Response, TunnResult::WriteToNetwork(reply)) => {
             state.authentic(from, length, now);
             state.sent += reply.len() as u64;
-            output.datagram(from, 0, reply);
-            established(&mut state, now, buffer, output);
+            output.datagram(from, 0, copy(reply));
+            established(&mut state, now, output);
         }
         // an empty packet
         (Kind::Data, TunnResult::Done) => {
             state.authentic(from, length, now);
-            established(&mut state, now, buffer, output);
+            established(&mut state, now, output);
         }
         (
             Kind::Data,
@@ -250,17 +252,28 @@ fn receive(
         ) => {
             state.authentic(from, length, now);
             deliver(tables, peer, packet, arrived.ecn, output);
-            established(&mut state, now, buffer, output);
+            established(&mut state, now, output);
         }
         // a cookie for a later handshake, or what is not authentic
         _ => {}
     }
 }
 
-fn established(state: &mut State, now: Instant, buffer: &mut [u8], output: &mut impl Output) {
+fn established(state: &mut State, now: Instant, output: &mut impl Output) {
     state.has_session = true;
     if !state.waiting.is_empty() {
-        state.send_waiting(now, buffer, output);
+        state.send_waiting(now, output);
+    }
+}
+
+/// Writes a datagram that is at hand.
+pub(crate) fn copy(datagram: &[u8]) -> impl FnOnce(&mut [u8]) -> usize {
+    move |place| match place.get_mut(..datagram.len()) {
+        Some(target) => {
+            target.copy_from_slice(datagram);
+            datagram.len()
+        }
+        None => 0,
     }
 }
 

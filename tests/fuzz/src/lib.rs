@@ -26,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     target("lease-api", flanneld::fuzz::lease_api),
     target("lease-request", flanneld::fuzz::lease_request),
     target("certificate", flanneld::fuzz::certificate),
+    target("wireguard-packets", wireguard::fuzz::packets),
     // what stores send
     target("lease-watch", flanneld::fuzz::lease_watch),
     target("kube-watch", flanneld::fuzz::kube_watch),
@@ -73,6 +74,8 @@ mod tests {
             // some need a millisecond each: those with files, and those with a parser of options
             let count = match target.name {
                 "lease-store" | "store-entries" => 100,
+                // keys are computed without optimisation
+                "wireguard-packets" => 100,
                 "command-line" => 300,
                 _ => 3000,
             };

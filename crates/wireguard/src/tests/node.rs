@@ -17,8 +17,12 @@ pub(crate) struct Made {
 }
 
 impl Output for Made {
-    fn datagram(&mut self, to: SocketAddr, ecn: u8, datagram: &[u8]) {
-        self.datagrams.push_back((to, ecn, datagram.to_vec()));
+    fn datagram(&mut self, to: SocketAddr, ecn: u8, write: impl FnOnce(&mut [u8]) -> usize) {
+        let mut datagram = vec![0; 2000];
+        let length = write(&mut datagram);
+        assert!(length > 0, "a datagram is made only where there is one");
+        datagram.truncate(length);
+        self.datagrams.push_back((to, ecn, datagram));
     }
 
     fn packet(&mut self, packet: &[u8]) {
