@@ -4,7 +4,7 @@ use crate::{
     address, bridge_vlan, generic, in_use, link,
     neighbour::Entry,
     netlink::{self, Notification},
-    route, tc, unix_sockets, wireguard,
+    route, tc, unix_sockets, wireguard, xfrm,
 };
 
 /// A datagram of the kernel, and its messages as those of every kind.
@@ -55,4 +55,15 @@ pub fn mountinfo(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let count = in_use::mounted(&text).count();
     assert!(count <= text.lines().count());
+}
+
+/// A notification of IPsec: its type in the first byte, then what follows the netlink header.
+pub fn xfrm(bytes: &[u8]) {
+    let Some((kind, payload)) = bytes.split_first() else {
+        return;
+    };
+    if let Ok(Some(xfrm::Event::Policy(policy, _))) = xfrm::event((*kind).into(), payload) {
+        let request = xfrm::update(&policy);
+        assert!(request.what().ends_with(&policy.to_string()));
+    }
 }

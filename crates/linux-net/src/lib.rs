@@ -1,6 +1,6 @@
 //! The kernel's network: one synchronous netlink engine for every message family; links, addresses,
-//! routes, neighbours, forwarding entries, VLANs, traffic control, WireGuard; namespaces; sysctls.
-//! This crate does not depend on CNI.
+//! routes, neighbours, forwarding entries, VLANs, traffic control, WireGuard, IPsec; namespaces;
+//! sysctls. This crate does not depend on CNI.
 
 pub mod address;
 pub mod bridge_vlan;
@@ -25,6 +25,7 @@ pub mod sysctl;
 pub mod tc;
 pub mod unix_sockets;
 pub mod wireguard;
+pub mod xfrm;
 
 pub use error::Error;
 pub use mac::{InvalidMac, Mac};

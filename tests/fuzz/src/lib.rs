@@ -54,6 +54,7 @@ pub const TARGETS: &[Target] = &[
     // what the kernel and other programs write
     target("netlink", linux_net::fuzz::datagram),
     target("wireguard", linux_net::fuzz::wireguard),
+    target("xfrm", linux_net::fuzz::xfrm),
     target("nft-reply", packet_filter::fuzz::reply),
     target("program-output", property::program_output),
     target("d-bus", firewall::fuzz::message),

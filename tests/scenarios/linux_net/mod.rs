@@ -6,6 +6,7 @@ mod monitor;
 mod namespaces;
 mod routing;
 mod shaping;
+mod xfrm;
 
 use ipnetwork::IpNetwork;
 use linux_net::{Netlink, link};

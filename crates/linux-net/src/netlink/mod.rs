@@ -17,6 +17,6 @@ pub use client::{Client, Transport};
 pub(crate) use multicast::read as each_notification;
 pub use multicast::{Multicast, Notification};
 pub use netlink_sys::protocols::{
-    NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG,
+    NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_XFRM,
 };
 pub use request::{Mode, Request};
