@@ -22,6 +22,7 @@ mod lease_store;
 mod linux_net;
 mod loopback;
 mod moving_leases;
+mod netem;
 mod packet_filter;
 mod pages;
 mod parity;

@@ -83,13 +83,7 @@ impl Underlay {
         host.sh("ip link del eth0");
         let router = Host::new("nat");
         self.attach(&router, number);
-        let ns = linux_net::NetNs::from(host.net_fd().try_clone().expect("fd"));
-        router.run(|| {
-            let mut netlink = linux_net::Netlink::open().expect("netlink");
-            let [inside, eth0] = ["inside", "eth0"].map(linux_net::link::VethPeer::named);
-            let request = linux_net::link::create_veth(&inside, None, None, &eth0, &ns);
-            netlink.request(&request).expect("veth");
-        });
+        veth(&router, "inside", host, "eth0");
         router.sh(&format!(
             "ip link set inside up && ip addr add 192.168.77.1/24 dev inside \
              && ip addr add fd77::1/64 dev inside nodad \
@@ -107,6 +101,98 @@ impl Underlay {
         ));
         router
     }
+}
+
+/// Two routers in a row: the host that they are put in front of keeps an MTU of 1500, as the others
+/// have it.
+pub struct SmallLink {
+    /// The router that the other hosts see, at the address that the host had.
+    pub outer: Host,
+    /// The host's default gateway.
+    pub inner: Host,
+}
+
+impl SmallLink {
+    /// Neither router tells senders that a packet is too large.
+    pub fn drop_icmp(&self) {
+        for router in [&self.outer, &self.inner] {
+            router.sh("nft add table inet quiet \
+                 && nft add chain inet quiet out '{ type filter hook output priority 0; }' \
+                 && nft add rule inet quiet out icmp type destination-unreachable drop \
+                 && nft add rule inet quiet out icmpv6 type packet-too-big drop");
+        }
+    }
+
+    /// How many packets were too large for the link: the routers fragmented them, or refused them,
+    /// even where they said so to nobody.
+    pub fn too_large(&self) -> u64 {
+        let routers = [&self.outer, &self.inner].into_iter();
+        let counters = routers.map(|router| {
+            let v4 = router.sh(
+                "awk '/^Ip:/ { if (NR % 2) for (i = 1; i <= NF; i++) name[i] = $i; \
+                 else for (i = 1; i <= NF; i++) if (name[i] ~ /^Frag(OKs|Fails)$/) sum += $i } \
+                 END { print sum }' /proc/net/snmp",
+            );
+            let v6 = router.sh(
+                "awk '$1 ~ /^Ip6(FragOKs|FragFails|InTooBigErrors)$/ { sum += $2 } \
+                 END { print sum }' /proc/net/snmp6",
+            );
+            let number = |text: String| text.trim().parse::<u64>().expect("a number");
+            number(v4) + number(v6)
+        });
+        counters.sum()
+    }
+}
+
+impl Underlay {
+    /// Moves a host behind two routers, whose link has this MTU. Its addresses are [`INSIDE_NAT`]
+    /// and [`INSIDE_NAT6`] then, and nothing is translated.
+    pub fn put_behind_small_link(&self, number: usize, mtu: u32) -> SmallLink {
+        let host = &self.hosts[number - 1];
+        host.sh("ip link del eth0");
+        let (outer, inner) = (Host::new("outer"), Host::new("inner"));
+        self.attach(&outer, number);
+        veth(&outer, "small", &inner, "small");
+        veth(&inner, "inside", host, "eth0");
+        outer.sh(&format!(
+            "ip link set small mtu {mtu} up && ip addr add 192.168.78.1/24 dev small \
+             && ip addr add fd78::1/64 dev small nodad \
+             && ip route add 192.168.77.0/24 via 192.168.78.2 && ip route add fd77::/64 via fd78::2"
+        ));
+        inner.sh(&format!(
+            "ip link set small mtu {mtu} up && ip addr add 192.168.78.2/24 dev small \
+             && ip addr add fd78::2/64 dev small nodad \
+             && ip link set inside up && ip addr add 192.168.77.1/24 dev inside \
+             && ip addr add fd77::1/64 dev inside nodad \
+             && ip route add default via 192.168.78.1 && ip route add default via fd78::1"
+        ));
+        host.sh(&format!(
+            "ip link set eth0 up && ip addr add {INSIDE_NAT}/24 dev eth0 \
+             && ip addr add {INSIDE_NAT6}/64 dev eth0 nodad \
+             && ip route add default via 192.168.77.1 && ip -6 route add default via fd77::1"
+        ));
+        let others = self.hosts.iter().enumerate();
+        let others = others.filter(|(index, _)| index + 1 != number);
+        for host in others.map(|(_, host)| host).chain([&self.switch]) {
+            host.sh(&format!(
+                "ip route add 192.168.77.0/24 via {} && ip route add fd77::/64 via {}",
+                ip(number),
+                ip6(number)
+            ));
+        }
+        SmallLink { outer, inner }
+    }
+}
+
+/// A pair of links between two hosts.
+fn veth(here: &Host, name: &str, there: &Host, other: &str) {
+    let ns = linux_net::NetNs::from(there.net_fd().try_clone().expect("fd"));
+    here.run(|| {
+        let mut netlink = linux_net::Netlink::open().expect("netlink");
+        let [one, two] = [name, other].map(linux_net::link::VethPeer::named);
+        let request = linux_net::link::create_veth(&one, None, None, &two, &ns);
+        netlink.request(&request).expect("veth");
+    });
 }
 
 /// IPv4 address of host N (from 1).

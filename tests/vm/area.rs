@@ -30,6 +30,11 @@ const AREAS: &[Area] = &[
         filters: &["ipsec"],
         seconds: 900,
     },
+    Area {
+        name: "netem",
+        filters: &["netem"],
+        seconds: 900,
+    },
 ];
 
 #[scenarios(unless = machine::missing)]

@@ -8,13 +8,13 @@ use tests::{
     underlay,
 };
 
-pub(super) const V4: &str =
+pub(crate) const V4: &str =
     r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
-pub(super) const V6: &str = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
-pub(super) const DUAL: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+pub(crate) const V6: &str = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+pub(crate) const DUAL: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
 
-pub(super) const PREFIX: &str = "/coreos.com/network";
-pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const PREFIX: &str = "/coreos.com/network";
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 enum Daemon {
     Ours(Process),
@@ -22,24 +22,24 @@ enum Daemon {
 }
 
 /// Nodes are numbered from 1.
-pub(super) struct Cluster {
-    pub(super) underlay: Underlay,
-    pub(super) etcd: Etcd,
+pub(crate) struct Cluster {
+    pub(crate) underlay: Underlay,
+    pub(crate) etcd: Etcd,
     /// Each node's `-etcd-endpoints`.
-    pub(super) endpoints: String,
+    pub(crate) endpoints: String,
     daemons: Vec<Option<Daemon>>,
 }
 
 impl Cluster {
     /// Starts etcd, in a namespace of its own, and no daemon.
-    pub(super) fn new(nodes: usize, net_conf: &str) -> Cluster {
+    pub(crate) fn new(nodes: usize, net_conf: &str) -> Cluster {
         let underlay = Underlay::new(nodes);
         let etcd = Etcd::new(&underlay.switch, underlay::GATEWAY);
         Cluster::with(underlay, etcd, net_conf)
     }
 
     /// Three members of etcd, each on a host of its own after the nodes.
-    pub(super) fn with_three_members(nodes: usize, net_conf: &str) -> Cluster {
+    pub(crate) fn with_three_members(nodes: usize, net_conf: &str) -> Cluster {
         let mut underlay = Underlay::new(nodes + 3);
         let members = underlay.hosts.split_off(nodes);
         let ips: Vec<String> = (nodes + 1..=nodes + 3).map(underlay::ip).collect();
@@ -48,7 +48,7 @@ impl Cluster {
         Cluster::with(underlay, etcd, net_conf)
     }
 
-    pub(super) fn with(underlay: Underlay, etcd: Etcd, net_conf: &str) -> Cluster {
+    pub(crate) fn with(underlay: Underlay, etcd: Etcd, net_conf: &str) -> Cluster {
         etcd.put(&format!("{PREFIX}/config"), net_conf);
         Cluster {
             daemons: underlay.hosts.iter().map(|_| None).collect(),
@@ -58,12 +58,12 @@ impl Cluster {
         }
     }
 
-    pub(super) fn host(&self, node: usize) -> &Host {
+    pub(crate) fn host(&self, node: usize) -> &Host {
         &self.underlay.hosts[node - 1]
     }
 
     /// Starts our flanneld with further arguments.
-    pub(super) fn start(&mut self, node: usize, more: &[&str]) {
+    pub(crate) fn start(&mut self, node: usize, more: &[&str]) {
         let mut command = Command::new(program("flanneld"));
         let endpoints = format!("-etcd-endpoints={}", self.endpoints);
         command.args([&endpoints, "-ip-masq"]);
@@ -74,13 +74,13 @@ impl Cluster {
     }
 
     /// Starts the Go flanneld.
-    pub(super) fn start_go(&mut self, node: usize) {
+    pub(crate) fn start_go(&mut self, node: usize) {
         let daemon = GoFlanneld::etcd(self.host(node), &self.endpoints);
         self.daemons[node - 1] = Some(Daemon::Go(daemon));
     }
 
     /// Starts our flanneld on every node, and makes a pod on each when all are ready.
-    pub(super) fn start_all(&mut self) {
+    pub(crate) fn start_all(&mut self) {
         let nodes = 1..=self.daemons.len();
         nodes.clone().for_each(|node| self.start(node, &[]));
         nodes.clone().for_each(|node| self.wait_ready(node));
@@ -88,7 +88,7 @@ impl Cluster {
     }
 
     /// The process of our flanneld.
-    pub(super) fn daemon(&mut self, node: usize) -> &mut Process {
+    pub(crate) fn daemon(&mut self, node: usize) -> &mut Process {
         match self.daemons[node - 1].as_mut().expect("it runs") {
             Daemon::Ours(process) => process,
             Daemon::Go(go) => go.process(),
@@ -96,7 +96,7 @@ impl Cluster {
     }
 
     #[track_caller]
-    pub(super) fn wait_ready(&mut self, node: usize) {
+    pub(crate) fn wait_ready(&mut self, node: usize) {
         let host = self.host(node).handle();
         let process = match self.daemons[node - 1].as_mut().expect("it runs") {
             Daemon::Go(go) => return go.wait_ready(),
@@ -116,7 +116,7 @@ impl Cluster {
 
     /// SIGTERM, and waits for the end; the log.
     #[track_caller]
-    pub(super) fn stop(&mut self, node: usize) -> String {
+    pub(crate) fn stop(&mut self, node: usize) -> String {
         match self.daemons[node - 1].take().expect("it runs") {
             Daemon::Go(go) => go.stop(),
             Daemon::Ours(mut process) => {
@@ -130,7 +130,7 @@ impl Cluster {
 
     /// Waits for the end of a daemon that ends by itself; its exit code and log.
     #[track_caller]
-    pub(super) fn wait_end(&mut self, node: usize) -> (Option<i32>, String) {
+    pub(crate) fn wait_end(&mut self, node: usize) -> (Option<i32>, String) {
         let process = self.daemon(node);
         let code = process.wait(TIMEOUT).code();
         let log = process.output();
@@ -139,7 +139,7 @@ impl Cluster {
     }
 
     #[track_caller]
-    pub(super) fn eventually_logs(&mut self, node: usize, text: &str) {
+    pub(crate) fn eventually_logs(&mut self, node: usize, text: &str) {
         let process = self.daemon(node);
         let what = format!("the log of node {node} says {text:?}");
         eventually(&what, TIMEOUT, || {
@@ -147,13 +147,13 @@ impl Cluster {
         });
     }
 
-    pub(super) fn make_pod(&self, node: usize) {
+    pub(crate) fn make_pod(&self, node: usize) {
         subnet_env::pod(self.host(node));
     }
 
     /// Every node's pod reaches every other's, in each family.
     #[track_caller]
-    pub(super) fn all_ping(&self, nodes: &[usize]) {
+    pub(crate) fn all_ping(&self, nodes: &[usize]) {
         for from in nodes {
             for to in nodes.iter().filter(|to| *to != from) {
                 for ip in subnet_env::pod_addresses(self.host(*to)) {
@@ -171,7 +171,7 @@ impl Cluster {
     }
 
     /// A ping each 20 ms from the pod of a node to each address of that of another.
-    pub(super) fn ping(&self, from: usize, to: usize) -> Pings {
+    pub(crate) fn ping(&self, from: usize, to: usize) -> Pings {
         let ips = subnet_env::pod_addresses(self.host(to));
         let pings = ips.iter().map(|ip| {
             let mut command = Command::new("ip");
@@ -182,7 +182,7 @@ impl Cluster {
     }
 
     /// The keys of the leases, without the prefix.
-    pub(super) fn leases(&self) -> Vec<String> {
+    pub(crate) fn leases(&self) -> Vec<String> {
         let below = format!("{PREFIX}/subnets/");
         let keys = self.etcd.keys(&below);
         keys.iter().map(|key| key.replace(&below, "")).collect()
@@ -190,7 +190,7 @@ impl Cluster {
 
     /// The key and the value of the lease whose value contains a text.
     #[track_caller]
-    pub(super) fn lease_of(&self, text: &str) -> (String, serde_json::Value) {
+    pub(crate) fn lease_of(&self, text: &str) -> (String, serde_json::Value) {
         let keys = self.etcd.keys(&format!("{PREFIX}/subnets/"));
         let found = keys.into_iter().find_map(|key| {
             let value = self.etcd.get(&key)?;
@@ -202,7 +202,7 @@ impl Cluster {
 
     /// The etcd lease of a key, as etcdctl shows it.
     #[track_caller]
-    pub(super) fn lease_id(&self, key: &str) -> String {
+    pub(crate) fn lease_id(&self, key: &str) -> String {
         let answer = self.etcd.ctl(&["get", key, "-w", "json"]);
         let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
         let lease = answer["kvs"][0]["lease"].as_i64().expect("a lease");
@@ -210,25 +210,25 @@ impl Cluster {
     }
 
     /// Ifindex, name and MAC of the overlay's devices.
-    pub(super) fn devices(&self, node: usize) -> String {
+    pub(crate) fn devices(&self, node: usize) -> String {
         self.host(node)
             .sh("ip -o link show type vxlan | sed 's/<.*link.ether/ /; s/ brd.*//'")
     }
 
     /// A value of subnet.env.
-    pub(super) fn env(&self, node: usize, key: &str) -> String {
+    pub(crate) fn env(&self, node: usize, key: &str) -> String {
         subnet_env::value(self.host(node), key).unwrap_or_else(|| panic!("no {key}"))
     }
 }
 
 /// Pings that run until they are counted.
-pub(super) struct Pings(Vec<Process>);
+pub(crate) struct Pings(Vec<Process>);
 
 impl Pings {
     /// Ends them; how many were sent and how many of these were lost. The answer to the last one
     /// may be on its way.
     #[track_caller]
-    pub(super) fn end(mut self) -> (usize, usize) {
+    pub(crate) fn end(mut self) -> (usize, usize) {
         let mut sum = (0, 0);
         for ping in &mut self.0 {
             eventually("a second of pings", TIMEOUT, || {
@@ -260,7 +260,7 @@ impl Pings {
     }
 
     #[track_caller]
-    pub(super) fn lose_nothing(self) {
+    pub(crate) fn lose_nothing(self) {
         let (sent, lost) = self.end();
         assert!(lost == 0, "{lost} of {sent} lost");
     }

@@ -2,7 +2,7 @@
 
 mod bad_values;
 mod beside_go;
-mod cluster;
+pub(crate) mod cluster;
 mod go_flanneld;
 mod host_gw;
 mod leases;
