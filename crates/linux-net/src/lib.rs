@@ -6,6 +6,7 @@ pub mod address;
 pub mod bridge_vlan;
 #[cfg(test)]
 mod captured;
+pub mod descriptors;
 pub mod error;
 mod family;
 pub mod fdb;
@@ -23,6 +24,7 @@ pub mod route;
 mod rtnetlink;
 pub mod sysctl;
 pub mod tc;
+pub mod tun;
 pub mod unix_sockets;
 pub mod wireguard;
 pub mod xfrm;

@@ -27,6 +27,7 @@ pub const TARGETS: &[Target] = &[
     target("lease-request", flanneld::fuzz::lease_request),
     target("certificate", flanneld::fuzz::certificate),
     target("wireguard-packets", wireguard::fuzz::packets),
+    target("tunnel-packets", data_path::fuzz::packets),
     // what stores send
     target("lease-watch", flanneld::fuzz::lease_watch),
     target("kube-watch", flanneld::fuzz::kube_watch),
