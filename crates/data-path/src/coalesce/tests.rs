@@ -59,7 +59,7 @@ fn joined(offload: Offload, packets: &[Vec<u8>]) -> Vec<(u16, Vec<u8>)> {
     let mut coalescer = Coalescer::new(offload);
     for packet in packets {
         coalescer.push(packet, |header, packet| {
-            written.push((header, packet.to_vec()))
+            written.push((header, packet.to_vec()));
         });
     }
     coalescer.flush(|header, packet| written.push((header, packet.to_vec())));
