@@ -10,6 +10,7 @@ mod peer_leases;
 mod peers;
 mod registry;
 mod vxlan;
+mod wireguard;
 
 pub(crate) use backend_type::NodeIdentity;
 pub(crate) use direct_route::owns as is_direct_route;
@@ -29,8 +30,11 @@ use crate::{
 };
 use ipnetwork::IpNetwork;
 use serde_json::Value;
-use std::{convert::Infallible, fmt, net::IpAddr, sync::Arc};
+use std::{convert::Infallible, fmt, net::IpAddr, sync::Arc, time::Duration};
 use tokio::sync::watch;
+
+/// The time between passes without any notification, for a host of which notifications tell all.
+const LOOK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a plan depends on.
 #[derive(Debug, Clone, Copy)]
@@ -82,6 +86,10 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError>;
     /// The state that this host should have.
     fn plan(&self, input: &Input<'_>) -> Plan;
+    /// The time between passes without any notification.
+    fn look_interval(&self) -> Duration {
+        LOOK_INTERVAL
+    }
     /// Moves packets as long as the daemon runs, for backends whose packets the kernel does not
     /// move. Returns only on failure.
     fn data_path(
@@ -125,6 +133,9 @@ pub(crate) enum Error {
          addresses of the interface, or take the vxlan or wireguard backend)"
     )]
     BehindNat { public_ip: IpAddr, address: IpAddr },
+    /// The wireguard backend.
+    #[error(transparent)]
+    Wireguard(#[from] wireguard::Error),
     /// The system has no random numbers for a new MAC.
     #[error("failed to choose a MAC for {device}: {source}")]
     Mac {

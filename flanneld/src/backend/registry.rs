@@ -4,7 +4,7 @@
 use super::{
     Backend, Error,
     backend_type::{BackendType, Meaning, NodeIdentity},
-    host_gw, vxlan,
+    host_gw, vxlan, wireguard,
 };
 use crate::model::network_config::NetworkConfig;
 use linux_net::link::{Kind, Link};
@@ -13,16 +13,7 @@ use std::sync::Arc;
 static TYPES: [BackendType; 4] = [
     vxlan::TYPE,
     host_gw::TYPE,
-    BackendType {
-        name: "wireguard",
-        build: None,
-        keys: &[],
-        check: not_in_this_build,
-        owns_device: |link| {
-            matches!(link.name.as_str(), "flannel-wg" | "flannel-wg-v6")
-                && link.kind == Kind::Other("wireguard".to_owned())
-        },
-    },
+    wireguard::TYPE,
     BackendType {
         name: "ipip",
         build: None,

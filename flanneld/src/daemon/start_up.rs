@@ -58,7 +58,7 @@ async fn start(
                 config = changed;
             }
             Err(Error::KeyInUse(duplicate)) => {
-                warn!("{duplicate}: this node takes new MAC addresses");
+                warn!("{duplicate}: this node takes new MAC addresses or keys");
                 new_keys = true;
             }
             Err(error) => return Err(error),

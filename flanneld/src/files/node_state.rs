@@ -94,6 +94,16 @@ impl NodeState {
         }
     }
 
+    /// The file.
+    pub(crate) fn file(&self) -> &Path {
+        &self.path
+    }
+
+    /// True if another node has what identified this one.
+    pub(crate) fn is_renewed(&self) -> bool {
+        self.renewed
+    }
+
     /// Forgets every MAC: another node has them.
     pub(crate) fn renew_macs(&mut self) {
         self.macs.clear();

@@ -2,9 +2,12 @@
 //! remove, compare or report it. A new kind of entry is a new variant here; the compiler
 //! then names every place that has to handle it.
 
-use super::host_state::{DeviceLink, DeviceName, HostRoute};
+use super::{
+    host_state::{DeviceLink, DeviceName, HostRoute},
+    wireguard::{Interface, Peer},
+};
 use ipnetwork::IpNetwork;
-use linux_net::Mac;
+use linux_net::{Mac, wireguard::PublicKey};
 use packet_filter::Table;
 use std::{
     fmt,
@@ -24,10 +27,23 @@ pub(crate) enum Entry {
     Neighbour(DeviceName, IpAddr, Mac),
     /// A permanent FDB entry: the underlay address behind which a MAC is.
     Fdb(DeviceName, Mac, IpAddr),
+    /// Key and port of a WireGuard device.
+    WireguardInterface(DeviceName, Interface),
+    /// A peer of a WireGuard device.
+    WireguardPeer(DeviceName, PeerEntry),
     /// A route.
     Route(HostRoute),
     /// An nftables table with all its chains.
     Table(WholeTable),
+}
+
+/// A peer with the key that names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct PeerEntry {
+    pub(crate) key: PublicKey,
+    pub(crate) peer: Arc<Peer>,
+    /// It has allowed IPs that are not wanted: all are set anew.
+    pub(crate) replace: bool,
 }
 
 /// A table, shared. Its identity is family and name.
@@ -49,6 +65,8 @@ pub(crate) enum EntryKind {
     Address,
     Neighbour,
     Fdb,
+    WireguardInterface,
+    WireguardPeer,
     Route,
     Table,
 }
@@ -60,6 +78,8 @@ impl Entry {
             Entry::Address(..) => EntryKind::Address,
             Entry::Neighbour(..) => EntryKind::Neighbour,
             Entry::Fdb(..) => EntryKind::Fdb,
+            Entry::WireguardInterface(..) => EntryKind::WireguardInterface,
+            Entry::WireguardPeer(..) => EntryKind::WireguardPeer,
             Entry::Route(_) => EntryKind::Route,
             Entry::Table(_) => EntryKind::Table,
         }
@@ -70,8 +90,10 @@ impl Entry {
     /// cannot create it.
     pub(crate) fn is_node_setup(&self) -> bool {
         match self {
-            Entry::Device(..) | Entry::Address(..) => true,
-            Entry::Neighbour(..) | Entry::Fdb(..) | Entry::Route(_) => false,
+            Entry::Device(..) | Entry::Address(..) | Entry::WireguardInterface(..) => true,
+            Entry::Neighbour(..) | Entry::Fdb(..) | Entry::WireguardPeer(..) | Entry::Route(_) => {
+                false
+            }
             Entry::Table(table) => !table.0.chains.is_empty(),
         }
     }
@@ -81,8 +103,12 @@ impl Entry {
         match self {
             Entry::Neighbour(_, ip, _) => *ip == subnet.network(),
             Entry::Fdb(_, _, remote) => *remote == public_ip,
+            Entry::WireguardPeer(_, entry) => entry.peer.allowed_ips.contains(&subnet),
             Entry::Route(route) => route.dst == subnet,
-            Entry::Device(..) | Entry::Address(..) | Entry::Table(_) => false,
+            Entry::Device(..)
+            | Entry::Address(..)
+            | Entry::WireguardInterface(..)
+            | Entry::Table(_) => false,
         }
     }
 }
@@ -95,6 +121,12 @@ impl fmt::Display for Entry {
             Entry::Address(name, net) => write!(f, "{kind} {net} on {name}"),
             Entry::Neighbour(name, ip, mac) => write!(f, "{kind} {ip} at {mac} on {name}"),
             Entry::Fdb(name, mac, remote) => write!(f, "{kind} {mac} to {remote} on {name}"),
+            Entry::WireguardInterface(name, interface) => {
+                write!(f, "{kind} and port {} of {name}", interface.listen_port)
+            }
+            Entry::WireguardPeer(name, PeerEntry { key, .. }) => {
+                write!(f, "{kind} {key} of {name}")
+            }
             Entry::Route(route) => {
                 let HostRoute {
                     dst,
@@ -122,6 +154,8 @@ impl fmt::Display for EntryKind {
             EntryKind::Address => "address",
             EntryKind::Neighbour => "neighbour",
             EntryKind::Fdb => "FDB entry",
+            EntryKind::WireguardInterface => "WireGuard key",
+            EntryKind::WireguardPeer => "WireGuard peer",
             EntryKind::Route => "route",
             EntryKind::Table => "nftables table",
         })

@@ -3,8 +3,9 @@
 //!
 //! A new field does not compile until `diff` and `observe` handle it: both list every field.
 
+use super::wireguard::Wireguard;
 use ipnetwork::IpNetwork;
-use linux_net::{Mac, link::Vxlan, route::RouteProtocol};
+use linux_net::{Mac, link::Vxlan, route::RouteProtocol, wireguard::PublicKey};
 use packet_filter::Table;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -42,6 +43,8 @@ pub(crate) struct Device {
     pub(crate) neighbours: BTreeSet<(IpAddr, Mac)>,
     /// Permanent FDB entries: a MAC and the underlay address behind which it is.
     pub(crate) fdb: BTreeSet<(Mac, IpAddr)>,
+    /// Of a WireGuard device.
+    pub(crate) wireguard: Option<Wireguard>,
 }
 
 /// A link's attributes.
@@ -63,6 +66,8 @@ pub(crate) struct DeviceLink {
 pub(crate) enum DeviceKind {
     /// `lower` is an ifindex.
     Vxlan(Vxlan),
+    /// Its public key finds it under another name. None where only the link was observed.
+    Wireguard(Option<PublicKey>),
     /// A kind that no backend creates, by its name: observed under a name of ours, never wanted.
     Foreign(String),
 }
@@ -115,7 +120,8 @@ impl DeviceLink {
             (DeviceKind::Vxlan(observed), DeviceKind::Vxlan(wanted)) => {
                 vxlan_adoptable(observed, wanted)
             }
-            (DeviceKind::Foreign(_), _) | (_, DeviceKind::Foreign(_)) => false,
+            (DeviceKind::Wireguard(_), DeviceKind::Wireguard(_)) => true,
+            (DeviceKind::Vxlan(_) | DeviceKind::Wireguard(_) | DeviceKind::Foreign(_), _) => false,
         }
     }
 
@@ -150,6 +156,7 @@ impl Device {
             addresses: BTreeSet::new(),
             neighbours: BTreeSet::new(),
             fdb: BTreeSet::new(),
+            wireguard: None,
         }
     }
 }
@@ -174,10 +181,17 @@ impl HostState {
                 addresses: _,
                 neighbours,
                 fdb,
+                wireguard,
             } = device;
             if let Some(observed) = observed.devices.get(name) {
                 neighbours.extend(&observed.neighbours);
                 fdb.extend(&observed.fdb);
+                if let (Some(wireguard), Some(observed)) = (wireguard, &observed.wireguard) {
+                    let peers = observed.peers.iter();
+                    wireguard
+                        .peers
+                        .extend(peers.map(|(key, peer)| (*key, peer.clone())));
+                }
             }
         }
         self.routes.extend(observed.routes.iter().cloned());

@@ -31,10 +31,18 @@ pub(crate) struct LeaseAttrs {
     #[serde(rename = "BackendType", skip_serializing_if = "String::is_empty")]
     pub(crate) backend_type: String,
     /// `{"VNI":1,"VtepMAC":"..."}`
-    #[serde(rename = "BackendData", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "BackendData",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "backend_data"
+    )]
     pub(crate) backend_data: Option<serde_json::Value>,
     /// The same for IPv6.
-    #[serde(rename = "BackendV6Data", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "BackendV6Data",
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "backend_data"
+    )]
     pub(crate) backend_v6_data: Option<serde_json::Value>,
 }
 
@@ -122,6 +130,33 @@ impl TryFrom<LeaseJson> for Lease {
             expiration: json.expiration,
         })
     }
+}
+
+/// Backend data with its keys in upstream's order: the WireGuard key before the port; others are in
+/// the alphabet's.
+pub(crate) struct BackendData<'a>(pub(crate) &'a serde_json::Value);
+
+impl Serialize for BackendData<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        const FIRST: &str = "PublicKey";
+        let Some((object, first)) = self
+            .0
+            .as_object()
+            .and_then(|object| Some((object, object.get(FIRST)?)))
+        else {
+            return self.0.serialize(out);
+        };
+        let others = object.iter().filter(|(name, _)| *name != FIRST);
+        let others = others.map(|(name, value)| (name.as_str(), value));
+        out.collect_map([(FIRST, first)].into_iter().chain(others))
+    }
+}
+
+fn backend_data<S: Serializer>(
+    data: &Option<serde_json::Value>,
+    out: S,
+) -> Result<S::Ok, S::Error> {
+    data.as_ref().map(BackendData).serialize(out)
 }
 
 /// How Go writes a subnet that is not set.

@@ -8,6 +8,7 @@ pub(crate) mod network_config;
 pub(crate) mod node_record;
 pub(crate) mod rfc3339;
 mod subnets;
+pub(crate) mod wireguard;
 
 pub(crate) use family::Family;
 pub(crate) use subnets::{InvalidSubnets, Subnets};

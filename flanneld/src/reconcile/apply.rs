@@ -2,9 +2,13 @@
 //! is retried on its own; the others are made all the same.
 
 use super::{backoff::Backoff, diff::Change, kernel::Kernel, observe, ownership::own_scope};
-use crate::model::{
-    entry::Entry,
-    host_state::{DeviceKind, DeviceLink, DeviceName, HostRoute},
+use crate::{
+    best_effort::best_effort,
+    model::{
+        entry::Entry,
+        host_state::{DeviceKind, DeviceLink, DeviceName, HostRoute},
+        wireguard::Interface,
+    },
 };
 use linux_net::{
     Request, address, fdb,
@@ -12,7 +16,9 @@ use linux_net::{
     neighbour,
     route::{self, RouteScope},
     sysctl,
+    wireguard::PublicKey,
 };
+use nix::errno::Errno;
 use packet_filter::{Table, Transaction};
 use std::{collections::BTreeMap, time::Instant};
 use tracing::{debug, info};
@@ -40,6 +46,12 @@ pub(crate) enum Error {
     /// A plan asks for a kind of device that flanneld cannot create.
     #[error("flanneld cannot create a device of kind {0}")]
     UnsupportedKind(String),
+    /// The kernel has no WireGuard.
+    #[error(
+        "this kernel has no WireGuard, which device {0} needs: load its module (modprobe wireguard), or change \
+         Backend.Type"
+    )]
+    NoWireguard(DeviceName),
     /// A device disappeared while it was created.
     #[error("device {0} disappeared while it was created")]
     Disappeared(DeviceName),
@@ -58,7 +70,7 @@ pub(crate) fn apply(
         applied: Applied::default(),
     };
     recorder.backoff.retain(&changes);
-    let mut batch = Vec::new();
+    let (mut batch, mut peers) = (Vec::new(), Vec::new());
     for change in changes {
         if !recorder.backoff.is_due(&change, recorder.now) {
             continue;
@@ -72,11 +84,18 @@ pub(crate) fn apply(
                 let result = change_table(kernel, &change, table);
                 recorder.record(change, result.map_err(Error::from));
             }
+            Ok(Method::WireguardInterface(index, interface)) => {
+                let socket = kernel.wireguard();
+                let result = socket.and_then(|socket| socket.set_interface(index, interface));
+                recorder.record(change, result.map_err(Error::from));
+            }
+            Ok(Method::WireguardPeer(index)) => peers.push((index, change)),
             Ok(Method::Request(request)) => batch.push((change, request)),
             // the change stays in the next difference, and follows once its device exists
             Err(NoDevice) => debug!("{change} waits for its device"),
         }
     }
+    change_peers(kernel, peers, &mut recorder);
     let (changes, requests): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     let answers = kernel.netlink.batch(&requests);
     for (change, answer) in changes.into_iter().zip(answers) {
@@ -118,6 +137,10 @@ enum Method<'a> {
     Device(&'a DeviceName, &'a DeviceLink),
     /// By an nftables transaction.
     Table(&'a Table),
+    /// By itself, on the WireGuard socket: of the device with that ifindex.
+    WireguardInterface(u32, &'a Interface),
+    /// With the other peers, on the WireGuard socket.
+    WireguardPeer(u32),
     /// In the batch.
     Request(Request),
 }
@@ -131,6 +154,10 @@ fn method<'a>(change: &'a Change, indexes: &IndexesByName) -> Result<Method<'a>,
     Ok(Method::Request(match change.entry() {
         Entry::Device(name, link) => return Ok(Method::Device(name, link)),
         Entry::Table(table) => return Ok(Method::Table(&table.0)),
+        Entry::WireguardInterface(name, interface) => {
+            return Ok(Method::WireguardInterface(index(name)?, interface));
+        }
+        Entry::WireguardPeer(name, _) => return Ok(Method::WireguardPeer(index(name)?)),
         Entry::Address(name, net) if put => address::add(index(name)?, *net, net.is_ipv6()),
         Entry::Address(name, net) => address::delete(index(name)?, *net),
         Entry::Neighbour(name, ip, mac) => {
@@ -157,6 +184,23 @@ fn method<'a>(change: &'a Change, indexes: &IndexesByName) -> Result<Method<'a>,
             ..kernel_route(route, index(&route.device)?)
         }),
     }))
+}
+
+/// Makes changes of WireGuard's peers, before the routes that lead to them.
+fn change_peers(kernel: &mut Kernel, changes: Vec<(u32, Change)>, recorder: &mut Recorder<'_>) {
+    if changes.is_empty() {
+        return;
+    }
+    match kernel.wireguard() {
+        Ok(socket) => {
+            let answers = socket.change_peers(&changes);
+            for ((_, change), answer) in changes.into_iter().zip(answers) {
+                recorder.record(change, answer.map_err(Error::from));
+            }
+        }
+        // the device's entry tells it
+        Err(error) => debug!("peers wait: {error}"),
+    }
 }
 
 /// True if the error says that the host already is as the change wants it.
@@ -227,9 +271,18 @@ fn create_device(
 fn create_link(kernel: &mut Kernel, name: &DeviceName, link: &DeviceLink) -> Result<u32, Error> {
     let request = match &link.kind {
         DeviceKind::Vxlan(vxlan) => link::create_vxlan(name, vxlan, Some(link.mtu), link.mac),
+        DeviceKind::Wireguard(_) => link::create_wireguard(name, Some(link.mtu)),
         DeviceKind::Foreign(kind) => return Err(Error::UnsupportedKind(kind.clone())),
     };
-    kernel.netlink.request(&request)?;
+    match kernel.netlink.request(&request) {
+        Err(error)
+            if error.errno() == Some(Errno::EOPNOTSUPP)
+                && matches!(link.kind, DeviceKind::Wireguard(_)) =>
+        {
+            return Err(Error::NoWireguard(name.clone()));
+        }
+        result => result?,
+    }
     if let Err(error) = sysctl::set(&format!("net/ipv6/conf/{name}/accept_ra"), "0") {
         // /proc/sys is read-only in many pods, and no router advertises on the overlay
         debug!("accept_ra of {name} stays on: {error}");
@@ -248,12 +301,14 @@ fn rename_back(
     wanted: &DeviceLink,
 ) -> Result<Option<u32>, Error> {
     let links = kernel.netlink.links()?;
-    let is_wanted = |link: &&Link| {
-        wanted.mac.is_some()
-            && link.mac == wanted.mac
-            && observe::device_link(link).adoptable_as(wanted)
+    let mut is_wanted = |link: &&Link| {
+        observe::device_link(link).adoptable_as(wanted)
+            && match &wanted.kind {
+                DeviceKind::Wireguard(key) => has_key(kernel, link, key.as_ref()),
+                _ => wanted.mac.is_some() && link.mac == wanted.mac,
+            }
     };
-    let Some(link) = links.iter().find(is_wanted) else {
+    let Some(link) = links.iter().find(&mut is_wanted) else {
         return Ok(None);
     };
     let change = |up: Option<bool>, name: Option<&DeviceName>| {
@@ -271,6 +326,15 @@ fn rename_back(
     }
     info!("renamed device {} back to {name}", link.name);
     Ok(Some(link.index))
+}
+
+/// True if the device has that public key, under a name that is none of a device of ours: two of
+/// ours may have one key.
+fn has_key(kernel: &mut Kernel, link: &Link, wanted: Option<&PublicKey>) -> bool {
+    let socket = kernel.wireguard();
+    let key = socket.and_then(|socket| socket.public_key(link.index));
+    let key = best_effort(key, "another device is made");
+    wanted.is_some() && key.flatten().as_ref() == wanted && !crate::backend::owns_device(link)
 }
 
 fn change_table(

@@ -40,10 +40,17 @@ pub(super) fn find(
     ownership: &Ownership,
     name_of: impl Fn(u32) -> Option<DeviceName>,
 ) -> Vec<RouteConflict> {
+    let is_whole = |dst: &IpNetwork| ownership.families.iter().any(|own| own.network == *dst);
+    let destinations = plan.state.routes.iter().map(|route| route.dst);
+    let whole: Vec<_> = destinations.filter(is_whole).collect();
+    let has_route = |subnet: IpNetwork| {
+        let mut whole = whole.iter();
+        plan.state.route_to(subnet).is_some() || whole.any(|net| net.contains(subnet.network()))
+    };
     let peers: BTreeMap<_, _> = plan
         .peers
         .iter()
-        .filter(|peer| plan.state.route_to(peer.subnet).is_some())
+        .filter(|peer| has_route(peer.subnet))
         .map(|peer| (peer.subnet, peer.public_ip))
         .collect();
     let mut in_place = BTreeSet::new();
@@ -249,6 +256,22 @@ mod tests {
         ] {
             assert_eq!(found(std::slice::from_ref(&elsewhere)), [""; 0]);
         }
+    }
+
+    #[test]
+    fn foreign_route_beside_one_to_the_whole_network_is_a_conflict() {
+        let mut plan = plan();
+        plan.state.routes.clear();
+        let routes = [route("172.31.0.3", 2)];
+        let found = |plan: &Plan| find(plan, &routes, &ownership(), name_of).len();
+        assert_eq!(found(&plan), 0, "no route of ours is in its place");
+        let network = HostRoute::on_link(net("10.244.0.0/16"), "flannel-wg".into());
+        plan.state.routes.insert(network);
+        assert_eq!(found(&plan), 1);
+        let mut observed = plan.state.clone();
+        let conflicts = find(&plan, &routes, &ownership(), name_of);
+        leave(&conflicts, &mut plan.state, &mut observed);
+        assert_eq!(plan.state.routes.len(), 1, "the others need it");
     }
 
     #[test]

@@ -32,8 +32,6 @@ use tokio::{
 };
 use tracing::warn;
 
-/// Passes without any notification.
-const SLOW_INTERVAL: Duration = Duration::from_secs(60);
 /// Delay for the rest of a burst of notifications: a device that is deleted takes many entries
 /// along.
 const BURST_DELAY: Duration = Duration::from_millis(2);
@@ -189,7 +187,7 @@ impl EventLoop {
             }
             confirming = 0;
             changes = HostChanges::default();
-            let slow = Instant::now() + SLOW_INTERVAL;
+            let slow = Instant::now() + self.reconciler.look_interval();
             let retry_at = outcome.retry_at.unwrap_or(slow).min(slow);
             tokio::select! {
                 changed = self.leases.changed() => {

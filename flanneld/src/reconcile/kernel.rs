@@ -1,5 +1,6 @@
 //! The sockets by which the daemon reads and changes the host.
 
+use super::wireguard::WireguardSocket;
 use crate::underlay::HostNetwork;
 use linux_net::{
     Netlink,
@@ -15,6 +16,8 @@ pub(crate) struct Kernel {
     pub(crate) netlink: Netlink,
     /// Opened at first use: on a kernel without nftables only the rules are missing.
     nft: Option<Nft>,
+    /// Opened at first use.
+    wireguard: Option<WireguardSocket>,
 }
 
 impl Kernel {
@@ -23,6 +26,7 @@ impl Kernel {
         Ok(Kernel {
             netlink: Netlink::open()?,
             nft: None,
+            wireguard: None,
         })
     }
 
@@ -31,6 +35,14 @@ impl Kernel {
         match &mut self.nft {
             Some(nft) => Ok(nft),
             none => Ok(none.insert(Nft::open()?)),
+        }
+    }
+
+    /// The WireGuard socket. The error says that it is absent on a kernel without WireGuard.
+    pub(super) fn wireguard(&mut self) -> linux_net::Result<&mut WireguardSocket> {
+        match &mut self.wireguard {
+            Some(socket) => Ok(socket),
+            none => Ok(none.insert(WireguardSocket::open()?)),
         }
     }
 

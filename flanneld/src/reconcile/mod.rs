@@ -18,6 +18,7 @@ mod outcome;
 mod ownership;
 mod pass;
 mod rate_limiter;
+mod wireguard;
 
 pub(crate) use conflict::RouteConflict;
 pub(crate) use event_loop::{EventLoop, Notifications};

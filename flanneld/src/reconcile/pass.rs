@@ -36,7 +36,12 @@ use crate::{
 };
 use ipnetwork::IpNetwork;
 use linux_net::{address::Address, link, route::RouteType};
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tracing::{debug, info, warn};
 
 /// Peers to which the kernel is asked for a route if the main table has none: enough to find that
@@ -119,6 +124,11 @@ impl Reconciler {
             logged: log::Logged::default(),
             legacy_chains_checked: false,
         }
+    }
+
+    /// The time between passes without any notification.
+    pub(crate) fn look_interval(&self) -> Duration {
+        self.settings.backend.look_interval()
     }
 
     pub(crate) fn subnet_file(&self) -> &std::path::Path {

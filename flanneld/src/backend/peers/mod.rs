@@ -8,7 +8,7 @@ use super::{
 };
 use crate::model::lease::Lease;
 use ipnetwork::IpNetwork;
-use linux_net::Mac;
+use linux_net::{Mac, wireguard::PublicKey};
 use std::{cmp::Reverse, collections::BTreeMap, fmt, net::IpAddr, time::SystemTime};
 
 /// One address family of another node.
@@ -30,6 +30,11 @@ pub(crate) enum PeerData {
         vtep: Mac,
         /// Its public address is a router's, which passes nothing but the tunnel on.
         behind_nat: bool,
+    },
+    Wireguard {
+        public_key: PublicKey,
+        /// 0: the one that this node has.
+        port: u16,
     },
 }
 
@@ -108,6 +113,14 @@ pub(crate) enum PeerError {
     InvalidVtepMac(String),
     #[error("its VtepMAC {0} is not a device's address")]
     GroupVtepMac(Mac),
+    #[error("its PublicKey is missing or no key of WireGuard")]
+    NoPublicKey,
+    #[error("its PublicKey {0} is this node's own: one was cloned from the other")]
+    OwnPublicKey(PublicKey),
+    #[error("its PublicKey {key} is also that of {holder}: one was cloned from the other")]
+    DuplicatePublicKey { key: PublicKey, holder: IpAddr },
+    #[error("it has no public {0} address, which Backend.Mode asks for")]
+    NoEndpoint(&'static str),
     #[error("its VtepMAC {vtep} is also that of {holder}")]
     DuplicateVtepMac { vtep: Mac, holder: IpAddr },
 }

@@ -2,8 +2,9 @@
 //! route without the neighbour and the FDB entry that it needs.
 
 use crate::model::{
-    entry::{Entry, WholeTable},
+    entry::{Entry, PeerEntry, WholeTable},
     host_state::{Device, DeviceName, HostRoute, HostState},
+    wireguard::{Peer, Wireguard},
 };
 use ipnetwork::IpNetwork;
 use packet_filter::Table;
@@ -61,7 +62,12 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
             addresses,
             neighbours,
             fdb,
+            wireguard,
         } = device;
+        if let Some(wanted) = wireguard {
+            let observed = observed.wireguard.as_ref();
+            diff_wireguard(name, wanted, observed, &mut changes, &mut put, &mut delete);
+        }
         diff_addresses(name, addresses, &observed.addresses, &mut changes);
         let entry = |&(ip, mac): &_| Entry::Neighbour(name.clone(), ip, mac);
         diff_by_key(
@@ -149,6 +155,38 @@ fn diff_addresses(
     changes.extend(missing.map(Change::Put));
     let surplus = observed.difference(wanted).map(entry);
     changes.extend(surplus.map(Change::Delete));
+}
+
+/// A peer that takes over an allowed IP of another gets it before that one is removed: packets
+/// always have a way.
+fn diff_wireguard(
+    device: &DeviceName,
+    wanted: &Wireguard,
+    observed: Option<&Wireguard>,
+    changes: &mut Vec<Change>,
+    put: &mut Vec<Change>,
+    delete: &mut Vec<Change>,
+) {
+    let Wireguard { interface, peers } = wanted;
+    if observed.is_none_or(|observed| observed.interface != *interface) {
+        let entry = Entry::WireguardInterface(device.clone(), interface.clone());
+        changes.push(Change::Put(entry));
+    }
+    let empty = BTreeMap::new();
+    let present = observed.map_or(&empty, |observed| &observed.peers);
+    let entry = |key, peer: &Arc<Peer>, replace| {
+        let peer = peer.clone();
+        Entry::WireguardPeer(device.clone(), PeerEntry { key, peer, replace })
+    };
+    for (key, peer) in peers {
+        let found = present.get(key);
+        if !found.is_some_and(|found| found.matches(peer)) {
+            let replace = found.is_some_and(|found| found.has_surplus(peer));
+            put.push(Change::Put(entry(*key, peer, replace)));
+        }
+    }
+    let surplus = present.iter().filter(|(key, _)| !peers.contains_key(key));
+    delete.extend(surplus.map(|(key, peer)| Change::Delete(entry(*key, peer, false))));
 }
 
 fn diff_tables(wanted: &[Table], observed: &[Table], changes: &mut Vec<Change>) {

@@ -1,6 +1,9 @@
 use super::*;
-use crate::model::host_state::{DeviceKind, DeviceLink};
-use linux_net::{Mac, link::Vxlan};
+use crate::model::{
+    host_state::{DeviceKind, DeviceLink},
+    wireguard::{Interface, Session},
+};
+use linux_net::{Mac, link::Vxlan, wireguard::PublicKey};
 use packet_filter::Family;
 use proptest::{collection::btree_set, prelude::*};
 use std::net::IpAddr;
@@ -48,6 +51,31 @@ fn route(dst: u8, gateway: u8, device: u8) -> HostRoute {
     }
 }
 
+/// No two peers have one allowed IP: the kernel moves it.
+fn wireguard(port: u16, owners: &BTreeMap<u8, u8>, endpoint: u8) -> Wireguard {
+    let mut nets = BTreeMap::<u8, Vec<IpNetwork>>::new();
+    for (net, key) in owners {
+        nets.entry(*key).or_default().push(ip(*net).into());
+    }
+    let peer = |allowed_ips| Peer {
+        preshared_key: None,
+        endpoint: Some((ip(endpoint), port).into()),
+        keepalive: 0,
+        allowed_ips,
+        session: Session::None,
+    };
+    let peers = nets.into_iter();
+    Wireguard {
+        interface: Interface {
+            private_key: None,
+            listen_port: port,
+        },
+        peers: peers
+            .map(|(key, nets)| (PublicKey([key; 32]), Arc::new(peer(nets))))
+            .collect(),
+    }
+}
+
 prop_compose! {
     fn any_device(observed: bool)(
         vni in if observed { prop_oneof![Just(1u32), Just(2), Just(9)].boxed() } else { (1u32..3).boxed() },
@@ -56,6 +84,9 @@ prop_compose! {
         addresses in btree_set((0u8..3).prop_map(|n| IpNetwork::from(ip(n))), 0..3),
         neighbours in btree_set((0u8..4, 0u8..4), 0..5),
         fdb in btree_set((0u8..4, 0u8..4), 0..5),
+        port in 1u16..3,
+        owners in proptest::collection::btree_map(0u8..5, 0u8..4, 0..5),
+        endpoint in 0u8..3,
     ) -> Device {
         // the kernel holds one neighbour an address; of forwarding entries it may hold several a
         // MAC, a plan only one
@@ -69,6 +100,7 @@ prop_compose! {
             addresses,
             neighbours: neighbours.into_iter().map(|(to, by)| (ip(to), mac(by))).collect(),
             fdb: fdb.into_iter().map(|(of, to)| (mac(of), ip(to))).collect(),
+            wireguard: Some(wireguard(port, &owners, endpoint)),
         }
     }
 }
@@ -144,6 +176,16 @@ fn make(state: &mut HostState, change: &Change) -> Result<(), String> {
                 fdb.remove(&(*mac, *remote));
             }
         }
+        Entry::WireguardInterface(name, interface) => {
+            let device = state.devices.get_mut(name).ok_or_else(refused)?;
+            let wireguard = device.wireguard.get_or_insert_default();
+            wireguard.interface = interface.clone();
+        }
+        Entry::WireguardPeer(name, entry) => {
+            let device = state.devices.get_mut(name).ok_or_else(refused)?;
+            let wireguard = device.wireguard.as_mut().ok_or_else(refused)?;
+            make_peer(&mut wireguard.peers, entry, put);
+        }
         Entry::Route(route) if put => {
             if *route.device != *name(3) && !state.devices.contains_key(&route.device) {
                 return Err(refused());
@@ -168,6 +210,26 @@ fn make(state: &mut HostState, change: &Change) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// An allowed IP moves from the peer that has it.
+fn make_peer(peers: &mut BTreeMap<PublicKey, Arc<Peer>>, entry: &PeerEntry, put: bool) {
+    let before = peers.remove(&entry.key);
+    if !put {
+        return;
+    }
+    let wanted = &*entry.peer;
+    for other in peers.values_mut() {
+        let nets = &mut Arc::make_mut(other).allowed_ips;
+        nets.retain(|net| !wanted.allowed_ips.contains(net));
+    }
+    let kept = before.filter(|_| !entry.replace);
+    let mut peer = Peer::clone(wanted);
+    peer.allowed_ips
+        .extend(kept.iter().flat_map(|before| &before.allowed_ips));
+    peer.allowed_ips.sort();
+    peer.allowed_ips.dedup();
+    peers.insert(entry.key, Arc::new(peer));
 }
 
 /// The kernel replaces one of the entries with the same key.
@@ -213,11 +275,19 @@ proptest! {
         for device in node_setup.devices.values_mut() {
             device.neighbours.clear();
             device.fdb.clear();
+            if let Some(wireguard) = &mut device.wireguard {
+                wireguard.peers.clear();
+            }
         }
         node_setup.keep_peers_of(&observed);
         let removes_a_peer = |change: &Change| matches!(
             change,
-            Change::Delete(Entry::Neighbour(..) | Entry::Fdb(..) | Entry::Route(_))
+            Change::Delete(
+                Entry::Neighbour(..)
+                    | Entry::Fdb(..)
+                    | Entry::WireguardPeer(..)
+                    | Entry::Route(_)
+            )
         );
         prop_assert!(!diff(&node_setup, &observed).iter().any(removes_a_peer));
     }
@@ -255,4 +325,26 @@ fn route_is_put_after_and_deleted_before_what_it_needs() {
         )),
         0
     );
+}
+
+#[test]
+fn peer_with_a_new_key_has_its_allowed_ip_before_the_old_one_goes() {
+    let state = |key: u8| {
+        let device = Device {
+            wireguard: Some(wireguard(51820, &BTreeMap::from([(16, key)]), 7)),
+            ..Device::bare(link(1, 1400, true))
+        };
+        HostState {
+            devices: BTreeMap::from([(name(1), device)]),
+            ..HostState::default()
+        }
+    };
+    let changes = diff(&state(2), &state(1));
+    let keys = |change: &Change| match change {
+        Change::Put(Entry::WireguardPeer(_, entry)) => (true, entry.key.0[0], entry.replace),
+        Change::Delete(Entry::WireguardPeer(_, entry)) => (false, entry.key.0[0], entry.replace),
+        other => panic!("{other:?}"),
+    };
+    let changes: Vec<_> = changes.iter().map(keys).collect();
+    assert_eq!(changes, [(true, 2, false), (false, 1, false)]);
 }

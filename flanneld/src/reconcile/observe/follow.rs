@@ -204,6 +204,7 @@ mod tests {
             names: [(2, "eth0".into()), (3, "flannel.1".into())].into(),
             neighbours: Vec::new(),
             fdb: Vec::new(),
+            wireguard: Default::default(),
             tables: Vec::new(),
             settled: Some(Settled {
                 own: Arc::new(own.clone()),

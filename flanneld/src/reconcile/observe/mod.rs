@@ -8,7 +8,10 @@ use super::{
     ownership::{self, DeviceIndexes, Ownership},
 };
 use crate::{
-    model::host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostState},
+    model::{
+        host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostState},
+        wireguard::Wireguard,
+    },
     rules::nftables::TableNames,
     underlay::{HostNetwork, UnderlayRoutes},
 };
@@ -31,6 +34,8 @@ pub(crate) struct Dump {
     neighbours: Vec<Neighbour>,
     /// Of our devices.
     fdb: Vec<FdbEntry>,
+    /// Of our devices, by ifindex.
+    wireguard: BTreeMap<u32, Wireguard>,
     /// Those with our names.
     tables: Vec<Table>,
     /// The part that is ours, once a pass made it what it wants.
@@ -55,10 +60,17 @@ impl Dump {
     ) -> linux_net::Result<Dump> {
         let host = kernel.host_network(can_reach)?;
         let (mut neighbours, mut fdb) = (Vec::new(), Vec::new());
+        let mut wireguard = BTreeMap::new();
         let is_ours = |link: &&Link| device_names.iter().any(|name| **name == *link.name);
         for link in host.links.iter().filter(is_ours) {
             neighbours.extend(unless_absent(kernel.netlink.neighbours(Some(link.index)))?);
             fdb.extend(unless_absent(kernel.netlink.fdb(link.index))?);
+            if is_wireguard(&link.kind) {
+                let device = kernel
+                    .wireguard()
+                    .and_then(|socket| socket.read(link.index));
+                wireguard.extend(present(device)?.map(|device| (link.index, device)));
+            }
         }
         let tables = tables(kernel, table_names);
         Ok(Dump {
@@ -66,6 +78,7 @@ impl Dump {
             host,
             neighbours,
             fdb,
+            wireguard,
             tables,
             settled: None,
         })
@@ -89,6 +102,7 @@ impl Dump {
         Dump {
             neighbours: Vec::new(),
             fdb: Vec::new(),
+            wireguard: BTreeMap::new(),
             tables: Vec::new(),
             settled: Some(Settled {
                 own,
@@ -161,6 +175,7 @@ impl Dump {
                     .filter(|entry| entry.index == index)
                     .filter_map(ownership::fdb)
                     .collect(),
+                wireguard: self.wireguard.get(&index).cloned(),
             };
             Some((name, device))
         };
@@ -197,10 +212,19 @@ fn tables(kernel: &mut Kernel, names: &TableNames) -> Vec<Table> {
 
 /// A device may be deleted between two dumps: it then has no entries.
 fn unless_absent<T>(entries: linux_net::Result<Vec<T>>) -> linux_net::Result<Vec<T>> {
-    match entries {
-        Err(error) if error.is_absent() => Ok(Vec::new()),
-        entries => entries,
+    Ok(present(entries)?.unwrap_or_default())
+}
+
+/// What was read of a device; None if it is gone.
+fn present<T>(read: linux_net::Result<T>) -> linux_net::Result<Option<T>> {
+    match read {
+        Err(error) if error.is_absent() => Ok(None),
+        read => read.map(Some),
     }
+}
+
+fn is_wireguard(kind: &Kind) -> bool {
+    matches!(kind, Kind::Other(kind) if kind == "wireguard")
 }
 
 /// An observed link that has a name of ours.
@@ -210,6 +234,7 @@ pub(crate) fn device_link(link: &Link) -> DeviceLink {
         Kind::None => DeviceKind::Foreign("physical".to_owned()),
         Kind::Bridge { .. } => DeviceKind::Foreign("bridge".to_owned()),
         Kind::Veth => DeviceKind::Foreign("veth".to_owned()),
+        kind if is_wireguard(kind) => DeviceKind::Wireguard(None),
         Kind::Other(kind) => DeviceKind::Foreign(kind.clone()),
     };
     DeviceLink {

@@ -5,7 +5,10 @@ use super::{
     read::{data, ipv4, ipv6},
 };
 use crate::{
-    model::{lease::LeaseAttrs, node_record::NodeRecord},
+    model::{
+        lease::{BackendData, LeaseAttrs},
+        node_record::NodeRecord,
+    },
     subnet::kube::Node,
 };
 use serde_json::{Value, json};
@@ -95,7 +98,11 @@ pub(in crate::subnet::kube) fn patch(
 const NO_DATA: &str = "null";
 
 fn text(data: &Option<Value>) -> String {
-    data.as_ref().map_or(NO_DATA.to_owned(), Value::to_string)
+    let Some(data) = data else {
+        return NO_DATA.to_owned();
+    };
+    // a value of JSON has no part that JSON cannot express
+    serde_json::to_string(&BackendData(data)).unwrap_or_else(|_| data.to_string())
 }
 
 /// The value of an annotation that may be missing; one that cannot be used goes to `ignored`.
