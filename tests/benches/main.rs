@@ -1,4 +1,5 @@
-//! `make bench`: our plugins, the Go plugins and bare kernel requests, interleaved in one run.
+//! `make bench`: our plugins, the Go plugins and bare kernel requests, interleaved in one run; and
+//! flanneld's backends.
 //!
 //! `ROUNDS=n` sets the number of samples of each measure (default 40), `PEERS=dir` adds a folder of
 //! plugins. Writes `bench.json`, `bench.txt` and an SVG plot for each measure to `$BENCH_OUT`.

@@ -12,6 +12,12 @@ pub(crate) enum Unit {
     PerSecond,
     /// Kilobytes (1,000 bytes).
     Kb,
+    /// Megabits (1,000,000 bits) per second.
+    MbitPerSecond,
+    /// Seconds of a processor per gigabyte (1,000,000,000 bytes).
+    SecondsPerGb,
+    /// Microseconds.
+    Us,
     /// A number without unit.
     Count,
 }
@@ -23,6 +29,9 @@ impl Unit {
             Unit::Ms => "ms",
             Unit::PerSecond => "/s",
             Unit::Kb => "kB",
+            Unit::MbitPerSecond => "Mbit/s",
+            Unit::SecondsPerGb => "s/GB",
+            Unit::Us => "us",
             Unit::Count => "",
         }
     }
@@ -68,7 +77,7 @@ impl Measure {
         };
         let ours = ours.median();
         let better = |other: f64| {
-            if self.unit == Unit::PerSecond {
+            if matches!(self.unit, Unit::PerSecond | Unit::MbitPerSecond) {
                 ours / other
             } else {
                 other / ours

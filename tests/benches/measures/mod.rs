@@ -2,6 +2,7 @@
 
 mod bare;
 mod chain;
+mod datapath;
 mod footprint;
 mod host_local;
 mod lease_server;
@@ -26,6 +27,8 @@ pub(crate) const ALL: &[(&str, Run)] = &[
     ("footprint", footprint::run),
     ("lease-server", lease_server::run),
     ("managers", managers::run),
+    ("datapath-vxlan", datapath::vxlan),
+    ("datapath-host-gw", datapath::host_gw),
 ];
 
 /// Measures that only `ONLY=NAME` runs, since they take minutes.
