@@ -18,7 +18,7 @@ pub fn reply(bytes: &[u8]) {
     reply::chain(attributes, "t");
     reply::rule(attributes, "t");
     reply::generation(attributes);
-    monitor::table(u16::from_le_bytes(*kind), payload);
+    monitor::change(u16::from_le_bytes(*kind), payload);
     conntrack::read(attributes);
     for set in sets() {
         for element in reply::elements(attributes) {
@@ -50,8 +50,16 @@ pub fn parse(bytes: &[u8]) -> Saved {
     iptables::parse(&String::from_utf8_lossy(bytes))
 }
 
-/// The same, and what removes chains from it: each line is a command of its own.
+/// The same, and what removes chains from it: each line is a command of its own. Of a whole
+/// listing, the rules that lead to a chain are among those of the chain that they are in.
 pub fn saved(bytes: &[u8]) {
+    for saved in iptables::parse_tables(&String::from_utf8_lossy(bytes)).into_values() {
+        for chain in &saved.chains {
+            let rules = saved.rules_of(chain).unwrap_or_default();
+            let jumps = saved.jumps(chain, "CNI-HOSTPORT-DNAT");
+            assert!(jumps.iter().all(|jump| rules.contains(jump)), "{chain:?}");
+        }
+    }
     for line in parse(bytes).removal(|chain| chain.starts_with("CNI-")) {
         let commands = ["-D ", "-F ", "-X "];
         assert!(commands.iter().any(|command| line.starts_with(command)));

@@ -24,9 +24,9 @@ mod user_data;
 
 pub use conntrack::{Connection, Conntrack};
 pub use error::Error;
-pub use iptables::{Iptables, Saved};
+pub use iptables::{Flavour, Iptables, Programs, Saved, Tables, Usage};
 pub use lock::Lock;
-pub use monitor::NftMonitor;
+pub use monitor::{Changed, NftMonitor};
 pub use nft::{Installed, Nft};
 pub use rule::Rule;
 pub use set::{DataType, Element, Part, Set, Value, ValueType};

@@ -3,7 +3,7 @@
 use crate::Rule;
 
 /// A family of tables (NFPROTO_*).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// ip
     Ip,

@@ -5,8 +5,8 @@ use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
-use packet_filter::{Family, Nft, NftMonitor, Statement, Transaction};
-use std::os::fd::AsFd;
+use packet_filter::{Changed, Family, Nft, NftMonitor, Statement, Transaction};
+use std::{collections::BTreeSet, os::fd::AsFd};
 use tests::{Host, scenario};
 
 #[scenario]
@@ -171,11 +171,16 @@ END");
 }
 
 #[scenario]
-fn monitor_names_changed_tables() {
+fn monitor_names_changed_tables_and_chains() {
     let host = Host::new("node");
     host.run(|| {
         let mut monitor = NftMonitor::open().expect("open");
-        assert_eq!(monitor.changed().expect("read"), Some(Vec::new()));
+        assert_eq!(monitor.changed().expect("read"), Some(BTreeSet::new()));
+        let changed = |family: Family, table: &str, chain: Option<&str>| Changed {
+            family,
+            table: table.to_owned(),
+            chain: chain.map(str::to_owned),
+        };
         let mut nft = Nft::open().expect("open");
         let mut transaction = Transaction::new();
         for family in [Family::Ip, Family::Ip6] {
@@ -187,20 +192,26 @@ fn monitor_names_changed_tables() {
             poll(&mut fds, PollTimeout::from(2000u16)).expect("poll")
         };
         assert_eq!(wait(&monitor), 1, "woken by a change");
-        assert_eq!(
-            monitor.changed().expect("read"),
-            Some(vec![
-                (Family::Ip, "flannel-ipv4".to_owned()),
-                (Family::Ip6, "flannel-ipv6".to_owned())
-            ])
-        );
-        assert_eq!(monitor.changed().expect("read"), Some(Vec::new()));
+        let all = [(Family::Ip, "flannel-ipv4"), (Family::Ip6, "flannel-ipv6")]
+            .into_iter()
+            .flat_map(|(family, table)| {
+                let chains = [None, Some("forward"), Some("postrtg")].into_iter();
+                chains.map(move |chain| changed(family, table, chain))
+            });
+        assert_eq!(monitor.changed().expect("read"), Some(all.collect()));
+        assert_eq!(monitor.changed().expect("read"), Some(BTreeSet::new()));
         nft.commit(Transaction::new().flush_chain(Family::Ip6, "flannel-ipv6", "forward"))
             .expect("flush");
         assert_eq!(wait(&monitor), 1);
         assert_eq!(
             monitor.changed().expect("read"),
-            Some(vec![(Family::Ip6, "flannel-ipv6".to_owned())])
+            Some([changed(Family::Ip6, "flannel-ipv6", Some("forward"))].into())
         );
+        nft.commit(Transaction::new().delete_table(Family::Ip, "flannel-ipv4"))
+            .expect("delete");
+        assert_eq!(wait(&monitor), 1);
+        let changes = monitor.changed().expect("read").expect("none is lost");
+        assert!(changes.contains(&changed(Family::Ip, "flannel-ipv4", None)));
+        assert!(changes.contains(&changed(Family::Ip, "flannel-ipv4", Some("postrtg"))));
     });
 }

@@ -1,6 +1,13 @@
 //! iptables and ip6tables: one `iptables-restore --noflush` a change, which is all or nothing, and
 //! one `iptables-save` a read. No process is started where no chain can exist.
 
+mod programs;
+mod saved;
+
+pub use programs::{Flavour, Programs, Usage};
+pub use saved::{Saved, Tables};
+pub(crate) use saved::{parse, parse_tables};
+
 use crate::{Error, Family, Nft};
 use std::{
     env,
@@ -12,7 +19,7 @@ use std::{
 /// Searched after `PATH`.
 const FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 /// Seconds to wait for the lock of the legacy variant (xtables.lock).
-const LOCK_TIMEOUT: &str = "60";
+const LOCK_TIMEOUT: u32 = 60;
 /// How often [`Iptables::change`] plans at most.
 const CHANGE_ATTEMPTS: u32 = 50;
 
@@ -20,54 +27,29 @@ const CHANGE_ATTEMPTS: u32 = 50;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Iptables {
     ipv6: bool,
-}
-
-/// A table as printed by `iptables-save`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Saved {
-    /// names of its chains, built-in ones included
-    pub chains: Vec<String>,
-    /// rules in order, each as `-A CHAIN ...`
-    pub rules: Vec<String>,
-}
-
-impl Saved {
-    /// The lines for [`Iptables::restore`] that remove chains, with every rule that jumps to them.
-    pub fn removal(&self, gone: impl Fn(&str) -> bool) -> Vec<String> {
-        let chains: Vec<_> = self.chains.iter().filter(|chain| gone(chain)).collect();
-        let leads = |rule: &&str| {
-            let from = rule.split(' ').next().unwrap_or_default();
-            target(rule).is_some_and(&gone) && !gone(from)
-        };
-        let rules = self
-            .rules
-            .iter()
-            .filter_map(|line| line.strip_prefix("-A "));
-        let jumps = rules.filter(leads).map(|rule| format!("-D {rule}"));
-        let flushed = chains.iter().map(|chain| format!("-F {chain}"));
-        let deleted = chains.iter().map(|chain| format!("-X {chain}"));
-        jumps.chain(flushed).chain(deleted).collect()
-    }
-}
-
-/// The chain or target that a rule leads to. A comment, or the prefix of a log line, may look like
-/// one: it stands in quotation marks.
-fn target(rule: &str) -> Option<&str> {
-    let (mut quoted, mut escaped) = (false, false);
-    let words = rule.split(|c| {
-        let is_end = c == ' ' && !quoted;
-        quoted ^= c == '"' && !escaped;
-        escaped = c == '\\' && !escaped;
-        is_end
-    });
-    let mut words = words.skip_while(|word| *word != "-j" && *word != "-g");
-    words.nth(1)
+    /// between the name of the family and that of the program: "", "-nft" or "-legacy"
+    infix: &'static str,
+    /// how long a change waits for the lock of the legacy flavour, in seconds
+    wait: u32,
 }
 
 impl Iptables {
     /// The programs of IPv4, or of IPv6.
     pub fn of(ipv6: bool) -> Self {
-        Self { ipv6 }
+        Self {
+            ipv6,
+            infix: "",
+            wait: LOCK_TIMEOUT,
+        }
+    }
+
+    /// The same programs, whose changes wait for the lock of the legacy flavour for that many
+    /// seconds.
+    pub fn waiting(self, seconds: u32) -> Self {
+        Self {
+            wait: seconds,
+            ..self
+        }
     }
 
     /// `iptables-restore` is installed.
@@ -84,19 +66,8 @@ impl Iptables {
         table: &str,
         chain: &str,
     ) -> Result<bool, Error> {
-        let list = match self.ipv6 {
-            true => "/proc/net/ip6_tables_names",
-            false => "/proc/net/ip_tables_names",
-        };
-        let legacy = match std::fs::read_to_string(list) {
-            // a kernel without the legacy variant has no such file
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            names => names.map_err(|source| Error::Run {
-                program: list.to_owned(),
-                source,
-            })?,
-        };
-        if legacy.lines().any(|name| name == table) && self.is_installed() {
+        let legacy = self.legacy_tables()?;
+        if legacy.iter().any(|name| name == table) && self.is_installed() {
             return Ok(true);
         }
         let family = if self.ipv6 { Family::Ip6 } else { Family::Ip };
@@ -108,14 +79,44 @@ impl Iptables {
         }
     }
 
+    /// The tables that the kernel has of the legacy variant in this namespace.
+    pub fn legacy_tables(self) -> Result<Vec<String>, Error> {
+        let list = match self.ipv6 {
+            true => "/proc/net/ip6_tables_names",
+            false => "/proc/net/ip_tables_names",
+        };
+        match std::fs::read_to_string(list) {
+            // a kernel without the legacy variant has no such file
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(Error::Run {
+                program: list.to_owned(),
+                source,
+            }),
+            Ok(names) => Ok(names.lines().map(str::to_owned).collect()),
+        }
+    }
+
     /// Changes one table, all or nothing. `lines` are those of a saved file: `:CHAIN - [0:0]`
     /// creates or empties a chain; `-A`, `-I`, `-D`, `-F`, `-X`. What they do not name stays.
     pub fn restore(self, table: &str, lines: &[String]) -> Result<(), Error> {
         if lines.is_empty() {
             return Ok(());
         }
-        let text = format!("*{table}\n{}\nCOMMIT\n", lines.join("\n"));
-        let arguments = ["--noflush", "-w", LOCK_TIMEOUT];
+        self.restore_all(&[(table, lines.to_vec())])
+    }
+
+    /// Changes several tables by one process, each of them all or nothing, in this order. Those
+    /// without lines stay as they are.
+    pub fn restore_all(self, tables: &[(&str, Vec<String>)]) -> Result<(), Error> {
+        let changed = tables.iter().filter(|(_, lines)| !lines.is_empty());
+        let text: String = changed
+            .map(|(table, lines)| format!("*{table}\n{}\nCOMMIT\n", lines.join("\n")))
+            .collect();
+        if text.is_empty() {
+            return Ok(());
+        }
+        let wait = self.wait.to_string();
+        let arguments = ["--noflush", "-w", &wait];
         self.run("restore", &arguments, Some(&text)).map(drop)
     }
 
@@ -123,6 +124,12 @@ impl Iptables {
     pub fn save(self, table: &str) -> Result<Saved, Error> {
         let output = self.run("save", &["-t", table], None)?;
         Ok(parse(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Reads every table that the kernel has; it makes none.
+    pub fn save_all(self) -> Result<Tables, Error> {
+        let output = self.run("save", &[], None)?;
+        Ok(parse_tables(&String::from_utf8_lossy(&output.stdout)))
     }
 
     /// Restores the lines that `plan` makes of the saved table, and plans again if another program
@@ -156,7 +163,7 @@ impl Iptables {
     /// "iptables-restore", "ip6tables-save"
     fn program(self, what: &str) -> String {
         let name = if self.ipv6 { "ip6tables" } else { "iptables" };
-        format!("{name}-{what}")
+        format!("{name}{}-{what}", self.infix)
     }
 
     fn run(self, what: &str, arguments: &[&str], input: Option<&str>) -> Result<Output, Error> {
@@ -230,65 +237,9 @@ fn find(program: &str) -> Option<PathBuf> {
         .find(|file| file.is_absolute() && Path::is_file(file))
 }
 
-pub(crate) fn parse(text: &str) -> Saved {
-    let mut saved = Saved::default();
-    for line in text.lines() {
-        if let Some(chain) = line.strip_prefix(':') {
-            let name = chain.split(' ').next().unwrap_or_default();
-            saved.chains.push(name.to_owned());
-        } else if line.starts_with("-A ") {
-            saved.rules.push(line.to_owned());
-        }
-    }
-    saved
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn saved_table_is_read() {
-        let text = "# Generated by iptables-save v1.8.9 (nf_tables)\n*nat\n:POSTROUTING ACCEPT [0:0]\n:CNI-1 - [0:0]\n\
-                    -A POSTROUTING -s 10.1.0.5/32 -j CNI-1\n-A CNI-1 -d 10.1.0.0/24 -j ACCEPT\nCOMMIT\n# Completed\n";
-        let saved = parse(text);
-        assert_eq!(saved.chains, ["POSTROUTING", "CNI-1"]);
-        assert_eq!(
-            saved.rules,
-            [
-                "-A POSTROUTING -s 10.1.0.5/32 -j CNI-1",
-                "-A CNI-1 -d 10.1.0.0/24 -j ACCEPT"
-            ]
-        );
-        assert_eq!(
-            parse("nonsense\n:\n"),
-            Saved {
-                chains: vec![String::new()],
-                rules: vec![]
-            }
-        );
-    }
-
-    #[test]
-    fn text_in_quotation_marks_is_no_target() {
-        let saved = parse(
-            ":CNI-1 - [0:0]\n\
-             -A INPUT -j LOG --log-prefix \"dropped -j CNI-1 \"\n\
-             -A INPUT -m comment --comment \"a \\\" -j CNI-1\" -j ACCEPT\n\
-             -A INPUT -m comment --comment \"x y\" -j CNI-1\n\
-             -A INPUT -g CNI-1\n",
-        );
-        let removal = saved.removal(|chain| chain == "CNI-1");
-        assert_eq!(
-            removal,
-            [
-                "-D INPUT -m comment --comment \"x y\" -j CNI-1",
-                "-D INPUT -g CNI-1",
-                "-F CNI-1",
-                "-X CNI-1"
-            ]
-        );
-    }
 
     #[test]
     fn complaint_includes_the_line() {
