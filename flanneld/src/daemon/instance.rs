@@ -30,8 +30,8 @@ use tracing::warn;
 pub(crate) enum Resource {
     /// A network device, by name.
     Device(String),
-    /// The nftables tables with upstream's names.
-    Tables,
+    /// The nftables tables and iptables chains with upstream's names.
+    Rules,
     /// A file, and the option that names it.
     File(PathBuf, &'static str),
 }
@@ -79,7 +79,8 @@ impl Resource {
     fn name(&self) -> Vec<u8> {
         let name = match self {
             Resource::Device(name) => format!("flanneld/device/{name}"),
-            Resource::Tables => "flanneld/tables".to_owned(),
+            // a daemon of an earlier version holds this name
+            Resource::Rules => "flanneld/tables".to_owned(),
             Resource::File(path, _) => {
                 let folder = path.parent().filter(|folder| folder != &Path::new(""));
                 let folder = folder.unwrap_or(Path::new("."));
@@ -99,7 +100,7 @@ impl Resource {
     fn alternative(&self) -> String {
         match self {
             Resource::Device(_) => "a network with another VNI".to_owned(),
-            Resource::Tables => "tables of its own".to_owned(),
+            Resource::Rules => "rules of its own".to_owned(),
             Resource::File(_, option) => format!("another file ({option})"),
         }
     }
@@ -112,7 +113,7 @@ impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Resource::Device(name) => f.write_str(name),
-            Resource::Tables => f.write_str("the nftables tables flannel-ipv4 and flannel-ipv6"),
+            Resource::Rules => f.write_str("the packet-filter rules with flannel's names"),
             Resource::File(path, _) => write!(f, "{}", path.display()),
         }
     }

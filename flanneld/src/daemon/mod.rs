@@ -10,6 +10,7 @@ mod instance;
 mod lease_keeper;
 mod privilege;
 mod published;
+mod rule_place;
 mod service_manager;
 mod start_up;
 mod status;

@@ -2,7 +2,10 @@
 //! then the tasks that run side by side.
 
 use super::{
-    Error, InstanceError, InstanceLock, Resource, earlier, status::Status, subnet_manager, tasks,
+    Error, InstanceLock, Resource, earlier,
+    rule_place::{self, ChosenPrograms},
+    status::Status,
+    subnet_manager, tasks,
 };
 use crate::{
     backend::{self, Backend, NodeIdentity},
@@ -11,7 +14,6 @@ use crate::{
     files::{last_leases, node_state::NodeState, subnet_env},
     model::{Subnets, network_config::NetworkConfig},
     reconcile::{Kernel, Reconciler, Settings},
-    rules::nftables::{self, TableNames},
     subnet::{LastKnown, SubnetManager, Waiting},
     underlay::{self, Underlay},
 };
@@ -51,8 +53,17 @@ async fn start(
     info!("leases come from the {}", manager.describe());
     let mut config = network_config(&manager, status).await?;
     let mut new_keys = false;
+    let mut programs = ChosenPrograms::default();
     loop {
-        match run_under(config.clone(), options, &manager, new_keys, waiting, status).await {
+        let ended = run_under(
+            config.clone(),
+            options,
+            &manager,
+            (new_keys, &mut programs),
+            waiting,
+            status,
+        );
+        match ended.await {
             Ok(changed) => {
                 manager.follow_config(&changed);
                 config = changed;
@@ -72,7 +83,7 @@ async fn run_under(
     config: NetworkConfig,
     options: &Options,
     manager: &dyn SubnetManager,
-    new_keys: bool,
+    (new_keys, programs): (bool, &mut ChosenPrograms),
     waiting: &Waiting,
     status: &watch::Sender<Status>,
 ) -> Result<NetworkConfig, Error> {
@@ -106,7 +117,9 @@ async fn run_under(
     let backend = build_backend(&config, identity, &underlay, state_file)?;
     let devices = backend.device_names().iter();
     let _devices = InstanceLock::acquire(devices.map(|name| Resource::Device(name.to_string())))?;
-    let (table_names, _tables) = table_names(&*backend, &mut kernel)?;
+    let mut rules = options.rules.settings();
+    let (place, _names) =
+        rule_place::choose(&config, &*backend, &mut kernel, &mut rules, programs)?;
     announce_waiting(
         status,
         format!("for a lease from the {}", manager.describe()),
@@ -127,8 +140,9 @@ async fn run_under(
             pod_networks: config.pod_networks().collect(),
             ..selector
         },
-        rules: options.rules.settings(),
-        table_names,
+        rules,
+        place,
+        rules_interval: options.rules.interval(),
         subnet_file: subnet_file.clone(),
         had_direct_routes: node.host_routes(),
     };
@@ -185,29 +199,6 @@ fn save(node: &mut NodeState, path: &Path) {
             "cannot write {}: {error}; after a reboot peers see new MAC addresses",
             path.display()
         );
-    }
-}
-
-/// Upstream's names for the tables, unless another daemon of this host has them. A second daemon
-/// keeps the tables that it made while the first is away.
-fn table_names(
-    backend: &dyn Backend,
-    kernel: &mut Kernel,
-) -> Result<(TableNames, Option<InstanceLock>), Error> {
-    let device = backend.device_names().first();
-    let own = nftables::names_for(device.map_or("flannel", |name| name));
-    let nft = best_effort(kernel.nft(), "a kernel without nftables has no tables");
-    let present = nft.and_then(|nft| best_effort(nft.tables(), "its writes report the error"));
-    if own
-        .iter()
-        .any(|table| present.iter().flatten().any(|found| found == table))
-    {
-        return Ok((own, None));
-    }
-    match InstanceLock::acquire([Resource::Tables]) {
-        Ok(lock) => Ok((nftables::names(), Some(lock))),
-        Err(InstanceError::Held { .. }) => Ok((own, None)),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::{
     host_state::{DeviceLink, DeviceName, HostRoute},
+    rule_set::RuleSet,
     wireguard::{Interface, Peer},
 };
 use ipnetwork::IpNetwork;
@@ -35,6 +36,8 @@ pub(crate) enum Entry {
     Route(HostRoute),
     /// An nftables table with all its chains.
     Table(WholeTable),
+    /// The rules of a family in iptables.
+    RuleSet(Arc<RuleSet>),
 }
 
 /// A peer with the key that names it.
@@ -69,6 +72,7 @@ pub(crate) enum EntryKind {
     WireguardPeer,
     Route,
     Table,
+    RuleSet,
 }
 
 impl Entry {
@@ -82,12 +86,13 @@ impl Entry {
             Entry::WireguardPeer(..) => EntryKind::WireguardPeer,
             Entry::Route(_) => EntryKind::Route,
             Entry::Table(_) => EntryKind::Table,
+            Entry::RuleSet(_) => EntryKind::RuleSet,
         }
     }
 
     /// True for what every pod of the node needs, false for what leads to one peer. A table without
-    /// chains belongs to a disabled family: nothing depends on it, and a kernel without that family
-    /// cannot create it.
+    /// chains, and rules without any, belong to a disabled family: nothing depends on them, and a
+    /// kernel without that family cannot create them.
     pub(crate) fn is_node_setup(&self) -> bool {
         match self {
             Entry::Device(..) | Entry::Address(..) | Entry::WireguardInterface(..) => true,
@@ -95,6 +100,7 @@ impl Entry {
                 false
             }
             Entry::Table(table) => !table.0.chains.is_empty(),
+            Entry::RuleSet(rules) => !rules.chains.is_empty(),
         }
     }
 
@@ -108,7 +114,8 @@ impl Entry {
             Entry::Device(..)
             | Entry::Address(..)
             | Entry::WireguardInterface(..)
-            | Entry::Table(_) => false,
+            | Entry::Table(_)
+            | Entry::RuleSet(_) => false,
         }
     }
 }
@@ -143,6 +150,10 @@ impl fmt::Display for Entry {
             Entry::Table(table) => {
                 write!(f, "{kind} {} {}", table.0.family.as_str(), table.0.name)
             }
+            Entry::RuleSet(rules) => {
+                let family = if rules.ipv6 { "IPv6" } else { "IPv4" };
+                write!(f, "{kind} of {family}")
+            }
         }
     }
 }
@@ -158,6 +169,7 @@ impl fmt::Display for EntryKind {
             EntryKind::WireguardPeer => "WireGuard peer",
             EntryKind::Route => "route",
             EntryKind::Table => "nftables table",
+            EntryKind::RuleSet => "iptables rules",
         })
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A new field does not compile until `diff` and `observe` handle it: both list every field.
 
-use super::wireguard::Wireguard;
+use super::{rule_set::RuleSet, wireguard::Wireguard};
 use ipnetwork::IpNetwork;
 use linux_net::{Mac, link::Vxlan, route::RouteProtocol, wireguard::PublicKey};
 use packet_filter::Table;
@@ -24,13 +24,15 @@ pub(crate) const ALTERED_REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// The name of a device. Shared, since every entry of every peer carries one.
 pub(crate) type DeviceName = Arc<str>;
 
-/// Devices by name, routes of the main table, tables of nftables.
+/// Devices by name, routes of the main table, tables of nftables, rules of iptables.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct HostState {
     pub(crate) devices: BTreeMap<DeviceName, Device>,
     /// Routes to other nodes' subnets.
     pub(crate) routes: BTreeSet<HostRoute>,
     pub(crate) tables: Vec<Table>,
+    /// One a family, where the rules are in iptables.
+    pub(crate) rule_sets: Vec<RuleSet>,
 }
 
 /// A device and its entries.

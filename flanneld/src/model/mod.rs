@@ -7,6 +7,7 @@ pub(crate) mod lease;
 pub(crate) mod network_config;
 pub(crate) mod node_record;
 pub(crate) mod rfc3339;
+pub(crate) mod rule_set;
 mod subnets;
 pub(crate) mod wireguard;
 

@@ -1,4 +1,4 @@
-//! Makes changes: devices and tables one by one, everything else in one batch. A change that fails
+//! Makes changes: devices, tables and rules of iptables one by one, everything else in one batch. A change that fails
 //! is retried on its own; the others are made all the same.
 
 use super::{backoff::Backoff, diff::Change, kernel::Kernel, observe, ownership::own_scope};
@@ -7,8 +7,10 @@ use crate::{
     model::{
         entry::Entry,
         host_state::{DeviceKind, DeviceLink, DeviceName, HostRoute},
+        rule_set::RuleSet,
         wireguard::Interface,
     },
+    rules::host_iptables,
 };
 use linux_net::{
     Request, address, fdb,
@@ -43,6 +45,9 @@ pub(crate) enum Error {
     /// The kernel refused a change of nftables.
     #[error(transparent)]
     PacketFilter(#[from] packet_filter::Error),
+    /// The rules in iptables are not as they should be.
+    #[error(transparent)]
+    Iptables(#[from] host_iptables::Error),
     /// A plan asks for a kind of device that flanneld cannot create.
     #[error("flanneld cannot create a device of kind {0}")]
     UnsupportedKind(String),
@@ -90,6 +95,10 @@ pub(crate) fn apply(
                 recorder.record(change, result.map_err(Error::from));
             }
             Ok(Method::WireguardPeer(index)) => peers.push((index, change)),
+            Ok(Method::RuleSet(rules)) => {
+                let result = kernel.put_rule_set(rules);
+                recorder.record(change, result.map_err(Error::from));
+            }
             Ok(Method::Request(request)) => batch.push((change, request)),
             // the change stays in the next difference, and follows once its device exists
             Err(NoDevice) => debug!("{change} waits for its device"),
@@ -141,6 +150,8 @@ enum Method<'a> {
     WireguardInterface(u32, &'a Interface),
     /// With the other peers, on the WireGuard socket.
     WireguardPeer(u32),
+    /// By one `iptables-restore`.
+    RuleSet(&'a RuleSet),
     /// In the batch.
     Request(Request),
 }
@@ -158,6 +169,7 @@ fn method<'a>(change: &'a Change, indexes: &IndexesByName) -> Result<Method<'a>,
             return Ok(Method::WireguardInterface(index(name)?, interface));
         }
         Entry::WireguardPeer(name, _) => return Ok(Method::WireguardPeer(index(name)?)),
+        Entry::RuleSet(rules) => return Ok(Method::RuleSet(rules)),
         Entry::Address(name, net) if put => address::add(index(name)?, *net, net.is_ipv6()),
         Entry::Address(name, net) => address::delete(index(name)?, *net),
         Entry::Neighbour(name, ip, mac) => {

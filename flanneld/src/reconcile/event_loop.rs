@@ -114,9 +114,9 @@ impl Notifications {
         }
         if let Some(nft) = &mut self.nft {
             let changed = nft.get_mut().changed()?;
-            if filter.is_some_and(|filter| filter.concerns_tables(changed.as_deref())) {
+            if filter.is_some_and(|filter| filter.concerns_rules(changed.as_ref())) {
                 needs_pass = true;
-                changes.add_tables();
+                changes.add_rules();
             }
         }
         Ok(needs_pass)
@@ -189,6 +189,7 @@ impl EventLoop {
             changes = HostChanges::default();
             let slow = Instant::now() + self.reconciler.look_interval();
             let retry_at = outcome.retry_at.unwrap_or(slow).min(slow);
+            let rules_due = self.reconciler.rules_interval();
             tokio::select! {
                 changed = self.leases.changed() => {
                     changed.map_err(|_| Error::NoSubnetManager)?;
@@ -205,6 +206,9 @@ impl EventLoop {
                     sleep(BURST_DELAY).await;
                 }
                 () = sleep_until(retry_at.into()) => changes.add_everything(),
+                () = sleep(rules_due.unwrap_or_default()), if rules_due.is_some() => {
+                    changes.add_rules();
+                }
                 config = &mut self.config_changed => return Ok(config),
                 () = subnet_file_changed(&file, outcome.subnet_env.as_deref()) => {}
             }

@@ -13,7 +13,7 @@ const MAX_ENTRIES: usize = 4096;
 #[derive(Debug, Default)]
 pub(crate) struct HostChanges {
     everything: bool,
-    tables: bool,
+    rules: bool,
     addresses: bool,
     entries: Vec<Event>,
     /// Of other programs, outside of the pod network.
@@ -56,9 +56,9 @@ impl HostChanges {
         self.entries.clear();
     }
 
-    /// A table of ours may have changed.
-    pub(crate) fn add_tables(&mut self) {
-        self.tables = true;
+    /// A rule of ours may have changed.
+    pub(crate) fn add_rules(&mut self) {
+        self.rules = true;
     }
 
     /// A route, a neighbour or an FDB entry is as the event says.
@@ -74,8 +74,8 @@ impl HostChanges {
         self.everything
     }
 
-    pub(crate) fn has_tables(&self) -> bool {
-        self.tables
+    pub(crate) fn has_rules(&self) -> bool {
+        self.rules
     }
 
     pub(crate) fn has_addresses(&self) -> bool {

@@ -1,12 +1,19 @@
 //! The sockets by which the daemon reads and changes the host.
 
 use super::wireguard::WireguardSocket;
-use crate::underlay::HostNetwork;
+use crate::{
+    model::{host_state::HostState, rule_set::RuleSet},
+    rules::{
+        PacketFilter, RulePlace,
+        host_iptables::{self, HostIptables},
+    },
+    underlay::HostNetwork,
+};
 use linux_net::{
     Netlink,
     route::{Filter, MAIN_TABLE},
 };
-use packet_filter::Nft;
+use packet_filter::{Flavour, Nft, Table};
 use std::net::IpAddr;
 
 /// Sockets that stay open.
@@ -18,6 +25,25 @@ pub(crate) struct Kernel {
     nft: Option<Nft>,
     /// Opened at first use.
     wireguard: Option<WireguardSocket>,
+    /// None if the rules are in nftables.
+    iptables: Option<HostIptables>,
+}
+
+/// The rules of this daemon on the host.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Rules {
+    tables: Vec<Table>,
+    rule_sets: Vec<RuleSet>,
+}
+
+impl Rules {
+    pub(super) fn into_state(self, state: HostState) -> HostState {
+        HostState {
+            tables: self.tables,
+            rule_sets: self.rule_sets,
+            ..state
+        }
+    }
 }
 
 impl Kernel {
@@ -27,7 +53,46 @@ impl Kernel {
             netlink: Netlink::open()?,
             nft: None,
             wireguard: None,
+            iptables: None,
         })
+    }
+
+    /// From now on the rules are in iptables.
+    pub(crate) fn use_iptables(&mut self, iptables: HostIptables) {
+        self.iptables = Some(iptables);
+    }
+
+    /// The flavour of iptables that the rules are in.
+    pub(crate) fn iptables_flavour(&self) -> Option<Flavour> {
+        self.iptables.as_ref().map(HostIptables::flavour)
+    }
+
+    /// Writes the rules of a family in iptables.
+    pub(super) fn put_rule_set(&mut self, rules: &RuleSet) -> Result<(), host_iptables::Error> {
+        // a plan has such rules only where there is iptables
+        let iptables = self.iptables.as_mut();
+        iptables.map_or(Ok(()), |iptables| iptables.put(rules))
+    }
+
+    /// Reads the rules. What cannot be read is missing: the write reports the error.
+    pub(super) fn rules(&mut self, place: &RulePlace) -> Rules {
+        let mut rules = Rules::default();
+        match place.filter {
+            PacketFilter::Nftables => {
+                for (family, name) in &place.names.tables {
+                    if let Ok(Some(table)) = self.nft().and_then(|nft| nft.table(*family, name)) {
+                        rules.tables.push(table);
+                    }
+                }
+            }
+            PacketFilter::Iptables => {
+                if let Some(mut iptables) = self.iptables.take() {
+                    rules.rule_sets = iptables.read(self.nft().ok());
+                    self.iptables = Some(iptables);
+                }
+            }
+        }
+        rules
     }
 
     /// The nftables socket.

@@ -25,17 +25,14 @@ use crate::{
         network_config::NetworkConfig,
         node_record::NodeRecord,
     },
-    rules::{
-        RuleSettings,
-        legacy_chains::{self, Removal},
-        nftables::{self, TableNames},
-    },
+    rules::{PacketFilter, RulePlace, RuleSettings, iptables, nftables, stale_rules::StaleRules},
     underlay::{
         Observation, Obstacle, RouteDependencies, Selector, Tracker, Underlay, UnderlayRoutes,
     },
 };
 use ipnetwork::IpNetwork;
 use linux_net::{address::Address, link, route::RouteType};
+use packet_filter::Flavour;
 use std::{
     collections::BTreeSet,
     path::PathBuf,
@@ -55,7 +52,9 @@ pub(crate) struct Settings {
     /// Which interface is the underlay, by the options.
     pub(crate) selector: Selector,
     pub(crate) rules: RuleSettings,
-    pub(crate) table_names: TableNames,
+    pub(crate) place: RulePlace,
+    /// How often rules are read that no notification is about.
+    pub(crate) rules_interval: Duration,
     pub(crate) subnet_file: PathBuf,
     /// This node has made direct routes, now or in an earlier run: stale ones are ours to remove.
     pub(crate) had_direct_routes: bool,
@@ -85,8 +84,8 @@ pub(crate) struct Reconciler {
     /// The host after the last pass.
     last: Option<Dump>,
     logged: log::Logged,
-    /// Go flanneld's iptables chains were looked for.
-    legacy_chains_checked: bool,
+    /// Rules elsewhere than where the configuration has them.
+    stale_rules: StaleRules,
 }
 
 /// What a pass is to do.
@@ -122,13 +121,19 @@ impl Reconciler {
             leases: PeerLeases::default(),
             last: None,
             logged: log::Logged::default(),
-            legacy_chains_checked: false,
+            stale_rules: StaleRules::default(),
         }
     }
 
     /// The time between passes without any notification.
     pub(crate) fn look_interval(&self) -> Duration {
         self.settings.backend.look_interval()
+    }
+
+    /// How often the rules are to be read: None if notifications say when they change.
+    pub(crate) fn rules_interval(&self) -> Option<Duration> {
+        let is_silent = self.kernel.iptables_flavour() == Some(Flavour::Legacy);
+        is_silent.then_some(self.settings.rules_interval)
     }
 
     pub(crate) fn subnet_file(&self) -> &std::path::Path {
@@ -180,7 +185,7 @@ impl Reconciler {
         log::changes(&applied, &self.backoff, &plan.peers);
         let setup_in_place = !self.backoff.affects_node_setup();
         if setup_in_place {
-            self.remove_legacy_chains();
+            self.remove_stale_rules();
             self.remove_earlier_devices();
         }
         let subnet_env = self.keep_subnet_env(own, setup_in_place);
@@ -259,8 +264,8 @@ impl Reconciler {
         if changes.has_addresses() {
             dump.read_addresses(&mut self.kernel).ok()?;
         }
-        if changes.has_tables() {
-            dump.read_tables(&mut self.kernel, &self.settings.table_names);
+        if changes.has_rules() {
+            dump.read_rules(&mut self.kernel, &self.settings.place);
         }
         Some(dump)
     }
@@ -271,7 +276,7 @@ impl Reconciler {
         Dump::read(
             &mut self.kernel,
             device_names,
-            &self.settings.table_names,
+            &self.settings.place,
             can_reach,
         )
     }
@@ -390,7 +395,7 @@ impl Reconciler {
             config,
             backend,
             rules,
-            table_names,
+            place,
             ..
         } = &self.settings;
         let mut plan = backend.plan(&Input {
@@ -400,8 +405,16 @@ impl Reconciler {
             leases: &self.leases,
             routes,
         });
-        let tables = nftables::tables(table_names, config, own, *rules);
-        plan.state.tables.extend(tables);
+        match place.filter {
+            PacketFilter::Nftables => {
+                let tables = nftables::tables(&place.names.tables, config, own, *rules);
+                plan.state.tables.extend(tables);
+            }
+            PacketFilter::Iptables => {
+                plan.state.rule_sets =
+                    iptables::rule_sets(&place.names.chains, config, own, *rules);
+            }
+        }
         plan
     }
 
@@ -466,22 +479,12 @@ impl Reconciler {
         });
     }
 
-    /// Removes the iptables chains of Go flanneld once our nftables rules replace them: they would
-    /// outlive its subnet.
-    fn remove_legacy_chains(&mut self) {
-        if std::mem::replace(&mut self.legacy_chains_checked, true) {
-            return;
-        }
-        let Ok(nft) = self.kernel.nft() else { return };
-        for chains in legacy_chains::GO_FLANNELD {
-            for ipv6 in [false, true] {
-                match chains.remove(ipv6, nft) {
-                    Ok(Removal::Removed) => info!("removed the {}", chains.description),
-                    Ok(Removal::Absent | Removal::InUse(_)) => {}
-                    Err(error) => warn!("cannot remove the {}: {error}", chains.description),
-                }
-            }
-        }
+    /// Removes this daemon's rules from where the configuration does not have them any more, and
+    /// Go flanneld's, once the present ones are in place: no packet is without rules.
+    fn remove_stale_rules(&mut self) {
+        let in_use = self.kernel.iptables_flavour();
+        self.stale_rules
+            .remove(&self.settings.place, in_use, self.kernel.nft().ok());
     }
 
     /// Writes subnet.env once the node is set up, and again if it is missing or altered. Returns

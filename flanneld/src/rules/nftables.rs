@@ -2,17 +2,13 @@
 //! order (pkg/trafficmngr/nftables), so that `nft list ruleset` shows what operators of Go flannel
 //! know.
 
-use super::RuleSettings;
+use super::{Nets, RuleSettings, nets_of};
 use crate::{model::lease::Lease, model::network_config::NetworkConfig};
 use ipnetwork::IpNetwork;
 use packet_filter::{BaseChain, Chain, ChainType, Family, Hook, Rule, Statement, Table};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The mark that kube-proxy sets on packets that it masquerades itself.
 const KUBE_MASQ_MARK: u32 = 0x4000;
-
-const MULTICAST_V4: (IpAddr, u8) = (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4);
-const MULTICAST_V6: (IpAddr, u8) = (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8);
 
 const UPSTREAM_NAMES: [(Family, &str); 2] =
     [(Family::Ip, "flannel-ipv4"), (Family::Ip6, "flannel-ipv6")];
@@ -48,12 +44,7 @@ pub(crate) fn tables(
     own: &Lease,
     settings: RuleSettings,
 ) -> Vec<Table> {
-    let v4 = config.network.filter(|_| config.enable_ipv4);
-    let v6 = config.ipv6_network.filter(|_| config.enable_ipv6);
-    let nets = [
-        nets(v4, own.subnets.v4, MULTICAST_V4),
-        nets(v6, own.subnets.v6, MULTICAST_V6),
-    ];
+    let nets = nets_of(config, own);
     let table = |((family, name), nets): (&(Family, String), Option<Nets>)| Table {
         family: *family,
         name: name.clone(),
@@ -62,29 +53,6 @@ pub(crate) fn tables(
         chains: nets.map_or(Vec::new(), |nets| chains(*family, nets, settings)),
     };
     names.iter().zip(nets).map(table).collect()
-}
-
-/// What the rules of one family name.
-#[derive(Clone, Copy)]
-struct Nets {
-    /// the pod network
-    network: IpNetwork,
-    /// this node's part of it
-    subnet: IpNetwork,
-    multicast: IpNetwork,
-}
-
-/// None for a family that the network does not have.
-fn nets<N: Into<IpNetwork>>(
-    network: Option<N>,
-    subnet: Option<N>,
-    (multicast, prefix): (IpAddr, u8),
-) -> Option<Nets> {
-    Some(Nets {
-        network: network?.into(),
-        subnet: subnet?.into(),
-        multicast: IpNetwork::new(multicast, prefix).ok()?,
-    })
 }
 
 fn chains(family: Family, nets: Nets, settings: RuleSettings) -> Vec<Chain> {

@@ -16,7 +16,8 @@ const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 const DAEMON: &[&str] = &["NET_ADMIN", "NET_RAW"];
 const NONE: &[&str] = &[];
 const SHIPPED: &str = include_str!("../../../cni-conf/net.d/10-flannel.conflist");
-const NET_CONF: &str = r#"{"Network":"10.245.0.0/16","Backend":{"Type":"vxlan"}}"#;
+const NET_CONF: &str =
+    r#"{"Network":"10.245.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
 
 /// The reason to skip where there is no image.
 fn no_image() -> Option<String> {

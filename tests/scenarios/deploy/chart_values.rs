@@ -9,6 +9,7 @@ pub(super) fn common() -> Value {
         "image": image,
         "flannel_cni": {"image": image},
         "resources": {"limits": {"memory": "64Mi"}},
+        "enableNFTables": false,
         "cniConf": r#"{"name": "cbr0", "cniVersion": "1.0.0", "plugins": [{"type": "flannel"}]}"#,
     }})
 }

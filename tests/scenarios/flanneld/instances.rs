@@ -27,8 +27,10 @@ const OTHER_FILES: [&str; 2] = [
 fn second_daemon_for_the_same_device_or_file_says_so_and_ends() {
     let mut cluster = Cluster::new(2, V4);
     let pods: Vec<_> = [1, 2].map(|node| (node, cluster.pod(node))).into();
-    let same_vni = r#"{"Network":"10.245.0.0/16","Backend":{"Type":"vxlan"}}"#;
-    let other_vni = r#"{"Network":"10.245.0.0/16","Backend":{"Type":"vxlan","VNI":7}}"#;
+    let same_vni =
+        r#"{"Network":"10.245.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
+    let other_vni =
+        r#"{"Network":"10.245.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan","VNI":7}}"#;
     let before = cluster
         .host(1)
         .sh("ip -br -4 addr; ip -d link show flannel.1; ip route; cat /run/flannel/subnet.env");

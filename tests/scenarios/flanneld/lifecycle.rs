@@ -181,7 +181,7 @@ fn changed_settings_are_applied_to_the_device() {
     let with = |backend: &str, cluster: &mut Cluster| {
         cluster.stop(1);
         cluster.host(1).sh(&format!(
-            r#"echo '{{"Network":"10.244.0.0/16","Backend":{{"Type":"vxlan",{backend}}}}}' > /run/net-conf.json"#
+            r#"echo '{{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{{"Type":"vxlan",{backend}}}}}' > /run/net-conf.json"#
         ));
         cluster.start(1, &[]);
         cluster.wait_ready(1);

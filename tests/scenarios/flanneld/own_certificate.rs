@@ -72,7 +72,7 @@ fn refused(identity: &Identity, authority: &Authority, code: i32, text: &str) {
     let host = &underlay.hosts[0];
     host.write(
         "/run/net-conf.json",
-        r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}"#,
+        r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#,
     );
     for (flags, manager, remedy) in MANAGERS {
         let mut command = Command::new("timeout");

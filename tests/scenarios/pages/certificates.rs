@@ -9,7 +9,8 @@ use tests::{
 };
 
 const NODES: [&str; 2] = ["node-a", "node-b"];
-const NET_CONF: &str = r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}"#;
+const NET_CONF: &str =
+    r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
 const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Two machines with flanneld and certificates.

@@ -85,6 +85,10 @@ pub(crate) struct RuleOptions {
     /// Accept forwarded packets of the pod network
     #[arg(long, default_value_t = true, action = ArgAction::Set)]
     pub(crate) iptables_forward_rules: bool,
+    /// Seconds between two looks at the rules in legacy iptables, of whose changes the kernel says
+    /// nothing; other rules are watched, and restored at once
+    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
+    pub(crate) iptables_resync: i64,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -172,9 +176,6 @@ pub(crate) struct EtcdOptions {
 #[command(next_help_heading = "Flags of Go flanneld, accepted without effect")]
 #[allow(dead_code, reason = "these flags are accepted and not used")]
 pub(crate) struct CompatibilityFlags {
-    /// flanneld watches the rules and repairs them at once
-    #[arg(long, default_value_t = 5, value_name = "SECONDS")]
-    pub(crate) iptables_resync: i64,
     /// flanneld makes no blackhole route to this node's subnet
     #[arg(long, default_value_t = false, action = ArgAction::Set)]
     pub(crate) ip_blackhole_route: bool,

@@ -85,7 +85,7 @@ fn defaults_are_upstreams() {
         (options.node.healthz_ip.as_str(), options.node.healthz_port),
         ("0.0.0.0", 0)
     );
-    assert_eq!(options.compatibility.iptables_resync, 5);
+    assert_eq!(options.rules.iptables_resync, 5);
     assert!(options.rules.iptables_forward_rules && options.kube.set_node_network_unavailable);
     assert!(
         !options.rules.ip_masq
@@ -299,7 +299,7 @@ fn help_fits_a_terminal_has_one_dash_and_says_what_each_flag_does() {
         assert!(arg.get_help().is_some(), "-{flag} has no description");
     }
     let (_, compatibility) = help.split_once("Flags of Go flanneld, accepted").unwrap();
-    for flag in ["iptables-resync", "ip-blackhole-route", "vmodule"] {
+    for flag in ["ip-blackhole-route", "vmodule"] {
         assert!(compatibility.contains(&format!("  -{flag}")), "{help}");
     }
 }

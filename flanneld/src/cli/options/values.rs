@@ -3,7 +3,10 @@
 use super::{Error, RuleOptions, UnderlayOptions};
 use crate::{rules::RuleSettings, underlay::Selector};
 use regex::Regex;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 impl UnderlayOptions {
     /// The underlay's selector for a network of these families.
@@ -34,6 +37,11 @@ impl RuleOptions {
             fully_random: !self.ip_masq_fully_random_disable,
             forward: self.iptables_forward_rules,
         }
+    }
+
+    /// Of two looks at rules of whose changes the kernel says nothing: a second at least.
+    pub(crate) fn interval(&self) -> Duration {
+        Duration::from_secs(self.iptables_resync.max(1).unsigned_abs())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     files::node_state::NodeState,
     files::subnet_env,
     reconcile::Kernel,
-    rules::legacy_chains::{self, Removal},
+    rules::stale_chains::{self, Removal},
     rules::{nftables, plugin_tables},
     underlay::HostNetwork,
 };
@@ -65,8 +65,8 @@ fn clean(options: &NodeOptions, all: bool, report: &mut Report) -> linux_net::Re
         "a kernel without nftables has no rules of ours",
     ) {
         remove_tables(nft, report);
-        remove_chains(nft, report);
     }
+    remove_chains(kernel.nft().ok(), report);
     if bridge_left {
         let file = options.subnet_file.display();
         report.left(file, format!("it proves that {BRIDGE} is flannel's"));
@@ -179,15 +179,16 @@ fn remove_tables(nft: &mut Nft, report: &mut Report) {
     }
 }
 
-/// The iptables chains of Go flanneld, and portmap's if no pod has a host port.
-fn remove_chains(nft: &mut Nft, report: &mut Report) {
-    let all = legacy_chains::GO_FLANNELD
+/// The iptables chains of flanneld and of Go flanneld in both flavours, and portmap's if no pod has
+/// a host port.
+fn remove_chains(mut nft: Option<&mut Nft>, report: &mut Report) {
+    let all = stale_chains::of_any_daemon()
         .into_iter()
-        .chain([legacy_chains::PORTMAP]);
-    for (chains, ipv6) in all.flat_map(|chains| [(chains, false), (chains, true)]) {
+        .chain([stale_chains::of_portmap()]);
+    for (chains, ipv6) in all.flat_map(|chains| [(chains.clone(), false), (chains, true)]) {
         let family = if ipv6 { " (IPv6)" } else { "" };
         let name = format!("{}{family}", chains.description);
-        match chains.remove(ipv6, nft) {
+        match chains.remove(ipv6, nft.as_deref_mut(), None) {
             Ok(Removal::Absent) => {}
             Ok(Removal::Removed) => report.removed(name),
             Ok(Removal::InUse(count)) => report.left(

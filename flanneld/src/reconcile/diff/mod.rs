@@ -4,6 +4,7 @@
 use crate::model::{
     entry::{Entry, PeerEntry, WholeTable},
     host_state::{Device, DeviceName, HostRoute, HostState},
+    rule_set::RuleSet,
     wireguard::{Peer, Wireguard},
 };
 use ipnetwork::IpNetwork;
@@ -49,6 +50,7 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
         devices,
         routes,
         tables,
+        rule_sets,
     } = wanted;
     let mut changes = Vec::new();
     let kept = diff_links(devices, &observed.devices, &mut changes);
@@ -89,6 +91,7 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
         );
     }
     diff_tables(tables, &observed.tables, &mut changes);
+    diff_rule_sets(rule_sets, &observed.rule_sets, &mut changes);
     changes.append(&mut put);
     // routes over a device that is deleted go with it
     let is_deleted =
@@ -199,6 +202,19 @@ fn diff_tables(wanted: &[Table], observed: &[Table], changes: &mut Vec<Change>) 
     };
     let surplus = observed.iter().filter(|table| !is_wanted(table));
     changes.extend(surplus.map(|table| Change::Delete(entry(table))));
+}
+
+/// What a family without rules has cannot be read where the kernel lacks the family.
+fn diff_rule_sets(wanted: &[RuleSet], observed: &[RuleSet], changes: &mut Vec<Change>) {
+    let is_in_place = |wanted: &&RuleSet| {
+        let mut observed = observed.iter();
+        match observed.find(|observed| observed.ipv6 == wanted.ipv6) {
+            Some(observed) => observed == *wanted,
+            None => wanted.chains.is_empty(),
+        }
+    };
+    let differ = wanted.iter().filter(|wanted| !is_in_place(wanted));
+    changes.extend(differ.map(|wanted| Change::Put(Entry::RuleSet(Arc::new(wanted.clone())))));
 }
 
 /// True for a route that has to go before the kernel takes the wanted one: it refuses an IPv6

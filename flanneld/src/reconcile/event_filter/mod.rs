@@ -19,7 +19,7 @@ use linux_net::{
     neighbour::Neighbour,
     route::{MAIN_TABLE, Route},
 };
-use packet_filter::Family;
+use packet_filter::{Changed, Family};
 use std::{collections::BTreeSet, sync::Arc};
 
 /// The wanted state, and what recognises it in a notification.
@@ -151,18 +151,31 @@ impl EventFilter {
         }
     }
 
-    /// True if one of the changed tables is ours. None: the notification does not say which.
-    pub(crate) fn concerns_tables(&self, changed: Option<&[(Family, String)]>) -> bool {
+    /// True if the rules may differ from the wanted ones after these changes of nf_tables. None:
+    /// the notifications do not say which.
+    pub(crate) fn concerns_rules(&self, changed: Option<&BTreeSet<Changed>>) -> bool {
         changed.is_none_or(|changed| {
             changed
                 .iter()
-                .any(|(family, name)| self.is_wanted_table(*family, name))
+                .any(|changed| self.is_wanted_table(changed) || self.is_wanted_chain(changed))
         })
     }
 
-    fn is_wanted_table(&self, family: Family, name: &str) -> bool {
+    fn is_wanted_table(&self, changed: &Changed) -> bool {
         let mut wanted = self.wanted.tables.iter();
-        wanted.any(|table| table.family == family && table.name == name)
+        wanted.any(|table| table.family == changed.family && table.name == changed.table)
+    }
+
+    /// True for a chain of ours in a table of iptables, for the one that leads to it, and for the
+    /// whole table. Other programs change their own chains all the time.
+    fn is_wanted_chain(&self, changed: &Changed) -> bool {
+        let family = |ipv6: bool| if ipv6 { Family::Ip6 } else { Family::Ip };
+        let sets = self.wanted.rule_sets.iter();
+        let sets = sets.filter(|set| family(set.ipv6) == changed.family);
+        sets.flat_map(|set| &set.chains).any(|chain| {
+            let is_one = |name: &String| [&*chain.name, chain.from].contains(&name.as_str());
+            chain.table == changed.table && changed.chain.as_ref().is_none_or(is_one)
+        })
     }
 
     fn link_differs(&self, link: &Link) -> bool {

@@ -4,6 +4,7 @@ use crate::{
     model::{
         self,
         host_state::{DeviceKind, DeviceLink, HostRoute, ROUTE_PROTOCOL},
+        rule_set::{RuleChain, RuleSet},
     },
     underlay::fixtures::{self as host, PERMANENT},
 };
@@ -68,6 +69,7 @@ fn filter() -> EventFilter {
             comment: None,
             chains: Vec::new(),
         }],
+        rule_sets: Vec::new(),
     };
     EventFilter {
         wanted: Arc::new(wanted),
@@ -371,12 +373,64 @@ fn while_the_underlay_is_missing_any_link_or_address_needs_a_pass() {
     )));
 }
 
+fn changed(family: Family, table: &str, chain: Option<&str>) -> Changed {
+    Changed {
+        family,
+        table: table.to_owned(),
+        chain: chain.map(str::to_owned),
+    }
+}
+
 #[test]
 fn only_our_tables_need_a_pass() {
     let filter = filter();
-    assert!(filter.concerns_tables(None));
-    assert!(filter.concerns_tables(Some(&[(Family::Ip, "flannel-ipv4".to_owned())])));
-    assert!(!filter.concerns_tables(Some(&[(Family::Ip6, "flannel-ipv4".to_owned())])));
-    assert!(!filter.concerns_tables(Some(&[(Family::Ip, "cni_hostport".to_owned())])));
-    assert!(!filter.concerns_tables(Some(&[])));
+    let concerns = |change| filter.concerns_rules(Some(&[change].into()));
+    assert!(filter.concerns_rules(None));
+    assert!(
+        filter.concerns_rules(Some(
+            &[
+                changed(Family::Ip, "other", None),
+                changed(Family::Ip, "flannel-ipv4", Some("forward")),
+            ]
+            .into()
+        ))
+    );
+    assert!(concerns(changed(Family::Ip, "flannel-ipv4", None)));
+    assert!(!concerns(changed(Family::Ip6, "flannel-ipv4", None)));
+    assert!(!concerns(changed(Family::Ip, "cni_hostport", None)));
+    assert!(!concerns(changed(Family::Ip, "nat", Some("POSTROUTING"))));
+    assert!(!filter.concerns_rules(Some(&BTreeSet::new())));
+}
+
+#[test]
+fn only_our_chains_and_those_that_lead_to_them_need_a_pass() {
+    let chain = RuleChain {
+        table: "nat",
+        from: "POSTROUTING",
+        name: "FLANNEL-POSTRTG".to_owned(),
+        rules: Vec::new(),
+        jumps: Vec::new(),
+    };
+    let mut filter = filter();
+    filter.wanted = Arc::new(HostState {
+        rule_sets: [false, true]
+            .map(|ipv6| RuleSet {
+                ipv6,
+                chains: if ipv6 {
+                    Vec::new()
+                } else {
+                    vec![chain.clone()]
+                },
+            })
+            .into(),
+        ..HostState::default()
+    });
+    let concerns = |change| filter.concerns_rules(Some(&[change].into()));
+    for chain in [None, Some("POSTROUTING"), Some("FLANNEL-POSTRTG")] {
+        assert!(concerns(changed(Family::Ip, "nat", chain)), "{chain:?}");
+        assert!(!concerns(changed(Family::Ip6, "nat", chain)), "{chain:?}");
+        assert!(!concerns(changed(Family::Ip, "filter", chain)));
+    }
+    assert!(!concerns(changed(Family::Ip, "nat", Some("KUBE-SERVICES"))));
+    assert!(!concerns(changed(Family::Ip, "flannel-ipv4", None)));
 }

@@ -1,7 +1,7 @@
 //! Follows what notifications say of single entries, and what a pass changed itself, in the state
 //! that the last pass left. The next pass needs no other look at the host.
 
-use super::{Dump, names, tables};
+use super::{Dump, names};
 use crate::{
     model::entry::Entry,
     reconcile::{
@@ -10,7 +10,7 @@ use crate::{
         kernel::Kernel,
         ownership::{self, IP6_DEFAULT_METRIC, Ownership},
     },
-    rules::nftables::TableNames,
+    rules::RulePlace,
 };
 use linux_net::{
     monitor::{Event, RouteChange},
@@ -101,10 +101,11 @@ impl Dump {
         }
     }
 
-    /// Reads the tables again.
-    pub(crate) fn read_tables(&mut self, kernel: &mut Kernel, names: &TableNames) {
+    /// Reads the rules again.
+    pub(crate) fn read_rules(&mut self, kernel: &mut Kernel, place: &RulePlace) {
         if let Some(settled) = &mut self.settled {
-            Arc::make_mut(&mut settled.own).tables = tables(kernel, names);
+            let state = Arc::make_mut(&mut settled.own);
+            *state = kernel.rules(place).into_state(std::mem::take(state));
         }
     }
 }
@@ -141,7 +142,7 @@ mod tests {
             Family,
             host_state::{Device, HostRoute, HostState},
         },
-        reconcile::observe::device_link,
+        reconcile::{kernel::Rules, observe::device_link},
         underlay::fixtures as host,
     };
     use linux_net::{Mac, fdb::FdbEntry, neighbour::Neighbour, route::RouteType};
@@ -197,7 +198,7 @@ mod tests {
         let own = HostState {
             devices: [("flannel.1".into(), device)].into(),
             routes: [ours("10.244.2.0/24"), ours("fd00:10:244:2::/64")].into(),
-            tables: Vec::new(),
+            ..HostState::default()
         };
         let mut dump = Dump {
             host: host::host(),
@@ -205,7 +206,7 @@ mod tests {
             neighbours: Vec::new(),
             fdb: Vec::new(),
             wireguard: Default::default(),
-            tables: Vec::new(),
+            rules: Rules::default(),
             settled: Some(Settled {
                 own: Arc::new(own.clone()),
                 underlay_routes: Arc::default(),

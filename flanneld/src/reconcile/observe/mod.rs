@@ -4,7 +4,7 @@ mod follow;
 
 use super::{
     apply::IndexesByName,
-    kernel::Kernel,
+    kernel::{Kernel, Rules},
     ownership::{self, DeviceIndexes, Ownership},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
         host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostState},
         wireguard::Wireguard,
     },
-    rules::nftables::TableNames,
+    rules::RulePlace,
     underlay::{HostNetwork, UnderlayRoutes},
 };
 use linux_net::{
@@ -21,7 +21,6 @@ use linux_net::{
     neighbour::Neighbour,
     route::Route,
 };
-use packet_filter::Table;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 /// The dumps.
@@ -37,7 +36,7 @@ pub(crate) struct Dump {
     /// Of our devices, by ifindex.
     wireguard: BTreeMap<u32, Wireguard>,
     /// Those with our names.
-    tables: Vec<Table>,
+    rules: Rules,
     /// The part that is ours, once a pass made it what it wants.
     settled: Option<Settled>,
 }
@@ -50,12 +49,11 @@ struct Settled {
 }
 
 impl Dump {
-    /// Reads everything. If nftables cannot be read, `tables` is empty: the write reports the
-    /// error.
+    /// Reads everything. Rules that cannot be read are missing: the write reports the error.
     pub(crate) fn read(
         kernel: &mut Kernel,
         device_names: &[DeviceName],
-        table_names: &TableNames,
+        place: &RulePlace,
         can_reach: Option<IpAddr>,
     ) -> linux_net::Result<Dump> {
         let host = kernel.host_network(can_reach)?;
@@ -72,14 +70,14 @@ impl Dump {
                 wireguard.extend(present(device)?.map(|device| (link.index, device)));
             }
         }
-        let tables = tables(kernel, table_names);
+        let rules = kernel.rules(place);
         Ok(Dump {
             names: names(&host.links),
             host,
             neighbours,
             fdb,
             wireguard,
-            tables,
+            rules,
             settled: None,
         })
     }
@@ -103,7 +101,7 @@ impl Dump {
             neighbours: Vec::new(),
             fdb: Vec::new(),
             wireguard: BTreeMap::new(),
-            tables: Vec::new(),
+            rules: Rules::default(),
             settled: Some(Settled {
                 own,
                 underlay_routes,
@@ -138,7 +136,7 @@ impl Dump {
             return HostState::clone(&settled.own);
         }
         let indexes = self.indexes(ownership);
-        HostState {
+        let state = HostState {
             devices: self.devices(ownership, &indexes),
             routes: self
                 .host
@@ -146,8 +144,9 @@ impl Dump {
                 .iter()
                 .filter_map(|route| ownership.route(route, |index| self.name_of(index)))
                 .collect(),
-            tables: self.tables.clone(),
-        }
+            ..HostState::default()
+        };
+        self.rules.clone().into_state(state)
     }
 
     fn devices(
@@ -197,17 +196,6 @@ impl Dump {
 fn names(links: &[Link]) -> BTreeMap<u32, DeviceName> {
     let named = |link: &Link| (link.index, link.name.as_str().into());
     links.iter().map(named).collect()
-}
-
-/// Those of the tables that can be read: the write of another reports the error.
-fn tables(kernel: &mut Kernel, names: &TableNames) -> Vec<Table> {
-    let mut tables = Vec::new();
-    for (family, name) in names {
-        if let Ok(Some(table)) = kernel.nft().and_then(|nft| nft.table(*family, name)) {
-            tables.push(table);
-        }
-    }
-    tables
 }
 
 /// A device may be deleted between two dumps: it then has no entries.
