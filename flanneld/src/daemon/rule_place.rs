@@ -1,5 +1,5 @@
-//! Where this daemon's rules are: in nftables or iptables, in which flavour of this, and under which
-//! names.
+//! Where this daemon's rules are: in nftables or iptables, in which flavour of this, and under
+//! which names.
 
 use super::{Error, InstanceError, InstanceLock, Resource};
 use crate::{

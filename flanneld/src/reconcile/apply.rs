@@ -1,5 +1,5 @@
-//! Makes changes: devices, tables and rules of iptables one by one, everything else in one batch. A change that fails
-//! is retried on its own; the others are made all the same.
+//! Makes changes: devices, tables and rules of iptables one by one, everything else in one batch. A
+//! change that fails is retried on its own; the others are made all the same.
 
 use super::{backoff::Backoff, diff::Change, kernel::Kernel, observe, ownership::own_scope};
 use crate::{

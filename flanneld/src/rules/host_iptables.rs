@@ -27,13 +27,12 @@ pub(crate) enum Error {
     /// A program is missing, cannot be run, or refuses the rules.
     #[error("{0} (\"EnableNFTables\": true in the network configuration needs no iptables)")]
     Program(#[from] packet_filter::Error),
-    /// What is listed after a change differs from what was written.
+    /// As many rules as were written are listed, and they differ.
     #[error(
-        "iptables-save does not show the rules that iptables-restore has taken: another program changes them, or \
-         this version prints them in another form (\"EnableNFTables\": true in the network configuration needs no \
-         iptables)"
+        "iptables-save lists the rules that iptables-restore has taken in another form (\"EnableNFTables\": true in the \
+         network configuration needs no iptables)"
     )]
-    NotInPlace,
+    OtherForm,
 }
 
 impl HostIptables {
@@ -121,15 +120,25 @@ impl HostIptables {
             return Ok(());
         }
         iptables.restore_all(&lines_before)?;
-        match is_nothing(&iptables::lines(wanted, &self.names, &iptables.save_all()?)) {
-            true => Ok(()),
-            false => Err(Error::NotInPlace),
+        let now = iptables::observed(&self.names, wanted.ipv6, &iptables.save_all()?);
+        match *wanted != now && sizes(wanted) == sizes(&now) {
+            true => Err(Error::OtherForm),
+            // what another program has changed since is noticed as any change of it
+            false => Ok(()),
         }
     }
 
     fn iptables(&self, ipv6: bool) -> Iptables {
         self.programs.family(ipv6)
     }
+}
+
+/// The number of rules of each chain, and of jumps to it.
+fn sizes(rules: &RuleSet) -> Vec<(usize, usize)> {
+    let chains = rules.chains.iter();
+    chains
+        .map(|chain| (chain.rules.len(), chain.jumps.len()))
+        .collect()
 }
 
 fn is_nothing(lines: &Lines) -> bool {

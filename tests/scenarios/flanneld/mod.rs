@@ -10,6 +10,7 @@ mod foreign;
 mod full_disk;
 mod host_gw;
 mod instances;
+mod iptables;
 mod join;
 mod lifecycle;
 mod link_state;

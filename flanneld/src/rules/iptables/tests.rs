@@ -192,7 +192,7 @@ fn any_tables() -> impl Strategy<Value = Tables> {
             true => chains.push("FLANNEL-POSTRTG".to_owned()),
             // no rule can lead to a chain that is not there
             false => {
-                rules.retain(|rule| !rule.contains("FLANNEL-POSTRTG") || rule.contains("OTHER"))
+                rules.retain(|rule| !rule.contains("FLANNEL-POSTRTG") || rule.contains("OTHER"));
             }
         }
         Tables::from([("nat".to_owned(), Saved { chains, rules })])
