@@ -105,6 +105,14 @@ struct Beginning {
     next: Instant,
 }
 
+/// Peers that a handshake is to begin with.
+#[derive(Default)]
+pub(crate) struct Due {
+    pub(crate) peers: Vec<Arc<Peer>>,
+    /// Others follow soon.
+    pub(crate) more: bool,
+}
+
 /// From when time pays for handshakes: not for more than a burst.
 fn earliest(now: Instant) -> Instant {
     now.checked_sub(BEGIN_INTERVAL * BEGIN_BURST).unwrap_or(now)
@@ -249,9 +257,9 @@ impl Device {
     }
 
     /// The peers that a handshake is to begin with now.
-    pub(crate) fn due(&self, now: Instant) -> Vec<Arc<Peer>> {
+    pub(crate) fn due(&self, now: Instant) -> Due {
         let mut beginning = lock(&self.beginning);
-        let mut due = Vec::new();
+        let mut due = Due::default();
         beginning.next = beginning.next.max(earliest(now));
         while beginning.next <= now {
             let Some(peer) = beginning.peers.pop_front() else {
@@ -259,10 +267,11 @@ impl Device {
             };
             // else it was removed meanwhile
             if let Some(peer) = peer.upgrade() {
-                due.push(peer);
+                due.peers.push(peer);
                 beginning.next += BEGIN_INTERVAL;
             }
         }
+        due.more = !beginning.peers.is_empty();
         due
     }
 

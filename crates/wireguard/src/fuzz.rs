@@ -1,6 +1,6 @@
 //! The packet path with any datagrams, any packets, in any order. The target lies in `tests/fuzz`.
 
-use crate::{Device, DeviceConfig, Output, PeerConfig, PresharedKey, PrivateKey, Worker};
+use crate::{Device, DeviceConfig, Output, PeerConfig, PresharedKey, PrivateKey, Sent, Worker};
 use std::{
     collections::VecDeque,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -37,8 +37,8 @@ impl Output for Made {
         );
     }
 
-    fn unreachable(&mut self, packet: &[u8]) {
-        assert!(packet.len() >= 20, "an answer to {packet:?}");
+    fn limit(&mut self, _: SocketAddr) -> Option<usize> {
+        None
     }
 }
 
@@ -68,7 +68,7 @@ fn config(number: u8, secret: bool, now: Instant) -> Option<Side> {
     };
     let device = Device::new(config, now).ok()?;
     Some(Side {
-        worker: Worker::new(device.clone(), 0, 1),
+        worker: Worker::new(device.clone(), 0, 1, now),
         device,
         made: Made::default(),
     })
@@ -101,10 +101,13 @@ pub fn packets(mut input: &[u8]) {
         let worker = &mut sides[this].worker;
         match (step >> 1) % 6 {
             0 => worker.datagram(from(*step), step >> 6, bytes, now, &mut made),
-            1 => worker.packet(bytes, now, &mut made),
+            1 => {
+                let sent = worker.packet(bytes, now, &mut made);
+                assert!(!matches!(sent, Sent::TooLong(_)), "no path has a limit");
+            }
             2 => {
                 now += Duration::from_millis(u64::from(*length) * 8);
-                worker.tick(now, &mut made);
+                assert!(worker.tick(now, &mut made) > now, "time goes on");
             }
             // what the other one has sent arrives, in order, or the newest first, or changed
             kind => {

@@ -19,4 +19,4 @@ mod worker;
 
 pub use config::{DeviceConfig, PeerConfig, PresharedKey, PrivateKey, PublicKey, TooManyPeers};
 pub use device::{Device, PeerStatus};
-pub use worker::{Output, Worker};
+pub use worker::{Output, Sent, Worker};

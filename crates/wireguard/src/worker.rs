@@ -6,7 +6,12 @@ use crate::{
     peer::{Peer, State},
 };
 use boringtun::noise::{Packet, TunnResult, handshake::parse_handshake_anon};
-use std::{fmt, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// The longest packet and the longest datagram, in bytes.
 const LONGEST: usize = 65_535;
@@ -29,10 +34,30 @@ pub trait Output {
     fn datagram(&mut self, to: SocketAddr, ecn: u8, write: impl FnOnce(&mut [u8]) -> usize);
     /// An IP packet for the host.
     fn packet(&mut self, packet: &[u8]);
-    /// The host's packet has no peer, or one of unknown address: its sender should be told that
-    /// the destination host is unreachable. Source: `wg_xmit` of drivers/net/wireguard/device.c.
-    fn unreachable(&mut self, packet: &[u8]);
+    /// The longest datagram that the path to `to` takes, in bytes, where it is known to take less
+    /// than the interface.
+    fn limit(&mut self, to: SocketAddr) -> Option<usize>;
 }
+
+/// What became of a packet of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the sender of a packet has to learn why it goes no further"]
+pub enum Sent {
+    /// It is on its way, or waits for a handshake.
+    Yes,
+    /// It is no IP packet, or one that contradicts itself.
+    Malformed,
+    /// No peer has its destination, or one of unknown address: its sender should be told that the
+    /// host is unreachable. Source: `wg_xmit` of drivers/net/wireguard/device.c.
+    Unreachable,
+    /// The path to the peer takes no packet longer than this, in bytes.
+    TooLong(usize),
+}
+
+/// Between two looks at the timers of the peers: the tunnels' clock advances then only.
+const TICK: Duration = Duration::from_millis(250);
+/// Between two looks at the peers that a handshake begins with, while there are some.
+const BEGIN_TICK: Duration = Duration::from_millis(25);
 
 /// One thread's access to a device.
 pub struct Worker {
@@ -42,6 +67,7 @@ pub struct Worker {
     /// Which peers' timers are its own: those whose position modulo `workers` is `number`.
     number: usize,
     workers: usize,
+    next_tick: Instant,
     buffer: Box<[u8]>,
     padded: Box<[u8]>,
 }
@@ -56,8 +82,8 @@ impl fmt::Debug for Worker {
 }
 
 impl Worker {
-    /// The worker `number` of `workers`, counted from zero.
-    pub fn new(device: Arc<Device>, number: usize, workers: usize) -> Self {
+    /// The worker `number` of `workers`, counted from zero. Its timers run from `now` on.
+    pub fn new(device: Arc<Device>, number: usize, workers: usize, now: Instant) -> Self {
         let generation = device.generation();
         Self {
             tables: device.current(),
@@ -65,6 +91,7 @@ impl Worker {
             device,
             number,
             workers: workers.max(1),
+            next_tick: now,
             buffer: vec![0; LONGEST + OVERHEAD + PADDING].into(),
             padded: vec![0; LONGEST + PADDING].into(),
         }
@@ -81,32 +108,32 @@ impl Worker {
 
     /// An IP packet of the host: it goes to the peer of its destination, or waits there for a
     /// handshake.
-    pub fn packet(&mut self, packet: &[u8], now: Instant, output: &mut impl Output) {
+    pub fn packet(&mut self, packet: &[u8], now: Instant, output: &mut impl Output) -> Sent {
         self.refresh();
         let Some(inner) = Inner::parse(packet) else {
-            return;
+            return Sent::Malformed;
         };
         let packet = &packet[..inner.length];
-        if packet.len() + OVERHEAD > LONGEST {
-            return;
-        }
         let Some(peer) = self.tables.by_address(inner.destination) else {
-            output.unreachable(packet);
-            return;
+            return Sent::Unreachable;
         };
         let mut state = peer.state();
-        if state.endpoint.is_none() {
-            drop(state);
-            output.unreachable(packet);
-            return;
+        let Some(endpoint) = state.endpoint else {
+            return Sent::Unreachable;
+        };
+        let limit = output.limit(endpoint).unwrap_or(LONGEST);
+        let longest = limit.saturating_sub(OVERHEAD);
+        if packet.len() > longest {
+            return Sent::TooLong(longest);
         }
-        let packet = pad(packet, self.tables.mtu, &mut self.padded);
+        let packet = pad(packet, self.tables.mtu.min(longest), &mut self.padded);
         if state.has_session {
             state.send_packet(packet, inner.ecn, now, output);
         } else {
             state.waiting.push(packet);
             state.begin_handshake(&mut self.buffer, output);
         }
+        Sent::Yes
     }
 
     /// A datagram of the network, with its bits of ECN.
@@ -156,13 +183,15 @@ impl Worker {
         receive(&self.tables, peer, &arrived, &mut self.buffer, output);
     }
 
-    /// What time demands of the peers of this worker. To be called every 250 ms, or sooner, and
-    /// at once when a device is new or configured.
-    pub fn tick(&mut self, now: Instant, output: &mut impl Output) {
+    /// Does what time demands of the peers of this worker, if it is time. Returns when to call it
+    /// again; earlier calls do no harm. To be called at once after a change of the configuration.
+    pub fn tick(&mut self, now: Instant, output: &mut impl Output) -> Instant {
         self.refresh();
+        let mut beginning = false;
         if self.number == 0 {
-            self.tables.identity.limiter.reset_count();
-            for peer in self.device.due(now) {
+            let due = self.device.due(now);
+            beginning = due.more;
+            for peer in due.peers {
                 let mut state = peer.state();
                 // else the peer was quicker
                 if !state.has_session {
@@ -170,9 +199,19 @@ impl Worker {
                 }
             }
         }
-        let peers = self.tables.peers.iter();
-        for peer in peers.skip(self.number).step_by(self.workers) {
-            peer.state().tick(now, &mut self.buffer, output);
+        if now >= self.next_tick {
+            self.next_tick = now + TICK;
+            if self.number == 0 {
+                self.tables.identity.limiter.reset_count();
+            }
+            let peers = self.tables.peers.iter();
+            for peer in peers.skip(self.number).step_by(self.workers) {
+                peer.state().tick(now, &mut self.buffer, output);
+            }
+        }
+        match beginning {
+            true => self.next_tick.min(now + BEGIN_TICK),
+            false => self.next_tick,
         }
     }
 }

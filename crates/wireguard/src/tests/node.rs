@@ -1,6 +1,6 @@
 //! A device with the datagrams and packets that it has made.
 
-use crate::{Device, DeviceConfig, Output, PeerConfig, PresharedKey, PrivateKey, Worker};
+use crate::{Device, DeviceConfig, Output, PeerConfig, PresharedKey, PrivateKey, Sent, Worker};
 use std::{
     collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
@@ -14,6 +14,7 @@ pub(crate) struct Made {
     pub(crate) datagrams: VecDeque<(SocketAddr, u8, Vec<u8>)>,
     pub(crate) packets: Vec<Vec<u8>>,
     pub(crate) unreachable: usize,
+    pub(crate) limit: Option<usize>,
 }
 
 impl Output for Made {
@@ -29,8 +30,8 @@ impl Output for Made {
         self.packets.push(packet.to_vec());
     }
 
-    fn unreachable(&mut self, _: &[u8]) {
-        self.unreachable += 1;
+    fn limit(&mut self, _: SocketAddr) -> Option<usize> {
+        self.limit
     }
 }
 
@@ -89,7 +90,7 @@ impl Node {
         let now = Instant::now();
         let device = Device::new(config(number, peers), now).unwrap();
         Self {
-            worker: Worker::new(device.clone(), 0, 1),
+            worker: Worker::new(device.clone(), 0, 1, now),
             device,
             made: Made::default(),
             address: address(number),
@@ -98,7 +99,8 @@ impl Node {
     }
 
     pub(crate) fn send(&mut self, packet: &[u8]) {
-        self.worker.packet(packet, self.now, &mut self.made);
+        let sent = self.worker.packet(packet, self.now, &mut self.made);
+        self.made.unreachable += usize::from(sent == Sent::Unreachable);
     }
 
     pub(crate) fn receive(&mut self, from: SocketAddr, datagram: &[u8]) {

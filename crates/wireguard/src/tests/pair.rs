@@ -4,6 +4,7 @@ use super::{
     node::{Node, address, carry, connected_pair, peer, pod_packet, with_secret},
     packets,
 };
+use crate::Sent;
 use std::net::SocketAddr;
 
 #[test]
@@ -66,6 +67,20 @@ fn datagrams_are_padded_up_to_the_mtu() {
         let (_, _, datagram) = one.made.datagrams.pop_back().unwrap();
         assert_eq!(datagram.len(), 32 + padded, "{length}");
     }
+}
+
+#[test]
+fn the_path_limits_packets_and_padding() {
+    let (mut one, _two) = connected_pair();
+    one.made.limit = Some(1332);
+    let now = one.now;
+    let packet = |length: usize| pod_packet(1, 2, &vec![0; length - 20]);
+    let sent = one.worker.packet(&packet(1301), now, &mut one.made);
+    assert_eq!(sent, Sent::TooLong(1300));
+    assert!(one.made.datagrams.is_empty());
+    one.send(&packet(1299));
+    let (_, _, datagram) = one.made.datagrams.pop_back().unwrap();
+    assert_eq!(datagram.len(), 1332);
 }
 
 #[test]
