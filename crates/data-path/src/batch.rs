@@ -24,6 +24,8 @@ pub(crate) struct Batch {
 #[derive(Debug, Clone, Copy)]
 struct Run {
     to: SocketAddr,
+    /// Bits of ECN in the outer header.
+    ecn: u8,
     segment: usize,
     count: usize,
     /// The last datagram is shorter: none can follow.
@@ -69,10 +71,11 @@ impl Batch {
     }
 
     /// Adds a datagram, which `write` writes to the place that it is given (of [`MAX_DATAGRAM`]
-    /// bytes), and of which it returns the length; 0: there is none.
+    /// bytes), and of which it returns the length; 0: there is none. `ecn` are its bits of ECN.
     pub(crate) fn add(
         &mut self,
         to: SocketAddr,
+        ecn: u8,
         outlet: &mut Outlet<'_>,
         write: impl FnOnce(&mut [u8]) -> usize,
     ) {
@@ -84,6 +87,7 @@ impl Batch {
         let most = outlet.most_segments(to);
         let joined = self.run.as_mut().is_some_and(|run| {
             let fits = run.to == to
+                && run.ecn == ecn
                 && !run.closed
                 && length <= run.segment
                 && run.count < most.min(MOST_SEGMENTS)
@@ -103,6 +107,7 @@ impl Batch {
         self.length = length;
         self.run = Some(Run {
             to,
+            ecn,
             segment: length,
             count: 1,
             closed: false,
@@ -131,7 +136,7 @@ impl Batch {
             return;
         };
         let contents = &self.buffer[..length];
-        match socket.send(run.to, contents, run.segment) {
+        match socket.send(run.to, run.ecn, contents, run.segment) {
             Ok(()) => {
                 counters.add(Counter::Sent, run.count as u64);
                 return;
@@ -144,7 +149,7 @@ impl Batch {
         }
         // the kernel sends none of a run of which one does not fit
         for datagram in contents.chunks(run.segment) {
-            match socket.send(run.to, datagram, datagram.len()) {
+            match socket.send(run.to, run.ecn, datagram, datagram.len()) {
                 Ok(()) => counters.one(Counter::Sent),
                 Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
                     counters.one(Counter::TooLarge);

@@ -33,6 +33,8 @@ const MIN_MTU_V6: usize = 1280;
 pub enum Unreachable {
     /// No node has the destination.
     Network,
+    /// A host is not reached; of IPv6: an address.
+    Host,
     /// The TTL or hop limit came to its end.
     TtlExceeded,
     /// It is longer than the path takes; the sender should keep to this MTU in bytes.
@@ -130,6 +132,7 @@ fn error_v4(
     let quoted = &packet[..packet.len().min(MAX_V4 - ip::V4_HEADER - ICMP_HEADER)];
     let (kind, code, mtu) = match why {
         Unreachable::Network => (3, 0, 0),
+        Unreachable::Host => (3, 1, 0),
         Unreachable::TooLarge(mtu) => (3, 4, mtu),
         Unreachable::TtlExceeded => (11, 0, 0),
     };
@@ -151,6 +154,7 @@ fn error_v6(
     let quoted = &packet[..packet.len().min(MAX_V6 - ip::V6_HEADER - ICMP_HEADER)];
     let (kind, code, mtu) = match why {
         Unreachable::Network => (1, 0, 0),
+        Unreachable::Host => (1, 3, 0),
         Unreachable::TooLarge(mtu) => (2, 0, mtu.max(MIN_MTU_V6)),
         Unreachable::TtlExceeded => (3, 0, 0),
     };

@@ -18,6 +18,7 @@ pub struct Io<'a> {
     pub(crate) queue: &'a Queue,
     pub(crate) coalescer: &'a mut Coalescer,
     pub(crate) icmp: &'a mut IcmpSender,
+    pub(crate) received_ecn: u8,
 }
 
 impl Io<'_> {
@@ -25,7 +26,17 @@ impl Io<'_> {
     /// [`crate::MAX_DATAGRAM`] bytes, and returns its length; 0: nothing is sent. The place is
     /// not cleared. Datagrams of one length to one address are sent at once.
     pub fn send(&mut self, to: SocketAddr, write: impl FnOnce(&mut [u8]) -> usize) {
-        self.batch.add(to, &mut self.outlet, write);
+        self.send_marked(to, 0, write);
+    }
+
+    /// Does the same, with these bits of ECN (RFC 3168, section 5) in the outer header.
+    pub fn send_marked(&mut self, to: SocketAddr, ecn: u8, write: impl FnOnce(&mut [u8]) -> usize) {
+        self.batch.add(to, ecn, &mut self.outlet, write);
+    }
+
+    /// The bits of ECN of the datagram that the engine is given.
+    pub fn received_ecn(&self) -> u8 {
+        self.received_ecn
     }
 
     /// Gives a packet to the device, joined with others of its flow.

@@ -18,6 +18,7 @@ mod socket;
 mod tun;
 pub mod udp;
 mod vnet;
+pub mod wireguard;
 mod worker;
 mod workers;
 

@@ -6,7 +6,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{setsockopt, sockopt},
 };
-use quinn_udp::{RecvMeta, Transmit, UdpSocketState};
+use quinn_udp::{EcnCodepoint, RecvMeta, Transmit, UdpSocketState};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::{
     io::{self, IoSliceMut},
@@ -95,12 +95,13 @@ impl UdpSocket {
     pub(crate) fn send(
         &mut self,
         to: SocketAddr,
+        ecn: u8,
         contents: &[u8],
         segment: usize,
     ) -> io::Result<()> {
         let transmit = Transmit {
             destination: to,
-            ecn: None,
+            ecn: EcnCodepoint::from_bits(ecn),
             contents,
             segment_size: Some(segment),
             src_ip: None,

@@ -184,6 +184,7 @@ impl<E: Engine> Worker<E> {
             for (run, meta) in buffers.iter_mut().zip(&meta).take(count) {
                 let length = meta.len.min(run.len());
                 let stride = meta.stride.max(1);
+                io.received_ecn = meta.ecn.map_or(0, |ecn| ecn as u8);
                 for datagram in run[..length].chunks_mut(stride) {
                     io.counters().one(Counter::Received);
                     engine.inbound(datagram, meta.addr, io);
@@ -212,6 +213,7 @@ impl<E: Engine> Worker<E> {
             queue: &self.parts.queue,
             coalescer,
             icmp,
+            received_ecn: 0,
         };
         f(&mut self.engine, &mut io)
     }
