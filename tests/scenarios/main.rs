@@ -31,6 +31,7 @@ mod prune;
 mod replay;
 mod static_ipam;
 mod tuning;
+mod wireguard_engine;
 
 fn main() {
     tests::service_manager::run_if_named_so();
