@@ -19,6 +19,9 @@ pub(super) const NAME: &str = "flannel-wg";
 pub(super) const PORT: u16 = 51820;
 const MTU: usize = 1420;
 
+/// How long the first ping may take where a handshake begins at once.
+pub(super) const SOON: Duration = Duration::from_secs(10);
+
 /// The private key of host N.
 pub(super) fn key(number: u8) -> PrivateKey {
     PrivateKey::new([number; 32])
@@ -133,10 +136,10 @@ pub(super) fn pings(host: &Host, number: u8, options: &str) {
 
 /// Waits until the pings of both families pass.
 #[track_caller]
-pub(super) fn eventually_pings(host: &Host, number: u8) {
+pub(super) fn eventually_pings(host: &Host, number: u8, limit: Duration) {
     for address in inside(number) {
-        eventually("a ping", Duration::from_secs(10), || {
-            let ping = host.try_sh(&format!("ping -n -c 1 -W 1 {address}"));
+        eventually("a ping", limit, || {
+            let ping = host.try_sh(&format!("ping -n -c 1 -W 0.2 {address}"));
             ping.status.success().then_some(())
         });
     }

@@ -1,6 +1,8 @@
 //! The engine against itself.
 
-use super::node::{NAME, Served, address, eventually_pings, inside, peer, pings, stream, two};
+use super::node::{
+    NAME, SOON, Served, address, eventually_pings, inside, peer, pings, stream, two,
+};
 use std::time::{Duration, Instant};
 use tests::{Underlay, process::deadline, scenario};
 use wireguard::{DeviceConfig, PresharedKey};
@@ -37,7 +39,7 @@ fn a_device_that_is_served_again_works_within_a_second() {
     two.sh(&format!("! ping -n -c 1 -W 1 {}", inside(1)[0]));
     let start = Instant::now();
     let _again = Served::start(one, 1, vec![peer(2, false)]);
-    eventually_pings(two, 1);
+    eventually_pings(two, 1, SOON);
     let elapsed = start.elapsed();
     assert!(elapsed < deadline(Duration::from_secs(1)), "{elapsed:?}");
 }
@@ -64,7 +66,7 @@ fn a_secret_of_one_side_lets_nothing_pass_until_the_other_has_it() {
     one.sh(&format!("! ping -n -c 2 -i 0.3 -W 1 {}", inside(2)[0]));
     assert_eq!(served[0].device.peers()[0].latest_handshake, None);
     change(1, configure(2, 1));
-    eventually_pings(one, 2);
+    eventually_pings(one, 2, SOON);
 }
 
 #[scenario]
@@ -87,7 +89,7 @@ fn senders_learn_what_is_unreachable_or_too_long() {
 #[scenario]
 fn a_smaller_path_is_found_and_streams_go_on() {
     let underlay = Underlay::new(2);
-    let small = underlay.put_behind_small_link(2, 1300);
+    let small = underlay.put_behind_small_link(2, 1400);
     let [one, two] = [&underlay.hosts[0], &underlay.hosts[1]];
     let mut behind = peer(2, false);
     let inside_nat = tests::underlay::INSIDE_NAT.parse().expect("address");
@@ -96,7 +98,7 @@ fn a_smaller_path_is_found_and_streams_go_on() {
     let _second = Served::start(two, 2, vec![peer(1, false)]);
     address(one, NAME, 1);
     address(two, NAME, 2);
-    eventually_pings(one, 2);
+    eventually_pings(one, 2, SOON);
     stream(one, two, 2, 3);
     drop(small);
 }
