@@ -6,6 +6,7 @@ mod cli;
 mod command;
 mod counted;
 mod daemon;
+mod data_path;
 mod failure_log;
 mod files;
 pub mod fuzz;

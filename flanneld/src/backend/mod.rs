@@ -9,6 +9,7 @@ mod host_gw;
 mod peer_leases;
 mod peers;
 mod registry;
+mod udp;
 mod vxlan;
 mod wireguard;
 
@@ -19,6 +20,7 @@ pub(crate) use peers::{PeerData, PeerError, PlannedPeer, SkippedLease};
 pub(crate) use registry::{build, check, keys, owns_device};
 
 use crate::{
+    data_path,
     model::{
         Family,
         host_state::{DeviceName, HostRoute, HostState},
@@ -59,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) peers: Vec<PlannedPeer>,
     /// Leases that cannot be used.
     pub(crate) skipped: Vec<SkippedLease>,
+    /// For the process that moves packets: it knows a peer before a route leads there.
+    pub(crate) data_path: Option<Arc<data_path::Config>>,
 }
 
 /// A backend.
@@ -84,6 +88,10 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Reads what a peer of the same backend type published (`BackendData` or `BackendV6Data`).
     /// Called once for each lease.
     fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError>;
+    /// The device whose packets a process of ours moves.
+    fn data_path_device(&self) -> Option<&DeviceName> {
+        None
+    }
     /// The state that this host should have.
     fn plan(&self, input: &Input<'_>) -> Plan;
     /// The time between passes without any notification.
@@ -111,6 +119,9 @@ pub(crate) enum Error {
     /// A key of `Backend` has the wrong type.
     #[error("error decoding VXLAN backend config: {0}")]
     Decode(#[source] go_compat::json::Error),
+    /// A key of udp's `Backend` has the wrong type.
+    #[error("error decoding UDP backend config: {0}")]
+    DecodeUdp(#[source] go_compat::json::Error),
     /// `VNI` does not fit a vxlan header.
     #[error("vxlan VNI {0} is too large: it has 24 bits; change Backend.VNI")]
     VniTooLarge(u32),

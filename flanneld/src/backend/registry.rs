@@ -4,13 +4,14 @@
 use super::{
     Backend, Error,
     backend_type::{BackendType, Meaning, NodeIdentity},
-    host_gw, vxlan, wireguard,
+    host_gw, udp, vxlan, wireguard,
 };
 use crate::model::network_config::NetworkConfig;
 use linux_net::link::{Kind, Link};
 use std::sync::Arc;
 
-static TYPES: [BackendType; 4] = [
+static TYPES: [BackendType; 5] = [
+    udp::TYPE,
     vxlan::TYPE,
     host_gw::TYPE,
     wireguard::TYPE,

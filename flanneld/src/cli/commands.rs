@@ -79,6 +79,9 @@ pub(crate) enum NodeCommand {
     /// Undo install-cni and install-conf
     #[command(after_help = UNINSTALL_HELP)]
     UninstallCni(UninstallCni),
+    /// Move packets for flanneld, which starts this itself
+    #[command(hide = true)]
+    DataPath(DataPath),
     /// Make certificates for -listen and -remote
     #[command(after_help = PKI_HELP)]
     Pki(Pki),
@@ -115,6 +118,18 @@ pub(crate) enum PkiAction {
     Init,
     Issue,
     Rotate,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[command(override_usage = "flanneld data-path -socket FILE [-status]")]
+pub(crate) struct DataPath {
+    /// The socket by which the daemon talks to it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) socket: PathBuf,
+    /// Print the status of the process that runs, as JSON
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1)]
+    #[arg(require_equals = true, default_missing_value = "true")]
+    pub(crate) status: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]

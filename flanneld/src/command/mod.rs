@@ -8,7 +8,7 @@ mod pki;
 
 pub(crate) use install::fuzz;
 
-use crate::cli::commands::NodeCommand;
+use crate::{cli::commands::NodeCommand, data_path};
 use std::process::ExitCode;
 
 /// Runs a command that has arguments of its own.
@@ -18,6 +18,7 @@ pub(crate) fn run(command: &NodeCommand) -> ExitCode {
         NodeCommand::InstallCni(options) => install::cni(options),
         NodeCommand::InstallConf(options) => install::conf(options),
         NodeCommand::UninstallCni(options) => install::uninstall(options),
+        NodeCommand::DataPath(options) => data_path::run(&options.socket, options.status),
         NodeCommand::Pki(options) => pki::run(options),
     }
 }

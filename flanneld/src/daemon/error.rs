@@ -50,6 +50,9 @@ pub(super) enum Error {
     /// The reconciler cannot go on.
     #[error(transparent)]
     Reconcile(#[from] reconcile::Error),
+    /// The process that moves packets cannot be supervised.
+    #[error("cannot start the data path: {0}")]
+    DataPath(#[source] io::Error),
     /// Another node has the keys by which peers find this node: a start with new ones follows.
     #[error("{0}")]
     KeyInUse(Duplicate),

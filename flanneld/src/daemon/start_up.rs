@@ -11,6 +11,7 @@ use crate::{
     backend::{self, Backend, NodeIdentity},
     best_effort::best_effort,
     cli::options::{NodeOptions, Options},
+    data_path::{self, Supervisor},
     files::{last_leases, node_state::NodeState, subnet_env},
     model::{Subnets, network_config::NetworkConfig},
     reconcile::{Kernel, Reconciler, Settings},
@@ -132,8 +133,14 @@ async fn run_under(
     let current = (&config, &*backend, &own);
     let earlier = earlier::record(&mut node, subnet_file, &previous, current, &host);
     save(&mut node, state_file);
+    let data_path = backend
+        .data_path_device()
+        .map(|device| Supervisor::start(data_path::path(subnet_file, device)))
+        .transpose()
+        .map_err(Error::DataPath)?;
     let settings = Settings {
         earlier,
+        data_path,
         config: config.clone(),
         backend: backend.clone(),
         selector: underlay::Selector {

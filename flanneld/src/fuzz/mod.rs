@@ -4,7 +4,7 @@
 mod plan;
 
 use crate::{
-    backend, cli, command, files,
+    backend, cli, command, data_path, files,
     model::network_config::NetworkConfig,
     pki,
     subnet::{embedded, etcd, kube, transfer::Export},
@@ -29,6 +29,11 @@ pub fn store_answer(bytes: &[u8]) {
         // codes of gRPC begin at 0
         etcd::fuzz_answer(status.as_u16() - 100, &String::from_utf8_lossy(body));
     }
+}
+
+/// What the process that moves packets is told.
+pub fn data_path(bytes: &[u8]) {
+    data_path::fuzz(bytes);
 }
 
 /// What clients of the lease server ask the store for.

@@ -70,6 +70,8 @@ pub(crate) enum DeviceKind {
     Vxlan(Vxlan),
     /// Its public key finds it under another name. None where only the link was observed.
     Wireguard(Option<PublicKey>),
+    /// A TUN device with several queues: its packets go to a process of ours.
+    Tun,
     /// A kind that no backend creates, by its name: observed under a name of ours, never wanted.
     Foreign(String),
 }
@@ -123,7 +125,14 @@ impl DeviceLink {
                 vxlan_adoptable(observed, wanted)
             }
             (DeviceKind::Wireguard(_), DeviceKind::Wireguard(_)) => true,
-            (DeviceKind::Vxlan(_) | DeviceKind::Wireguard(_) | DeviceKind::Foreign(_), _) => false,
+            (DeviceKind::Tun, DeviceKind::Tun) => true,
+            (
+                DeviceKind::Vxlan(_)
+                | DeviceKind::Wireguard(_)
+                | DeviceKind::Tun
+                | DeviceKind::Foreign(_),
+                _,
+            ) => false,
         }
     }
 

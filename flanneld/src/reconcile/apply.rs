@@ -17,7 +17,7 @@ use linux_net::{
     link::{self, Link},
     neighbour,
     route::{self, RouteScope},
-    sysctl,
+    sysctl, tun,
     wireguard::PublicKey,
 };
 use nix::errno::Errno;
@@ -284,6 +284,14 @@ fn create_link(kernel: &mut Kernel, name: &DeviceName, link: &DeviceLink) -> Res
     let request = match &link.kind {
         DeviceKind::Vxlan(vxlan) => link::create_vxlan(name, vxlan, Some(link.mtu), link.mac),
         DeviceKind::Wireguard(_) => link::create_wireguard(name, Some(link.mtu)),
+        DeviceKind::Tun => {
+            create_tun(kernel, name)?;
+            let mtu = link::Change {
+                mtu: Some(link.mtu),
+                ..link::Change::default()
+            };
+            link::change_by_name(name, &mtu)
+        }
         DeviceKind::Foreign(kind) => return Err(Error::UnsupportedKind(kind.clone())),
     };
     match kernel.netlink.request(&request) {
@@ -303,6 +311,14 @@ fn create_link(kernel: &mut Kernel, name: &DeviceName, link: &DeviceLink) -> Res
     Ok(created
         .ok_or_else(|| Error::Disappeared(name.clone()))?
         .index)
+}
+
+/// Makes a TUN device, unless the process that has its packets was quicker.
+fn create_tun(kernel: &mut Kernel, name: &DeviceName) -> Result<(), Error> {
+    if kernel.netlink.link_by_name(name)?.is_none() {
+        tun::create(name)?;
+    }
+    Ok(())
 }
 
 /// Gives the wanted device its name back if another program renamed it: the kernel refuses a second

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     backend::{self, Backend, Input, PeerLeases, Plan, SkippedLease},
+    data_path::Supervisor,
     files::subnet_env,
     model::{
         Family,
@@ -45,6 +46,9 @@ use tracing::{debug, info, warn};
 /// the host routes by other tables.
 const CONFIRMED_PEERS: usize = 16;
 
+/// When a process that does not work is asked again: it is started again in between.
+const DATA_PATH_RETRY: Duration = Duration::from_millis(200);
+
 /// What stays the same while the daemon runs.
 pub(crate) struct Settings {
     pub(crate) config: NetworkConfig,
@@ -59,6 +63,8 @@ pub(crate) struct Settings {
     /// This node has made direct routes, now or in an earlier run: stale ones are ours to remove.
     pub(crate) had_direct_routes: bool,
     pub(crate) earlier: Earlier,
+    /// Of the process that moves packets, for backends whose packets the kernel does not move.
+    pub(crate) data_path: Option<Supervisor>,
 }
 
 /// What is left of this daemon's earlier configurations. The first pass whose own devices are in
@@ -174,6 +180,8 @@ impl Reconciler {
             in_conflict,
             changes,
         } = self.plan_changes(own, snapshot, &dump, &ownership, &routes);
+        // before routes lead to a peer
+        let data_path_works = snapshot.is_none() || self.tell_data_path(&plan);
         let dependencies = self.route_dependencies(&plan, &routes);
         let mut indexes = self.indexes_by_name(&dump);
         let (read_and_planned, count) = (start.elapsed(), changes.len());
@@ -204,7 +212,8 @@ impl Reconciler {
         let wanted = Arc::new(plan.state);
         let addresses = dump.host.addresses.as_slice().into();
         self.keep_dump(dump, routes, &wanted, &ownership, &applied);
-        let set_up = setup_in_place && subnet_env.is_some();
+        let set_up = setup_in_place && subnet_env.is_some() && data_path_works;
+        let data_path_retry = (!data_path_works).then(|| Instant::now() + DATA_PATH_RETRY);
         Ok(Outcome {
             set_up,
             node_ready: set_up && !obstacles.iter().any(Obstacle::concerns_node),
@@ -215,7 +224,13 @@ impl Reconciler {
             failing: self.backoff.failures(),
             conflicts: self.logged.conflicts(conflicts),
             changed: !applied.done.is_empty(),
-            retry_at: self.backoff.next().into_iter().chain(underlay_retry).min(),
+            retry_at: self
+                .backoff
+                .next()
+                .into_iter()
+                .chain(underlay_retry)
+                .chain(data_path_retry)
+                .min(),
             underlay: self.underlay.current.clone(),
             filter: self.event_filter(
                 wanted,
@@ -416,6 +431,19 @@ impl Reconciler {
             }
         }
         plan
+    }
+
+    /// False if the process that moves packets does not go by the plan. What it does not do now, it
+    /// does as soon as it can.
+    fn tell_data_path(&self, plan: &Plan) -> bool {
+        let (Some(supervisor), Some(config)) = (&self.settings.data_path, &plan.data_path) else {
+            return true;
+        };
+        let told = supervisor.configure(config.clone());
+        if let Err(error) = &told {
+            debug!("{error}");
+        }
+        told.is_ok()
     }
 
     fn route_dependencies(&self, plan: &Plan, routes: &UnderlayRoutes) -> RouteDependencies {

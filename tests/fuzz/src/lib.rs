@@ -51,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     target("lease-store", flanneld::fuzz::lease_store),
     target("store-entries", flanneld::fuzz::lease_store_entries),
     target("node-files", property::node_files),
+    target("data-path", flanneld::fuzz::data_path),
     target("plugin-files", property::plugin_files),
     // what the kernel and other programs write
     target("netlink", linux_net::fuzz::datagram),

@@ -86,10 +86,24 @@ impl Cluster {
         self.start_with(node, more, &[]);
     }
 
+    /// Starts another copy of flanneld.
+    pub(super) fn start_program(&mut self, node: usize, path: &str) {
+        self.start_command(node, Command::new(path), &[], &[]);
+    }
+
     /// Starts it with further arguments and variables.
     pub(super) fn start_with(&mut self, node: usize, more: &[&str], env: &[(&str, &str)]) {
+        self.start_command(node, Command::new(program("flanneld")), more, env);
+    }
+
+    fn start_command(
+        &mut self,
+        node: usize,
+        mut command: Command,
+        more: &[&str],
+        env: &[(&str, &str)],
+    ) {
         let store = format!("{}:8888", underlay::ip(1));
-        let mut command = Command::new(program("flanneld"));
         if node == 1 {
             command.args(["--listen", &store, "-net-config-path=/run/net-conf.json"]);
         } else {

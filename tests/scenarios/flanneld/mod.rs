@@ -20,4 +20,5 @@ mod restore;
 mod scale;
 mod start;
 pub(crate) mod store_away;
+mod udp;
 mod underlay_changes;

@@ -223,6 +223,7 @@ pub(crate) fn device_link(link: &Link) -> DeviceLink {
         Kind::Bridge { .. } => DeviceKind::Foreign("bridge".to_owned()),
         Kind::Veth => DeviceKind::Foreign("veth".to_owned()),
         kind if is_wireguard(kind) => DeviceKind::Wireguard(None),
+        Kind::Other(kind) if kind == "tun" => DeviceKind::Tun,
         Kind::Other(kind) => DeviceKind::Foreign(kind.clone()),
     };
     DeviceLink {

@@ -1,0 +1,31 @@
+//! Which executable a process runs.
+
+use serde::{Deserialize, Serialize};
+use std::{fs, io, os::unix::fs::MetadataExt};
+
+/// The process's own executable, also when its file is deleted or replaced.
+pub(super) const OWN: &str = "/proc/self/exe";
+
+/// Names an executable file: equal for processes of one file, different after it was replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Build {
+    version: String,
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Build {
+    /// This process's.
+    pub(super) fn own() -> io::Result<Build> {
+        let file = fs::metadata(OWN)?;
+        Ok(Build {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: file.dev(),
+            inode: file.ino(),
+            size: file.size(),
+            modified: (file.mtime(), file.mtime_nsec()),
+        })
+    }
+}

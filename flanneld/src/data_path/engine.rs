@@ -1,0 +1,211 @@
+//! What the process is configured with, and the engines that it has.
+
+use data_path::{
+    Opened, OverlappingPrefixes, PrefixTable, Settings, Shared, Workers,
+    udp::{Peers, Udp},
+};
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::mpsc,
+    thread,
+};
+
+/// More workers than this do not make the kernel's part faster.
+const MOST_WORKERS: usize = 8;
+
+/// What the process does.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Config {
+    /// The TUN device.
+    pub(crate) device: String,
+    /// The source of ICMP errors: this node's address on the device.
+    pub(crate) address: Option<Ipv4Addr>,
+    /// The same of IPv6.
+    pub(crate) address_v6: Option<Ipv6Addr>,
+    /// The UDP port of an outer IPv4.
+    pub(crate) port: Option<u16>,
+    /// The UDP port of an outer IPv6.
+    pub(crate) port_v6: Option<u16>,
+    pub(crate) engine: EngineConfig,
+}
+
+/// Which engine, and its peers.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum EngineConfig {
+    /// The backend udp.
+    Udp {
+        /// This node's subnets.
+        own: Vec<String>,
+        /// Where packets for each subnet go.
+        routes: Vec<(String, SocketAddr)>,
+    },
+}
+
+/// Without peers: an engine's may have secrets.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("device", &self.device)
+            .field("engine", &self.engine.name())
+            .field("peers", &self.engine.peers())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    DataPath(#[from] data_path::Error),
+    #[error("{0:?} is not a subnet")]
+    Subnet(String),
+    #[error(transparent)]
+    Overlap(#[from] OverlappingPrefixes),
+    #[error("the process has device {present}, not {asked}: it needs a process of its own")]
+    OtherDevice { present: String, asked: String },
+}
+
+impl Config {
+    /// What the workers work with.
+    pub(super) fn settings(&self) -> Settings {
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        Settings {
+            device: self.device.clone(),
+            workers: workers.min(MOST_WORKERS),
+            port: self.port,
+            port_v6: self.port_v6,
+            address: self.address,
+            address_v6: self.address_v6,
+        }
+    }
+
+    /// Fails as an engine would that gets it.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        match &self.engine {
+            EngineConfig::Udp { own, routes } => udp_peers(own, routes).map(drop),
+        }
+    }
+}
+
+impl EngineConfig {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            EngineConfig::Udp { .. } => "udp",
+        }
+    }
+
+    /// The number of subnets of peers.
+    pub(super) fn peers(&self) -> usize {
+        match self {
+            EngineConfig::Udp { routes, .. } => routes.len(),
+        }
+    }
+}
+
+/// Running workers with what they share.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) workers: Workers,
+    pub(super) settings: Settings,
+    shared: SharedState,
+}
+
+/// What the workers of each engine share.
+#[derive(Debug)]
+enum SharedState {
+    Udp(Shared<Peers>),
+}
+
+impl Running {
+    /// Starts the workers.
+    pub(super) fn start(
+        config: &Config,
+        opened: Opened,
+        ended: &mpsc::Sender<io::Error>,
+    ) -> Result<Running, Error> {
+        let settings = config.settings();
+        let (workers, shared) = match &config.engine {
+            EngineConfig::Udp { own, routes } => {
+                let peers = Shared::new(udp_peers(own, routes)?);
+                let engine = |_| Udp::new(peers.reader());
+                let workers = Workers::start(opened, &settings, engine, ended)?;
+                (workers, SharedState::Udp(peers))
+            }
+        };
+        Ok(Running {
+            workers,
+            settings,
+            shared,
+        })
+    }
+
+    /// Takes over new peers while the workers run. False if they have to be started again.
+    pub(super) fn update(&mut self, config: &Config) -> Result<bool, Error> {
+        let mut settings = config.settings();
+        // queues stay as they are, however many processors there are now
+        settings.workers = self.settings.workers;
+        if settings != self.settings {
+            return Ok(false);
+        }
+        match (&mut self.shared, &config.engine) {
+            (SharedState::Udp(shared), EngineConfig::Udp { own, routes }) => {
+                shared.set(udp_peers(own, routes)?);
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn udp_peers(own: &[String], routes: &[(String, SocketAddr)]) -> Result<Peers, Error> {
+    let subnet = |text: &String| -> Result<IpNetwork, Error> {
+        text.parse().map_err(|_| Error::Subnet(text.clone()))
+    };
+    let own: Vec<_> = own
+        .iter()
+        .map(|text| Ok((subnet(text)?, ())))
+        .collect::<Result<_, Error>>()?;
+    let routes: Vec<_> = routes
+        .iter()
+        .map(|(text, peer)| Ok((subnet(text)?, *peer)))
+        .collect::<Result<_, Error>>()?;
+    Ok(Peers {
+        routes: PrefixTable::new(routes)?,
+        own: PrefixTable::new(own)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_are_checked() {
+        let config = |own: &str, route: &str| Config {
+            device: "flannel0".to_owned(),
+            address: None,
+            address_v6: None,
+            port: Some(8285),
+            port_v6: None,
+            engine: EngineConfig::Udp {
+                own: vec![own.to_owned()],
+                routes: vec![
+                    (route.to_owned(), ([192, 0, 2, 1], 8285).into()),
+                    ("10.1.3.0/24".to_owned(), ([192, 0, 2, 3], 8285).into()),
+                ],
+            },
+        };
+        config("10.1.1.0/24", "10.1.2.0/24").check().unwrap();
+        for (own, route) in [
+            ("10.1.1.0/33", "10.1.2.0/24"),
+            ("10.1.1.0/24", ""),
+            ("10.1.1.0/24", "10.1.0.0/16"),
+        ] {
+            assert!(config(own, route).check().is_err(), "{own} {route}");
+        }
+    }
+}

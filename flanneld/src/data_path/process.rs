@@ -1,0 +1,283 @@
+//! The process: `flanneld data-path`. It ends when its device is deleted, when it is told to, or
+//! when another one has taken its descriptors over.
+
+use super::{
+    build::Build,
+    engine::{Config, Error, Running},
+    message::{self, Arranged, Reply, Request, Status},
+    socket,
+};
+use crate::{best_effort::best_effort, cli};
+use data_path::{Counter, Opened};
+use linux_net::descriptors;
+use nix::{
+    errno::Errno,
+    unistd::{chdir, setsid},
+};
+use std::{
+    fs, io,
+    os::unix::net::{UnixListener, UnixStream},
+    path::Path,
+    process::{self, ExitCode},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread,
+    time::Duration,
+};
+
+/// How long the process waits for the one that takes over: it has the descriptors already.
+const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the threads share.
+#[derive(Debug)]
+struct Process {
+    state: Mutex<State>,
+    ended: mpsc::Sender<io::Error>,
+    build: Build,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    config: Option<Box<Config>>,
+    /// What was handed over, until the workers are started.
+    opened: Option<Opened>,
+    running: Option<Running>,
+}
+
+/// Runs the process, or prints the status of the one that runs.
+pub(crate) fn run(path: &Path, status: bool) -> ExitCode {
+    let result = match status {
+        true => print_status(path),
+        false => serve(path).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| cli::fail(format!("{}: {error}", path.display()), false))
+}
+
+fn print_status(path: &Path) -> io::Result<ExitCode> {
+    let mut stream = socket::connect(path)?;
+    message::send(&mut stream, &Request::Status)?;
+    match message::receive(&mut stream)? {
+        Some(Reply::Status(status)) => {
+            let text = serde_json::to_string_pretty(&status)?;
+            Ok(cli::print(&format!("{text}\n")))
+        }
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Returns when the device is gone.
+fn serve(path: &Path) -> io::Result<()> {
+    // fails for the leader of a process group, which a shell starts: it has a session already
+    best_effort(setsid(), "the process leads its session already");
+    chdir("/")?;
+    let (ended, failures) = mpsc::channel();
+    let process = Arc::new(Process {
+        state: Mutex::default(),
+        ended,
+        build: Build::own()?,
+    });
+    let listener = match socket::connect(path) {
+        Ok(earlier) => process.take_over(earlier, path)?,
+        Err(_) => socket::listen(path)?,
+    };
+    let for_requests = process.clone();
+    thread::Builder::new()
+        .name("requests".to_owned())
+        .spawn(move || for_requests.accept(&listener))?;
+    // the process keeps a sender
+    let failure = failures.recv().map_err(io::Error::other)?;
+    // the socket goes with the device; the next process makes another one
+    best_effort(fs::remove_file(path), "a stale socket is replaced");
+    match failure.raw_os_error() {
+        Some(errno) if errno == Errno::EBADFD as i32 => Ok(()),
+        _ => Err(failure),
+    }
+}
+
+impl Process {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on with what an earlier process has. One that does not understand, or whose
+    /// descriptors cannot be used, is stopped.
+    fn take_over(&self, mut earlier: UnixStream, path: &Path) -> io::Result<UnixListener> {
+        earlier.set_read_timeout(Some(TAKE_OVER_TIMEOUT))?;
+        let taken = self.receive_descriptors(&mut earlier);
+        let listener = socket::listen(path)?;
+        let last = match taken {
+            Ok(()) => Request::TakenOver,
+            Err(_) => Request::Stop,
+        };
+        best_effort(message::send(&mut earlier, &last), "it ended by itself");
+        Ok(listener)
+    }
+
+    fn receive_descriptors(&self, earlier: &mut UnixStream) -> io::Result<()> {
+        message::send(earlier, &Request::HandOver)?;
+        let reply = message::receive(earlier)?;
+        let Some(Reply::HandedOver {
+            config,
+            descriptors: arranged,
+        }) = reply
+        else {
+            return Err(io::ErrorKind::InvalidData.into());
+        };
+        let Some(arranged) = arranged else {
+            return Ok(());
+        };
+        let received = descriptors::receive(earlier).map_err(io::Error::other)?;
+        let opened =
+            Opened::from_descriptors(arranged.into(), received).map_err(io::Error::other)?;
+        let mut state = self.state();
+        state.opened = Some(opened);
+        if let Some(config) = config {
+            self.configure(&mut state, config)
+                .map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    fn accept(self: &Arc<Process>, listener: &UnixListener) {
+        for connection in listener.incoming() {
+            let Ok(connection) = connection else {
+                // out of descriptors
+                thread::sleep(Duration::from_millis(100));
+                continue;
+            };
+            let process = self.clone();
+            let serve = move || best_effort(process.answer(connection), "the other side is gone");
+            let thread = thread::Builder::new()
+                .name("request".to_owned())
+                .spawn(serve);
+            best_effort(
+                thread,
+                "the connection is closed, and the daemon tries again",
+            );
+        }
+    }
+
+    /// Answers requests until the connection ends.
+    fn answer(&self, mut connection: UnixStream) -> io::Result<()> {
+        socket::check_peer(&connection)?;
+        while let Some(request) = message::receive(&mut connection)? {
+            let reply = match request {
+                Request::Status => Reply::Status(self.status()),
+                Request::Configure(config) => match self.configure(&mut self.state(), config) {
+                    Ok(()) => Reply::Done,
+                    Err(error) => Reply::Failed(error.to_string()),
+                },
+                Request::HandOver => {
+                    self.hand_over(&mut connection)?;
+                    continue;
+                }
+                Request::TakenOver => Reply::Failed("nothing was handed over".to_owned()),
+                Request::Stop => {
+                    drop(self.state());
+                    process::exit(0);
+                }
+            };
+            message::send(&mut connection, &reply)?;
+        }
+        Ok(())
+    }
+
+    fn configure(&self, state: &mut State, config: Box<Config>) -> Result<(), Error> {
+        config.check()?;
+        if let Some(running) = &mut state.running {
+            if running.settings.device != config.device {
+                return Err(Error::OtherDevice {
+                    present: running.settings.device.clone(),
+                    asked: config.device.clone(),
+                });
+            }
+            if running.update(&config)? {
+                state.config = Some(config);
+                return Ok(());
+            }
+        }
+        let mut opened = match (state.running.take(), state.opened.take()) {
+            (Some(running), _) => Some(running.workers.stop()),
+            (None, opened) => opened,
+        };
+        let settings = config.settings();
+        let same_sockets = state
+            .config
+            .as_ref()
+            .is_none_or(|present| (present.port, present.port_v6) == (config.port, config.port_v6));
+        if let Some(opened) = opened.as_mut().filter(|_| !same_sockets) {
+            opened.bind_again(&settings)?;
+        }
+        let opened = match opened {
+            Some(opened) => opened,
+            None => Opened::open(&settings)?,
+        };
+        state.running = Some(Running::start(&config, opened, &self.ended)?);
+        state.config = Some(config);
+        Ok(())
+    }
+
+    /// Gives the descriptors to another process, and ends once that one works with them.
+    fn hand_over(&self, connection: &mut UnixStream) -> io::Result<()> {
+        // nobody else configures in between
+        let mut state = self.state();
+        let opened = match state.running.take() {
+            Some(running) => Some(running.workers.stop()),
+            None => state.opened.take(),
+        };
+        let given = give(connection, state.config.clone(), opened.as_ref());
+        if given.is_ok() {
+            process::exit(0);
+        }
+        // the other one failed: this one goes on
+        state.opened = opened;
+        if let Some(config) = state.config.clone() {
+            self.configure(&mut state, config)
+                .map_err(io::Error::other)?;
+        }
+        given
+    }
+
+    fn status(&self) -> Status {
+        let state = self.state();
+        let running = state.running.as_ref();
+        let totals = running.map(|running| running.workers.totals());
+        let config = state.config.as_ref();
+        Status {
+            pid: process::id(),
+            build: self.build.clone(),
+            device: config.map(|config| config.device.clone()),
+            engine: config.map(|config| config.engine.name().to_owned()),
+            workers: running.map_or(0, |running| running.workers.count()),
+            peers: config.map_or(0, |config| config.engine.peers()),
+            packets: totals.map_or_else(Default::default, |totals| {
+                let all = Counter::ALL.into_iter();
+                all.map(|(counter, name)| (name.to_owned(), totals.get(counter)))
+                    .collect()
+            }),
+        }
+    }
+}
+
+/// Succeeds when the other process says that it works with the descriptors.
+fn give(
+    connection: &mut UnixStream,
+    config: Option<Box<Config>>,
+    opened: Option<&Opened>,
+) -> io::Result<()> {
+    let opened = opened.map(Opened::descriptors);
+    let reply = Reply::HandedOver {
+        config,
+        descriptors: opened
+            .as_ref()
+            .map(|(arranged, _)| Arranged::from(*arranged)),
+    };
+    message::send(connection, &reply)?;
+    if let Some((_, all)) = &opened {
+        descriptors::send(connection, all).map_err(io::Error::other)?;
+    }
+    connection.set_read_timeout(Some(TAKE_OVER_TIMEOUT))?;
+    match message::receive(connection)? {
+        Some(Request::TakenOver | Request::Stop) => Ok(()),
+        _ => Err(io::ErrorKind::UnexpectedEof.into()),
+    }
+}
