@@ -12,7 +12,7 @@ use data_path::{Counter, Opened};
 use linux_net::descriptors;
 use nix::{
     errno::Errno,
-    unistd::{chdir, setsid},
+    unistd::{chdir, close, setsid},
 };
 use std::{
     fs, io,
@@ -66,6 +66,7 @@ fn print_status(path: &Path) -> io::Result<ExitCode> {
 
 /// Returns when the device is gone.
 fn serve(path: &Path) -> io::Result<()> {
+    close_inherited();
     // fails for the leader of a process group, which a shell starts: it has a session already
     best_effort(setsid(), "the process leads its session already");
     chdir("/")?;
@@ -90,6 +91,21 @@ fn serve(path: &Path) -> io::Result<()> {
     match failure.raw_os_error() {
         Some(errno) if errno == Errno::EBADFD as i32 => Ok(()),
         _ => Err(failure),
+    }
+}
+
+/// Closes what the daemon itself was started with: ports and locks of others must not stay open as
+/// long as this process lives.
+fn close_inherited() {
+    let Some(entries) = best_effort(fs::read_dir("/proc/self/fd"), "nothing is known of them")
+    else {
+        return;
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let open: Vec<i32> = names.filter_map(|name| name.parse().ok()).collect();
+    for descriptor in open.into_iter().filter(|descriptor| *descriptor > 2) {
+        // the folder itself is closed already
+        best_effort(close(descriptor), "it was closed in between");
     }
 }
 

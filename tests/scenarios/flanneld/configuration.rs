@@ -433,8 +433,8 @@ fn check_config_says_what_a_file_means() {
             "SubnetLen: network must",
         ),
         (
-            r#"{"Network":"10.244.0.0/16"}"#,
-            "unknown backend type: udp",
+            r#"{"Network":"10.244.0.0/16","Backend":{"Type":"carrier-pigeon"}}"#,
+            "unknown backend type: carrier-pigeon",
         ),
     ] {
         let (code, stdout, stderr) = check(net_conf);
