@@ -21,11 +21,16 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(200);
 /// A time limit for this machine: `$DEADLINE_FACTOR` times as long, for machines that are slow.
 /// [`eventually`] and [`Process::wait`] apply it themselves.
 pub fn deadline(limit: Duration) -> Duration {
+    limit * slowness()
+}
+
+/// `$DEADLINE_FACTOR`, or 1.
+pub fn slowness() -> u32 {
     static FACTOR: LazyLock<u32> = LazyLock::new(|| match env::var("DEADLINE_FACTOR") {
         Ok(factor) => factor.parse().expect("DEADLINE_FACTOR is a number"),
         Err(_) => 1,
     });
-    limit * *FACTOR
+    *FACTOR
 }
 
 /// A running program; dropping it kills it. stdout and stderr go to a file that

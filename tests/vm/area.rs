@@ -73,7 +73,11 @@ impl Area {
         for line in console.outcomes() {
             println!("  {line}");
         }
-        assert!(console.succeeded(), "{}", self.failure(&console, "failed"));
+        assert!(
+            console.succeeded() && results.failed == 0,
+            "{}",
+            self.failure(&console, "failed")
+        );
         assert!(
             results.passed > 0,
             "{}",
@@ -96,7 +100,8 @@ fn script(filters: &str, repeat: u32) -> String {
     format!(
         "export DEADLINE_FACTOR={DEADLINE_FACTOR} IN_VIRTUAL_MACHINE=1\n\
          for round in $(seq {repeat}); do\n\
-         /bin/scenarios --color never --test-threads 4 '{filters}' || break\n\
-         done\n"
+         /bin/scenarios --color never --test-threads 4 '{filters}' || {{ failed=1; break; }}\n\
+         done\n\
+         [ -z \"$failed\" ]\n"
     )
 }

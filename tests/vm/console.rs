@@ -17,7 +17,8 @@ pub(crate) struct Console {
 pub(crate) struct Results {
     /// Scenarios that passed.
     pub passed: usize,
-    failed: usize,
+    /// Scenarios that failed.
+    pub failed: usize,
     skipped: usize,
 }
 

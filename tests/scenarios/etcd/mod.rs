@@ -2,6 +2,7 @@
 
 mod bad_values;
 mod beside_go;
+mod both_makes;
 pub(crate) mod cluster;
 mod go_flanneld;
 mod host_gw;

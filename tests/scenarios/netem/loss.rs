@@ -1,6 +1,8 @@
 //! Loss, delay, reordering and duplicates between nodes, from the start of the daemons on.
 
-use super::{Network, TUNNELS, transfer, without_netem_and_etcd, without_offloads};
+use super::{
+    HOST_GW, Network, VXLAN, WIREGUARD, transfer, without_netem_and_etcd, without_offloads,
+};
 use crate::etcd::cluster::Cluster;
 use tests::{Case, scenarios, subnet_env};
 
@@ -10,8 +12,10 @@ const STREAM: usize = 2 << 20;
 
 #[scenarios(unless = without_netem_and_etcd)]
 fn cases() -> Vec<Case> {
-    let run = |network: &Network| network.case("streams_arrive_despite_loss", streams_arrive);
-    TUNNELS.iter().map(run).collect()
+    let networks = [VXLAN, HOST_GW, WIREGUARD].into_iter();
+    networks
+        .map(|network| network.case("streams_arrive_despite_loss", streams_arrive))
+        .collect()
 }
 
 /// Nodes join, a stream passes each way, a node restarts, and another one joins, while one packet

@@ -36,12 +36,21 @@ impl Network {
     }
 }
 
-/// The backends that encapsulate.
-const TUNNELS: &[Network] = &[Network {
+const VXLAN: Network = Network {
     name: "vxlan",
     backend: r#"{"Type":"vxlan"}"#,
     dual: true,
-}];
+};
+const HOST_GW: Network = Network {
+    name: "host_gw",
+    backend: r#"{"Type":"host-gw"}"#,
+    dual: true,
+};
+const WIREGUARD: Network = Network {
+    name: "wireguard",
+    backend: r#"{"Type":"wireguard"}"#,
+    dual: true,
+};
 
 fn without_netem_and_etcd() -> Option<String> {
     without_netem().or_else(without_etcd)

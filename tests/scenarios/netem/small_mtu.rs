@@ -1,30 +1,38 @@
 //! A link with a smaller MTU between two routers on the way from one node to another, with and
 //! without the ICMP messages that tell of it.
 
-use super::{Network, TUNNELS, transfer, without_offloads};
+use super::{Network, VXLAN, WIREGUARD, transfer, without_offloads};
 use crate::etcd::cluster::Cluster;
-use tests::{Case, etcd::without_etcd, scenarios, subnet_env};
+use tests::{Case, etcd::without_etcd, kernel::without_wireguard, scenarios, subnet_env};
 
 const SMALL: u32 = 1400;
 const STREAM: usize = 1 << 20;
 
+fn without_wireguard_and_etcd() -> Option<String> {
+    without_wireguard().or_else(without_etcd)
+}
+
 #[scenarios(unless = without_etcd)]
-fn cases() -> Vec<Case> {
-    let tunnels = TUNNELS.iter();
-    let run = |network: &Network| {
-        [
-            network.case("streams_pass_a_small_link", |network| {
-                streams_pass(&network.net_conf(), true);
-            }),
-            network.case("streams_pass_a_small_link_without_icmp_by_mtu", |network| {
-                let backend = network
-                    .backend
-                    .replace('}', &format!(r#","MTU":{SMALL}}}"#));
-                streams_pass(&network.net_conf_with(&backend), false);
-            }),
-        ]
+fn vxlan() -> Vec<Case> {
+    cases(VXLAN)
+}
+
+#[scenarios(unless = without_wireguard_and_etcd)]
+fn wireguard() -> Vec<Case> {
+    cases(WIREGUARD)
+}
+
+fn cases(network: Network) -> Vec<Case> {
+    let with_icmp = |network: Network| streams_pass(&network.net_conf(), true);
+    let by_mtu = |network: Network| {
+        let mtu = format!(r#","MTU":{SMALL}}}"#);
+        let backend = network.backend.replace('}', &mtu);
+        streams_pass(&network.net_conf_with(&backend), false);
     };
-    tunnels.flat_map(run).collect()
+    vec![
+        network.case("streams_pass_a_small_link", with_icmp),
+        network.case("streams_pass_a_small_link_without_icmp_by_mtu", by_mtu),
+    ]
 }
 
 /// A stream each way, between pods whose nodes believe that the path takes 1500 bytes or what their
