@@ -116,7 +116,7 @@ test-cluster: need-test image
 	@BIN_DIR=$(CURDIR)/$(bin) IMAGE_ARCHIVE=$(CURDIR)/$(image) target/$(host)/release/test-cluster
 
 bench: need-test build
-	@scripts/go-peer build plugins flannel
+	@scripts/go-peer build plugins flannel wireguard-go
 	$(cargo_release) $(host) -p bench
 	@BIN_DIR=$(CURDIR)/$(bin) BENCH_OUT=$(CURDIR)/target/bench target/$(host)/release/bench $(ONLY)
 

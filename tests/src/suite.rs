@@ -145,7 +145,7 @@ const CASES_PER_CPU: usize = 3;
 
 /// Runs every registered case, prints the reason of each skip, and exits with the code that tells
 /// whether all passed. `--test-threads` says how many run at once. A filter with commas is several:
-/// cases run that one of them matches.
+/// cases run that one of them matches, and none of those that begin with `!`.
 pub fn main() -> ! {
     let mut arguments = Arguments::from_args();
     let cpus = thread::available_parallelism().map_or(1, NonZero::get);
@@ -172,8 +172,13 @@ fn run(mut arguments: Arguments) -> ! {
         );
     }
     if let Some(filters) = arguments.filter.take_if(|filter| filter.contains(',')) {
-        let matches = |name: &str| filters.split(',').any(|filter| name.contains(filter));
-        cases.retain(|case| matches(&case.name));
+        let (without, with): (Vec<_>, Vec<_>) = filters
+            .split(',')
+            .partition(|filter| filter.starts_with('!'));
+        cases.retain(|case| {
+            let has = |filter: &&str| case.name.contains(filter.trim_start_matches('!'));
+            with.iter().any(has) && !without.iter().any(has)
+        });
     }
     let reasons = Arc::new(Reasons::default());
     if !arguments.list {

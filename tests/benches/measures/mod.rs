@@ -29,6 +29,9 @@ pub(crate) const ALL: &[(&str, Run)] = &[
     ("managers", managers::run),
     ("datapath-vxlan", datapath::vxlan),
     ("datapath-host-gw", datapath::host_gw),
+    ("datapath-ipip", datapath::ipip),
+    ("datapath-wireguard", datapath::wireguard),
+    ("datapath-udp", datapath::udp),
 ];
 
 /// Measures that only `ONLY=NAME` runs, since they take minutes.

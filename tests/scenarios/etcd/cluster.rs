@@ -227,11 +227,18 @@ impl Cluster {
 pub(crate) struct Pings(Vec<Process>);
 
 impl Pings {
-    /// Ends them; how many were sent and how many of these were lost. The answer to the last one
-    /// may be on its way, or those to the last ones on a slow machine.
+    /// Ends them; how many were sent and how many of these were lost.
     #[track_caller]
-    pub(crate) fn end(mut self) -> (usize, usize) {
-        let mut sum = (0, 0);
+    pub(crate) fn end(self) -> (usize, usize) {
+        let (sent, lost) = self.counts();
+        (sent, lost.len())
+    }
+
+    /// How many were sent, and the numbers of the lost ones. The answer to the last one may be on
+    /// its way, or those to the last ones on a slow machine.
+    #[track_caller]
+    fn counts(mut self) -> (usize, Vec<usize>) {
+        let mut sum = (0, Vec::new());
         for ping in &mut self.0 {
             eventually("a second of pings", TIMEOUT, || {
                 (ping.output().lines().count() > 50).then_some(())
@@ -255,16 +262,17 @@ impl Pings {
             let sent = head.rsplit(['\n', ' ']).next().expect("a number");
             let sent: usize = sent.parse().expect("a number");
             let last = answered.last().copied().unwrap_or_default();
-            let on_the_way = slowness() as usize;
-            let lost = last - answered.len() + (sent - last).saturating_sub(on_the_way);
-            sum = (sum.0 + sent, sum.1 + lost);
+            let awaited = last.max(sent.saturating_sub(slowness() as usize));
+            sum.0 += sent;
+            sum.1
+                .extend((1..=awaited).filter(|number| !answered.contains(number)));
         }
         sum
     }
 
     #[track_caller]
     pub(crate) fn lose_nothing(self) {
-        let (sent, lost) = self.end();
-        assert!(lost == 0, "{lost} of {sent} lost");
+        let (sent, lost) = self.counts();
+        assert!(lost.is_empty(), "of {sent} these are lost: {lost:?}");
     }
 }

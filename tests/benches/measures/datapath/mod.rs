@@ -10,11 +10,14 @@ use crate::{
     contender::{Contender, OURS},
     measure::{Measure, Unit},
 };
-use pair::{Pair, Place};
-use tests::{go_flanneld::without_etcd_and_go_flanneld, peers::without_program};
+use pair::{ByHand, Pair, Place};
+use tests::{
+    go_flanneld::without_etcd_and_go_flanneld,
+    kernel::{without_ipip, without_wireguard},
+    peers::{built_from_go, without_program},
+};
 
 const HOSTS: &str = "host to host";
-const BY_HAND: &str = "by hand";
 const GO: &str = "go flanneld 0.28.10";
 /// Samples of the other measures for each round of these, which take longer.
 const SAMPLES_PER_ROUND: usize = 8;
@@ -26,17 +29,33 @@ struct Backend {
     config: &'static str,
     /// The reason to leave it out.
     unless: fn() -> Option<String>,
-    /// Makes the devices of ours by hand, on other hosts.
-    by_hand: Option<fn(&Pair)>,
+    /// Ways that are made without flanneld, on other hosts: their names, and the reasons to leave
+    /// them out.
+    others: &'static [Other],
     /// The Go flanneld moves the packets itself.
     beside_go: bool,
+}
+
+struct Other {
+    name: &'static str,
+    unless: fn() -> Option<String>,
+    make: ByHand,
+}
+
+/// The same devices, made by hand.
+const fn by_hand(make: ByHand) -> Other {
+    Other {
+        name: "by hand",
+        unless: || None,
+        make,
+    }
 }
 
 const VXLAN: Backend = Backend {
     name: "vxlan",
     config: r#"{"Type":"vxlan"}"#,
     unless: || None,
-    by_hand: Some(by_hand::vxlan),
+    others: &[by_hand(by_hand::vxlan)],
     beside_go: false,
 };
 
@@ -44,8 +63,44 @@ const HOST_GW: Backend = Backend {
     name: "host-gw",
     config: r#"{"Type":"host-gw"}"#,
     unless: || None,
-    by_hand: Some(by_hand::host_gw),
+    others: &[by_hand(by_hand::host_gw)],
     beside_go: false,
+};
+
+const IPIP: Backend = Backend {
+    name: "ipip",
+    config: r#"{"Type":"ipip"}"#,
+    unless: without_ipip,
+    others: &[by_hand(by_hand::ipip)],
+    beside_go: false,
+};
+
+const WIREGUARD: Backend = Backend {
+    name: "wireguard",
+    config: r#"{"Type":"wireguard"}"#,
+    unless: without_wireguard,
+    others: &[by_hand(by_hand::wireguard)],
+    beside_go: false,
+};
+
+const WIREGUARD_IN_USER_SPACE: Backend = Backend {
+    name: "wireguard in user space",
+    config: r#"{"Type":"wireguard","Userspace":true}"#,
+    unless: || None,
+    others: &[Other {
+        name: "wireguard-go",
+        unless: || built_from_go("wireguard-go").err(),
+        make: by_hand::wireguard_go,
+    }],
+    beside_go: false,
+};
+
+const UDP: Backend = Backend {
+    name: "udp",
+    config: r#"{"Type":"udp"}"#,
+    unless: || None,
+    others: &[],
+    beside_go: true,
 };
 
 pub(super) fn vxlan(_contenders: &[Contender], rounds: usize) -> Vec<Measure> {
@@ -56,6 +111,20 @@ pub(super) fn host_gw(_contenders: &[Contender], rounds: usize) -> Vec<Measure> 
     HOST_GW.run(rounds)
 }
 
+pub(super) fn ipip(_contenders: &[Contender], rounds: usize) -> Vec<Measure> {
+    IPIP.run(rounds)
+}
+
+pub(super) fn udp(_contenders: &[Contender], rounds: usize) -> Vec<Measure> {
+    UDP.run(rounds)
+}
+
+/// In the kernel where it can, and in user space.
+pub(super) fn wireguard(_contenders: &[Contender], rounds: usize) -> Vec<Measure> {
+    let backends = [WIREGUARD, WIREGUARD_IN_USER_SPACE].into_iter();
+    backends.flat_map(|backend| backend.run(rounds)).collect()
+}
+
 impl Backend {
     fn run(&self, rounds: usize) -> Vec<Measure> {
         let reason = without_program("iperf3", "iperf3").or_else(self.unless);
@@ -64,10 +133,13 @@ impl Backend {
             return Vec::new();
         }
         let ours = Pair::ours(self.config);
-        let by_hand = self.by_hand.map(|devices| Pair::by_hand(&ours, devices));
+        let others = self.others.iter().filter(|other| other.is_possible());
+        let others: Vec<_> = others
+            .map(|other| (other.name, Pair::by_hand(&ours, other.make)))
+            .collect();
         let go = self.go();
         let mut ways = vec![(OURS, ours.pods()), (HOSTS, ours.hosts())];
-        ways.extend(by_hand.iter().map(|pair| (BY_HAND, pair.pods())));
+        ways.extend(others.iter().map(|(name, pair)| (*name, pair.pods())));
         ways.extend(go.iter().map(|pair| (GO, pair.pods())));
         self.measure(&ways, rounds.div_ceil(SAMPLES_PER_ROUND))
     }
@@ -106,5 +178,15 @@ impl Backend {
             }
         }
         vec![one, eight, cost, latency]
+    }
+}
+
+impl Other {
+    fn is_possible(&self) -> bool {
+        let reason = (self.unless)();
+        if let Some(reason) = &reason {
+            println!("{} left out: {reason}", self.name);
+        }
+        reason.is_none()
     }
 }

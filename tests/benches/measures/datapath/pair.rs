@@ -7,7 +7,7 @@ use tests::{
 };
 
 const SUBNET_ENV: &str = "/run/flannel/subnet.env";
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Two hosts of one underlay, and what moves packets between their pods.
 pub(super) struct Pair {
@@ -54,6 +54,9 @@ impl Place<'_> {
         self.in_pod.then_some(Pod { name, host })
     }
 }
+
+/// Makes devices and routes; the processes that move the packets.
+pub(super) type ByHand = fn(&Pair) -> Vec<Process>;
 
 /// A network with this backend.
 fn net_conf(backend: &str) -> String {
@@ -107,7 +110,7 @@ impl Pair {
 
     /// Hosts with the subnets and the packet filter's rules of ours, whose devices and routes
     /// `make` makes.
-    pub(super) fn by_hand(ours: &Pair, make: fn(&Pair)) -> Pair {
+    pub(super) fn by_hand(ours: &Pair, make: ByHand) -> Pair {
         let underlay = Underlay::new(2);
         for (host, model) in underlay.hosts.iter().zip(&ours.underlay.hosts) {
             host.write(SUBNET_ENV, &model.sh(&format!("cat {SUBNET_ENV}")));
@@ -120,8 +123,8 @@ impl Pair {
             _go: Vec::new(),
             _etcd: None,
         };
-        make(&pair);
-        Pair::with_pods(pair.underlay, Vec::new(), Vec::new(), None)
+        let processes = make(&pair);
+        Pair::with_pods(pair.underlay, processes, Vec::new(), None)
     }
 
     /// Makes the pods, with the MTU that the plugins would give them, and waits until they reach
