@@ -7,8 +7,8 @@ use tests::{Case, case, scenarios};
 /// Deadlines of scenarios are this many times longer: software emulation is 4-5 times slower.
 const DEADLINE_FACTOR: u32 = 8;
 
-/// Filters are parts of scenarios' names, `!` excludes. The time limits are about three times what the area needs
-/// with two processors that do nothing else.
+/// Filters are parts of scenarios' names; `!` excludes. The time limits are about three times what
+/// the area needs with two processors that do nothing else.
 const AREAS: &[Area] = &[
     Area {
         name: "vlan",
