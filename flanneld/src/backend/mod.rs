@@ -1,8 +1,10 @@
 //! Backends: how packets get to the other nodes. A backend is a pure function from configuration,
 //! underlay and leases to the state that this host should have; `reconcile` does the rest.
 
+mod alloc;
 mod backend_type;
 mod direct_route;
+mod extension;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod host_gw;
@@ -15,6 +17,7 @@ mod wireguard;
 
 pub(crate) use backend_type::NodeIdentity;
 pub(crate) use direct_route::owns as is_direct_route;
+pub(crate) use extension::{Extension, Progress, Wanted, fuzz_record};
 pub(crate) use peer_leases::PeerLeases;
 pub(crate) use peers::{PeerData, PeerError, PlannedPeer, SkippedLease};
 pub(crate) use registry::{build, check, keys, owns_device};
@@ -63,6 +66,8 @@ pub(crate) struct Plan {
     pub(crate) skipped: Vec<SkippedLease>,
     /// For the process that moves packets: it knows a peer before a route leads there.
     pub(crate) data_path: Option<Arc<data_path::Config>>,
+    /// What the commands of `extension` are to be given.
+    pub(crate) commands: Option<Wanted>,
 }
 
 /// A backend.
@@ -106,6 +111,10 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     ) -> BoxFuture<'_, Result<Infallible, Error>> {
         Box::pin(std::future::pending())
     }
+    /// The backend that runs commands, if this is it.
+    fn commands(&self) -> Option<&Extension> {
+        None
+    }
 }
 
 /// Why the network configuration cannot be used.
@@ -122,6 +131,12 @@ pub(crate) enum Error {
     /// A key of udp's `Backend` has the wrong type.
     #[error("error decoding UDP backend config: {0}")]
     DecodeUdp(#[source] go_compat::json::Error),
+    /// A key of extension's `Backend` has the wrong type.
+    #[error("error decoding extension backend config: {0}")]
+    Extension(#[source] go_compat::json::Error),
+    /// A command may run longer than a peer can wait.
+    #[error("Backend.CommandTimeout {seconds} is too long: at most {longest} seconds")]
+    CommandTimeout { seconds: u32, longest: u32 },
     /// `VNI` does not fit a vxlan header.
     #[error("vxlan VNI {0} is too large: it has 24 bits; change Backend.VNI")]
     VniTooLarge(u32),

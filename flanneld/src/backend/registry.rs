@@ -2,19 +2,21 @@
 //! only Go flannel has are recognised too, so that a node that ran it can be cleaned.
 
 use super::{
-    Backend, Error,
+    Backend, Error, alloc,
     backend_type::{BackendType, Meaning, NodeIdentity},
-    host_gw, udp, vxlan, wireguard,
+    extension, host_gw, udp, vxlan, wireguard,
 };
 use crate::model::network_config::NetworkConfig;
 use linux_net::link::{Kind, Link};
 use std::sync::Arc;
 
-static TYPES: [BackendType; 5] = [
+static TYPES: [BackendType; 7] = [
     udp::TYPE,
     vxlan::TYPE,
     host_gw::TYPE,
     wireguard::TYPE,
+    alloc::TYPE,
+    extension::TYPE,
     BackendType {
         name: "ipip",
         build: None,

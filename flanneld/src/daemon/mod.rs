@@ -1,6 +1,7 @@
 //! The daemon: runs until a signal or an error ends it.
 
 mod admin;
+mod at_end;
 mod config_changes;
 mod config_source;
 mod duplicates;
@@ -26,6 +27,7 @@ use crate::{
     cli::{self, options::Options},
     open_files,
 };
+use at_end::AtEnd;
 use error::Error;
 use status::Status;
 use std::{process::ExitCode, time::Duration};
@@ -33,7 +35,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 /// How long the daemon waits at its end for a pass in progress.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
@@ -79,9 +81,10 @@ async fn until_signal(options: &Options) -> Result<(), Error> {
             }
         }
     };
+    let at_end = AtEnd::default();
     let signal = tokio::select! {
         () = without_file => return Ok(()),
-        ended = with_admin_endpoint(options) => {
+        ended = with_admin_endpoint(options, &at_end) => {
             service_manager::stopping().await;
             return ended;
         }
@@ -90,14 +93,19 @@ async fn until_signal(options: &Options) -> Result<(), Error> {
     };
     service_manager::stopping().await;
     info!("{signal}: stopping; pods keep their network");
+    tokio::select! {
+        () = at_end.run() => {}
+        _ = terminate.recv() => warn!("SIGTERM again: ShutdownCommand is killed"),
+        _ = interrupt.recv() => warn!("SIGINT again: ShutdownCommand is killed"),
+    }
     Ok(())
 }
 
-async fn with_admin_endpoint(options: &Options) -> Result<(), Error> {
+async fn with_admin_endpoint(options: &Options, at_end: &AtEnd) -> Result<(), Error> {
     let (status, watched) = watch::channel(Status::default());
     let run = async {
         tokio::select! {
-            ended = start_up::run(options, &status) => ended,
+            ended = start_up::run(options, at_end, &status) => ended,
             never = service_manager::follow(status.subscribe()) => match never {},
         }
     };

@@ -2,7 +2,9 @@
 //! then the tasks that run side by side.
 
 use super::{
-    Error, InstanceLock, Resource, earlier,
+    Error, InstanceLock, Resource,
+    at_end::AtEnd,
+    earlier,
     rule_place::{self, ChosenPrograms},
     status::Status,
     subnet_manager, tasks,
@@ -22,16 +24,21 @@ use std::{convert::Infallible, fs, future, path::Path, sync::Arc};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub(super) async fn run(options: &Options, status: &watch::Sender<Status>) -> Result<(), Error> {
+pub(super) async fn run(
+    options: &Options,
+    at_end: &AtEnd,
+    status: &watch::Sender<Status>,
+) -> Result<(), Error> {
     let waiting = Waiting::default();
     tokio::select! {
-        ended = start(options, &waiting, status) => ended,
+        ended = start(options, at_end, &waiting, status) => ended,
         never = announce_each(waiting.subscribe(), status) => match never {},
     }
 }
 
 async fn start(
     options: &Options,
+    at_end: &AtEnd,
     waiting: &Waiting,
     status: &watch::Sender<Status>,
 ) -> Result<(), Error> {
@@ -58,7 +65,7 @@ async fn start(
     loop {
         let ended = run_under(
             config.clone(),
-            options,
+            (options, at_end),
             &manager,
             (new_keys, &mut programs),
             waiting,
@@ -82,7 +89,7 @@ async fn start(
 /// What the kernel has stays in between, as at a restart of the daemon.
 async fn run_under(
     config: NetworkConfig,
-    options: &Options,
+    (options, at_end): (&Options, &AtEnd),
     manager: &dyn SubnetManager,
     (new_keys, programs): (bool, &mut ChosenPrograms),
     waiting: &Waiting,
@@ -116,6 +123,11 @@ async fn run_under(
         record: &record,
     };
     let backend = build_backend(&config, identity, &underlay, state_file)?;
+    if let Some(extension) = backend.commands() {
+        announce_waiting(status, "for PreStartupCommand".to_owned());
+        extension.prepare().await;
+        at_end.set(&backend);
+    }
     let devices = backend.device_names().iter();
     let _devices = InstanceLock::acquire(devices.map(|name| Resource::Device(name.to_string())))?;
     let mut rules = options.rules.settings();

@@ -1,6 +1,7 @@
 //! The daemon's status, for probes, systemd and the log.
 
 use crate::{
+    backend::Progress,
     counted::counted,
     reconcile::{Outcome, RouteConflict},
     underlay::Obstacle,
@@ -36,6 +37,8 @@ pub(crate) struct Summary {
     pub(crate) conflicts: Arc<[RouteConflict]>,
     /// why packets to peers do not leave this host
     pub(crate) obstacles: Arc<[Obstacle]>,
+    /// the command that failed last, and why
+    pub(crate) command_fault: Option<String>,
     /// why packets of peers do not come here, by what the store has
     pub(crate) lease_fault: Option<String>,
     /// what the subnet manager waits for; the text completes "waiting: "
@@ -60,6 +63,7 @@ impl Status {
             failing: outcome.failing.len(),
             conflicts: outcome.conflicts.clone(),
             obstacles: outcome.obstacles.clone(),
+            command_fault: None,
             lease_fault: None,
             waiting,
         })
@@ -95,6 +99,15 @@ impl fmt::Display for Status {
     }
 }
 
+impl Summary {
+    /// Takes over how far the commands of the backend are.
+    pub(crate) fn follow(&mut self, progress: &Progress) {
+        self.ready &= progress.is_started && progress.is_settled;
+        self.failing += progress.failing;
+        self.command_fault.clone_from(&progress.fault);
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nodes = counted(self.nodes, "node", "nodes");
@@ -116,7 +129,7 @@ impl fmt::Display for Summary {
         for obstacle in &*self.obstacles {
             write!(f, "; {obstacle}")?;
         }
-        if let Some(fault) = &self.lease_fault {
+        for fault in self.command_fault.iter().chain(&self.lease_fault) {
             write!(f, "; {fault}")?;
         }
         if let Some(waiting) = &self.waiting {

@@ -10,7 +10,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    backend::{Backend, PlannedPeer},
+    backend::{Backend, Extension, PlannedPeer, Progress, Wanted},
     model::{
         lease::{Lease, Leases},
         network_config::NetworkConfig,
@@ -97,6 +97,8 @@ pub(super) async fn run(
         told: backend.lease_attrs(&underlay),
     };
     let known = leases.subscribe();
+    let commands = watch::Sender::new(None);
+    let wanted_commands = commands.subscribe();
     let session = Session {
         own: own.clone(),
         leases,
@@ -112,6 +114,8 @@ pub(super) async fn run(
         backend: backend.clone(),
         node_ready,
         peers: peers.clone(),
+        commands,
+        progress: backend.commands().map(Extension::progress),
         waiting: waiting.subscribe(),
         status,
         set_up_at: None,
@@ -120,9 +124,20 @@ pub(super) async fn run(
         config = event_loop.run() => return Ok(config?),
         ended = keeper.run(session) => ended,
         ended = backend.data_path(peers.subscribe()) => ended.map_err(Error::from),
+        never = run_commands(&*backend, wanted_commands) => match never {},
         ended = report.run() => ended,
     };
     ended.map(|never| match never {})
+}
+
+async fn run_commands(
+    backend: &dyn Backend,
+    wanted: watch::Receiver<Option<Arc<Wanted>>>,
+) -> Infallible {
+    match backend.commands() {
+        Some(extension) => extension.run(wanted).await,
+        None => future::pending().await,
+    }
 }
 
 /// Passes the outcome of each pass on: to the status, to the subnet manager whether the node's own
@@ -139,6 +154,9 @@ struct Report<'a> {
     backend: Arc<dyn Backend>,
     node_ready: watch::Sender<bool>,
     peers: watch::Sender<Arc<[PlannedPeer]>>,
+    commands: watch::Sender<Option<Arc<Wanted>>>,
+    /// How far the commands are, for a backend that has them.
+    progress: Option<watch::Receiver<Progress>>,
     /// what the subnet manager waits for
     waiting: watch::Receiver<Option<Arc<str>>>,
     status: &'a watch::Sender<Status>,
@@ -154,6 +172,7 @@ impl Report<'_> {
             tokio::select! {
                 changed = self.outcomes.changed() => changed.map_err(|_| Error::ReconcilerStopped)?,
                 Ok(()) = self.waiting.changed() => {}
+                () = changed(&mut self.progress) => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
             let outcome = self.outcomes.borrow_and_update().clone();
@@ -175,7 +194,13 @@ impl Report<'_> {
         };
         let leases = self.leases.borrow().clone().unwrap_or_default();
         let duplicate = duplicates::find(&own, &leases);
-        replace_if_changed(&self.node_ready, outcome.node_ready);
+        replace_if_changed(&self.commands, outcome.commands.clone());
+        let progress = self
+            .progress
+            .as_ref()
+            .map(|progress| progress.borrow().clone());
+        let is_started = progress.as_ref().is_none_or(|progress| progress.is_started);
+        replace_if_changed(&self.node_ready, outcome.node_ready && is_started);
         if let Some(peers) = &outcome.peers {
             replace_if_changed(&self.peers, peers.clone());
         }
@@ -183,7 +208,10 @@ impl Report<'_> {
         let set_up = self.is_set_up(outcome);
         let mut status = Status::of(outcome, self.own.borrow().subnets.cidrs(), waiting);
         if let Status::Running(summary) = &mut status {
-            summary.set_up = set_up;
+            summary.set_up = set_up && is_started;
+            if let Some(progress) = &progress {
+                summary.follow(progress);
+            }
             let duplicate = duplicate.as_ref().map(Duplicate::to_string);
             summary.lease_fault =
                 duplicate.or_else(|| published::fault(&own, &leases, &self.manager.describe()));
@@ -209,6 +237,18 @@ impl Report<'_> {
         }
         let at = *self.set_up_at.get_or_insert_with(Instant::now);
         outcome.peers.is_some() || at.elapsed() >= LEASES_TIMEOUT
+    }
+}
+
+/// Waits until the commands are further than before.
+async fn changed(progress: &mut Option<watch::Receiver<Progress>>) {
+    // without a backend that has commands there is nothing to wait for
+    let is_further = match progress {
+        Some(progress) => progress.changed().await.is_ok(),
+        None => false,
+    };
+    if !is_further {
+        future::pending::<()>().await;
     }
 }
 

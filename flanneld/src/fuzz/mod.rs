@@ -126,9 +126,10 @@ pub fn kubeconfig(bytes: &[u8]) {
     kube::fuzz_source(&String::from_utf8_lossy(bytes));
 }
 
-/// What the daemon keeps on the disk: node.json, and the last leases.
+/// What the daemon keeps on the disk: node.json, the last leases, and the record of commands.
 pub fn node_files(bytes: &[u8]) {
     files::fuzz(bytes);
+    backend::fuzz_record(bytes);
 }
 
 /// A certificate, as DER and as PEM.

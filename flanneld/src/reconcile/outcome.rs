@@ -2,7 +2,7 @@
 
 use super::{backoff::Failure, conflict::RouteConflict, diff::Change, event_filter::EventFilter};
 use crate::{
-    backend::PlannedPeer,
+    backend::{PlannedPeer, Wanted},
     underlay::{Obstacle, Underlay},
 };
 use std::{sync::Arc, time::Instant};
@@ -20,6 +20,8 @@ pub(crate) struct Outcome {
     pub(crate) node_ready: bool,
     /// The peers that the host's state leads to; None until the first snapshot of the leases.
     pub(crate) peers: Option<Arc<[PlannedPeer]>>,
+    /// What the backend's commands are to be given.
+    pub(crate) commands: Option<Arc<Wanted>>,
     /// Why packets to peers do not leave this host.
     pub(crate) obstacles: Arc<[Obstacle]>,
     /// The nodes that they are families of.

@@ -175,7 +175,7 @@ impl Reconciler {
         let ownership = self.ownership(own);
         let routes = dump.underlay_routes(&ownership);
         let Planned {
-            plan,
+            mut plan,
             conflicts,
             in_conflict,
             changes,
@@ -202,6 +202,10 @@ impl Reconciler {
         let nodes = self
             .leases
             .count(families.map(|peer| (peer.subnet, Some(peer.public_ip))));
+        let commands = plan.commands.take().map(|mut commands| {
+            commands.peers.take_if(|_| snapshot.is_none());
+            Arc::new(commands)
+        });
         let peers = snapshot.map(|_| {
             self.logged.leases(plan.skipped, nodes);
             plan.peers.into()
@@ -218,6 +222,7 @@ impl Reconciler {
             set_up,
             node_ready: set_up && !obstacles.iter().any(Obstacle::concerns_node),
             peers,
+            commands,
             nodes,
             obstacles,
             skipped,

@@ -1,11 +1,13 @@
 //! flanneld on hosts in namespaces: what it creates, what it restores, what it leaves alone.
 
+mod alloc;
 mod bad_leases;
 mod boot;
 mod bounds;
 mod cleanup;
 pub(crate) mod cluster;
 mod configuration;
+mod extension;
 mod foreign;
 mod full_disk;
 mod host_gw;

@@ -9,7 +9,7 @@ use super::{
 use crate::model::lease::Lease;
 use ipnetwork::IpNetwork;
 use linux_net::{Mac, wireguard::PublicKey};
-use std::{cmp::Reverse, collections::BTreeMap, fmt, net::IpAddr, time::SystemTime};
+use std::{cmp::Reverse, collections::BTreeMap, fmt, net::IpAddr, sync::Arc, time::SystemTime};
 
 /// One address family of another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) struct PlannedPeer {
 }
 
 /// What a peer's backend published for one family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PeerData {
     /// Its public address is all that leads to it.
     Nothing,
@@ -36,6 +36,8 @@ pub(crate) enum PeerData {
         /// 0: the one that this node has.
         port: u16,
     },
+    /// For extension's commands; None for an empty text.
+    Text(Option<Arc<str>>),
 }
 
 /// A lease, or one family of it, that cannot be used.

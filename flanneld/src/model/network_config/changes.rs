@@ -18,6 +18,10 @@ pub(crate) struct Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // the text of a command may have a password in it
+        if self.key.to_ascii_lowercase().ends_with("command") {
+            return write!(f, "{}", self.key);
+        }
         let text = |value: &Option<Value>| match value {
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
@@ -125,7 +129,7 @@ mod tests {
         );
         assert_eq!(before.changes(&same), []);
         let after = config(
-            r#"{"Network":"10.4.0.0/16","SubnetLen":24,"Backend":{"Type":"vxlan","MTU":1400}}"#,
+            r#"{"Network":"10.4.0.0/16","SubnetLen":24,"Backend":{"Type":"vxlan","MTU":1400,"XCommand":"y"}}"#,
         );
         let changes: Vec<_> = before
             .changes(&after)
@@ -138,6 +142,7 @@ mod tests {
                 "Backend.Port from 4789 to not set",
                 "Network from 10.3.0.0/16 to 10.4.0.0/16",
                 "Backend.MTU from not set to 1400",
+                "Backend.XCommand",
             ]
         );
     }

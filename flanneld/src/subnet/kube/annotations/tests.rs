@@ -1,7 +1,7 @@
 use super::*;
 use crate::{model::lease::LeaseAttrs, subnet::kube::Node};
 use proptest::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 const V4: Families = Families {
@@ -217,21 +217,23 @@ fn published_annotations_are_read_back() {
     assert_eq!(patch(&keys.published(&attrs(&node)), &node), None);
 }
 
+/// What a node with these attributes publishes, without the prefix of the keys.
+fn published(attrs: LeaseAttrs) -> BTreeMap<String, String> {
+    let annotations = keys().published(&attrs).into_iter();
+    annotations
+        .map(|(key, value)| (key[PREFIX.len()..].to_owned(), value))
+        .collect()
+}
+
+fn strings(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
 #[test]
 fn annotations_of_other_types_and_families_are_upstreams() {
-    let keys = keys();
-    let published = |attrs: LeaseAttrs| -> BTreeMap<String, String> {
-        let annotations = keys.published(&attrs).into_iter();
-        annotations
-            .map(|(key, value)| (key[PREFIX.len()..].to_owned(), value))
-            .collect()
-    };
-    let strings = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
-        let pairs = pairs.iter();
-        pairs
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
-    };
     let v6_only = |backend: &str, data| LeaseAttrs {
         public_ipv6: Some("fd00:1::2".parse().unwrap()),
         backend_type: backend.into(),
@@ -274,8 +276,35 @@ fn annotations_of_other_types_and_families_are_upstreams() {
             ("backend-type", ""),
             ("backend-data", "null"),
             ("public-ip", "192.168.1.2"),
+            ("backend-v6-data", "null"),
+            ("public-ipv6", "fd00:1::2"),
         ])
     );
+}
+
+/// Upstream's annotation is empty without PreStartupCommand.
+#[test]
+fn data_of_extension_is_a_string_or_empty() {
+    let extension = |data: Option<Value>| LeaseAttrs {
+        public_ip: Some([192, 168, 1, 2].into()),
+        backend_type: "extension".to_owned(),
+        backend_data: data,
+        ..LeaseAttrs::default()
+    };
+    for (data, text) in [
+        (None, ""),
+        (Some(json!("96:59:b2:3f:04:ee")), r#""96:59:b2:3f:04:ee""#),
+    ] {
+        assert_eq!(
+            published(extension(data)),
+            strings(&[
+                ("kube-subnet-manager", "true"),
+                ("backend-type", "extension"),
+                ("backend-data", text),
+                ("public-ip", "192.168.1.2"),
+            ])
+        );
+    }
 }
 
 #[test]

@@ -40,13 +40,21 @@ impl Keys {
     }
 
     /// The annotations that a node with these attributes has. Upstream leaves out what its vxlan
-    /// backend has no device for, and writes `null` and 0.0.0.0 for the other types.
+    /// backend has no device for, and writes `null` and 0.0.0.0 for the other types; extension's
+    /// data is empty without PreStartupCommand.
     pub(in crate::subnet::kube) fn published(
         &self,
         attrs: &LeaseAttrs,
     ) -> BTreeMap<String, String> {
         let backend = attrs.backend_type.as_str();
-        let (data, v6_data) = (text(&attrs.backend_data), text(&attrs.backend_v6_data));
+        let no_data = match backend {
+            "extension" => "",
+            _ => NO_DATA,
+        };
+        let (data, v6_data) = (
+            text(&attrs.backend_data, no_data),
+            text(&attrs.backend_v6_data, no_data),
+        );
         let mut annotations = BTreeMap::from([
             (self.managed.clone(), "true".to_owned()),
             (self.backend_type.clone(), backend.to_owned()),
@@ -58,7 +66,7 @@ impl Keys {
         }
         let has_ipv6 = match backend {
             "vxlan" | "wireguard" => v6_data != NO_DATA,
-            "host-gw" | "extension" => true,
+            "" | "host-gw" | "extension" => true,
             _ => false,
         };
         if let Some(public_ip) = attrs.public_ipv6.filter(|_| has_ipv6) {
@@ -97,9 +105,9 @@ pub(in crate::subnet::kube) fn patch(
 
 const NO_DATA: &str = "null";
 
-fn text(data: &Option<Value>) -> String {
+fn text(data: &Option<Value>, no_data: &str) -> String {
     let Some(data) = data else {
-        return NO_DATA.to_owned();
+        return no_data.to_owned();
     };
     // a value of JSON has no part that JSON cannot express
     serde_json::to_string(&BackendData(data)).unwrap_or_else(|_| data.to_string())
