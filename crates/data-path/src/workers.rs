@@ -195,6 +195,21 @@ impl Opened {
     }
 }
 
+/// Says why a worker ended, also when it panicked: its queue must not stay without a reader.
+struct Alarm {
+    ended: mpsc::Sender<io::Error>,
+    reason: Option<io::Error>,
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if let Some(reason) = self.reason.take() {
+            // without a receiver nobody waits for it
+            drop(self.ended.send(reason));
+        }
+    }
+}
+
 fn bind(ipv6: bool, port: Option<u16>) -> Result<Option<UdpSocket>, Error> {
     let Some(port) = port else {
         return Ok(None);
@@ -239,11 +254,15 @@ impl Workers {
             };
             let ended = ended.clone();
             let run = move || {
+                let mut alarm = Alarm {
+                    ended,
+                    reason: Some(io::Error::other("a worker panicked")),
+                };
                 let reason = worker.run();
-                if let Ended::Failed(error) = reason {
-                    // without a receiver nobody waits for it
-                    drop(ended.send(error.into()));
-                }
+                alarm.reason = match reason {
+                    Ended::Stopped => None,
+                    Ended::Failed(error) => Some(error.into()),
+                };
                 (reason, worker.parts)
             };
             let thread = thread::Builder::new()

@@ -16,16 +16,25 @@ use nix::{
 };
 use std::{
     fs, io,
-    os::unix::net::{UnixListener, UnixStream},
+    os::unix::{
+        fs::MetadataExt,
+        net::{UnixListener, UnixStream},
+    },
     path::Path,
     process::{self, ExitCode},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::Duration,
 };
 
 /// How long the process waits for the one that takes over: it has the descriptors already.
 const TAKE_OVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often the process looks whether its socket is still its own.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What the threads share.
 #[derive(Debug)]
@@ -84,14 +93,28 @@ fn serve(path: &Path) -> io::Result<()> {
     thread::Builder::new()
         .name("requests".to_owned())
         .spawn(move || for_requests.accept(&listener))?;
-    // the process keeps a sender
-    let failure = failures.recv().map_err(io::Error::other)?;
+    let own = inode(path);
+    let failure = loop {
+        match failures.recv_timeout(CHECK_INTERVAL) {
+            Ok(failure) => break failure,
+            // another process has the path: no daemon finds this one any more
+            Err(RecvTimeoutError::Timeout) if own.is_none() || inode(path) != own => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(error @ RecvTimeoutError::Disconnected) => return Err(io::Error::other(error)),
+        }
+    };
     // the socket goes with the device; the next process makes another one
     best_effort(fs::remove_file(path), "a stale socket is replaced");
     match failure.raw_os_error() {
         Some(errno) if errno == Errno::EBADFD as i32 => Ok(()),
         _ => Err(failure),
     }
+}
+
+/// Which socket the path leads to.
+fn inode(path: &Path) -> Option<(u64, u64)> {
+    let file = best_effort(fs::metadata(path), "there is none")?;
+    Some((file.dev(), file.ino()))
 }
 
 /// Closes what the daemon itself was started with: ports and locks of others must not stay open as
