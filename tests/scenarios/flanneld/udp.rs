@@ -159,16 +159,16 @@ fn udp_traffic_outlives_the_daemon_and_the_process_comes_back() {
     }
     lose_at_most(running, 0);
     assert_eq!(process(cluster.host(1)), before, "the process goes on");
-    // 20 ms are between two pings
+    // 20 ms are between two pings; a machine that does other work starts a process slowly
     let running = pings(&cluster, 1, 2, 100);
     thread::sleep(Duration::from_millis(300));
     signal(before, Signal::SIGKILL);
-    lose_at_most(running, 25);
+    lose_at_most(running, 50);
     assert_ne!(process(cluster.host(1)), before);
     let running = pings(&cluster, 1, 2, 100);
     thread::sleep(Duration::from_millis(300));
     cluster.host(1).sh("ip link del flannel0");
-    lose_at_most(running, 25);
+    lose_at_most(running, 50);
 }
 
 /// A daemon of another build makes a new process, to which the old one hands its descriptors.
