@@ -74,7 +74,7 @@ need-test: need-demo need-image
 	@scripts/need /usr/lib/cni/bridge:containernetworking-plugins:'Go plugins as peers' iptables:iptables:'prints rules' \
 	    conntrack:conntrack:'prints connections' strace:strace:'counts system calls, injects faults' \
 	    containerd:containerd:'container runtime' runc:runc:'container runtime' podman:podman:'container runtime' \
-	    busybox:busybox-static:'the image of the pods' curl:curl:'commands of the pages in docs' \
+	    busybox:busybox-static:'the image of the pods' curl:curl:'commands of the pages in docs' python3:python3-venv:'EC2 as a peer' \
 	    qemu-system-x86_64:qemu-system-x86:'virtual machine' /usr/share/seabios/bios-256k.bin:seabios:'virtual machine' \
 	    etcd:etcd-server:'subnet manager, behind the API server' etcdctl:etcd-client:'judges what is in etcd' \
 	    kubectl:kubernetes-client:'judges what is in Kubernetes' \
@@ -103,7 +103,7 @@ demo: need-demo build
 
 # the scenarios wait for the Go programs
 test: need-test
-	@scripts/beside 'scripts/go-peer build $(test_peers)' $(MAKE) --no-print-directory test-ours
+	@scripts/beside 'scripts/go-peer build $(test_peers); scripts/python-peer build moto' $(MAKE) --no-print-directory test-ours
 
 test-ours: build
 	@scripts/image target/image/test.tar $(IMAGE) $(target)=target/$(target)/release

@@ -3,6 +3,7 @@
 mod bandwidth;
 mod bridge;
 mod budget;
+mod cloud;
 mod cnitool;
 mod del;
 mod delegation;

@@ -43,6 +43,25 @@ pub fn built_from_go(name: &str) -> Result<PathBuf, String> {
     })
 }
 
+/// The folder of the commands that `scripts/python-peer` installed from
+/// `tests/peers/NAME/requirements.txt`. The error is the reason to skip.
+pub fn installed_from_python(name: &str) -> Result<PathBuf, String> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/python-peer");
+    let output = Command::new(script)
+        .args(["path", name])
+        .output()
+        .map_err(|error| format!("{script}: {error}"))?;
+    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    let why_not = folder.parent().unwrap_or(&folder).with_extension("why-not");
+    Err(match fs::read_to_string(why_not) {
+        Ok(reason) => reason.trim().to_owned(),
+        Err(_) => format!("not installed yet: scripts/python-peer build {name}"),
+    })
+}
+
 /// The folder with the source of a Go module that `tests/peers/PEER` pins, where Go has downloaded
 /// it. The error is the reason to skip.
 pub fn go_module(peer: &str, module: &str) -> Result<PathBuf, String> {
