@@ -17,7 +17,7 @@ mod wireguard;
 
 pub(crate) use backend_type::NodeIdentity;
 pub(crate) use direct_route::owns as is_direct_route;
-pub(crate) use extension::{Extension, Progress, Wanted, fuzz_record};
+pub(crate) use extension::{Extension, Progress, Wanted, commands_record, fuzz_record};
 pub(crate) use peer_leases::PeerLeases;
 pub(crate) use peers::{PeerData, PeerError, PlannedPeer, SkippedLease};
 pub(crate) use registry::{build, check, keys, owns_device};

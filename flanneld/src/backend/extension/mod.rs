@@ -8,7 +8,7 @@ mod record;
 mod runner;
 mod schedule;
 
-pub(crate) use record::fuzz as fuzz_record;
+pub(crate) use record::{fuzz as fuzz_record, path as commands_record};
 
 use super::{
     Backend, CandidateRoute, Error, Input, PeerData, PeerError, Plan,

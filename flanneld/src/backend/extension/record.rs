@@ -234,7 +234,7 @@ pub(super) fn boot() -> String {
 }
 
 /// The file beside that of the node's state.
-pub(super) fn path(state_file: &Path) -> PathBuf {
+pub(crate) fn path(state_file: &Path) -> PathBuf {
     state_file.with_extension("commands.json")
 }
 

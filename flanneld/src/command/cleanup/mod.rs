@@ -74,6 +74,7 @@ fn clean(options: &NodeOptions, all: bool, report: &mut Report) -> linux_net::Re
         remove_file(&options.subnet_file, report);
     }
     remove_file(&last_leases::path(&options.state_file), report);
+    remove_file(&backend::commands_record(&options.state_file), report);
     if all {
         remove_file(&options.state_file, report);
     } else if options.state_file.exists() {
