@@ -12,7 +12,8 @@ use std::{
 };
 use tests::{Host, Process, binaries::program, peers, process::eventually, scenario};
 
-const TIMEOUT: Duration = Duration::from_secs(60);
+/// The AWS CLI takes seconds for each request where the processors do other work.
+const TIMEOUT: Duration = Duration::from_secs(180);
 const MAC: &str = "02:00:00:00:00:01";
 
 fn without_moto() -> Option<String> {
@@ -169,5 +170,5 @@ fn aws_node_has_its_route_when_it_is_ready() {
         (ec2.next_hop(&subnet) == ec2.interfaces[0]).then_some(())
     });
     let log = daemon.output();
-    assert!(!log.contains("failed"), "{log}");
+    assert!(!log.contains("exit status"), "{log}");
 }
