@@ -64,8 +64,9 @@ pub(crate) struct Plan {
     pub(crate) peers: Vec<PlannedPeer>,
     /// Leases that cannot be used.
     pub(crate) skipped: Vec<SkippedLease>,
-    /// For the process that moves packets: it knows a peer before a route leads there.
-    pub(crate) data_path: Option<Arc<data_path::Config>>,
+    /// For the processes that move packets, one for each device: each knows a peer before a route
+    /// leads there.
+    pub(crate) data_path: Vec<Arc<data_path::Config>>,
     /// What the commands of `extension` are to be given.
     pub(crate) commands: Option<Wanted>,
 }
@@ -93,9 +94,9 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Reads what a peer of the same backend type published (`BackendData` or `BackendV6Data`).
     /// Called once for each lease.
     fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError>;
-    /// The device whose packets a process of ours moves.
-    fn data_path_device(&self) -> Option<&DeviceName> {
-        None
+    /// The devices whose packets a process of ours moves, each one of its own.
+    fn data_path_devices(&self) -> &[DeviceName] {
+        &[]
     }
     /// The state that this host should have.
     fn plan(&self, input: &Input<'_>) -> Plan;

@@ -145,11 +145,11 @@ async fn run_under(
     let current = (&config, &*backend, &own);
     let earlier = earlier::record(&mut node, subnet_file, &previous, current, &host);
     save(&mut node, state_file);
-    let data_path = backend
-        .data_path_device()
-        .map(|device| Supervisor::start(data_path::path(subnet_file, device)))
-        .transpose()
-        .map_err(Error::DataPath)?;
+    let data_path = backend.data_path_devices().iter().map(|device| {
+        let supervisor = Supervisor::start(data_path::path(subnet_file, device));
+        Ok((device.clone(), supervisor.map_err(Error::DataPath)?))
+    });
+    let data_path = data_path.collect::<Result<_, Error>>()?;
     let settings = Settings {
         earlier,
         data_path,

@@ -1,16 +1,20 @@
 //! What the process is configured with, and the engines that it has.
 
+use super::wireguard;
+use ::wireguard::{Device, TooManyPeers};
 use data_path::{
     Opened, OverlappingPrefixes, PrefixTable, Settings, Shared, Workers,
     udp::{Peers, Udp},
+    wireguard::Wireguard,
 };
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use std::{
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::mpsc,
+    sync::{Arc, mpsc},
     thread,
+    time::Instant,
 };
 
 /// More workers than this do not make the kernel's part faster.
@@ -44,6 +48,8 @@ pub(crate) enum EngineConfig {
         /// Where packets for each subnet go.
         routes: Vec<(String, SocketAddr)>,
     },
+    /// The backend wireguard, where the kernel has none.
+    Wireguard(wireguard::Device),
 }
 
 /// Without peers: an engine's may have secrets.
@@ -66,6 +72,12 @@ pub(crate) enum Error {
     Subnet(String),
     #[error(transparent)]
     Overlap(#[from] OverlappingPrefixes),
+    #[error(transparent)]
+    Wireguard(#[from] wireguard::Error),
+    #[error(transparent)]
+    TooManyPeers(#[from] TooManyPeers),
+    #[error("the process has engine {0}: another one needs a process of its own")]
+    OtherEngine(&'static str),
     #[error("the process has device {present}, not {asked}: it needs a process of its own")]
     OtherDevice { present: String, asked: String },
 }
@@ -88,6 +100,7 @@ impl Config {
     pub(super) fn check(&self) -> Result<(), Error> {
         match &self.engine {
             EngineConfig::Udp { own, routes } => udp_peers(own, routes).map(drop),
+            EngineConfig::Wireguard(device) => Ok(device.config().map(drop)?),
         }
     }
 }
@@ -96,6 +109,7 @@ impl EngineConfig {
     pub(super) fn name(&self) -> &'static str {
         match self {
             EngineConfig::Udp { .. } => "udp",
+            EngineConfig::Wireguard(_) => "wireguard",
         }
     }
 
@@ -103,6 +117,7 @@ impl EngineConfig {
     pub(super) fn peers(&self) -> usize {
         match self {
             EngineConfig::Udp { routes, .. } => routes.len(),
+            EngineConfig::Wireguard(device) => device.peers(),
         }
     }
 }
@@ -119,6 +134,7 @@ pub(super) struct Running {
 #[derive(Debug)]
 enum SharedState {
     Udp(Shared<Peers>),
+    Wireguard(Arc<Device>),
 }
 
 impl Running {
@@ -135,6 +151,13 @@ impl Running {
                 let engine = |_| Udp::new(peers.reader());
                 let workers = Workers::start(opened, &settings, engine, ended)?;
                 (workers, SharedState::Udp(peers))
+            }
+            EngineConfig::Wireguard(wanted) => {
+                let device = Device::new(wanted.config()?, Instant::now())?;
+                let count = opened.len();
+                let engine = |number| Wireguard::new(device.clone(), number, count);
+                let workers = Workers::start(opened, &settings, engine, ended)?;
+                (workers, SharedState::Wireguard(device))
             }
         };
         Ok(Running {
@@ -155,6 +178,12 @@ impl Running {
         match (&mut self.shared, &config.engine) {
             (SharedState::Udp(shared), EngineConfig::Udp { own, routes }) => {
                 shared.set(udp_peers(own, routes)?);
+            }
+            (SharedState::Wireguard(device), EngineConfig::Wireguard(wanted)) => {
+                device.configure(wanted.config()?, Instant::now())?;
+            }
+            (SharedState::Udp(_) | SharedState::Wireguard(_), _) => {
+                return Err(Error::OtherEngine(config.engine.name()));
             }
         }
         Ok(true)

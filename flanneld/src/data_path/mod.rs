@@ -12,6 +12,7 @@ mod message;
 mod process;
 mod socket;
 mod supervisor;
+pub(crate) mod wireguard;
 
 pub(crate) use engine::{Config, EngineConfig};
 pub(crate) use fuzz::message as fuzz;

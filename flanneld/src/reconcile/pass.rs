@@ -35,7 +35,7 @@ use ipnetwork::IpNetwork;
 use linux_net::{address::Address, link, route::RouteType};
 use packet_filter::Flavour;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -63,8 +63,8 @@ pub(crate) struct Settings {
     /// This node has made direct routes, now or in an earlier run: stale ones are ours to remove.
     pub(crate) had_direct_routes: bool,
     pub(crate) earlier: Earlier,
-    /// Of the process that moves packets, for backends whose packets the kernel does not move.
-    pub(crate) data_path: Option<Supervisor>,
+    /// Of the processes that move packets, for backends whose packets the kernel does not move.
+    pub(crate) data_path: BTreeMap<DeviceName, Supervisor>,
 }
 
 /// What is left of this daemon's earlier configurations. The first pass whose own devices are in
@@ -438,17 +438,21 @@ impl Reconciler {
         plan
     }
 
-    /// False if the process that moves packets does not go by the plan. What it does not do now, it
+    /// False if a process that moves packets does not go by the plan. What it does not do now, it
     /// does as soon as it can.
     fn tell_data_path(&self, plan: &Plan) -> bool {
-        let (Some(supervisor), Some(config)) = (&self.settings.data_path, &plan.data_path) else {
-            return true;
-        };
-        let told = supervisor.configure(config.clone());
-        if let Err(error) = &told {
-            debug!("{error}");
-        }
-        told.is_ok()
+        let told = plan.data_path.iter().map(|config| {
+            let Some(supervisor) = self.settings.data_path.get(&*config.device) else {
+                return true;
+            };
+            let told = supervisor.configure(config.clone());
+            if let Err(error) = &told {
+                debug!("{}: {error}", config.device);
+            }
+            told.is_ok()
+        });
+        // each is told, whatever the others do
+        told.fold(true, |all, told| all && told)
     }
 
     fn route_dependencies(&self, plan: &Plan, routes: &UnderlayRoutes) -> RouteDependencies {

@@ -69,6 +69,11 @@ impl PresharedKey {
         PresharedKey(bytes)
     }
 
+    /// The secret as text, for another process that has the device.
+    pub fn text(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+
     /// The secret itself.
     pub fn bytes(&self) -> &[u8; KEY_LEN] {
         &self.0

@@ -141,8 +141,8 @@ impl Backend for Udp {
         Ok(PeerData::Nothing)
     }
 
-    fn data_path_device(&self) -> Option<&DeviceName> {
-        self.names.first()
+    fn data_path_devices(&self) -> &[DeviceName] {
+        &self.names
     }
 
     fn plan(&self, input: &Input<'_>) -> Plan {
@@ -166,10 +166,7 @@ impl Backend for Udp {
                 routes: Vec::new(),
             },
         };
-        let EngineConfig::Udp {
-            own: own_subnets,
-            routes,
-        } = &mut config.engine;
+        let (mut own_subnets, mut routes) = (Vec::new(), Vec::new());
         for own in own_families(input) {
             let subnet = own.family.subnet;
             match subnet.network() {
@@ -189,7 +186,11 @@ impl Backend for Udp {
             }
         }
         plan.state.devices.insert(name.clone(), device);
-        plan.data_path = Some(Arc::new(config));
+        config.engine = EngineConfig::Udp {
+            own: own_subnets,
+            routes,
+        };
+        plan.data_path.push(Arc::new(config));
         plan
     }
 }

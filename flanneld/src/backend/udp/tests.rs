@@ -43,7 +43,7 @@ fn device_has_both_families_and_the_process_every_peer() {
             ("fd00:10:244::/48".to_owned(), None)
         ]
     );
-    let config = plan.data_path.unwrap();
+    let config = plan.data_path.remove(0);
     assert_eq!((config.port, config.port_v6), (Some(8285), Some(8285)));
     assert_eq!(config.address, Some([10, 244, 1, 0].into()));
     let EngineConfig::Udp { own, routes } = &config.engine;
@@ -83,7 +83,7 @@ fn lease_names_no_backend_as_upstreams() {
 fn keys_change_port_and_mtu() {
     let with = |backend: &str| plan(backend, &[lease(2, "")]);
     let plan = with(r#"{"Type":"UDP","port":9000,"MTU":1400}"#);
-    assert_eq!(plan.data_path.unwrap().port_v6, Some(9000));
+    assert_eq!(plan.data_path[0].port_v6, Some(9000));
     assert_eq!(plan.state.devices["flannel0"].link.mtu, 1352);
     let plan = with(r#"{"Type":"udp","MTU":9000}"#);
     assert_eq!(plan.state.devices["flannel0"].link.mtu, 1452);

@@ -34,11 +34,6 @@ pub(crate) enum Error {
     /// The kernel keeps the interval in 16 bits.
     #[error("Backend.PersistentKeepaliveInterval {0} is not a number of seconds from 0 to 65535")]
     Keepalive(i64),
-    /// `Userspace` is not there yet.
-    #[error(
-        "Backend.Userspace is true, but this build runs WireGuard in the kernel only: remove the key"
-    )]
-    Userspace,
     /// A file has something else than a key.
     #[error(
         "{path} cannot be used as WireGuard's private key: {source}; delete the file, and this node takes a new key"

@@ -5,6 +5,7 @@
 mod error;
 mod key;
 mod settings;
+mod user_space;
 
 pub(crate) use error::Error;
 
@@ -37,6 +38,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use user_space::UserSpace;
 
 /// Outer IPv6 (40), UDP (8) and WireGuard (32) headers, in bytes. Upstream counts as many where the
 /// outer header is IPv4.
@@ -66,6 +68,8 @@ struct WireguardBackend {
     names: [DeviceName; 2],
     /// IPv4 and IPv6.
     enabled: [bool; 2],
+    /// Why a process of ours has the devices. None: the kernel has them.
+    user_space: Option<UserSpace>,
 }
 
 /// One family of a peer, as it published it.
@@ -87,7 +91,11 @@ impl WireguardBackend {
         let settings = Settings::read(config)?;
         let files = key::Files::of(node.state.file());
         let private_key = key::of_node(node, &files)?;
-        Ok(WireguardBackend::with_key(config, settings, private_key))
+        let user_space = user_space::chosen(&settings);
+        Ok(WireguardBackend {
+            user_space,
+            ..WireguardBackend::with_key(config, settings, private_key)
+        })
     }
 
     fn with_key(
@@ -101,6 +109,7 @@ impl WireguardBackend {
             private_key,
             names: [V4_NAME, V6_NAME].map(DeviceName::from),
             enabled: [config.enable_ipv4, config.enable_ipv6],
+            user_space: None,
         }
     }
 
@@ -123,7 +132,10 @@ impl WireguardBackend {
         plan: &mut Plan,
     ) -> Device {
         let mut device = Device::bare(DeviceLink {
-            kind: DeviceKind::Wireguard(Some(self.public_key)),
+            kind: match self.user_space {
+                Some(_) => DeviceKind::Tun,
+                None => DeviceKind::Wireguard(Some(self.public_key)),
+            },
             mtu: self.inner_mtu(input.underlay),
             mac: None,
             up: true,
@@ -373,7 +385,20 @@ impl Backend for WireguardBackend {
                 }
             }
         }
+        if self.user_space.is_some() {
+            user_space::serve(self.settings.mode, input, &mut plan);
+        }
         plan
+    }
+
+    fn data_path_devices(&self) -> &[DeviceName] {
+        let separate = self.settings.mode == Mode::Separate;
+        match (self.user_space, self.enabled) {
+            (None, _) => &[],
+            (Some(_), [true, true]) if separate => &self.names,
+            (Some(_), [false, _]) if separate => &self.names[1..],
+            (Some(_), _) => &self.names[..1],
+        }
     }
 
     fn look_interval(&self) -> Duration {
@@ -383,7 +408,7 @@ impl Backend for WireguardBackend {
 
 fn owns_device(link: &Link) -> bool {
     [V4_NAME, V6_NAME].contains(&link.name.as_str())
-        && matches!(&link.kind, Kind::Other(kind) if kind == "wireguard")
+        && matches!(&link.kind, Kind::Other(kind) if kind == "wireguard" || kind == "tun")
 }
 
 /// True unless the address is of a private network (RFC 1918, RFC 4193) or of one link.

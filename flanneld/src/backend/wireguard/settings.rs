@@ -87,15 +87,14 @@ pub(super) struct Settings {
     /// In seconds; 0 is off.
     pub(super) keepalive: u16,
     pub(super) mode: Mode,
+    /// In user space even where the kernel has WireGuard.
+    pub(super) user_space: bool,
 }
 
 impl Settings {
     pub(super) fn read(config: &NetworkConfig) -> Result<Settings, backend::Error> {
         let backend = Value::Object(config.backend.clone());
         let keys: Keys = json::from_value(backend).map_err(Error::Decode)?;
-        if keys.userspace {
-            return Err(Error::Userspace.into());
-        }
         let mode = match keys.mode.as_str() {
             "separate" => Mode::Separate,
             "auto" => Mode::Auto,
@@ -113,6 +112,7 @@ impl Settings {
             psk: psk.transpose()?,
             keepalive: keepalive.map_err(|_| Error::Keepalive(keys.keepalive))?,
             mode,
+            user_space: keys.userspace,
         };
         settings.check(config)?;
         Ok(settings)
@@ -169,8 +169,13 @@ impl Settings {
         } else {
             ""
         };
+        let user_space = if self.user_space {
+            ", in user space"
+        } else {
+            ""
+        };
         Meaning {
-            text: format!("wireguard, {}{psk}", texts.join(" and ")),
+            text: format!("wireguard, {}{psk}{user_space}", texts.join(" and ")),
             devices: devices
                 .into_iter()
                 .map(|(name, _)| name.to_owned())
