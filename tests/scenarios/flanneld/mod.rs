@@ -24,3 +24,4 @@ mod start;
 pub(crate) mod store_away;
 mod udp;
 mod underlay_changes;
+mod user_space_wireguard;

@@ -33,7 +33,7 @@ fn process(host: &Host) -> i32 {
 }
 
 /// True if the process is there, and no zombie.
-fn is_running(host: &Host, pid: i32) -> bool {
+pub(super) fn is_running(host: &Host, pid: i32) -> bool {
     let executable = format!("readlink /proc/{pid}/exe");
     host.try_sh(&executable).status.success()
 }
@@ -48,7 +48,7 @@ fn signal(pid: i32, signal: Signal) {
 }
 
 /// Pings, 50 a second, to each address of the other node's pod.
-fn pings(cluster: &Cluster, from: usize, to: usize, count: u32) -> Vec<Process> {
+pub(super) fn pings(cluster: &Cluster, from: usize, to: usize, count: u32) -> Vec<Process> {
     let start = |ip: &String| {
         let mut command = Command::new("ip");
         let count = count.to_string();
@@ -62,7 +62,7 @@ fn pings(cluster: &Cluster, from: usize, to: usize, count: u32) -> Vec<Process> 
 }
 
 #[track_caller]
-fn lose_at_most(pings: Vec<Process>, most: u32) {
+pub(super) fn lose_at_most(pings: Vec<Process>, most: u32) {
     for mut ping in pings {
         ping.wait(Duration::from_secs(30));
         let log = ping.output();

@@ -43,10 +43,12 @@ fn device_has_both_families_and_the_process_every_peer() {
             ("fd00:10:244::/48".to_owned(), None)
         ]
     );
-    let config = plan.data_path.remove(0);
+    let config = &plan.data_path[0];
     assert_eq!((config.port, config.port_v6), (Some(8285), Some(8285)));
     assert_eq!(config.address, Some([10, 244, 1, 0].into()));
-    let EngineConfig::Udp { own, routes } = &config.engine;
+    let EngineConfig::Udp { own, routes } = &config.engine else {
+        panic!("another engine");
+    };
     assert_eq!(own, &["10.244.1.0/24", "fd00:10:244:1::/64"]);
     assert_eq!(
         routes,

@@ -296,7 +296,7 @@ fn configuration_that_cannot_work_is_refused_with_the_key() {
         (r#","PersistentKeepaliveInterval":65536"#, "65536"),
         (r#","PersistentKeepaliveInterval":-1"#, "-1"),
         (r#","MTU":1359"#, "at least 1360"),
-        (r#","Userspace":true"#, "Backend.Userspace"),
+        (r#","Userspace":"yes""#, "error decoding wireguard"),
     ] {
         let error = refusal(keys);
         assert!(error.contains(text), "{keys}: {error}");
@@ -407,4 +407,53 @@ fn route_to_the_network_over_our_device_is_ours() {
     assert!(owns("10.244.0.0/16", true) && owns("10.244.2.0/24", true));
     assert!(!owns("10.244.0.0/16", false));
     assert!(!owns("10.0.0.0/8", true) && !owns("192.168.0.0/16", true));
+}
+
+/// The devices have other kinds; addresses, routes and peers are the same.
+#[test]
+fn user_space_has_the_same_devices_and_processes_have_the_peers() {
+    for (keys, names) in [
+        ("", ["flannel-wg", "flannel-wg-v6"].as_slice()),
+        (r#","Mode":"auto""#, &["flannel-wg"]),
+    ] {
+        let config = config(keys);
+        let leases = [go(1), go(2)];
+        let in_kernel = plan(keys, &leases);
+        let backend = WireguardBackend {
+            user_space: Some(UserSpace::Missing),
+            ..backend(keys)
+        };
+        let plan = backend.plan(&Input {
+            config: &config,
+            underlay: &underlay(),
+            own: &go(1),
+            leases: &fixtures::decoded(&backend, &leases),
+            routes: &UnderlayRoutes::default(),
+        });
+        assert_eq!(routes(&plan), routes(&in_kernel));
+        assert_eq!(plan.peers, in_kernel.peers);
+        let served = backend.data_path_devices().iter();
+        assert_eq!(served.map(ToString::to_string).collect::<Vec<_>>(), names);
+        let configs = plan.data_path.iter();
+        let of_device = |config: &Arc<crate::data_path::Config>| config.device.clone();
+        assert_eq!(configs.map(of_device).collect::<Vec<_>>(), names);
+        for (name, device) in &plan.state.devices {
+            let other = &in_kernel.state.devices[name];
+            assert_eq!(device.link.kind, DeviceKind::Tun);
+            assert_eq!(device.addresses, other.addresses);
+            assert_eq!(device.wireguard, None, "the kernel is not asked");
+        }
+        let [first, ..] = plan.data_path.as_slice() else {
+            panic!("no process");
+        };
+        let both = names.len() == 1;
+        let ports = (Some(51820), both.then_some(51820));
+        assert_eq!((first.port, first.port_v6), ports, "{keys}");
+        let text = format!("{first:?}");
+        assert!(
+            text.contains("wireguard") && !text.contains("SEh"),
+            "{text}"
+        );
+    }
+    assert!(backend("").data_path_devices().is_empty());
 }
