@@ -187,7 +187,13 @@ fn with_wireguard() -> Option<String> {
 /// Without the kernel's the same configuration works.
 #[scenario(unless = with_wireguard)]
 fn user_space_wireguard_is_chosen_where_the_kernel_has_none() {
-    let mut cluster = Cluster::new(3, &dual(r#","Mode":"auto""#));
+    let mut cluster = Cluster::idle(3, &dual(r#","Mode":"auto""#));
+    for node in 1..=3 {
+        cluster.start(node, &[]);
+    }
+    for node in 1..=3 {
+        cluster.wait_ready(node);
+    }
     let pods: Vec<_> = (1..=3).map(|node| (node, cluster.pod(node))).collect();
     for (from, pod) in &pods {
         for to in (1..=3).filter(|to| to != from) {
