@@ -58,3 +58,11 @@ fn the_timers_of_a_thousand_peers_are_cheap() {
     // unoptimised and on a busy machine
     assert!(each < Duration::from_millis(50), "{each:?}");
 }
+
+/// Memory is what the peers' protocol states take, whatever they send.
+#[test]
+fn a_peer_takes_a_few_kibibytes() {
+    let size = size_of::<crate::peer::Peer>();
+    println!("a peer: {size} bytes");
+    assert!(size < 16 << 10, "{size}");
+}
