@@ -94,6 +94,11 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// Reads what a peer of the same backend type published (`BackendData` or `BackendV6Data`).
     /// Called once for each lease.
     fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError>;
+    /// What the status says of the way of packets, where it is not the one that the backend's name
+    /// promises.
+    fn note(&self) -> Option<String> {
+        None
+    }
     /// The devices whose packets a process of ours moves, each one of its own.
     fn data_path_devices(&self) -> &[DeviceName] {
         &[]

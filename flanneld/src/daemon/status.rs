@@ -29,6 +29,8 @@ pub(crate) struct Summary {
     pub(crate) subnets: String,
     /// the other nodes that packets can be sent to
     pub(crate) nodes: usize,
+    /// how packets travel, where that is not what the backend's name promises
+    pub(crate) note: Option<String>,
     /// leases that cannot be used
     pub(crate) skipped: usize,
     /// changes that fail
@@ -59,6 +61,7 @@ impl Status {
             ready: outcome.node_ready && outcome.peers_ready(),
             subnets,
             nodes: outcome.nodes,
+            note: None,
             skipped: outcome.skipped,
             failing: outcome.failing.len(),
             conflicts: outcome.conflicts.clone(),
@@ -112,6 +115,9 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nodes = counted(self.nodes, "node", "nodes");
         write!(f, "{}, {nodes}", self.subnets)?;
+        if let Some(note) = &self.note {
+            write!(f, ", {note}")?;
+        }
         if self.skipped > 0 {
             let skipped = counted(self.skipped, "lease", "leases");
             write!(f, ", {skipped} skipped")?;
@@ -156,6 +162,12 @@ mod tests {
             summary.to_string(),
             "10.244.7.0/24 fd00:10:244:7::/64, 2 nodes"
         );
+        summary.note = Some("WireGuard in user space".to_owned());
+        assert_eq!(
+            summary.to_string(),
+            "10.244.7.0/24 fd00:10:244:7::/64, 2 nodes, WireGuard in user space"
+        );
+        summary.note = None;
         (summary.nodes, summary.skipped, summary.failing) = (1, 1, 3);
         assert_eq!(
             summary.to_string(),

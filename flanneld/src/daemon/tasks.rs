@@ -212,6 +212,7 @@ impl Report<'_> {
             if let Some(progress) = &progress {
                 summary.follow(progress);
             }
+            summary.note = self.backend.note();
             let duplicate = duplicate.as_ref().map(Duplicate::to_string);
             summary.lease_fault =
                 duplicate.or_else(|| published::fault(&own, &leases, &self.manager.describe()));

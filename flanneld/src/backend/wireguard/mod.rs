@@ -391,6 +391,11 @@ impl Backend for WireguardBackend {
         plan
     }
 
+    fn note(&self) -> Option<String> {
+        let why = self.user_space?;
+        Some(format!("WireGuard in user space ({why})"))
+    }
+
     fn data_path_devices(&self) -> &[DeviceName] {
         let separate = self.settings.mode == Mode::Separate;
         match (self.user_space, self.enabled) {
