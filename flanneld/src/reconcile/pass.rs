@@ -452,7 +452,7 @@ impl Reconciler {
             told.is_ok()
         });
         // each is told, whatever the others do
-        told.fold(true, |all, told| all && told)
+        told.filter(|told| !told).count() == 0
     }
 
     fn route_dependencies(&self, plan: &Plan, routes: &UnderlayRoutes) -> RouteDependencies {
