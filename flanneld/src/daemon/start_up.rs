@@ -162,6 +162,7 @@ async fn run_under(
         rules,
         place,
         rules_interval: options.rules.interval(),
+        blackhole_routes: options.rules.ip_blackhole_route,
         subnet_file: subnet_file.clone(),
         had_direct_routes: node.host_routes(),
     };

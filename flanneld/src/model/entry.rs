@@ -3,7 +3,7 @@
 //! then names every place that has to handle it.
 
 use super::{
-    host_state::{DeviceLink, DeviceName, HostRoute},
+    host_state::{Blackhole, DeviceLink, DeviceName, HostRoute},
     rule_set::RuleSet,
     wireguard::{Interface, Peer},
 };
@@ -38,6 +38,8 @@ pub(crate) enum Entry {
     Table(WholeTable),
     /// The rules of a family in iptables.
     RuleSet(Arc<RuleSet>),
+    /// A blackhole route to a subnet of this node.
+    Blackhole(Blackhole),
 }
 
 /// A peer with the key that names it.
@@ -73,6 +75,7 @@ pub(crate) enum EntryKind {
     Route,
     Table,
     RuleSet,
+    Blackhole,
 }
 
 impl Entry {
@@ -87,6 +90,7 @@ impl Entry {
             Entry::Route(_) => EntryKind::Route,
             Entry::Table(_) => EntryKind::Table,
             Entry::RuleSet(_) => EntryKind::RuleSet,
+            Entry::Blackhole(_) => EntryKind::Blackhole,
         }
     }
 
@@ -99,6 +103,8 @@ impl Entry {
             Entry::Neighbour(..) | Entry::Fdb(..) | Entry::WireguardPeer(..) | Entry::Route(_) => {
                 false
             }
+            // packets to pods that do not exist depend on it, no others
+            Entry::Blackhole(_) => false,
             Entry::Table(table) => !table.0.chains.is_empty(),
             Entry::RuleSet(rules) => !rules.chains.is_empty(),
         }
@@ -115,7 +121,8 @@ impl Entry {
             | Entry::Address(..)
             | Entry::WireguardInterface(..)
             | Entry::Table(_)
-            | Entry::RuleSet(_) => false,
+            | Entry::RuleSet(_)
+            | Entry::Blackhole(_) => false,
         }
     }
 }
@@ -154,6 +161,7 @@ impl fmt::Display for Entry {
                 let family = if rules.ipv6 { "IPv6" } else { "IPv4" };
                 write!(f, "{kind} of {family}")
             }
+            Entry::Blackhole(route) => write!(f, "{kind} {}", route.dst),
         }
     }
 }
@@ -170,6 +178,7 @@ impl fmt::Display for EntryKind {
             EntryKind::Route => "route",
             EntryKind::Table => "nftables table",
             EntryKind::RuleSet => "iptables rules",
+            EntryKind::Blackhole => "blackhole route",
         })
     }
 }

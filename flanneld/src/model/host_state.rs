@@ -33,6 +33,8 @@ pub(crate) struct HostState {
     pub(crate) tables: Vec<Table>,
     /// One a family, where the rules are in iptables.
     pub(crate) rule_sets: Vec<RuleSet>,
+    /// To this node's subnets.
+    pub(crate) blackholes: BTreeSet<Blackhole>,
 }
 
 /// A device and its entries.
@@ -91,6 +93,28 @@ pub(crate) struct HostRoute {
     /// Another program gave it attributes that flanneld does not set, as a source address or an
     /// MTU.
     pub(crate) altered: bool,
+}
+
+/// A blackhole route of the main table to a subnet of this node (`-ip-blackhole-route`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Blackhole {
+    pub(crate) dst: IpNetwork,
+    pub(crate) metric: u32,
+    /// As [`HostRoute::protocol`].
+    pub(crate) protocol: u8,
+}
+
+impl Blackhole {
+    /// A blackhole as flanneld makes it, with the worst metric: the kernel's route to the bridge of
+    /// the pods has the same destination and precedes it. Without a metric the blackhole would
+    /// precede it, if it was there first.
+    pub(crate) fn new(dst: IpNetwork) -> Blackhole {
+        Blackhole {
+            dst,
+            metric: u32::MAX,
+            protocol: ROUTE_PROTOCOL.into(),
+        }
+    }
 }
 
 impl HostRoute {

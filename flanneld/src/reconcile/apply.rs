@@ -6,7 +6,7 @@ use crate::{
     best_effort::best_effort,
     model::{
         entry::Entry,
-        host_state::{DeviceKind, DeviceLink, DeviceName, HostRoute},
+        host_state::{Blackhole, DeviceKind, DeviceLink, DeviceName, HostRoute},
         rule_set::RuleSet,
         wireguard::Interface,
     },
@@ -16,7 +16,7 @@ use linux_net::{
     Request, address, fdb,
     link::{self, Link},
     neighbour,
-    route::{self, RouteScope},
+    route::{self, RouteScope, RouteType},
     sysctl, tun,
     wireguard::PublicKey,
 };
@@ -170,6 +170,8 @@ fn method<'a>(change: &'a Change, indexes: &IndexesByName) -> Result<Method<'a>,
         }
         Entry::WireguardPeer(name, _) => return Ok(Method::WireguardPeer(index(name)?)),
         Entry::RuleSet(rules) => return Ok(Method::RuleSet(rules)),
+        Entry::Blackhole(route) if put => route::replace(&kernel_blackhole(route)),
+        Entry::Blackhole(route) => route::delete(&kernel_blackhole(route)),
         Entry::Address(name, net) if put => address::add(index(name)?, *net, net.is_ipv6()),
         Entry::Address(name, net) => address::delete(index(name)?, *net),
         Entry::Neighbour(name, ip, mac) => {
@@ -385,6 +387,15 @@ fn change_table(
         }
     }
     nft.commit(&transaction)
+}
+
+fn kernel_blackhole(route: &Blackhole) -> route::Route {
+    route::Route {
+        kind: RouteType::BlackHole,
+        priority: route.metric,
+        protocol: route.protocol.into(),
+        ..route::Route::new(route.dst)
+    }
 }
 
 /// The route as it is requested.

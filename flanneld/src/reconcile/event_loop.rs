@@ -154,6 +154,7 @@ impl EventLoop {
         let file: PathBuf = self.reconciler.subnet_file().to_owned();
         let mut limiter = RateLimiter::new(Instant::now());
         let mut confirming = 0;
+        let mut rules_read = Instant::now();
         let mut filter = None;
         let mut changes = HostChanges::everything();
         loop {
@@ -165,6 +166,9 @@ impl EventLoop {
                 changes.add_everything();
             }
             let read_host = changes.is_everything();
+            if read_host || changes.has_rules() {
+                rules_read = Instant::now();
+            }
             let own = self.own.borrow_and_update().clone();
             self.reconciler
                 .set_record(&self.records.borrow_and_update());
@@ -190,6 +194,7 @@ impl EventLoop {
             let slow = Instant::now() + self.reconciler.look_interval();
             let retry_at = outcome.retry_at.unwrap_or(slow).min(slow);
             let rules_due = self.reconciler.rules_interval();
+            let rules_due = rules_due.map(|interval| rules_read + interval);
             tokio::select! {
                 changed = self.leases.changed() => {
                     changed.map_err(|_| Error::NoSubnetManager)?;
@@ -206,7 +211,7 @@ impl EventLoop {
                     sleep(BURST_DELAY).await;
                 }
                 () = sleep_until(retry_at.into()) => changes.add_everything(),
-                () = sleep(rules_due.unwrap_or_default()), if rules_due.is_some() => {
+                () = sleep_until(rules_due.unwrap_or(slow).into()), if rules_due.is_some() => {
                     changes.add_rules();
                 }
                 config = &mut self.config_changed => return Ok(config),

@@ -21,7 +21,7 @@ use crate::{
     model::{
         Family,
         entry::Entry,
-        host_state::{DeviceName, HostState},
+        host_state::{Blackhole, DeviceName, HostState, ROUTE_PROTOCOL},
         lease::{Lease, Leases},
         network_config::NetworkConfig,
         node_record::NodeRecord,
@@ -59,6 +59,8 @@ pub(crate) struct Settings {
     pub(crate) place: RulePlace,
     /// How often rules are read that no notification is about.
     pub(crate) rules_interval: Duration,
+    /// `-ip-blackhole-route`
+    pub(crate) blackhole_routes: bool,
     pub(crate) subnet_file: PathBuf,
     /// This node has made direct routes, now or in an earlier run: stale ones are ours to remove.
     pub(crate) had_direct_routes: bool,
@@ -398,6 +400,11 @@ impl Reconciler {
             let kept = off_link.filter_map(|skipped| observed.route_to(skipped.subnet));
             plan.state.routes.extend(kept.cloned());
         }
+        if !self.settings.blackhole_routes {
+            // nothing proves that one without our protocol number is Go flannel's
+            let ours: u8 = ROUTE_PROTOCOL.into();
+            observed.blackholes.retain(|route| route.protocol == ours);
+        }
         let name_of = |index| dump.name_of(index);
         let conflicts = conflict::find(&plan, &dump.host.routes, ownership, name_of);
         let in_conflict = conflict::leave(&conflicts, &mut plan.state, &mut observed);
@@ -416,6 +423,7 @@ impl Reconciler {
             backend,
             rules,
             place,
+            blackhole_routes,
             ..
         } = &self.settings;
         let mut plan = backend.plan(&Input {
@@ -425,6 +433,12 @@ impl Reconciler {
             leases: &self.leases,
             routes,
         });
+        if *blackhole_routes {
+            let families = backend::families(config, own).into_iter();
+            plan.state.blackholes = families
+                .map(|family| Blackhole::new(family.subnet))
+                .collect();
+        }
         match place.filter {
             PacketFilter::Nftables => {
                 let tables = nftables::tables(&place.names.tables, config, own, *rules);

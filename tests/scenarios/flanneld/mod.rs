@@ -2,6 +2,7 @@
 
 mod alloc;
 mod bad_leases;
+mod blackhole;
 mod boot;
 mod bounds;
 mod cleanup;

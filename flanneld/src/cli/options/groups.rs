@@ -89,6 +89,10 @@ pub(crate) struct RuleOptions {
     /// nothing; other rules are watched, and restored at once
     #[arg(long, default_value_t = 5, value_name = "SECONDS")]
     pub(crate) iptables_resync: i64,
+    /// Drop packets to pods of this node that do not exist, by a blackhole route to its subnet,
+    /// where the default route would take them out of the node
+    #[arg(long, default_value_t = false, action = ArgAction::Set)]
+    pub(crate) ip_blackhole_route: bool,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -176,9 +180,6 @@ pub(crate) struct EtcdOptions {
 #[command(next_help_heading = "Flags of Go flanneld, accepted without effect")]
 #[allow(dead_code, reason = "these flags are accepted and not used")]
 pub(crate) struct CompatibilityFlags {
-    /// flanneld makes no blackhole route to this node's subnet
-    #[arg(long, default_value_t = false, action = ArgAction::Set)]
-    pub(crate) ip_blackhole_route: bool,
     /// -v sets the level of the whole log
     #[arg(long, default_value = "", value_name = "PATTERNS")]
     pub(crate) vmodule: String,

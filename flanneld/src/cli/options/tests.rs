@@ -299,7 +299,7 @@ fn help_fits_a_terminal_has_one_dash_and_says_what_each_flag_does() {
         assert!(arg.get_help().is_some(), "-{flag} has no description");
     }
     let (_, compatibility) = help.split_once("Flags of Go flanneld, accepted").unwrap();
-    for flag in ["ip-blackhole-route", "vmodule"] {
+    for flag in ["log_backtrace_at", "vmodule"] {
         assert!(compatibility.contains(&format!("  -{flag}")), "{help}");
     }
 }

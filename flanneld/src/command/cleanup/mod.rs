@@ -20,7 +20,10 @@ use crate::{
     underlay::HostNetwork,
 };
 use ::subnet_env::Previous;
-use linux_net::{link, route};
+use linux_net::{
+    link,
+    route::{self, RouteType},
+};
 use ownership::{BRIDGE, RouteOwner, attached_interfaces, families, route_owner};
 use packet_filter::{Nft, Transaction};
 use report::Report;
@@ -98,8 +101,14 @@ fn remove_routes(
 ) {
     let families = families(env);
     for route in &host.routes {
-        let gateway = route.gateway.map(|ip| ip.to_string()).unwrap_or_default();
-        let name = format!("route {} via {gateway}", route.dst);
+        let via = route.gateway.map(|ip| format!(" via {ip}"));
+        let blackhole = route.kind == RouteType::BlackHole;
+        let kind = if blackhole {
+            "blackhole route"
+        } else {
+            "route"
+        };
+        let name = format!("{kind} {}{}", route.dst, via.unwrap_or_default());
         match route_owner(route, &families, had_direct_routes, host) {
             RouteOwner::Flanneld => {
                 let request = route::delete(route);

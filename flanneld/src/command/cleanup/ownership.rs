@@ -57,7 +57,9 @@ pub(super) fn route_owner(
         // it goes with the device
         return RouteOwner::Other;
     }
-    if route.protocol == ROUTE_PROTOCOL && route.kind == RouteType::Unicast {
+    if route.protocol == ROUTE_PROTOCOL
+        && [RouteType::Unicast, RouteType::BlackHole].contains(&route.kind)
+    {
         return RouteOwner::Flanneld;
     }
     if !had_direct_routes || !reconcile::is_direct_route(route, families) {

@@ -3,7 +3,7 @@
 
 use crate::model::{
     entry::{Entry, PeerEntry, WholeTable},
-    host_state::{Device, DeviceName, HostRoute, HostState},
+    host_state::{Blackhole, Device, DeviceName, HostRoute, HostState},
     rule_set::RuleSet,
     wireguard::{Peer, Wireguard},
 };
@@ -51,6 +51,7 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
         routes,
         tables,
         rule_sets,
+        blackholes,
     } = wanted;
     let mut changes = Vec::new();
     let kept = diff_links(devices, &observed.devices, &mut changes);
@@ -92,6 +93,7 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
     }
     diff_tables(tables, &observed.tables, &mut changes);
     diff_rule_sets(rule_sets, &observed.rule_sets, &mut changes);
+    diff_blackholes(blackholes, &observed.blackholes, &mut changes);
     changes.append(&mut put);
     // routes over a device that is deleted go with it
     let is_deleted =
@@ -215,6 +217,17 @@ fn diff_rule_sets(wanted: &[RuleSet], observed: &[RuleSet], changes: &mut Vec<Ch
     };
     let differ = wanted.iter().filter(|wanted| !is_in_place(wanted));
     changes.extend(differ.map(|wanted| Change::Put(Entry::RuleSet(Arc::new(wanted.clone())))));
+}
+
+fn diff_blackholes(
+    wanted: &BTreeSet<Blackhole>,
+    observed: &BTreeSet<Blackhole>,
+    changes: &mut Vec<Change>,
+) {
+    let missing = wanted.difference(observed).copied();
+    changes.extend(missing.map(Entry::Blackhole).map(Change::Put));
+    let surplus = observed.difference(wanted).copied();
+    changes.extend(surplus.map(Entry::Blackhole).map(Change::Delete));
 }
 
 /// True for a route that has to go before the kernel takes the wanted one: it refuses an IPv6

@@ -112,6 +112,7 @@ prop_compose! {
         routes in btree_set((0u8..4, 0u8..3, 0u8..4), 0..8),
         tables in btree_set(0u8..3, 0..3),
         rules in proptest::collection::btree_map(any::<bool>(), "[ab]{0,2}", 0..3),
+        blackholes in btree_set((0u8..3, 0u32..2), 0..4),
         comment in proptest::option::of("[ab]"),
     ) -> HostState {
         let mut by_dst = BTreeMap::new();
@@ -132,6 +133,10 @@ prop_compose! {
                 dormant: false,
                 comment: comment.clone(),
                 chains: Vec::new(),
+            }).collect(),
+            blackholes: blackholes.into_iter().map(|(dst, metric)| Blackhole {
+                metric,
+                ..Blackhole::new(IpNetwork::from(ip(dst)))
             }).collect(),
             rule_sets: rules.into_iter().map(|(ipv6, text)| rule_set(ipv6, &text)).collect(),
         }
@@ -226,6 +231,8 @@ fn make(state: &mut HostState, change: &Change) -> Result<(), String> {
                 state.tables.push(Table::clone(&table.0));
             }
         }
+        Entry::Blackhole(route) if put => drop(state.blackholes.insert(*route)),
+        Entry::Blackhole(route) => drop(state.blackholes.remove(route)),
         Entry::RuleSet(rules) => {
             state.rule_sets.retain(|other| other.ipv6 != rules.ipv6);
             state.rule_sets.push(RuleSet::clone(rules));

@@ -229,6 +229,9 @@ impl EventFilter {
         let in_main = route.table == MAIN_TABLE;
         // while the underlay is missing, a default route may lead to one
         let leads_to_underlay = self.underlay.is_none() && in_main && route.dst.prefix() == 0;
+        if in_main && self.blackhole_differs(route, added) {
+            return true;
+        }
         let differs = match self.ownership.route(route, |index| self.name_of(index)) {
             Some(own) => added != self.wanted.routes.contains(&own),
             // a route that replaces ours is notified; the end of ours is not
@@ -244,6 +247,19 @@ impl EventFilter {
             && in_main
             && families.any(|family| family.may_be_peer_subnet(route.dst));
         leads_to_underlay || differs || in_conflict || in_the_way
+    }
+
+    /// True if one of ours is missing, replaced by another route, or too many.
+    fn blackhole_differs(&self, route: &Route, added: bool) -> bool {
+        let wanted = &self.wanted.blackholes;
+        match self.ownership.blackhole(route) {
+            Some(ours) => added != wanted.contains(&ours),
+            None => {
+                let mut wanted = wanted.iter();
+                let key = (route.dst, route.priority);
+                added && wanted.any(|ours| (ours.dst, ours.metric) == key)
+            }
+        }
     }
 
     fn neighbour_differs(&self, entry: &Neighbour, added: bool) -> bool {

@@ -3,7 +3,7 @@ use crate::{
     backend::fixtures,
     model::{
         self,
-        host_state::{DeviceKind, DeviceLink, HostRoute, ROUTE_PROTOCOL},
+        host_state::{Blackhole, DeviceKind, DeviceLink, HostRoute, ROUTE_PROTOCOL},
         rule_set::{RuleChain, RuleSet},
     },
     underlay::fixtures::{self as host, PERMANENT},
@@ -69,7 +69,8 @@ fn filter() -> EventFilter {
             comment: None,
             chains: Vec::new(),
         }],
-        rule_sets: Vec::new(),
+        blackholes: [Blackhole::new("10.244.1.0/24".parse().unwrap())].into(),
+        ..HostState::default()
     };
     EventFilter {
         wanted: Arc::new(wanted),
@@ -240,6 +241,36 @@ fn contradicting_events_need_a_pass() {
     ] {
         assert!(filter.needs_pass(&event), "{event:?}");
     }
+}
+
+#[test]
+fn blackhole_that_goes_or_is_replaced_needs_no_look_at_the_host() {
+    let filter = filter();
+    let ours = Route {
+        kind: RouteType::BlackHole,
+        priority: u32::MAX,
+        protocol: ROUTE_PROTOCOL,
+        ..Route::new("10.244.1.0/24".parse().unwrap())
+    };
+    let unreachable = Route {
+        kind: RouteType::Unreachable,
+        ..ours.clone()
+    };
+    for (route, change, effect) in [
+        (&ours, RouteChange::Added, Effect::AsWanted),
+        (&ours, RouteChange::Deleted, Effect::Contradiction),
+        (&unreachable, RouteChange::Replaced, Effect::Contradiction),
+        (&unreachable, RouteChange::Deleted, Effect::AsWanted),
+    ] {
+        let event = Event::Route(route.clone(), change);
+        assert_eq!(filter.effect(&event), effect, "{event:?}");
+    }
+    let of_go = Route {
+        priority: 0,
+        protocol: linux_net::route::RouteProtocol::Boot,
+        ..ours
+    };
+    assert!(filter.needs_pass(&Event::Route(of_go, RouteChange::Added)));
 }
 
 #[test]

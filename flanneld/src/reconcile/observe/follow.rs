@@ -37,6 +37,16 @@ impl Dump {
                         false => own.routes.remove(&ours),
                     };
                 }
+                if *change == RouteChange::Replaced {
+                    own.blackholes
+                        .retain(|old| (old.dst, old.metric) != (route.dst, route.priority));
+                }
+                if let Some(ours) = ownership.blackhole(route) {
+                    match change.is_addition() {
+                        true => own.blackholes.insert(ours),
+                        false => own.blackholes.remove(&ours),
+                    };
+                }
                 follow_route(&mut self.host.routes, route, *change);
             }
             Event::Neighbour(entry, added) => {

@@ -144,6 +144,12 @@ impl Dump {
                 .iter()
                 .filter_map(|route| ownership.route(route, |index| self.name_of(index)))
                 .collect(),
+            blackholes: self
+                .host
+                .routes
+                .iter()
+                .filter_map(|route| ownership.blackhole(route))
+                .collect(),
             ..HostState::default()
         };
         self.rules.clone().into_state(state)

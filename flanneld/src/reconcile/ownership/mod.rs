@@ -4,7 +4,7 @@ use crate::{
     backend::{self, Backend, CandidateRoute},
     model::{
         Family,
-        host_state::{ALTERED_REMOTE, DeviceName, HostRoute, ROUTE_PROTOCOL},
+        host_state::{ALTERED_REMOTE, Blackhole, DeviceName, HostRoute, ROUTE_PROTOCOL},
     },
 };
 use ipnetwork::IpNetwork;
@@ -65,6 +65,26 @@ impl Ownership {
             families: &self.families,
         };
         (over_known_device && self.backend.owns_route(&candidate)).then_some(route)
+    }
+
+    /// A blackhole route to a subnet of this node: one with our protocol number; and one of Go
+    /// flannel, which names no protocol of its own, nor a metric.
+    pub(crate) fn blackhole(&self, observed: &Route) -> Option<Blackhole> {
+        let mut families = self.families.iter();
+        let is_ours = match observed.protocol {
+            ROUTE_PROTOCOL => families.any(|family| family.contains(observed.dst)),
+            RouteProtocol::Boot => {
+                has_our_key(observed) && families.any(|family| family.subnet == observed.dst)
+            }
+            _ => false,
+        };
+        let is_blackhole = observed.kind == RouteType::BlackHole;
+        let is_there = observed.table == MAIN_TABLE && observed.tos == 0;
+        (is_ours && is_blackhole && is_there).then(|| Blackhole {
+            dst: observed.dst,
+            metric: observed.priority,
+            protocol: observed.protocol.into(),
+        })
     }
 
     /// True for a route with our protocol number.

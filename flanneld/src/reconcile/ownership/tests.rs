@@ -296,3 +296,39 @@ fn marked_route_without_gateway_is_ours_and_unaltered_in_its_own_scope() {
     };
     assert_eq!(ownership.route(&boot, name), None, "vxlan makes none");
 }
+
+#[test]
+fn blackholes_to_this_nodes_subnets_are_ours() {
+    let blackhole = |dst: &str, metric, protocol| Route {
+        kind: RouteType::BlackHole,
+        priority: metric,
+        protocol,
+        ..Route::new(dst.parse().unwrap())
+    };
+    let ours = |route: &Route| ownership().blackhole(route).is_some();
+    for dst in ["10.244.1.0/24", "10.244.9.0/24", "fd00:10:244:1::/64"] {
+        let marked = blackhole(dst, u32::MAX, ROUTE_PROTOCOL);
+        assert!(ours(&marked), "{dst}");
+        let unicast = Route {
+            kind: RouteType::Unicast,
+            ..marked.clone()
+        };
+        let elsewhere = Route {
+            table: 100,
+            ..marked
+        };
+        assert!(!ours(&unicast) && !ours(&elsewhere), "{dst}");
+    }
+    // Go flannel's
+    for (dst, metric, expected) in [
+        ("10.244.1.0/24", 0, true),
+        ("10.244.1.0/24", 7, false),
+        ("10.244.9.0/24", 0, false),
+        ("fd00:10:244:1::/64", IP6_DEFAULT_METRIC, true),
+        ("10.9.0.0/16", 0, false),
+    ] {
+        let route = blackhole(dst, metric, RouteProtocol::Boot);
+        assert_eq!(ours(&route), expected, "{dst} metric {metric}");
+    }
+    assert!(!ours(&blackhole("10.244.1.0/24", 0, RouteProtocol::Static)));
+}
