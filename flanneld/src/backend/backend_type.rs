@@ -9,7 +9,7 @@ use linux_net::{
     Mac,
     link::{Kind, Link},
 };
-use std::{io, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 /// A backend type.
 pub(super) struct BackendType {
@@ -45,6 +45,8 @@ pub(crate) struct NodeIdentity<'a> {
     pub(crate) links: &'a [Link],
     /// What the store says of this node.
     pub(crate) record: &'a NodeRecord,
+    /// The folder of subnet.env, for what does not outlive a reboot.
+    pub(crate) run_folder: &'a Path,
 }
 
 impl NodeIdentity<'_> {

@@ -40,6 +40,7 @@ pub(crate) fn backend(config: &NetworkConfig) -> Result<Arc<dyn Backend>, Error>
             state: &mut state,
             links: &[],
             record: &NodeRecord::default(),
+            run_folder: Path::new("/nonexistent"),
         },
     )
 }

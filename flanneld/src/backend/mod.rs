@@ -8,6 +8,7 @@ mod extension;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod host_gw;
+mod ipsec;
 mod peer_leases;
 mod peers;
 mod registry;
@@ -18,6 +19,7 @@ mod wireguard;
 pub(crate) use backend_type::NodeIdentity;
 pub(crate) use direct_route::owns as is_direct_route;
 pub(crate) use extension::{Extension, Progress, Wanted, commands_record, fuzz_record};
+pub(crate) use ipsec::{fuzz as fuzz_vici, retire as retire_charon, tunnels};
 pub(crate) use peer_leases::PeerLeases;
 pub(crate) use peers::{PeerData, PeerError, PlannedPeer, SkippedLease};
 pub(crate) use registry::{build, check, keys, owns_device};
@@ -121,6 +123,28 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     fn commands(&self) -> Option<&Extension> {
         None
     }
+    /// True if [`key_exchange`](Backend::key_exchange) negotiates.
+    fn negotiates_keys(&self) -> bool {
+        false
+    }
+    /// Negotiates keys with the peers as long as the daemon runs, for backends that need some. The
+    /// tunnels are None until the peers are known. Returns only on failure.
+    fn key_exchange(
+        &self,
+        _tunnels: watch::Receiver<Option<Arc<[Tunnel]>>>,
+    ) -> BoxFuture<'_, Result<Infallible, Error>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// A tunnel that needs keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tunnel {
+    /// This node's end, on the underlay's interface.
+    pub(crate) own_address: IpAddr,
+    pub(crate) own_subnet: IpNetwork,
+    pub(crate) peer_address: IpAddr,
+    pub(crate) peer_subnet: IpNetwork,
 }
 
 /// Why the network configuration cannot be used.
@@ -168,6 +192,9 @@ pub(crate) enum Error {
     /// The wireguard backend.
     #[error(transparent)]
     Wireguard(#[from] wireguard::Error),
+    /// The ipsec backend.
+    #[error(transparent)]
+    Ipsec(#[from] ipsec::Error),
     /// The system has no random numbers for a new MAC.
     #[error("failed to choose a MAC for {device}: {source}")]
     Mac {

@@ -4,16 +4,17 @@
 use super::{
     Backend, Error, alloc,
     backend_type::{BackendType, Meaning, NodeIdentity},
-    extension, host_gw, udp, vxlan, wireguard,
+    extension, host_gw, ipsec, udp, vxlan, wireguard,
 };
 use crate::model::network_config::NetworkConfig;
 use linux_net::link::{Kind, Link};
 use std::sync::Arc;
 
-static TYPES: [BackendType; 7] = [
+static TYPES: [BackendType; 8] = [
     udp::TYPE,
     vxlan::TYPE,
     host_gw::TYPE,
+    ipsec::TYPE,
     wireguard::TYPE,
     alloc::TYPE,
     extension::TYPE,

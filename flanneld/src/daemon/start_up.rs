@@ -100,6 +100,7 @@ async fn run_under(
         state_file,
         ..
     } = &options.node;
+    let run_folder = subnet_file.parent().unwrap_or(Path::new("/"));
     announce_waiting(
         status,
         format!("for this node's record in the {}", manager.describe()),
@@ -121,6 +122,7 @@ async fn run_under(
         state: &mut node,
         links: &host.links,
         record: &record,
+        run_folder,
     };
     let backend = build_backend(&config, identity, &underlay, state_file)?;
     if let Some(extension) = backend.commands() {
@@ -173,6 +175,7 @@ async fn run_under(
         underlay,
         new_keys,
         config,
+        run_folder: run_folder.to_owned(),
     };
     tasks::run(manager, backend, reconciler, started, waiting, status).await
 }

@@ -10,7 +10,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    backend::{Backend, Extension, PlannedPeer, Progress, Wanted},
+    backend::{self, Backend, Extension, PlannedPeer, Progress, Tunnel, Wanted},
     model::{
         lease::{Lease, Leases},
         network_config::NetworkConfig,
@@ -20,7 +20,13 @@ use crate::{
     subnet::{Session, SubnetManager, Waiting},
     underlay::Underlay,
 };
-use std::{convert::Infallible, future, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -41,6 +47,8 @@ pub(super) struct Started {
     pub(super) new_keys: bool,
     /// What it goes by.
     pub(super) config: NetworkConfig,
+    /// The folder of subnet.env.
+    pub(super) run_folder: PathBuf,
 }
 
 /// Runs until the network configuration changes to another one that this node can apply.
@@ -58,6 +66,7 @@ pub(super) async fn run(
         underlay,
         new_keys,
         config,
+        run_folder,
     } = started;
     // without a sender the record stays
     let records = manager
@@ -67,6 +76,7 @@ pub(super) async fn run(
     let leases = watch::Sender::new(None);
     let node_ready = watch::Sender::new(false);
     let peers = watch::Sender::new(Arc::default());
+    let tunnels = watch::Sender::new(None);
     let (outcome_sender, outcomes) = watch::channel(None);
     let (underlay_sender, underlays) = watch::channel(underlay.clone());
     let event_loop = EventLoop {
@@ -116,6 +126,7 @@ pub(super) async fn run(
         peers: peers.clone(),
         commands,
         progress: backend.commands().map(Extension::progress),
+        tunnels: tunnels.clone(),
         waiting: waiting.subscribe(),
         status,
         set_up_at: None,
@@ -125,6 +136,8 @@ pub(super) async fn run(
         ended = keeper.run(session) => ended,
         ended = backend.data_path(peers.subscribe()) => ended.map_err(Error::from),
         never = run_commands(&*backend, wanted_commands) => match never {},
+        ended = backend.key_exchange(tunnels.subscribe()) => ended.map_err(Error::from),
+        never = retire_charon(&*backend, tunnels.subscribe(), &run_folder) => match never {},
         ended = report.run() => ended,
     };
     ended.map(|never| match never {})
@@ -138,6 +151,20 @@ async fn run_commands(
         Some(extension) => extension.run(wanted).await,
         None => future::pending().await,
     }
+}
+
+/// Ends the charon that the backend ipsec left behind, once the pass is done that takes its
+/// policies away.
+async fn retire_charon(
+    backend: &dyn Backend,
+    mut tunnels: watch::Receiver<Option<Arc<[Tunnel]>>>,
+    run_folder: &Path,
+) -> Infallible {
+    let known = tunnels.wait_for(Option::is_some).await.is_ok();
+    if known && !backend.negotiates_keys() {
+        backend::retire_charon(run_folder).await;
+    }
+    future::pending().await
 }
 
 /// Passes the outcome of each pass on: to the status, to the subnet manager whether the node's own
@@ -157,6 +184,7 @@ struct Report<'a> {
     commands: watch::Sender<Option<Arc<Wanted>>>,
     /// How far the commands are, for a backend that has them.
     progress: Option<watch::Receiver<Progress>>,
+    tunnels: watch::Sender<Option<Arc<[Tunnel]>>>,
     /// what the subnet manager waits for
     waiting: watch::Receiver<Option<Arc<str>>>,
     status: &'a watch::Sender<Status>,
@@ -203,6 +231,8 @@ impl Report<'_> {
         replace_if_changed(&self.node_ready, outcome.node_ready && is_started);
         if let Some(peers) = &outcome.peers {
             replace_if_changed(&self.peers, peers.clone());
+            let tunnels = backend::tunnels(&outcome.filter.wanted);
+            replace_if_changed(&self.tunnels, Some(tunnels));
         }
         let waiting = self.waiting.borrow().clone();
         let set_up = self.is_set_up(outcome);

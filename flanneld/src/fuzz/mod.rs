@@ -101,6 +101,11 @@ pub fn net_conf(bytes: &[u8]) {
     assert!(again.check_subnets().is_ok() && again == checked, "{one}");
 }
 
+/// A packet of strongSwan's charon, without its length.
+pub fn vici(bytes: &[u8]) {
+    backend::fuzz_vici(bytes);
+}
+
 /// Keys of etcd and their values, a line each, with a tab between them.
 pub fn etcd_leases(bytes: &[u8]) {
     etcd::fuzz_leases(bytes);

@@ -37,6 +37,7 @@ fn node() -> Option<Node> {
         state: &mut NodeState::load(Path::new("/nonexistent/node.json")),
         links: &[],
         record: &NodeRecord::default(),
+        run_folder: Path::new("/nonexistent"),
     };
     let mut on_link = Route::new("172.31.0.0/24".parse().ok()?);
     on_link.oif = Some(INDEX);

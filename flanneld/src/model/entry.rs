@@ -8,7 +8,7 @@ use super::{
     wireguard::{Interface, Peer},
 };
 use ipnetwork::IpNetwork;
-use linux_net::{Mac, wireguard::PublicKey};
+use linux_net::{Mac, wireguard::PublicKey, xfrm::Policy};
 use packet_filter::Table;
 use std::{
     fmt,
@@ -34,6 +34,8 @@ pub(crate) enum Entry {
     WireguardPeer(DeviceName, PeerEntry),
     /// A route.
     Route(HostRoute),
+    /// A policy of IPsec.
+    Policy(Policy),
     /// An nftables table with all its chains.
     Table(WholeTable),
     /// The rules of a family in iptables.
@@ -73,6 +75,7 @@ pub(crate) enum EntryKind {
     WireguardInterface,
     WireguardPeer,
     Route,
+    Policy,
     Table,
     RuleSet,
     Blackhole,
@@ -88,6 +91,7 @@ impl Entry {
             Entry::WireguardInterface(..) => EntryKind::WireguardInterface,
             Entry::WireguardPeer(..) => EntryKind::WireguardPeer,
             Entry::Route(_) => EntryKind::Route,
+            Entry::Policy(_) => EntryKind::Policy,
             Entry::Table(_) => EntryKind::Table,
             Entry::RuleSet(_) => EntryKind::RuleSet,
             Entry::Blackhole(_) => EntryKind::Blackhole,
@@ -100,9 +104,11 @@ impl Entry {
     pub(crate) fn is_node_setup(&self) -> bool {
         match self {
             Entry::Device(..) | Entry::Address(..) | Entry::WireguardInterface(..) => true,
-            Entry::Neighbour(..) | Entry::Fdb(..) | Entry::WireguardPeer(..) | Entry::Route(_) => {
-                false
-            }
+            Entry::Neighbour(..)
+            | Entry::Fdb(..)
+            | Entry::WireguardPeer(..)
+            | Entry::Route(_)
+            | Entry::Policy(_) => false,
             // packets to pods that do not exist depend on it, no others
             Entry::Blackhole(_) => false,
             Entry::Table(table) => !table.0.chains.is_empty(),
@@ -117,6 +123,7 @@ impl Entry {
             Entry::Fdb(_, _, remote) => *remote == public_ip,
             Entry::WireguardPeer(_, entry) => entry.peer.allowed_ips.contains(&subnet),
             Entry::Route(route) => route.dst == subnet,
+            Entry::Policy(policy) => [policy.src, policy.dst].contains(&subnet),
             Entry::Device(..)
             | Entry::Address(..)
             | Entry::WireguardInterface(..)
@@ -154,6 +161,7 @@ impl fmt::Display for Entry {
                 let via = gateway.map(|ip| format!(" via {ip}")).unwrap_or_default();
                 write!(f, "{kind} {dst}{via} dev {device}{onlink}")
             }
+            Entry::Policy(policy) => write!(f, "{kind} {policy}"),
             Entry::Table(table) => {
                 write!(f, "{kind} {} {}", table.0.family.as_str(), table.0.name)
             }
@@ -176,6 +184,7 @@ impl fmt::Display for EntryKind {
             EntryKind::WireguardInterface => "WireGuard key",
             EntryKind::WireguardPeer => "WireGuard peer",
             EntryKind::Route => "route",
+            EntryKind::Policy => "IPsec policy",
             EntryKind::Table => "nftables table",
             EntryKind::RuleSet => "iptables rules",
             EntryKind::Blackhole => "blackhole route",

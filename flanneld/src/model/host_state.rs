@@ -5,7 +5,7 @@
 
 use super::{rule_set::RuleSet, wireguard::Wireguard};
 use ipnetwork::IpNetwork;
-use linux_net::{Mac, link::Vxlan, route::RouteProtocol, wireguard::PublicKey};
+use linux_net::{Mac, link::Vxlan, route::RouteProtocol, wireguard::PublicKey, xfrm::Policy};
 use packet_filter::Table;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,12 +24,15 @@ pub(crate) const ALTERED_REMOTE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// The name of a device. Shared, since every entry of every peer carries one.
 pub(crate) type DeviceName = Arc<str>;
 
-/// Devices by name, routes of the main table, tables of nftables, rules of iptables.
+/// Devices by name, routes of the main table, policies of IPsec, tables of nftables, rules of
+/// iptables.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct HostState {
     pub(crate) devices: BTreeMap<DeviceName, Device>,
     /// Routes to other nodes' subnets.
     pub(crate) routes: BTreeSet<HostRoute>,
+    /// What has to be encrypted on the way to other nodes' subnets.
+    pub(crate) policies: BTreeSet<Policy>,
     pub(crate) tables: Vec<Table>,
     /// One a family, where the rules are in iptables.
     pub(crate) rule_sets: Vec<RuleSet>,
@@ -230,5 +233,6 @@ impl HostState {
             }
         }
         self.routes.extend(observed.routes.iter().cloned());
+        self.policies.extend(observed.policies.iter().cloned());
     }
 }

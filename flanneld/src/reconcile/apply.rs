@@ -1,7 +1,9 @@
 //! Makes changes: devices, tables and rules of iptables one by one, everything else in one batch. A
 //! change that fails is retried on its own; the others are made all the same.
 
-use super::{backoff::Backoff, diff::Change, kernel::Kernel, observe, ownership::own_scope};
+use super::{
+    backoff::Backoff, diff::Change, kernel::Kernel, observe, ownership::own_scope, policies,
+};
 use crate::{
     best_effort::best_effort,
     model::{
@@ -19,6 +21,7 @@ use linux_net::{
     route::{self, RouteScope, RouteType},
     sysctl, tun,
     wireguard::PublicKey,
+    xfrm::Policy,
 };
 use nix::errno::Errno;
 use packet_filter::{Table, Transaction};
@@ -48,6 +51,17 @@ pub(crate) enum Error {
     /// The rules in iptables are not as they should be.
     #[error(transparent)]
     Iptables(#[from] host_iptables::Error),
+    /// The kernel has no IPsec.
+    #[error(
+        "this kernel has no IPsec ({0}): load its module (modprobe xfrm_user), or change Backend.Type"
+    )]
+    NoIpsec(String),
+    /// Another program has a policy of IPsec in the place of ours.
+    #[error(
+        "another program has an IPsec policy with this selector, {0}: delete it (ip xfrm policy), or change that \
+         program's configuration"
+    )]
+    ForeignPolicy(Policy),
     /// A plan asks for a kind of device that flanneld cannot create.
     #[error("flanneld cannot create a device of kind {0}")]
     UnsupportedKind(String),
@@ -75,7 +89,7 @@ pub(crate) fn apply(
         applied: Applied::default(),
     };
     recorder.backoff.retain(&changes);
-    let (mut batch, mut peers) = (Vec::new(), Vec::new());
+    let (mut batch, mut peers, mut policies) = (Vec::new(), Vec::new(), Vec::new());
     for change in changes {
         if !recorder.backoff.is_due(&change, recorder.now) {
             continue;
@@ -99,12 +113,16 @@ pub(crate) fn apply(
                 let result = kernel.put_rule_set(rules);
                 recorder.record(change, result.map_err(Error::from));
             }
+            Ok(Method::Policy) => policies.push(change),
             Ok(Method::Request(request)) => batch.push((change, request)),
             // the change stays in the next difference, and follows once its device exists
             Err(NoDevice) => debug!("{change} waits for its device"),
         }
     }
     change_peers(kernel, peers, &mut recorder);
+    for (change, result) in policies::change(kernel, policies) {
+        recorder.record(change, result);
+    }
     let (changes, requests): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
     let answers = kernel.netlink.batch(&requests);
     for (change, answer) in changes.into_iter().zip(answers) {
@@ -152,6 +170,8 @@ enum Method<'a> {
     WireguardPeer(u32),
     /// By one `iptables-restore`.
     RuleSet(&'a RuleSet),
+    /// With the other policies, on their own socket.
+    Policy,
     /// In the batch.
     Request(Request),
 }
@@ -172,6 +192,7 @@ fn method<'a>(change: &'a Change, indexes: &IndexesByName) -> Result<Method<'a>,
         Entry::RuleSet(rules) => return Ok(Method::RuleSet(rules)),
         Entry::Blackhole(route) if put => route::replace(&kernel_blackhole(route)),
         Entry::Blackhole(route) => route::delete(&kernel_blackhole(route)),
+        Entry::Policy(_) => return Ok(Method::Policy),
         Entry::Address(name, net) if put => address::add(index(name)?, *net, net.is_ipv6()),
         Entry::Address(name, net) => address::delete(index(name)?, *net),
         Entry::Neighbour(name, ip, mac) => {

@@ -18,7 +18,10 @@ use crate::{
     },
     subnet::BoxFuture,
 };
-use linux_net::monitor::{Event, Monitor};
+use linux_net::{
+    monitor::{Event, Monitor},
+    xfrm,
+};
 use packet_filter::NftMonitor;
 use std::{
     os::fd::{AsFd, AsRawFd},
@@ -30,7 +33,7 @@ use tokio::{
     sync::watch,
     time::{sleep, sleep_until},
 };
-use tracing::warn;
+use tracing::{debug, warn};
 
 /// Delay for the rest of a burst of notifications: a device that is deleted takes many entries
 /// along.
@@ -46,11 +49,12 @@ const CONFIRMING_PASSES: u32 = 3;
 pub(crate) struct Notifications {
     net: AsyncFd<Monitor>,
     nft: Option<AsyncFd<NftMonitor>>,
+    xfrm: Option<AsyncFd<xfrm::Monitor>>,
 }
 
 impl Notifications {
-    /// Opens both sockets in the calling thread's network namespace. On a kernel without nftables
-    /// only the first one.
+    /// Opens the sockets in the calling thread's network namespace, but none for what the kernel
+    /// does not have.
     pub(crate) fn open() -> Result<Notifications, Error> {
         let net = register(Monitor::open()?)?;
         let nft = match NftMonitor::open() {
@@ -60,22 +64,36 @@ impl Notifications {
                 None
             }
         };
-        Ok(Notifications { net, nft })
+        let xfrm = match xfrm::Monitor::open() {
+            Ok(monitor) => Some(register(monitor)?),
+            Err(error) => {
+                debug!("{error}: without IPsec, no policy changes");
+                None
+            }
+        };
+        Ok(Notifications { net, nft, xfrm })
     }
 
     /// Waits for a notification that needs a pass, and adds what changed to the changes.
     async fn wait(&mut self, filter: &EventFilter, changes: &mut HostChanges) -> Result<(), Error> {
         loop {
-            let Notifications { net, nft } = self;
+            let Notifications { net, nft, xfrm } = self;
             let nft_ready = async {
                 match nft {
                     Some(nft) => nft.readable().await.map(|mut ready| ready.clear_ready()),
                     None => std::future::pending().await,
                 }
             };
+            let xfrm_ready = async {
+                match xfrm {
+                    Some(xfrm) => xfrm.readable().await.map(|mut ready| ready.clear_ready()),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 ready = net.readable() => ready.map_err(Error::Watch)?.clear_ready(),
                 ready = nft_ready => ready.map_err(Error::Watch)?,
+                ready = xfrm_ready => ready.map_err(Error::Watch)?,
             }
             if self.drain(Some(filter), changes)? {
                 return Ok(());
@@ -112,12 +130,39 @@ impl Notifications {
                 }
             }
         }
+        needs_pass |= self.drain_xfrm(filter, changes)?;
         if let Some(nft) = &mut self.nft {
             let changed = nft.get_mut().changed()?;
             if filter.is_some_and(|filter| filter.concerns_rules(changed.as_ref())) {
                 needs_pass = true;
                 changes.add_rules();
             }
+        }
+        Ok(needs_pass)
+    }
+}
+
+impl Notifications {
+    /// The same for policies of IPsec.
+    fn drain_xfrm(
+        &mut self,
+        filter: Option<&EventFilter>,
+        changes: &mut HostChanges,
+    ) -> Result<bool, Error> {
+        let Some(xfrm) = &mut self.xfrm else {
+            return Ok(false);
+        };
+        let mut needs_pass = false;
+        loop {
+            let events = xfrm.get_mut().events()?;
+            if events.is_empty() {
+                break;
+            }
+            let concerns = |event| filter.is_some_and(|filter| filter.concerns_policies(event));
+            needs_pass |= events.iter().any(concerns);
+        }
+        if needs_pass {
+            changes.add_policies();
         }
         Ok(needs_pass)
     }

@@ -14,6 +14,7 @@ const MAX_ENTRIES: usize = 4096;
 pub(crate) struct HostChanges {
     everything: bool,
     rules: bool,
+    policies: bool,
     addresses: bool,
     entries: Vec<Event>,
     /// Of other programs, outside of the pod network.
@@ -61,6 +62,11 @@ impl HostChanges {
         self.rules = true;
     }
 
+    /// A policy of IPsec that concerns us may have changed.
+    pub(crate) fn add_policies(&mut self) {
+        self.policies = true;
+    }
+
     /// A route, a neighbour or an FDB entry is as the event says.
     pub(crate) fn add_entry(&mut self, event: Event) {
         if self.entries.len() >= MAX_ENTRIES {
@@ -76,6 +82,10 @@ impl HostChanges {
 
     pub(crate) fn has_rules(&self) -> bool {
         self.rules
+    }
+
+    pub(crate) fn has_policies(&self) -> bool {
+        self.policies
     }
 
     pub(crate) fn has_addresses(&self) -> bool {

@@ -12,6 +12,7 @@ use crate::{
 use linux_net::{
     Netlink,
     route::{Filter, MAIN_TABLE},
+    xfrm::Xfrm,
 };
 use packet_filter::{Flavour, Nft, Table};
 use std::net::IpAddr;
@@ -25,6 +26,8 @@ pub(crate) struct Kernel {
     nft: Option<Nft>,
     /// Opened at first use.
     wireguard: Option<WireguardSocket>,
+    /// Opened at first use: a kernel may have no IPsec.
+    xfrm: Option<Xfrm>,
     /// None if the rules are in nftables.
     iptables: Option<HostIptables>,
 }
@@ -54,6 +57,7 @@ impl Kernel {
             nft: None,
             wireguard: None,
             iptables: None,
+            xfrm: None,
         })
     }
 
@@ -108,6 +112,14 @@ impl Kernel {
         match &mut self.wireguard {
             Some(socket) => Ok(socket),
             none => Ok(none.insert(WireguardSocket::open()?)),
+        }
+    }
+
+    /// The socket for policies and security associations of IPsec.
+    pub(crate) fn xfrm(&mut self) -> linux_net::Result<&mut Xfrm> {
+        match &mut self.xfrm {
+            Some(xfrm) => Ok(xfrm),
+            none => Ok(none.insert(Xfrm::open()?)),
         }
     }
 

@@ -17,6 +17,7 @@ mod observe;
 mod outcome;
 mod ownership;
 mod pass;
+mod policies;
 mod rate_limiter;
 mod wireguard;
 
@@ -26,6 +27,7 @@ pub(crate) use kernel::Kernel;
 pub(crate) use outcome::Outcome;
 pub(crate) use ownership::is_direct_route;
 pub(crate) use pass::{Earlier, Reconciler, Settings};
+pub(crate) use policies::{REQID, is_ours as is_own_policy};
 
 /// Why the loop ends.
 #[derive(Debug, thiserror::Error)]

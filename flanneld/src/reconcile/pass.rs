@@ -286,6 +286,9 @@ impl Reconciler {
         if changes.has_addresses() {
             dump.read_addresses(&mut self.kernel).ok()?;
         }
+        if changes.has_policies() {
+            dump.read_policies(&mut self.kernel, &ownership).ok()?;
+        }
         if changes.has_rules() {
             dump.read_rules(&mut self.kernel, &self.settings.place);
         }

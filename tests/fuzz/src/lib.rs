@@ -57,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     target("netlink", linux_net::fuzz::datagram),
     target("wireguard", linux_net::fuzz::wireguard),
     target("xfrm", linux_net::fuzz::xfrm),
+    target("vici", flanneld::fuzz::vici),
     target("nft-reply", packet_filter::fuzz::reply),
     target("program-output", property::program_output),
     target("d-bus", firewall::fuzz::message),

@@ -13,6 +13,7 @@ mod foreign;
 mod full_disk;
 mod host_gw;
 mod instances;
+mod ipsec;
 mod iptables;
 mod join;
 mod lifecycle;

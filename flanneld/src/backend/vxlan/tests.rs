@@ -21,6 +21,7 @@ fn vxlan(keys: &str) -> Result<Vxlan, Error> {
         state: &mut state,
         links: &[],
         record: &NodeRecord::default(),
+        run_folder: Path::new("/nonexistent"),
     };
     Vxlan::new(&config(keys), &mut node)
 }

@@ -172,6 +172,7 @@ mod tests {
                 state: &mut state,
                 links: &[],
                 record: &NodeRecord::default(),
+                run_folder: self.dir.path(),
             };
             of_node(&node, &self.files)
         }

@@ -14,7 +14,7 @@ use crate::{
     files::last_leases,
     files::node_state::NodeState,
     files::subnet_env,
-    reconcile::Kernel,
+    reconcile::{self, Kernel},
     rules::stale_chains::{self, Removal},
     rules::{nftables, plugin_tables},
     underlay::HostNetwork,
@@ -23,6 +23,7 @@ use ::subnet_env::Previous;
 use linux_net::{
     link,
     route::{self, RouteType},
+    xfrm::{self, Policy},
 };
 use ownership::{BRIDGE, RouteOwner, attached_interfaces, families, route_owner};
 use packet_filter::{Nft, Transaction};
@@ -62,6 +63,7 @@ fn clean(options: &NodeOptions, all: bool, report: &mut Report) -> linux_net::Re
     let had_direct_routes = NodeState::load(&options.state_file).host_routes();
     remove_routes(&mut kernel, &host, &env, had_direct_routes, report);
     remove_devices(&mut kernel, &host, report);
+    remove_ipsec(&mut kernel, &env, options, report);
     let bridge_left = !remove_bridge(&mut kernel, &host, &env, report);
     if let Some(nft) = best_effort(
         kernel.nft(),
@@ -129,6 +131,33 @@ fn remove_devices(kernel: &mut Kernel, host: &HostNetwork, report: &mut Report) 
             format!("device {}", link.name),
             kernel.netlink.request(&link::delete(link.index)),
         );
+    }
+}
+
+/// The policies of the backend ipsec, and its charon with all keys.
+fn remove_ipsec(kernel: &mut Kernel, env: &Previous, options: &NodeOptions, report: &mut Report) {
+    let xfrm = best_effort(kernel.xfrm(), "a kernel without IPsec has no policies");
+    if let Some(xfrm) = xfrm {
+        let families = families(env);
+        let policies = best_effort(xfrm.policies(), "a kernel without IPsec has no policies");
+        let is_ours = |policy: &Policy| reconcile::is_own_policy(policy, &families);
+        for policy in policies
+            .unwrap_or_default()
+            .iter()
+            .filter(|policy| is_ours(policy))
+        {
+            let request = xfrm::delete(policy);
+            report.removal(format!("IPsec policy {policy}"), xfrm.request(&request));
+        }
+    }
+    let folder = options.subnet_file.parent().unwrap_or(Path::new("/"));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    match runtime.map(|runtime| runtime.block_on(backend::retire_charon(folder))) {
+        Ok(true) => report.removed("charon, the program that negotiates keys for ipsec".to_owned()),
+        Ok(false) => {}
+        Err(error) => report.failure(format!("charon: {error}")),
     }
 }
 

@@ -23,6 +23,7 @@ impl fmt::Display for Change {
             return write!(f, "{}", self.key);
         }
         let text = |value: &Option<Value>| match value {
+            Some(_) if is_secret(&self.key) => "a value that is not shown".to_owned(),
             Some(Value::String(text)) => text.clone(),
             Some(value) => value.to_string(),
             None => "not set".to_owned(),
@@ -30,6 +31,11 @@ impl fmt::Display for Change {
         let (before, after) = (text(&self.before), text(&self.after));
         write!(f, "{} from {before} to {after}", self.key)
     }
+}
+
+/// Backend.PSK of ipsec and wireguard, under any backend.
+fn is_secret(key: &str) -> bool {
+    key.to_lowercase().contains("psk")
 }
 
 /// The keys of the file besides those of a backend.
@@ -116,6 +122,25 @@ mod tests {
             "Backend":{"type":"vxlan","Prot":4789,"VNI":1}}"#;
         let config = NetworkConfig::parse(text).unwrap();
         assert_eq!(config.unknown_keys(&["VNI"]), ["Backend.Prot", "Netwrok"]);
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = |psk: &str| {
+            NetworkConfig::parse(&format!(
+                r#"{{"Backend":{{"Type":"ipsec","psk":"{psk}"}}}}"#
+            ))
+            .unwrap()
+        };
+        let (before, after) = (config("first"), config("second"));
+        let [change] = &before.changes(&after)[..] else {
+            panic!("one change");
+        };
+        assert_eq!(
+            change.to_string(),
+            "Backend.psk from a value that is not shown to a value that is not shown"
+        );
+        assert!(!format!("{after:?}").contains("second"));
     }
 
     #[test]

@@ -11,11 +11,14 @@ pub(crate) use error::Error;
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 use subnets::{Keyed, V4, V6};
 
 /// The configuration with its defaults.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub(crate) struct NetworkConfig {
     /// default true
     pub(crate) enable_ipv4: bool,
@@ -45,6 +48,41 @@ pub(crate) struct NetworkConfig {
     pub(crate) backend: Map<String, Value>,
     /// the text that was parsed, as GET config serves it
     pub(crate) raw: String,
+}
+
+/// Without the text and the keys of the backend: a PSK may be among them.
+impl fmt::Debug for NetworkConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NetworkConfig {
+            enable_ipv4,
+            enable_ipv6,
+            enable_nftables,
+            network,
+            ipv6_network,
+            subnet_min,
+            subnet_max,
+            subnet_len,
+            ipv6_subnet_min,
+            ipv6_subnet_max,
+            ipv6_subnet_len,
+            backend_type,
+            backend: _,
+            raw: _,
+        } = self;
+        f.debug_struct("NetworkConfig")
+            .field("enable_ipv4", enable_ipv4)
+            .field("enable_ipv6", enable_ipv6)
+            .field("enable_nftables", enable_nftables)
+            .field("network", network)
+            .field("ipv6_network", ipv6_network)
+            .field("subnets", &(subnet_min, subnet_max, subnet_len))
+            .field(
+                "ipv6_subnets",
+                &(ipv6_subnet_min, ipv6_subnet_max, ipv6_subnet_len),
+            )
+            .field("backend_type", backend_type)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The keys of the file.

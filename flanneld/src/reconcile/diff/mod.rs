@@ -8,6 +8,7 @@ use crate::model::{
     wireguard::{Peer, Wireguard},
 };
 use ipnetwork::IpNetwork;
+use linux_net::xfrm::Policy;
 use packet_filter::Table;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,6 +50,7 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
     let HostState {
         devices,
         routes,
+        policies,
         tables,
         rule_sets,
         blackholes,
@@ -95,6 +97,18 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
     diff_rule_sets(rule_sets, &observed.rule_sets, &mut changes);
     diff_blackholes(blackholes, &observed.blackholes, &mut changes);
     changes.append(&mut put);
+    let mut delete_policies = Vec::new();
+    let present = &observed.policies;
+    let entry = |policy: &Policy| Entry::Policy(policy.clone());
+    let key = |policy: &Policy| (policy.src, policy.dst, policy.direction);
+    diff_by_key(
+        policies,
+        present,
+        key,
+        entry,
+        &mut changes,
+        &mut delete_policies,
+    );
     // routes over a device that is deleted go with it
     let is_deleted =
         |device: &DeviceName| observed.devices.contains_key(device) && !kept.contains(device);
@@ -121,6 +135,7 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
     changes.append(&mut put);
     changes.append(&mut delete_routes);
     changes.append(&mut delete);
+    changes.append(&mut delete_policies);
     changes
 }
 

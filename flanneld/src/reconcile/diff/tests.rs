@@ -4,7 +4,12 @@ use crate::model::{
     rule_set::RuleChain,
     wireguard::{Interface, Session},
 };
-use linux_net::{Mac, link::Vxlan, wireguard::PublicKey};
+use linux_net::{
+    Mac,
+    link::Vxlan,
+    wireguard::PublicKey,
+    xfrm::{Direction, Template},
+};
 use packet_filter::Family;
 use proptest::{collection::btree_set, prelude::*};
 use std::net::IpAddr;
@@ -106,10 +111,22 @@ prop_compose! {
     }
 }
 
+fn policy(dst: u8, direction: u8, end: u8) -> Policy {
+    let direction = [Direction::In, Direction::Out][usize::from(direction)];
+    let template = Template {
+        src: ip(100),
+        dst: ip(end),
+        reqid: 11,
+        optional: false,
+    };
+    Policy::new(ip(50).into(), ip(dst).into(), direction, template)
+}
+
 prop_compose! {
     fn any_state(observed: bool)(
         devices in proptest::collection::btree_map((0u8..3).prop_map(name), any_device(observed), 0..3),
         routes in btree_set((0u8..4, 0u8..3, 0u8..4), 0..8),
+        policies in proptest::collection::btree_map((0u8..3, 0u8..2), 0u8..2, 0..5),
         tables in btree_set(0u8..3, 0..3),
         rules in proptest::collection::btree_map(any::<bool>(), "[ab]{0,2}", 0..3),
         blackholes in btree_set((0u8..3, 0u32..2), 0..4),
@@ -127,6 +144,7 @@ prop_compose! {
         HostState {
             devices,
             routes: if observed { all } else { by_dst.into_values().collect() },
+            policies: policies.into_iter().map(|((dst, direction), end)| policy(dst, direction, end)).collect(),
             tables: tables.into_iter().map(|n| Table {
                 family: Family::Ip,
                 name: format!("t{n}"),
@@ -225,6 +243,14 @@ fn make(state: &mut HostState, change: &Change) -> Result<(), String> {
         Entry::Route(route) => {
             state.routes.remove(route);
         }
+        // one for each selector and direction
+        Entry::Policy(policy) => {
+            let key = |policy: &Policy| (policy.src, policy.dst, policy.direction);
+            state.policies.retain(|other| key(other) != key(policy));
+            if put {
+                state.policies.insert(policy.clone());
+            }
+        }
         Entry::Table(table) => {
             state.tables.retain(|other| other.name != table.0.name);
             if put {
@@ -305,7 +331,7 @@ proptest! {
 
     #[test]
     fn peers_are_kept_while_the_leases_are_unknown(wanted in any_state(false), observed in any_state(true)) {
-        let mut node_setup = HostState { routes: BTreeSet::new(), ..wanted };
+        let mut node_setup = HostState { routes: BTreeSet::new(), policies: BTreeSet::new(), ..wanted };
         for device in node_setup.devices.values_mut() {
             device.neighbours.clear();
             device.fdb.clear();
@@ -321,6 +347,7 @@ proptest! {
                     | Entry::Fdb(..)
                     | Entry::WireguardPeer(..)
                     | Entry::Route(_)
+                    | Entry::Policy(_)
             )
         );
         prop_assert!(!diff(&node_setup, &observed).iter().any(removes_a_peer));

@@ -5,6 +5,7 @@
 use super::{
     observe::device_link,
     ownership::{self, DeviceIndexes, Ownership},
+    policies,
 };
 use crate::{
     model::host_state::{Device, DeviceName, HostState},
@@ -18,6 +19,7 @@ use linux_net::{
     monitor::{Event, RouteChange},
     neighbour::Neighbour,
     route::{MAIN_TABLE, Route},
+    xfrm,
 };
 use packet_filter::{Changed, Family};
 use std::{collections::BTreeSet, sync::Arc};
@@ -159,6 +161,11 @@ impl EventFilter {
                 .iter()
                 .any(|changed| self.is_wanted_table(changed) || self.is_wanted_chain(changed))
         })
+    }
+
+    /// True if the event contradicts the wanted policies of IPsec.
+    pub(crate) fn concerns_policies(&self, event: &xfrm::Event) -> bool {
+        policies::contradicts(event, &self.wanted.policies, &self.ownership)
     }
 
     fn is_wanted_table(&self, changed: &Changed) -> bool {

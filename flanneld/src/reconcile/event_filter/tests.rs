@@ -62,6 +62,7 @@ fn filter() -> EventFilter {
             )
         }]
         .into(),
+        policies: Default::default(),
         tables: vec![Table {
             family: Family::Ip,
             name: "flannel-ipv4".to_owned(),

@@ -9,6 +9,7 @@ use crate::{
         diff::Change,
         kernel::Kernel,
         ownership::{self, IP6_DEFAULT_METRIC, Ownership},
+        policies,
     },
     rules::RulePlace,
 };
@@ -109,6 +110,19 @@ impl Dump {
             };
             follow_route(&mut self.host.routes, &route, became);
         }
+    }
+
+    /// Reads the policies of IPsec again.
+    pub(crate) fn read_policies(
+        &mut self,
+        kernel: &mut Kernel,
+        ownership: &Ownership,
+    ) -> linux_net::Result<()> {
+        if let Some(settled) = &mut self.settled {
+            let policies = policies::ours(&policies::read(kernel)?, ownership);
+            Arc::make_mut(&mut settled.own).policies = policies;
+        }
+        Ok(())
     }
 
     /// Reads the rules again.
@@ -216,6 +230,7 @@ mod tests {
             neighbours: Vec::new(),
             fdb: Vec::new(),
             wireguard: Default::default(),
+            policies: Vec::new(),
             rules: Rules::default(),
             settled: Some(Settled {
                 own: Arc::new(own.clone()),

@@ -6,6 +6,7 @@ use super::{
     apply::IndexesByName,
     kernel::{Kernel, Rules},
     ownership::{self, DeviceIndexes, Ownership},
+    policies,
 };
 use crate::{
     model::{
@@ -20,6 +21,7 @@ use linux_net::{
     link::{Kind, Link},
     neighbour::Neighbour,
     route::Route,
+    xfrm::Policy,
 };
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
@@ -35,6 +37,8 @@ pub(crate) struct Dump {
     fdb: Vec<FdbEntry>,
     /// Of our devices, by ifindex.
     wireguard: BTreeMap<u32, Wireguard>,
+    /// Of IPsec: all.
+    policies: Vec<Policy>,
     /// Those with our names.
     rules: Rules,
     /// The part that is ours, once a pass made it what it wants.
@@ -71,12 +75,14 @@ impl Dump {
             }
         }
         let rules = kernel.rules(place);
+        let policies = policies::read(kernel)?;
         Ok(Dump {
             names: names(&host.links),
             host,
             neighbours,
             fdb,
             wireguard,
+            policies,
             rules,
             settled: None,
         })
@@ -101,6 +107,7 @@ impl Dump {
             neighbours: Vec::new(),
             fdb: Vec::new(),
             wireguard: BTreeMap::new(),
+            policies: Vec::new(),
             rules: Rules::default(),
             settled: Some(Settled {
                 own,
@@ -150,6 +157,7 @@ impl Dump {
                 .iter()
                 .filter_map(|route| ownership.blackhole(route))
                 .collect(),
+            policies: policies::ours(&self.policies, ownership),
             ..HostState::default()
         };
         self.rules.clone().into_state(state)
