@@ -132,7 +132,13 @@ impl Backend {
             println!("{} left out: {reason}", self.name);
             return Vec::new();
         }
-        let ours = Pair::ours(self.config);
+        let ours = match Pair::ours(self.config) {
+            Ok(ours) => ours,
+            Err(reason) => {
+                println!("{} left out: flanneld ended: {reason}", self.name);
+                return Vec::new();
+            }
+        };
         let others = self.others.iter().filter(|other| other.is_possible());
         let others: Vec<_> = others
             .map(|other| (other.name, Pair::by_hand(&ours, other.make)))

@@ -64,8 +64,9 @@ fn net_conf(backend: &str) -> String {
 }
 
 impl Pair {
-    /// Our flanneld on both hosts, with the lease store on the first.
-    pub(super) fn ours(backend: &str) -> Pair {
+    /// Our flanneld on both hosts, with the lease store on the first. The error is the last line of
+    /// one that ended.
+    pub(super) fn ours(backend: &str) -> Result<Pair, String> {
         let underlay = Underlay::new(2);
         let [server, client] = &underlay.hosts[..] else {
             panic!("two hosts");
@@ -77,21 +78,25 @@ impl Pair {
             command.args(["--insecure", "-ip-masq"]).args(more);
             host.spawn(command)
         };
-        let daemons = vec![
+        let mut daemons = vec![
             start(
                 server,
                 &["--listen", &store, "-net-config-path=/run/net-conf.json"],
             ),
             start(client, &["-remote", &store]),
         ];
-        for (host, daemon) in underlay.hosts.iter().zip(&daemons) {
+        for (host, daemon) in underlay.hosts.iter().zip(&mut daemons) {
             eventually("flanneld writes subnet.env", TIMEOUT, || {
                 let written = host.try_sh(&format!("test -e {SUBNET_ENV}"));
-                assert!(!daemon.output().contains("panicked"), "{}", daemon.output());
-                written.status.success().then_some(())
-            });
+                if written.status.success() {
+                    return Some(Ok(()));
+                }
+                let output = daemon.output();
+                let last = output.lines().next_back().unwrap_or_default();
+                (!daemon.is_running()).then(|| Err(last.to_owned()))
+            })?;
         }
-        Pair::with_pods(underlay, daemons, Vec::new(), None)
+        Ok(Pair::with_pods(underlay, daemons, Vec::new(), None))
     }
 
     /// The Go flanneld on both hosts, with etcd.
