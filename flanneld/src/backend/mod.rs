@@ -37,7 +37,14 @@ use crate::{
 };
 use ipnetwork::IpNetwork;
 use serde_json::Value;
-use std::{convert::Infallible, fmt, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// The time between passes without any notification, for a host of which notifications tell all.
@@ -71,6 +78,11 @@ pub(crate) struct Plan {
     pub(crate) data_path: Vec<Arc<data_path::Config>>,
     /// What the commands of `extension` are to be given.
     pub(crate) commands: Option<Wanted>,
+}
+
+/// The files with this node's secret keys, of the daemon with this file of the node's state.
+pub(crate) fn key_files(state_file: &Path) -> Vec<PathBuf> {
+    wireguard::key_files(state_file)
 }
 
 /// A backend.

@@ -13,3 +13,4 @@ mod scale;
 mod security;
 mod server;
 mod start;
+mod wireguard;

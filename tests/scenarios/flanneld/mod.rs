@@ -27,3 +27,4 @@ pub(crate) mod store_away;
 mod udp;
 mod underlay_changes;
 mod user_space_wireguard;
+mod wireguard;

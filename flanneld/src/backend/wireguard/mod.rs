@@ -35,6 +35,7 @@ use settings::{Mode, Settings};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -409,6 +410,12 @@ impl Backend for WireguardBackend {
     fn look_interval(&self) -> Duration {
         LOOK_INTERVAL
     }
+}
+
+/// The files with the private key.
+pub(super) fn key_files(state_file: &Path) -> Vec<PathBuf> {
+    let key::Files { upstream, kept } = key::Files::of(state_file);
+    vec![upstream, kept]
 }
 
 fn owns_device(link: &Link) -> bool {

@@ -80,6 +80,7 @@ fn clean(options: &NodeOptions, all: bool, report: &mut Report) -> linux_net::Re
     }
     remove_file(&last_leases::path(&options.state_file), report);
     remove_file(&backend::commands_record(&options.state_file), report);
+    remove_keys(&options.state_file, all, report);
     if all {
         remove_file(&options.state_file, report);
     } else if options.state_file.exists() {
@@ -121,6 +122,18 @@ fn remove_routes(
                 "it leads to a part of the pod network, but not over the interface that flanneld used",
             ),
             RouteOwner::Other => {}
+        }
+    }
+}
+
+/// Peers know the node by its keys.
+fn remove_keys(state_file: &Path, all: bool, report: &mut Report) {
+    for file in backend::key_files(state_file) {
+        if all {
+            remove_file(&file, report);
+        } else if file.exists() {
+            let reason = "this node's WireGuard key, for its return; -all removes it";
+            report.left(file.display(), reason);
         }
     }
 }
