@@ -6,6 +6,7 @@ mod monitor;
 mod namespaces;
 mod routing;
 mod shaping;
+mod wireguard;
 mod xfrm;
 
 use ipnetwork::IpNetwork;
