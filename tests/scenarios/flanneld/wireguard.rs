@@ -365,6 +365,40 @@ fn wireguard_changed_key_of_a_node_leaves_one_peer() {
     });
 }
 
+/// From two tunnels to one and back: the second device goes and comes.
+#[scenario(unless = without_wireguard)]
+fn wireguard_mode_changes_while_the_nodes_run() {
+    let cluster = cluster(2, &dual(""));
+    ping_all(&cluster, 2);
+    for (mode, devices) in [
+        ("ipv4", "flannel-wg"),
+        ("separate", "flannel-wg\tflannel-wg-v6"),
+        ("ipv6", "flannel-wg"),
+    ] {
+        let net_conf = dual(&format!(r#","Mode":"{mode}""#));
+        let file = "/run/net-conf.json";
+        cluster.host(1).sh(&format!(
+            "echo '{net_conf}' > {file}.new && mv {file}.new {file}"
+        ));
+        for node in [1, 2] {
+            let host = cluster.host(node);
+            eventually(&format!("node {node} has mode {mode}"), TIMEOUT, || {
+                let shown = host.sh("wg show interfaces");
+                let mut shown: Vec<_> = shown.split_whitespace().collect();
+                shown.sort_unstable();
+                (shown.join("\t") == devices).then_some(())
+            });
+        }
+        for ip in cluster.pod_ips(2) {
+            eventually(&format!("{ip} answers in mode {mode}"), TIMEOUT, || {
+                let ping = format!("ip netns exec pod ping -n -c1 -W1 {ip}");
+                let ping = cluster.host(1).try_sh(&ping);
+                ping.status.success().then_some(())
+            });
+        }
+    }
+}
+
 /// A packet to a subnet that no node has is refused, not sent anywhere.
 #[scenario(unless = without_wireguard)]
 fn wireguard_packets_to_unknown_subnets_are_refused() {

@@ -151,8 +151,8 @@ impl Settings {
         Ok(())
     }
 
-    /// The devices with their ports.
-    pub(super) fn devices(&self, config: &NetworkConfig) -> Vec<(&'static str, u16)> {
+    /// The devices that there are, with their ports.
+    fn devices(&self, config: &NetworkConfig) -> Vec<(&'static str, u16)> {
         let (v4, v6) = (config.enable_ipv4, config.enable_ipv6);
         let separate = self.mode == Mode::Separate;
         let first = (v4 || !separate).then_some((V4_NAME, self.listen_port));
@@ -176,10 +176,8 @@ impl Settings {
         };
         Meaning {
             text: format!("wireguard, {}{psk}{user_space}", texts.join(" and ")),
-            devices: devices
-                .into_iter()
-                .map(|(name, _)| name.to_owned())
-                .collect(),
+            // a daemon has both names to itself, so that `Mode` can change while it runs
+            devices: [V4_NAME, V6_NAME].map(str::to_owned).into(),
         }
     }
 }
