@@ -1,11 +1,14 @@
 //! The leases of a snapshot with what each peer's backend published, decoded once a lease.
 
 use super::{Backend, PeerData, PeerError};
-use crate::model::lease::{Lease, Leases};
+use crate::model::{
+    Subnets,
+    lease::{Lease, Leases},
+};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -24,6 +27,9 @@ pub(crate) struct PeerLease {
     pub(crate) lease: Arc<Lease>,
     pub(crate) v4: Result<PeerData, PeerError>,
     pub(crate) v6: Result<PeerData, PeerError>,
+    /// The lease of the snapshot, where its node has gone over to another backend since: it keeps
+    /// what belongs to `lease` as long as others need it.
+    changed_to: Option<Arc<Lease>>,
 }
 
 impl PeerLeases {
@@ -36,15 +42,31 @@ impl PeerLeases {
         let mut known: HashMap<*const Lease, PeerLease> = self
             .leases
             .drain(..)
-            .map(|known| (Arc::as_ptr(&known.lease), known))
+            .map(|known| (Arc::as_ptr(known.latest()), known))
             .collect();
-        self.leases = snapshot
+        let mut leases: Vec<_> = snapshot
             .iter()
             .map(|lease| {
                 let known = known.remove(&Arc::as_ptr(lease));
                 known.unwrap_or_else(|| decode(backend, lease))
             })
             .collect();
+        // what is left was of leases that have changed, or ended
+        let before = known.into_values().filter(PeerLease::is_usable);
+        let mut before: HashMap<Subnets, PeerLease> = before
+            .map(|before| (before.lease.subnets, before))
+            .collect();
+        for after in leases.iter_mut().filter(|after| after.is_of_other_kind()) {
+            let before = before.remove(&after.lease.subnets);
+            if let Some(before) = before.filter(|before| before.has_addresses_of(&after.lease)) {
+                let changed_to = Some(after.lease.clone());
+                *after = PeerLease {
+                    changed_to,
+                    ..before
+                };
+            }
+        }
+        self.leases = leases;
         self.snapshot = snapshot.clone();
     }
 
@@ -75,8 +97,49 @@ impl PeerLeases {
         self.leases.iter().filter(is_among).count()
     }
 
+    /// True if a node of the snapshot publishes what the backend can use.
+    pub(crate) fn is_used(&self) -> bool {
+        let mut present = self.leases.iter().filter(|peer| peer.changed_to.is_none());
+        present.any(PeerLease::is_usable)
+    }
+
+    /// The subnets of nodes that have gone over to another backend since.
+    pub(crate) fn kept(&self) -> BTreeSet<IpNetwork> {
+        let kept = self.leases.iter().filter(|peer| peer.changed_to.is_some());
+        let subnets = kept.flat_map(|peer| {
+            let Subnets { v4, v6 } = peer.lease.subnets;
+            [v4.map(IpNetwork::from), v6.map(IpNetwork::from)]
+        });
+        subnets.flatten().collect()
+    }
+
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, PeerLease> {
         self.leases.iter()
+    }
+}
+
+impl PeerLease {
+    fn latest(&self) -> &Arc<Lease> {
+        self.changed_to.as_ref().unwrap_or(&self.lease)
+    }
+
+    fn is_usable(&self) -> bool {
+        self.v4.is_ok() || self.v6.is_ok()
+    }
+
+    fn is_of_other_kind(&self) -> bool {
+        let is_other = |data: &Result<PeerData, PeerError>| {
+            matches!(
+                data,
+                Err(PeerError::OtherBackend { .. } | PeerError::OtherSetting { key: "VNI", .. })
+            )
+        };
+        is_other(&self.v4) || is_other(&self.v6)
+    }
+
+    fn has_addresses_of(&self, lease: &Lease) -> bool {
+        let addresses = |lease: &Lease| (lease.attrs.public_ip, lease.attrs.public_ipv6);
+        addresses(&self.lease) == addresses(lease)
     }
 }
 
@@ -96,6 +159,7 @@ fn decode(backend: &dyn Backend, lease: &Arc<Lease>) -> PeerLease {
         v4: decode(attrs.backend_data.as_ref()),
         v6: decode(attrs.backend_v6_data.as_ref()),
         lease: lease.clone(),
+        changed_to: None,
     }
 }
 

@@ -113,8 +113,6 @@ fn decide(
         "its pods have addresses of the families that were enabled when they started"
     } else if !later.may_lease(own) {
         "its pods have addresses of its subnet, which the changed configuration does not lease"
-    } else if current.backend_type != later.backend_type {
-        "the change of the backend interrupts its pods"
     } else {
         return Decision::Apply(changes);
     };

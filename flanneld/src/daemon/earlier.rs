@@ -1,16 +1,23 @@
-//! What this daemon made under an earlier configuration: it goes when the configuration changes.
+//! What this daemon made under an earlier configuration: it goes when the configuration changes,
+//! its backend once no other node uses it.
 
 use crate::{
-    backend::{self, Backend},
+    backend::{self, Backend, NodeIdentity},
+    best_effort::best_effort,
     files::node_state::{Made, NodeState},
-    model::{Family, Subnets, host_state::DeviceName, lease::Lease, network_config::NetworkConfig},
+    model::{
+        Family, Subnets, host_state::DeviceName, lease::Lease, network_config::NetworkConfig,
+        node_record::NodeRecord,
+    },
     reconcile::Earlier,
     underlay::HostNetwork,
 };
 use ipnetwork::IpNetwork;
 use linux_net::link::Link;
-use std::path::Path;
+use serde_json::{Map, Value};
+use std::{path::Path, sync::Arc};
 use subnet_env::Previous;
+use tracing::info;
 
 /// Finds what is left of earlier configurations, and records what this one makes. `previous` is
 /// the content of subnet.env, which proves what a daemon without such a record made, Go's
@@ -30,18 +37,84 @@ pub(super) fn record(
             made.families.push(family);
         }
     }
-    let earlier = earlier(&made, backend.device_names(), previous, host);
+    let (values, backends) = backends(node, &made, config, backend, host);
+    let in_use = backends.iter().flat_map(|backend| backend.device_names());
+    let in_use = in_use.chain(backend.device_names());
+    let in_use: Vec<_> = in_use.cloned().collect();
+    let earlier = earlier(&made, &in_use, previous, host);
     made.families.retain(|family| !families.contains(family));
     let earlier_families = made.families.clone();
     made.families.extend(families);
     made.devices = earlier.iter().map(|name| name.to_string()).collect();
-    let current = backend.device_names().iter();
-    made.devices.extend(current.map(|name| name.to_string()));
+    made.devices
+        .extend(in_use.iter().map(|name| name.to_string()));
+    made.backends = values;
+    made.backends.push(value_of(config));
     node.set_made(subnet_file, made);
     Earlier {
         devices: earlier,
         families: earlier_families,
+        backends,
     }
+}
+
+/// `Backend` with its type, which upstream's default leaves out.
+fn value_of(config: &NetworkConfig) -> Map<String, Value> {
+    let mut value = config.backend.clone();
+    if value.is_empty() {
+        value.insert("Type".to_owned(), config.backend_type.as_str().into());
+    }
+    value
+}
+
+/// The backends of earlier configurations that this host still has, as `Backend` and built. One
+/// whose devices are those of the current backend is that backend under other keys.
+fn backends(
+    node: &mut NodeState,
+    made: &Made,
+    config: &NetworkConfig,
+    current: &dyn Backend,
+    host: &HostNetwork,
+) -> (Vec<Map<String, Value>>, Vec<Arc<dyn Backend>>) {
+    let mut kept: Vec<(Map<String, Value>, Arc<dyn Backend>)> = Vec::new();
+    let is_there = |name: &DeviceName| host.links.iter().any(|link| *link.name == **name);
+    // the latest first: of two with the same devices it counts
+    for value in made.backends.iter().rev() {
+        let Some(earlier) = build(node, config, value, host) else {
+            continue;
+        };
+        let names = earlier.device_names();
+        let is_same =
+            |other: &dyn Backend| (other.kind(), other.device_names()) == (earlier.kind(), names);
+        let is_known = is_same(current) || kept.iter().any(|(_, other)| is_same(&**other));
+        if !is_known && (names.is_empty() || names.iter().any(is_there)) {
+            info!(
+                "keeping the backend {} of an earlier configuration as long as other nodes use it",
+                earlier.kind()
+            );
+            kept.push((value.clone(), earlier));
+        }
+    }
+    kept.reverse();
+    kept.into_iter().unzip()
+}
+
+fn build(
+    node: &mut NodeState,
+    config: &NetworkConfig,
+    value: &Map<String, Value>,
+    host: &HostNetwork,
+) -> Option<Arc<dyn Backend>> {
+    let config = best_effort(config.with_backend(value), "its devices go at once")?;
+    let mut identity = NodeIdentity {
+        state: node,
+        links: &host.links,
+        record: &NodeRecord::default(),
+    };
+    best_effort(
+        backend::build(&config, &mut identity),
+        "its devices go at once",
+    )
 }
 
 fn families_of(previous: &Previous) -> impl Iterator<Item = Family> {
@@ -114,7 +187,7 @@ mod tests {
         };
         let made = Made {
             devices: ["flannel.1".to_owned(), "flannel.2".to_owned()].into(),
-            families: Vec::new(),
+            ..Made::default()
         };
         let previous = Previous {
             network: Some("10.244.0.0/16".parse().unwrap()),

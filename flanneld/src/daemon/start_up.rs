@@ -15,12 +15,12 @@ use crate::{
     cli::options::{NodeOptions, Options},
     data_path::{self, Supervisor},
     files::{last_leases, node_state::NodeState, subnet_env},
-    model::{Subnets, network_config::NetworkConfig},
-    reconcile::{Kernel, Reconciler, Settings},
+    model::{Subnets, host_state::DeviceName, network_config::NetworkConfig},
+    reconcile::{Earlier, Kernel, Reconciler, Settings},
     subnet::{LastKnown, SubnetManager, Waiting},
     underlay::{self, Underlay},
 };
-use std::{convert::Infallible, fs, future, path::Path, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, fs, future, path::Path, sync::Arc};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -147,11 +147,12 @@ async fn run_under(
     let current = (&config, &*backend, &own);
     let earlier = earlier::record(&mut node, subnet_file, &previous, current, &host);
     save(&mut node, state_file);
-    let data_path = backend.data_path_devices().iter().map(|device| {
-        let supervisor = Supervisor::start(data_path::path(subnet_file, device));
-        Ok((device.clone(), supervisor.map_err(Error::DataPath)?))
-    });
-    let data_path = data_path.collect::<Result<_, Error>>()?;
+    let names = earlier
+        .backends
+        .iter()
+        .flat_map(|other| other.device_names());
+    let _earlier = InstanceLock::acquire(names.map(|name| Resource::Device(name.to_string())))?;
+    let data_path = data_paths(&*backend, &earlier, subnet_file)?;
     let settings = Settings {
         earlier,
         data_path,
@@ -166,6 +167,7 @@ async fn run_under(
         rules_interval: options.rules.interval(),
         blackhole_routes: options.rules.ip_blackhole_route,
         subnet_file: subnet_file.clone(),
+        state_file: state_file.clone(),
         had_direct_routes: node.host_routes(),
     };
     let reconciler = Reconciler::new(settings, &record, kernel, underlay.clone());
@@ -178,6 +180,22 @@ async fn run_under(
         run_folder: run_folder.to_owned(),
     };
     tasks::run(manager, backend, reconciler, started, waiting, status).await
+}
+
+/// Supervises the processes that move packets for the backends of this node.
+fn data_paths(
+    current: &dyn Backend,
+    earlier: &Earlier,
+    subnet_file: &Path,
+) -> Result<BTreeMap<DeviceName, Supervisor>, Error> {
+    let earlier = earlier.backends.iter().map(|backend| &**backend);
+    let devices = std::iter::once(current).chain(earlier);
+    let devices = devices.flat_map(|backend| backend.data_path_devices());
+    let start = |device: &DeviceName| {
+        let supervisor = Supervisor::start(data_path::path(subnet_file, device));
+        Ok((device.clone(), supervisor.map_err(Error::DataPath)?))
+    };
+    devices.map(start).collect()
 }
 
 async fn network_config(

@@ -1,15 +1,16 @@
 //! What this node keeps across reboots: the MAC of each of its devices, so that peers need not
 //! learn a new one; whether it ever made routes over the underlay, because only then are such
 //! routes ours; and what each daemon made under its configurations, because that goes when they
-//! change.
+//! change, and their backends, which other nodes may use a while longer. Those may have keys: only
+//! root reads the file.
 
 use crate::{best_effort::best_effort, files::FILE, model::Family};
 use ipnetwork::IpNetwork;
 use linux_net::Mac;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    fmt, io,
     path::{Path, PathBuf},
 };
 
@@ -20,6 +21,16 @@ const MAX_SIZE: u64 = 1 << 20;
 
 /// Why a state that cannot be read does no harm.
 const REPLACEABLE: &str = "MAC addresses are chosen again";
+
+/// The file has keys.
+const SECRET: atomic_file::Options = atomic_file::Options {
+    mode: 0o600,
+    keep_mode: false,
+    ..FILE
+};
+
+/// Backends of a daemon that are kept. The oldest is forgotten first.
+const MAX_BACKENDS: usize = 4;
 
 /// Earlier networks of a daemon that are kept. The oldest is forgotten first.
 const MAX_FAMILIES: usize = 16;
@@ -38,12 +49,26 @@ pub(crate) struct NodeState {
 }
 
 /// What a daemon made, by now or under an earlier configuration.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Made {
     /// Names of devices.
     pub(crate) devices: BTreeSet<String>,
     /// Networks with its subnets, the latest last.
     pub(crate) families: Vec<Family>,
+    /// The values of `Backend`, the latest last. They may have keys.
+    pub(crate) backends: Vec<Map<String, Value>>,
+}
+
+impl fmt::Debug for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Made {
+            devices,
+            families,
+            backends,
+        } = self;
+        let backends = backends.len();
+        write!(f, "{devices:?} {families:?} {backends} backends")
+    }
 }
 
 impl Made {
@@ -63,13 +88,18 @@ impl Made {
         Made {
             devices: texts("devices").map(str::to_owned).collect(),
             families: texts("networks").filter_map(family).collect(),
+            backends: {
+                let values = value.get("backends").and_then(Value::as_array);
+                let objects = values.into_iter().flatten().filter_map(Value::as_object);
+                objects.cloned().collect()
+            },
         }
     }
 
     fn json(&self) -> Value {
         let text = |family: &Family| format!("{} {}", family.network, family.subnet);
         let networks: Vec<_> = self.families.iter().map(text).collect();
-        json!({ "devices": self.devices, "networks": networks })
+        json!({ "devices": self.devices, "networks": networks, "backends": self.backends })
     }
 }
 
@@ -135,9 +165,18 @@ impl NodeState {
     pub(crate) fn set_made(&mut self, subnet_file: &Path, mut made: Made) {
         let surplus = made.families.len().saturating_sub(MAX_FAMILIES);
         made.families.drain(..surplus);
+        let surplus = made.backends.len().saturating_sub(MAX_BACKENDS);
+        made.backends.drain(..surplus);
         let key = subnet_file.to_string_lossy().into_owned();
         let before = self.daemons.insert(key, made.clone());
         self.changed |= before != Some(made);
+    }
+
+    /// Forgets the backends of earlier configurations.
+    pub(crate) fn forget_backends(&mut self, subnet_file: &Path) {
+        let mut made = self.made(subnet_file);
+        made.backends.drain(..made.backends.len().saturating_sub(1));
+        self.set_made(subnet_file, made);
     }
 
     /// Writes the file if anything changed.
@@ -145,7 +184,7 @@ impl NodeState {
         if !self.changed {
             return Ok(());
         }
-        FILE.write(&self.path, self.text().as_bytes())?;
+        SECRET.write(&self.path, self.text().as_bytes())?;
         self.changed = false;
         Ok(())
     }
@@ -211,7 +250,7 @@ fn macs(value: &Value) -> Option<BTreeMap<String, Mac>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use std::{fs, os::unix::fs::PermissionsExt};
 
     #[test]
     fn device_mac_overrides_the_kept_one() {
@@ -255,6 +294,9 @@ mod tests {
                     subnet: format!("10.{n}.7.0/24").parse().unwrap(),
                 })
                 .collect(),
+            backends: (0..count)
+                .map(|n| Map::from_iter([("VNI".to_owned(), n.into())]))
+                .collect(),
         };
         let mut state = NodeState::load(&path);
         state.set_made(first, made("flannel.1", 1));
@@ -265,6 +307,11 @@ mod tests {
         let latest = again.made(second).families;
         assert_eq!(latest.len(), MAX_FAMILIES);
         assert_eq!(latest.last(), made("flannel.2", 20).families.last());
+        let latest = again.made(second).backends;
+        assert_eq!(latest.len(), MAX_BACKENDS);
+        assert_eq!(latest.last(), made("flannel.2", 20).backends.last());
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         assert_eq!(again.made(Path::new("/run/c")), Made::default());
     }
 

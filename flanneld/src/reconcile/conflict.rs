@@ -139,7 +139,7 @@ mod tests {
 
     fn ownership() -> Ownership {
         Ownership {
-            backend: fixtures::vxlan(),
+            backends: vec![fixtures::vxlan()],
             families: vec![
                 Family {
                     network: net("10.244.0.0/16"),

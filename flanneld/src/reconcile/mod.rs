@@ -19,6 +19,7 @@ mod ownership;
 mod pass;
 mod policies;
 mod rate_limiter;
+mod transition;
 mod wireguard;
 
 pub(crate) use conflict::RouteConflict;

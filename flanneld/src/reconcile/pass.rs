@@ -13,11 +13,12 @@ use super::{
     observe::Dump,
     outcome::Outcome,
     ownership::Ownership,
+    transition::{self, Transition},
 };
 use crate::{
-    backend::{self, Backend, Input, PeerLeases, Plan, SkippedLease},
+    backend::{self, Backend, Plan, SkippedLease},
     data_path::Supervisor,
-    files::subnet_env,
+    files::{node_state::NodeState, subnet_env},
     model::{
         Family,
         entry::Entry,
@@ -62,6 +63,8 @@ pub(crate) struct Settings {
     /// `-ip-blackhole-route`
     pub(crate) blackhole_routes: bool,
     pub(crate) subnet_file: PathBuf,
+    /// Has what earlier configurations made.
+    pub(crate) state_file: PathBuf,
     /// This node has made direct routes, now or in an earlier run: stale ones are ours to remove.
     pub(crate) had_direct_routes: bool,
     pub(crate) earlier: Earlier,
@@ -76,6 +79,8 @@ pub(crate) struct Earlier {
     pub(crate) devices: Vec<DeviceName>,
     /// Their networks: addresses and routes of those on our devices are ours.
     pub(crate) families: Vec<Family>,
+    /// Their backends: other nodes may use them still.
+    pub(crate) backends: Vec<Arc<dyn Backend>>,
 }
 
 /// The state between passes.
@@ -88,7 +93,7 @@ pub(crate) struct Reconciler {
     reselect: Option<Reselect>,
     underlay: Tracker,
     backoff: Backoff,
-    leases: PeerLeases,
+    transition: Transition,
     /// The host after the last pass.
     last: Option<Dump>,
     logged: log::Logged,
@@ -122,11 +127,11 @@ impl Reconciler {
         Reconciler {
             selector: settings.selector.with_record(record),
             reselect: None,
+            transition: Transition::new(settings.backend.clone(), &settings.earlier.backends),
             settings,
             kernel,
             underlay: Tracker::new(underlay),
             backoff: Backoff::default(),
-            leases: PeerLeases::default(),
             last: None,
             logged: log::Logged::default(),
             stale_rules: StaleRules::default(),
@@ -135,7 +140,7 @@ impl Reconciler {
 
     /// The time between passes without any notification.
     pub(crate) fn look_interval(&self) -> Duration {
-        self.settings.backend.look_interval()
+        self.transition.look_interval()
     }
 
     /// How often the rules are to be read: None if notifications say when they change.
@@ -168,6 +173,7 @@ impl Reconciler {
         changes: &HostChanges,
     ) -> linux_net::Result<Outcome> {
         let start = Instant::now();
+        self.leave_unused_backends();
         let last = self.last.take().filter(|_| !changes.is_everything());
         let dump = match last.and_then(|dump| self.with_changes(dump, changes, own)) {
             Some(dump) => dump,
@@ -202,7 +208,7 @@ impl Reconciler {
         let obstacles = self.obstacles(&dependencies);
         let families = plan.peers.iter();
         let nodes = self
-            .leases
+            .transition
             .count(families.map(|peer| (peer.subnet, Some(peer.public_ip))));
         let commands = plan.commands.take().map(|mut commands| {
             commands.peers.take_if(|_| snapshot.is_none());
@@ -214,7 +220,7 @@ impl Reconciler {
         });
         let skipped = self.logged.skipped();
         let skipped = skipped.iter().map(|lease| (lease.subnet, lease.node));
-        let skipped = self.leases.count(skipped);
+        let skipped = self.transition.count(skipped);
         let wanted = Arc::new(plan.state);
         let addresses = dump.host.addresses.as_slice().into();
         self.keep_dump(dump, routes, &wanted, &ownership, &applied);
@@ -231,13 +237,16 @@ impl Reconciler {
             failing: self.backoff.failures(),
             conflicts: self.logged.conflicts(conflicts),
             changed: !applied.done.is_empty(),
-            retry_at: self
-                .backoff
-                .next()
-                .into_iter()
-                .chain(underlay_retry)
-                .chain(data_path_retry)
-                .min(),
+            retry_at: {
+                let transition = self.transition.next(Instant::now());
+                let due = [
+                    self.backoff.next(),
+                    underlay_retry,
+                    data_path_retry,
+                    transition,
+                ];
+                due.into_iter().flatten().min()
+            },
             underlay: self.underlay.current.clone(),
             filter: self.event_filter(
                 wanted,
@@ -296,11 +305,11 @@ impl Reconciler {
     }
 
     fn read_host(&mut self) -> linux_net::Result<Dump> {
-        let device_names = self.settings.backend.device_names();
+        let device_names = self.transition.device_names();
         let can_reach = self.selector.can_reach;
         Dump::read(
             &mut self.kernel,
-            device_names,
+            &device_names,
             &self.settings.place,
             can_reach,
         )
@@ -363,14 +372,13 @@ impl Reconciler {
     fn ownership(&self, own: &Lease) -> Ownership {
         let Settings {
             config,
-            backend,
             had_direct_routes,
             earlier,
             ..
         } = &self.settings;
         let underlay = &self.underlay.current;
         Ownership {
-            backend: backend.clone(),
+            backends: self.transition.backends(),
             families: {
                 let mut families = backend::families(config, own);
                 families.extend(&earlier.families);
@@ -390,7 +398,7 @@ impl Reconciler {
         routes: &UnderlayRoutes,
     ) -> Planned {
         if let Some(snapshot) = snapshot {
-            self.leases.update(&*self.settings.backend, snapshot);
+            self.transition.update(snapshot, Instant::now());
         }
         let mut plan = self.plan(own, routes);
         let mut observed = dump.interpret(ownership);
@@ -420,22 +428,21 @@ impl Reconciler {
         }
     }
 
-    fn plan(&self, own: &Lease, routes: &UnderlayRoutes) -> Plan {
+    fn plan(&mut self, own: &Lease, routes: &UnderlayRoutes) -> Plan {
         let Settings {
             config,
-            backend,
             rules,
             place,
             blackhole_routes,
             ..
         } = &self.settings;
-        let mut plan = backend.plan(&Input {
+        let host = transition::Host {
             config,
             underlay: &self.underlay.current,
             own,
-            leases: &self.leases,
             routes,
-        });
+        };
+        let mut plan = self.transition.plan(host, Instant::now());
         if *blackhole_routes {
             let families = backend::families(config, own).into_iter();
             plan.state.blackholes = families
@@ -476,7 +483,7 @@ impl Reconciler {
         let planned = plan.peers.iter().map(|peer| peer.public_ip);
         let off_link = plan.skipped.iter().filter_map(SkippedLease::off_link);
         let peers = planned.chain(off_link).collect();
-        RouteDependencies::new(peers, routes, self.settings.backend.makes_direct_routes())
+        RouteDependencies::new(peers, routes, self.transition.makes_direct_routes())
     }
 
     /// Why packets do not leave this host. The main table is not all that the kernel routes by: a
@@ -509,6 +516,37 @@ impl Reconciler {
         let mut indexes = dump.indexes_by_name();
         indexes.insert(underlay.name.as_str().into(), underlay.index);
         indexes
+    }
+
+    /// Goes on without the earlier backends that no other node uses any more.
+    fn leave_unused_backends(&mut self) {
+        let unused = self.transition.take_unused(Instant::now());
+        if unused.is_empty() {
+            return;
+        }
+        let names = self.transition.device_names();
+        for backend in unused {
+            info!("no node uses the backend {} any more", backend.kind());
+            let unused = backend.device_names().iter();
+            for name in unused.filter(|name| !names.contains(name)) {
+                // the process ends with its device
+                self.settings.data_path.remove(name);
+                self.settings.earlier.devices.push(name.clone());
+            }
+        }
+        self.last = None;
+        let Settings {
+            state_file,
+            subnet_file,
+            ..
+        } = &self.settings;
+        if !self.transition.has_earlier() {
+            let mut node = NodeState::load(state_file);
+            node.forget_backends(subnet_file);
+            if let Err(error) = node.save() {
+                warn!("cannot write {}: {error}", state_file.display());
+            }
+        }
     }
 
     /// Removes the devices of earlier configurations, once those of the present one have taken over

@@ -157,6 +157,18 @@ impl NetworkConfig {
         Ok(config)
     }
 
+    /// The same network with another value of `Backend`.
+    pub(crate) fn with_backend(
+        &self,
+        backend: &Map<String, Value>,
+    ) -> Result<NetworkConfig, Error> {
+        Ok(NetworkConfig {
+            backend_type: backend_type(backend)?,
+            backend: backend.clone(),
+            ..self.clone()
+        })
+    }
+
     /// Sets the defaults of SubnetLen, SubnetMin and SubnetMax and checks them, with upstream's
     /// messages. The etcd and embedded managers need them; the Kubernetes one does not.
     pub(crate) fn check_subnets(&mut self) -> Result<(), Error> {

@@ -76,7 +76,7 @@ fn filter() -> EventFilter {
     EventFilter {
         wanted: Arc::new(wanted),
         ownership: Ownership {
-            backend: fixtures::vxlan(),
+            backends: vec![fixtures::vxlan()],
             families: vec![model::Family {
                 network: "10.244.0.0/16".parse().unwrap(),
                 subnet: "10.244.1.0/24".parse().unwrap(),

@@ -201,7 +201,7 @@ mod tests {
             subnet: subnet.parse().unwrap(),
         };
         Ownership {
-            backend: fixtures::vxlan(),
+            backends: vec![fixtures::vxlan()],
             families: vec![
                 family("10.244.0.0/16", "10.244.1.0/24"),
                 family("fd00:10:244::/48", "fd00:10:244:1::/64"),

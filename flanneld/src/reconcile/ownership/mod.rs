@@ -23,7 +23,8 @@ pub(super) const IP6_DEFAULT_METRIC: u32 = 1024;
 /// What recognises our objects.
 #[derive(Debug, Clone)]
 pub(crate) struct Ownership {
-    pub(crate) backend: Arc<dyn Backend>,
+    /// This node's, the current one first.
+    pub(crate) backends: Vec<Arc<dyn Backend>>,
     pub(crate) families: Vec<Family>,
     /// Devices of this daemon's earlier configurations that are not deleted yet.
     pub(crate) earlier_devices: Vec<DeviceName>,
@@ -37,7 +38,10 @@ pub(crate) type DeviceIndexes = BTreeMap<u32, DeviceName>;
 impl Ownership {
     /// Our name for a device, if the name is one of ours.
     pub(crate) fn device(&self, name: &str) -> Option<&DeviceName> {
-        let mut names = self.backend.device_names().iter();
+        let mut names = self
+            .backends
+            .iter()
+            .flat_map(|backend| backend.device_names());
         names.find(|own| &***own == name)
     }
 
@@ -64,7 +68,8 @@ impl Ownership {
             over_own_device,
             families: &self.families,
         };
-        (over_known_device && self.backend.owns_route(&candidate)).then_some(route)
+        let owns_route = |backend: &Arc<dyn Backend>| backend.owns_route(&candidate);
+        (over_known_device && self.backends.iter().any(owns_route)).then_some(route)
     }
 
     /// A blackhole route to a subnet of this node: one with our protocol number; and one of Go

@@ -7,7 +7,7 @@ use linux_net::{
 
 fn ownership() -> Ownership {
     Ownership {
-        backend: fixtures::vxlan(),
+        backends: vec![fixtures::vxlan()],
         families: vec![
             Family {
                 network: "10.244.0.0/16".parse().unwrap(),

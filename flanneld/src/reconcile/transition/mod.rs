@@ -1,0 +1,283 @@
+//! The backends side by side: the one that the configuration names, and those of earlier
+//! configurations that other nodes still use.
+//!
+//! While the nodes of a cluster change their backend one after another, a node reaches each peer by
+//! the backend that the peer's lease names. A node whose configuration does not have that backend
+//! yet keeps to what the peer published before. An earlier backend goes [`LINGER`] after the last
+//! peer stopped using it.
+
+use crate::{
+    backend::{Backend, Input, PeerError, PeerLeases, Plan},
+    model::{
+        host_state::{DeviceName, HostRoute},
+        lease::{Lease, Leases},
+        network_config::NetworkConfig,
+    },
+    underlay::{Underlay, UnderlayRoutes},
+};
+use ipnetwork::IpNetwork;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long an earlier backend stays after its last peer: packets are on their way, and a peer may
+/// see this node's change later than this node sees the peer's.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// How long a peer that changed its backend is still reached by the earlier one: it publishes the
+/// change before its new device is there.
+const SWITCH_DELAY: Duration = Duration::from_secs(1);
+
+/// The backends of this node.
+#[derive(Debug)]
+pub(super) struct Transition {
+    current: Part,
+    earlier: Vec<EarlierPart>,
+    /// Peers that an earlier backend and the current one both reach.
+    both: BTreeMap<IpNetwork, Change>,
+}
+
+/// A peer's change of its backend.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    /// From this node's current one to an earlier one.
+    to_earlier: bool,
+    since: Instant,
+}
+
+/// What a plan depends on besides the leases.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Host<'a> {
+    pub(super) config: &'a NetworkConfig,
+    pub(super) underlay: &'a Underlay,
+    pub(super) own: &'a Lease,
+    pub(super) routes: &'a UnderlayRoutes,
+}
+
+/// A backend with the leases as it reads them.
+#[derive(Debug)]
+struct Part {
+    backend: Arc<dyn Backend>,
+    leases: PeerLeases,
+}
+
+#[derive(Debug)]
+struct EarlierPart {
+    part: Part,
+    /// When the last peer stopped using it.
+    unused_since: Option<Instant>,
+}
+
+impl Part {
+    fn new(backend: Arc<dyn Backend>) -> Part {
+        Part {
+            backend,
+            leases: PeerLeases::default(),
+        }
+    }
+
+    fn plan(&self, host: Host<'_>) -> Plan {
+        let Host {
+            config,
+            underlay,
+            own,
+            routes,
+        } = host;
+        self.backend.plan(&Input {
+            config,
+            underlay,
+            own,
+            leases: &self.leases,
+            routes,
+        })
+    }
+}
+
+impl Transition {
+    pub(super) fn new(current: Arc<dyn Backend>, earlier: &[Arc<dyn Backend>]) -> Transition {
+        let earlier = earlier.iter().cloned().map(|backend| EarlierPart {
+            part: Part::new(backend),
+            unused_since: None,
+        });
+        Transition {
+            current: Part::new(current),
+            earlier: earlier.collect(),
+            both: BTreeMap::new(),
+        }
+    }
+
+    /// Takes over a snapshot of the leases.
+    pub(super) fn update(&mut self, snapshot: &Leases, now: Instant) {
+        self.current.leases.update(&*self.current.backend, snapshot);
+        for EarlierPart { part, unused_since } in &mut self.earlier {
+            part.leases.update(&*part.backend, snapshot);
+            if part.leases.is_used() {
+                *unused_since = None;
+            } else if unused_since.is_none() {
+                *unused_since = Some(now);
+            }
+        }
+    }
+
+    /// The current one first.
+    pub(super) fn backends(&self) -> Vec<Arc<dyn Backend>> {
+        self.parts().map(|part| part.backend.clone()).collect()
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        let earlier = self.earlier.iter().map(|earlier| &earlier.part);
+        std::iter::once(&self.current).chain(earlier)
+    }
+
+    pub(super) fn device_names(&self) -> Vec<DeviceName> {
+        let names = self.parts().flat_map(|part| part.backend.device_names());
+        names.cloned().collect()
+    }
+
+    /// The shortest time that one of them allows between passes.
+    pub(super) fn look_interval(&self) -> Duration {
+        let intervals = self
+            .earlier
+            .iter()
+            .map(|earlier| earlier.part.backend.look_interval());
+        intervals.fold(self.current.backend.look_interval(), Duration::min)
+    }
+
+    /// True if any of them makes routes over the underlay's interface.
+    pub(super) fn makes_direct_routes(&self) -> bool {
+        self.parts().any(|part| part.backend.makes_direct_routes())
+    }
+
+    /// The number of leases of which a family is among these.
+    pub(super) fn count(
+        &self,
+        families: impl Iterator<Item = (IpNetwork, Option<IpAddr>)>,
+    ) -> usize {
+        self.current.leases.count(families)
+    }
+
+    /// What this host should have: each peer by one backend.
+    pub(super) fn plan(&mut self, host: Host<'_>, now: Instant) -> Plan {
+        let mut plan = self.current.plan(host);
+        let mut both = BTreeMap::new();
+        let kept = self.current.leases.kept();
+        for earlier in &self.earlier {
+            let addition = earlier.part.plan(host);
+            let reached = subnets(&plan);
+            let shared: Vec<_> = subnets(&addition).intersection(&reached).copied().collect();
+            both.extend(shared.into_iter().map(|subnet| {
+                let to_earlier = kept.contains(&subnet);
+                let before = self.both.get(&subnet).copied();
+                let before = before.filter(|before| before.to_earlier == to_earlier);
+                let since = before.map_or(now, |before| before.since);
+                (subnet, Change { to_earlier, since })
+            }));
+            // what the peer published last counts once it has had the time to set it up
+            let stays = |subnet: IpNetwork| {
+                let change = both.get(&subnet);
+                change
+                    .is_some_and(|change| (now >= change.since + SWITCH_DELAY) == change.to_earlier)
+            };
+            add(&mut plan, addition, stays);
+        }
+        self.both = both;
+        plan
+    }
+
+    pub(super) fn has_earlier(&self) -> bool {
+        !self.earlier.is_empty()
+    }
+
+    /// When the next peer is reached by another backend, or an earlier one goes.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        let switches = self.both.values().map(|change| change.since + SWITCH_DELAY);
+        let ends = self.earlier.iter();
+        let ends = ends.filter_map(|earlier| Some(earlier.unused_since? + LINGER));
+        // a peer that changed is reached by both until the earlier one goes
+        switches.filter(|at| *at > now).chain(ends).min()
+    }
+
+    /// Takes out the earlier backends that nobody has used for a while.
+    pub(super) fn take_unused(&mut self, now: Instant) -> Vec<Arc<dyn Backend>> {
+        let is_unused = |earlier: &EarlierPart| {
+            let since = earlier.unused_since;
+            since.is_some_and(|since| now >= since + LINGER)
+        };
+        let all = mem::take(&mut self.earlier);
+        let (unused, used) = all.into_iter().partition(is_unused);
+        self.earlier = used;
+        let unused: Vec<EarlierPart> = unused;
+        unused
+            .into_iter()
+            .map(|earlier| earlier.part.backend)
+            .collect()
+    }
+}
+
+fn subnets(plan: &Plan) -> BTreeSet<IpNetwork> {
+    plan.peers.iter().map(|peer| peer.subnet).collect()
+}
+
+/// Adds what an earlier backend wants. A peer that both reach is the current one's, unless `stays`
+/// says otherwise.
+fn add(plan: &mut Plan, mut addition: Plan, stays: impl Fn(IpNetwork) -> bool) {
+    let current = subnets(plan);
+    let is_earlier = |subnet: IpNetwork| !current.contains(&subnet) || stays(subnet);
+    let earlier: BTreeSet<_> = subnets(&addition)
+        .into_iter()
+        .filter(|subnet| is_earlier(*subnet))
+        .collect();
+    route_each_peer(&mut addition, &earlier);
+    plan.state
+        .routes
+        .retain(|route| !earlier.contains(&route.dst));
+    let routes = mem::take(&mut addition.state.routes);
+    plan.state.routes.extend(
+        routes
+            .into_iter()
+            .filter(|route| earlier.contains(&route.dst)),
+    );
+    for (name, device) in mem::take(&mut addition.state.devices) {
+        plan.state.devices.entry(name).or_insert(device);
+    }
+    plan.data_path.append(&mut addition.data_path);
+    let peers = addition.peers.into_iter();
+    let peers = peers.filter(|peer| !current.contains(&peer.subnet));
+    plan.peers.extend(peers);
+    let reached = subnets(plan);
+    plan.skipped.retain(|lease| {
+        let is_other = matches!(
+            lease.reason,
+            PeerError::OtherBackend { .. } | PeerError::OtherSetting { .. }
+        );
+        !(is_other && reached.contains(&lease.subnet))
+    });
+}
+
+/// In the place of a route to the whole network, of which the host can have one, makes a route to
+/// each of these peers.
+fn route_each_peer(addition: &mut Plan, peers: &BTreeSet<IpNetwork>) {
+    let routes = &addition.state.routes;
+    let contains = |route: &HostRoute, subnet: IpNetwork| {
+        route.dst.prefix() < subnet.prefix() && route.dst.contains(subnet.network())
+    };
+    let without_own = peers
+        .iter()
+        .filter(|peer| addition.state.route_to(**peer).is_none());
+    let further = without_own.filter_map(|peer| {
+        let whole = routes.iter().find(|route| contains(route, *peer))?;
+        Some(HostRoute {
+            dst: *peer,
+            ..whole.clone()
+        })
+    });
+    let further: Vec<_> = further.collect();
+    addition.state.routes.extend(further);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+use super::*;
+use crate::{
+    backend::{PlannedPeer, fixtures},
+    model::{host_state::HostState, lease::LeaseAttrs},
+};
+use serde_json::json;
+
+const OLD: &str = r#"{"Type":"vxlan"}"#;
+const NEW: &str = r#"{"Type":"vxlan","VNI":7}"#;
+
+fn lease(number: u8, vni: u32) -> Arc<Lease> {
+    Arc::new(Lease {
+        subnets: format!("10.244.{number}.0-24").parse().unwrap(),
+        attrs: LeaseAttrs {
+            public_ip: Some([172, 31, 0, number].into()),
+            backend_type: "vxlan".to_owned(),
+            backend_data: Some(
+                json!({"VNI": vni, "VtepMAC": format!("02:00:00:00:01:{number:02x}")}),
+            ),
+            ..LeaseAttrs::default()
+        },
+        expiration: None,
+    })
+}
+
+fn transition(current: &str, earlier: &[&str]) -> Transition {
+    let build = |backend: &str| fixtures::backend(&fixtures::config(backend)).unwrap();
+    let earlier: Vec<_> = earlier.iter().map(|backend| build(backend)).collect();
+    Transition::new(build(current), &earlier)
+}
+
+/// The device by which each peer is reached, and all devices.
+fn routed(transition: &mut Transition, now: Instant) -> (Vec<(String, String)>, usize) {
+    let plan = transition.plan(
+        Host {
+            config: &fixtures::config(NEW),
+            underlay: &Underlay {
+                index: 2,
+                name: "eth0".to_owned(),
+                mtu: 1500,
+                address: Some([172, 31, 0, 1].into()),
+                address_v6: None,
+                public_ip: Some([172, 31, 0, 1].into()),
+                public_ipv6: None,
+            },
+            own: &lease(1, 7),
+            routes: &UnderlayRoutes::default(),
+        },
+        now,
+    );
+    assert_eq!(plan.skipped, [], "each peer is reached");
+    let routes = plan.state.routes.iter();
+    let routes: Vec<_> = routes
+        .map(|route| (route.dst.to_string(), route.device.to_string()))
+        .collect();
+    assert_eq!(routes.len(), plan.peers.len());
+    (routes, plan.state.devices.len())
+}
+
+fn by(subnets: &[(&str, &str)]) -> Vec<(String, String)> {
+    let owned = |(subnet, device): &(&str, &str)| ((*subnet).to_owned(), (*device).to_owned());
+    subnets.iter().map(owned).collect()
+}
+
+#[test]
+fn each_peer_is_reached_by_the_backend_that_it_uses() {
+    let mut transition = transition(NEW, &[OLD]);
+    let now = Instant::now();
+    transition.update(&Arc::new(vec![lease(2, 1), lease(3, 7)]), now);
+    let (routes, devices) = routed(&mut transition, now);
+    let wanted = [
+        ("10.244.2.0/24", "flannel.1"),
+        ("10.244.3.0/24", "flannel.7"),
+    ];
+    assert_eq!((routes, devices), (by(&wanted), 2));
+}
+
+#[test]
+fn peer_that_changes_is_reached_by_the_earlier_backend_until_it_is_ready() {
+    let mut transition = transition(NEW, &[OLD]);
+    let start = Instant::now();
+    transition.update(&Arc::new(vec![lease(2, 1)]), start);
+    routed(&mut transition, start);
+    transition.update(&Arc::new(vec![lease(2, 7)]), start);
+    let device = |transition: &mut Transition, at| routed(transition, at).0[0].1.clone();
+    assert_eq!(device(&mut transition, start), "flannel.1");
+    assert_eq!(transition.next(start), Some(start + SWITCH_DELAY));
+    let later = start + SWITCH_DELAY;
+    assert_eq!(device(&mut transition, later), "flannel.7");
+    // and back: this node's configuration has changed, the peer's was taken back
+    transition.update(&Arc::new(vec![lease(2, 1)]), later);
+    assert_eq!(device(&mut transition, later), "flannel.7");
+    assert_eq!(device(&mut transition, later + SWITCH_DELAY), "flannel.1");
+}
+
+#[test]
+fn earlier_backend_goes_a_while_after_its_last_peer() {
+    let mut transition = transition(NEW, &[OLD]);
+    let start = Instant::now();
+    assert_eq!(transition.next(start), None, "the peers are unknown");
+    transition.update(&Arc::new(vec![lease(2, 7)]), start);
+    assert_eq!(transition.next(start), Some(start + LINGER));
+    assert!(transition.take_unused(start + LINGER / 2).is_empty());
+    assert_eq!(routed(&mut transition, start).1, 2, "both devices");
+    // a node that uses it appears again
+    transition.update(&Arc::new(vec![lease(2, 1)]), start);
+    assert!(transition.take_unused(start + LINGER).is_empty());
+    transition.update(&Arc::new(vec![lease(2, 7)]), start);
+    let gone = transition.take_unused(start + LINGER);
+    assert_eq!(gone[0].device_names()[0].as_ref(), "flannel.1");
+    assert!(!transition.has_earlier());
+    assert_eq!(routed(&mut transition, start).1, 1);
+}
+
+#[test]
+fn node_of_the_earlier_configuration_keeps_to_what_a_peer_published_before() {
+    let mut transition = transition(OLD, &[]);
+    let now = Instant::now();
+    transition.update(&Arc::new(vec![lease(2, 1), lease(3, 1)]), now);
+    for _ in 0..2 {
+        transition.update(&Arc::new(vec![lease(2, 7), lease(3, 1)]), now);
+        let (routes, _) = routed(&mut transition, now);
+        let wanted = [
+            ("10.244.2.0/24", "flannel.1"),
+            ("10.244.3.0/24", "flannel.1"),
+        ];
+        assert_eq!(routes, by(&wanted));
+    }
+    // a node with another address is another node
+    let mut moved = Lease::clone(&lease(2, 7));
+    moved.attrs.public_ip = Some([172, 31, 0, 9].into());
+    transition.update(&Arc::new(vec![Arc::new(moved)]), now);
+    assert!(transition.current.leases.kept().is_empty());
+}
+
+#[test]
+fn whole_network_of_an_earlier_backend_becomes_a_route_to_each_peer() {
+    let network = "10.244.0.0/16".parse().unwrap();
+    let peer = |number: u8| PlannedPeer {
+        subnet: format!("10.244.{number}.0/24").parse().unwrap(),
+        public_ip: [172, 31, 0, number].into(),
+    };
+    let whole = |device: &str| HostRoute::on_link(network, device.into());
+    let plan = |device: &str, peers: &[u8]| Plan {
+        state: HostState {
+            routes: [whole(device)].into(),
+            ..HostState::default()
+        },
+        peers: peers.iter().map(|number| peer(*number)).collect(),
+        ..Plan::default()
+    };
+    let mut current = plan("flannel-wg", &[2]);
+    add(&mut current, plan("flannel0", &[2, 3]), |_| false);
+    let to_peer = HostRoute::on_link(peer(3).subnet, "flannel0".into());
+    assert_eq!(current.state.routes, [whole("flannel-wg"), to_peer].into());
+    assert_eq!(current.peers, [peer(2), peer(3)]);
+}
