@@ -138,7 +138,7 @@ fn changed_vni_leaves_no_device() {
         &with_backend(r#"{"Type":"vxlan","VNI":7}"#),
     );
     for node in [1, 2] {
-        assert_eq!(vxlan_devices(cluster.host(node)), ["flannel.7"]);
+        wait_for_devices(cluster.host(node), &["flannel.7"]);
     }
     let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
     cluster.ping_all(&pods);
@@ -154,12 +154,18 @@ fn changed_vni_leaves_no_device() {
     }
     restart_under(&mut cluster, 2, V4);
     for node in [1, 2] {
-        assert_eq!(
-            vxlan_devices(cluster.host(node)),
-            ["flannel.1", "flannel.9"],
-            "that of another daemon stays"
-        );
+        // that of another daemon stays
+        wait_for_devices(cluster.host(node), &["flannel.1", "flannel.9"]);
     }
+}
+
+/// Waits until the host has these vxlan devices only: those of an earlier configuration go a few
+/// seconds after the last node that uses them.
+#[track_caller]
+fn wait_for_devices(host: &Host, names: &[&str]) {
+    eventually(&format!("the devices are {names:?}"), TIMEOUT, || {
+        (vxlan_devices(host) == names).then_some(())
+    });
 }
 
 fn vxlan_devices(host: &Host) -> Vec<String> {
@@ -345,7 +351,7 @@ fn keys_that_change_together_leave_nothing_of_what_was() {
         cluster.wait_for_peers();
         for node in [1, 2] {
             let host = cluster.host(node);
-            assert_eq!(vxlan_devices(host), [device]);
+            wait_for_devices(host, &[device]);
             let link = host.sh(&format!("ip -d link show {device}"));
             assert!(link.contains(port), "{link}");
             let all =

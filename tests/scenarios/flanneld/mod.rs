@@ -5,6 +5,7 @@ mod bad_leases;
 mod blackhole;
 mod boot;
 mod bounds;
+mod change_of_backend;
 mod cleanup;
 pub(crate) mod cluster;
 mod configuration;

@@ -26,7 +26,7 @@ use std::{
 
 /// How long an earlier backend stays after its last peer: packets are on their way, and a peer may
 /// see this node's change later than this node sees the peer's.
-const LINGER: Duration = Duration::from_secs(10);
+const LINGER: Duration = Duration::from_secs(5);
 
 /// How long a peer that changed its backend is still reached by the earlier one: it publishes the
 /// change before its new device is there.
