@@ -37,7 +37,7 @@ pub(super) fn record(
             made.families.push(family);
         }
     }
-    let (values, backends) = backends(node, &made, config, backend, host);
+    let (values, backends) = backends(node, &made, config, backend, (host, subnet_file));
     let in_use = backends.iter().flat_map(|backend| backend.device_names());
     let in_use = in_use.chain(backend.device_names());
     let in_use: Vec<_> = in_use.cloned().collect();
@@ -68,26 +68,28 @@ fn value_of(config: &NetworkConfig) -> Map<String, Value> {
 }
 
 /// The backends of earlier configurations that this host still has, as `Backend` and built. One
-/// whose devices are those of the current backend is that backend under other keys.
+/// whose devices are those of the current backend is that backend under other keys. Keys of IPsec
+/// and commands are the current backend's only.
 fn backends(
     node: &mut NodeState,
     made: &Made,
     config: &NetworkConfig,
     current: &dyn Backend,
-    host: &HostNetwork,
+    (host, subnet_file): (&HostNetwork, &Path),
 ) -> (Vec<Map<String, Value>>, Vec<Arc<dyn Backend>>) {
     let mut kept: Vec<(Map<String, Value>, Arc<dyn Backend>)> = Vec::new();
     let is_there = |name: &DeviceName| host.links.iter().any(|link| *link.name == **name);
     // the latest first: of two with the same devices it counts
     for value in made.backends.iter().rev() {
-        let Some(earlier) = build(node, config, value, host) else {
+        let Some(earlier) = build(node, config, (value, subnet_file), host) else {
             continue;
         };
         let names = earlier.device_names();
         let is_same =
             |other: &dyn Backend| (other.kind(), other.device_names()) == (earlier.kind(), names);
         let is_known = is_same(current) || kept.iter().any(|(_, other)| is_same(&**other));
-        if !is_known && (names.is_empty() || names.iter().any(is_there)) {
+        let stays = !earlier.negotiates_keys() && earlier.commands().is_none();
+        if stays && !is_known && (names.is_empty() || names.iter().any(is_there)) {
             info!(
                 "keeping the backend {} of an earlier configuration as long as other nodes use it",
                 earlier.kind()
@@ -102,7 +104,7 @@ fn backends(
 fn build(
     node: &mut NodeState,
     config: &NetworkConfig,
-    value: &Map<String, Value>,
+    (value, subnet_file): (&Map<String, Value>, &Path),
     host: &HostNetwork,
 ) -> Option<Arc<dyn Backend>> {
     let config = best_effort(config.with_backend(value), "its devices go at once")?;
@@ -110,6 +112,7 @@ fn build(
         state: node,
         links: &host.links,
         record: &NodeRecord::default(),
+        run_folder: subnet_file.parent().unwrap_or(Path::new("/")),
     };
     best_effort(
         backend::build(&config, &mut identity),

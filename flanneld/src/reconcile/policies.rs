@@ -124,7 +124,7 @@ mod tests {
 
     fn ownership() -> Ownership {
         Ownership {
-            backend: fixtures::vxlan(),
+            backends: vec![fixtures::vxlan()],
             families: vec![Family {
                 network: "10.244.0.0/16".parse().unwrap(),
                 subnet: "10.244.1.0/24".parse().unwrap(),
