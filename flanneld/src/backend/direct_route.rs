@@ -17,12 +17,15 @@ pub(super) fn is_on_link(input: &Input<'_>, ip: IpAddr) -> bool {
     is_link_local || input.routes.is_on_link(ip, input.underlay.index)
 }
 
-/// True if the route has that shape: to a subnet that a peer may hold, by a gateway.
-pub(crate) fn owns(candidate: &CandidateRoute<'_>) -> bool {
-    candidate.route.gateway.is_some()
-        && !candidate.route.onlink
-        && candidate
-            .families
-            .iter()
-            .any(|family| family.may_be_peer_subnet(candidate.route.dst))
+/// True if the route has that shape: to a subnet that a peer may hold, by a gateway outside of it.
+pub(super) fn owns(candidate: &CandidateRoute<'_>) -> bool {
+    !candidate.route.onlink && has_shape(candidate)
+}
+
+/// The same for every backend: Go flannel's ipip makes direct routes with the flag onlink.
+pub(crate) fn has_shape(candidate: &CandidateRoute<'_>) -> bool {
+    let dst = candidate.route.dst;
+    let by_peer = candidate.route.gateway.is_some_and(|ip| !dst.contains(ip));
+    let mut families = candidate.families.iter();
+    by_peer && families.any(|family| family.may_be_peer_subnet(dst))
 }

@@ -8,6 +8,7 @@ mod extension;
 #[cfg(test)]
 pub(crate) mod fixtures;
 mod host_gw;
+mod ipip;
 mod ipsec;
 mod peer_leases;
 mod peers;
@@ -17,7 +18,7 @@ mod vxlan;
 mod wireguard;
 
 pub(crate) use backend_type::NodeIdentity;
-pub(crate) use direct_route::owns as is_direct_route;
+pub(crate) use direct_route::has_shape as is_direct_route;
 pub(crate) use extension::{Extension, Progress, Wanted, commands_record, fuzz_record};
 pub(crate) use ipsec::{fuzz as fuzz_vici, retire as retire_charon, tunnels};
 pub(crate) use peer_leases::PeerLeases;
@@ -179,6 +180,15 @@ pub(crate) enum Error {
     /// A command may run longer than a peer can wait.
     #[error("Backend.CommandTimeout {seconds} is too long: at most {longest} seconds")]
     CommandTimeout { seconds: u32, longest: u32 },
+    /// A key of `Backend` has the wrong type.
+    #[error("error decoding IPIP backend config: {0}")]
+    DecodeIpip(#[source] go_compat::json::Error),
+    /// A link of another kind has the device's name. Upstream's words.
+    #[error("{name} isn't an {mode} mode device, please remove device and try again")]
+    NotATunnel {
+        name: &'static str,
+        mode: &'static str,
+    },
     /// `VNI` does not fit a vxlan header.
     #[error("vxlan VNI {0} is too large: it has 24 bits; change Backend.VNI")]
     VniTooLarge(u32),

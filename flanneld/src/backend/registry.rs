@@ -4,29 +4,21 @@
 use super::{
     Backend, Error, alloc,
     backend_type::{BackendType, Meaning, NodeIdentity},
-    extension, host_gw, ipsec, udp, vxlan, wireguard,
+    extension, host_gw, ipip, ipsec, udp, vxlan, wireguard,
 };
 use crate::model::network_config::NetworkConfig;
-use linux_net::link::{Kind, Link};
+use linux_net::link::Link;
 use std::sync::Arc;
 
 static TYPES: [BackendType; 8] = [
     udp::TYPE,
     vxlan::TYPE,
     host_gw::TYPE,
+    ipip::TYPE,
     ipsec::TYPE,
     wireguard::TYPE,
     alloc::TYPE,
     extension::TYPE,
-    BackendType {
-        name: "ipip",
-        build: None,
-        keys: &[],
-        check: not_in_this_build,
-        owns_device: |link| {
-            link.name == "flannel.ipip" && link.kind == Kind::Other("ipip".to_owned())
-        },
-    },
 ];
 
 /// Builds the backend that the configuration names.
@@ -59,10 +51,6 @@ fn named(config: &NetworkConfig) -> Option<&'static BackendType> {
         .find(|backend| backend.name == config.backend_type)
 }
 
-fn not_in_this_build(config: &NetworkConfig) -> Result<Meaning, Error> {
-    Err(unknown_type(config))
-}
-
 fn unknown_type(config: &NetworkConfig) -> Error {
     let known = TYPES.iter().filter(|backend| backend.build.is_some());
     Error::UnknownType {
@@ -83,7 +71,7 @@ pub(crate) fn owns_device(link: &Link) -> bool {
 mod tests {
     use super::*;
     use crate::underlay::fixtures;
-    use linux_net::link::Vxlan;
+    use linux_net::link::{IpTunnel, Kind, Outer, Vxlan};
 
     fn link(name: &str, kind: Kind) -> Link {
         Link {
@@ -100,12 +88,17 @@ mod tests {
         link(name, Kind::Vxlan(vxlan))
     }
 
+    fn tunnel(outer: Outer) -> Kind {
+        Kind::IpTunnel(IpTunnel::new(outer))
+    }
+
     #[test]
     fn device_is_ours_by_name_kind_and_vni() {
         for own in [
             vxlan("flannel.1", 1),
             vxlan("flannel-v6.4096", 4096),
-            link("flannel.ipip", Kind::Other("ipip".into())),
+            link("flannel.ipip", tunnel(Outer::V4)),
+            link("flannel.ip6ip6", tunnel(Outer::V6)),
             link("flannel-wg", Kind::Other("wireguard".into())),
         ] {
             assert!(owns_device(&own), "{own:?}");
@@ -119,6 +112,9 @@ mod tests {
             vxlan("flannel.01", 1),
             link("flannel.1", bridge),
             link("flannel.ipip", Kind::Other("sit".into())),
+            link("flannel.ipip", tunnel(Outer::V6)),
+            link("tunl0", tunnel(Outer::V4)),
+            link("ip6tnl0", tunnel(Outer::V6)),
         ] {
             assert!(!owns_device(&foreign), "{foreign:?}");
         }

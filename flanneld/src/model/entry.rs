@@ -154,12 +154,15 @@ impl fmt::Display for Entry {
                     gateway,
                     device,
                     onlink,
+                    encap,
                     protocol: _,
                     altered: _,
                 } = route;
                 let onlink = if *onlink { " onlink" } else { "" };
                 let via = gateway.map(|ip| format!(" via {ip}")).unwrap_or_default();
-                write!(f, "{kind} {dst}{via} dev {device}{onlink}")
+                let encap = encap.map(|encap| format!(" encap ip6 dst {}", encap.dst));
+                let encap = encap.unwrap_or_default();
+                write!(f, "{kind} {dst}{encap}{via} dev {device}{onlink}")
             }
             Entry::Policy(policy) => write!(f, "{kind} {policy}"),
             Entry::Table(table) => {

@@ -5,7 +5,13 @@
 
 use super::{rule_set::RuleSet, wireguard::Wireguard};
 use ipnetwork::IpNetwork;
-use linux_net::{Mac, link::Vxlan, route::RouteProtocol, wireguard::PublicKey, xfrm::Policy};
+use linux_net::{
+    Mac,
+    link::{IpTunnel, Vxlan},
+    route::{Ip6Encap, RouteProtocol},
+    wireguard::PublicKey,
+    xfrm::Policy,
+};
 use packet_filter::Table;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -77,6 +83,8 @@ pub(crate) enum DeviceKind {
     Wireguard(Option<PublicKey>),
     /// A TUN device with several queues: its packets go to a process of ours.
     Tun,
+    /// IPv4 or IPv6 packets in another IP header.
+    IpTunnel(IpTunnel),
     /// A kind that no backend creates, by its name: observed under a name of ours, never wanted.
     Foreign(String),
 }
@@ -90,6 +98,8 @@ pub(crate) struct HostRoute {
     pub(crate) device: DeviceName,
     /// RTNH_F_ONLINK.
     pub(crate) onlink: bool,
+    /// The outer header that the device gives its packets, where the route says it.
+    pub(crate) encap: Option<Ip6Encap>,
     /// RTPROT_*: [`ROUTE_PROTOCOL`] where flanneld made it; boot where Go flannel did, or an
     /// earlier version.
     pub(crate) protocol: u8,
@@ -128,6 +138,7 @@ impl HostRoute {
             gateway: Some(gateway),
             device,
             onlink: false,
+            encap: None,
             protocol: ROUTE_PROTOCOL.into(),
             altered: false,
         }
@@ -153,10 +164,12 @@ impl DeviceLink {
             }
             (DeviceKind::Wireguard(_), DeviceKind::Wireguard(_)) => true,
             (DeviceKind::Tun, DeviceKind::Tun) => true,
+            (DeviceKind::IpTunnel(observed), DeviceKind::IpTunnel(wanted)) => observed == wanted,
             (
                 DeviceKind::Vxlan(_)
                 | DeviceKind::Wireguard(_)
                 | DeviceKind::Tun
+                | DeviceKind::IpTunnel(_)
                 | DeviceKind::Foreign(_),
                 _,
             ) => false,

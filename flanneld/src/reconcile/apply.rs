@@ -315,6 +315,7 @@ fn create_link(kernel: &mut Kernel, name: &DeviceName, link: &DeviceLink) -> Res
             };
             link::change_by_name(name, &mtu)
         }
+        DeviceKind::IpTunnel(tunnel) => link::create_ip_tunnel(name, tunnel, Some(link.mtu)),
         DeviceKind::Foreign(kind) => return Err(Error::UnsupportedKind(kind.clone())),
     };
     match kernel.netlink.request(&request) {
@@ -426,6 +427,7 @@ pub(super) fn kernel_route(route: &HostRoute, index: u32) -> route::Route {
         gateway: route.gateway,
         oif: Some(index),
         onlink: route.onlink,
+        encap: route.encap,
         protocol: route.protocol.into(),
         ..route::Route::new(route.dst)
     }

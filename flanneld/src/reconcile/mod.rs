@@ -25,6 +25,8 @@ mod wireguard;
 pub(crate) use conflict::RouteConflict;
 pub(crate) use event_loop::{EventLoop, Notifications};
 pub(crate) use kernel::Kernel;
+#[cfg(test)]
+pub(crate) use observe::device_link;
 pub(crate) use outcome::Outcome;
 pub(crate) use ownership::is_direct_route;
 pub(crate) use pass::{Earlier, Reconciler, Settings};

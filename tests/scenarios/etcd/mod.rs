@@ -6,6 +6,7 @@ mod both_makes;
 pub(crate) mod cluster;
 mod go_flanneld;
 mod host_gw;
+mod ipip;
 mod iptables;
 mod leases;
 mod outages;

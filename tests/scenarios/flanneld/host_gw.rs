@@ -1,41 +1,20 @@
 //! The backend host-gw: routes over the underlay without encapsulation.
 
-use super::cluster::{Cluster, TIMEOUT, eventually_shows, get};
+use super::{
+    cluster::{Cluster, TIMEOUT, eventually_shows, get},
+    pings,
+};
 use std::{
-    process::Command,
     thread,
     time::{Duration, Instant},
 };
-use tests::{Process, process::eventually, scenario, underlay};
+use tests::{process::eventually, scenario, underlay};
 
 const V4: &str =
     r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"host-gw"}}"#;
 const V6: &str = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"host-gw"}}"#;
 const DUAL: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"host-gw"}}"#;
 const NAT: &str = "your PublicIP differs from interface IP, meaning that probably you're on a NAT, which is not supported by host-gw backend";
-
-/// A ping from node 1's pod to each address of node 2's, each 20 ms.
-fn pings(cluster: &Cluster, count: u32) -> Vec<Process> {
-    let ping = |ip: &String| {
-        let mut command = Command::new("ip");
-        let count = count.to_string();
-        command.args([
-            "netns", "exec", "pod", "ping", "-n", "-i", "0.02", "-W", "2",
-        ]);
-        command.args(["-c", &count, ip]);
-        cluster.host(1).spawn(command)
-    };
-    cluster.pod_ips(2).iter().map(ping).collect()
-}
-
-#[track_caller]
-fn lose_nothing(pings: &mut [Process]) {
-    for ping in pings {
-        let status = ping.wait(Duration::from_secs(30));
-        let log = ping.output();
-        assert!(status.success() && log.contains(" 0% packet loss"), "{log}");
-    }
-}
 
 #[scenario]
 fn host_gw_pods_reach_each_other_over_ipv4() {
@@ -125,7 +104,7 @@ fn host_gw_killed_daemon_loses_no_packet() {
     let mut cluster = Cluster::new(2, DUAL);
     cluster.pod(1);
     cluster.pod(2);
-    let mut pings = pings(&cluster, 150);
+    let mut running = pings::start(&cluster, 150);
     for node in [1, 2] {
         thread::sleep(Duration::from_millis(300));
         cluster.kill(node);
@@ -133,7 +112,7 @@ fn host_gw_killed_daemon_loses_no_packet() {
         cluster.start(node, &[]);
         cluster.wait_ready(node);
     }
-    lose_nothing(&mut pings);
+    pings::lose_nothing(&mut running);
 }
 
 #[scenario]
@@ -269,7 +248,7 @@ fn host_gw_routes_of_go_flannel_are_taken_over() {
         underlay::ip6(2),
         gone = underlay::ip(99),
     ));
-    let mut pings = pings(&cluster, 75);
+    let mut running = pings::start(&cluster, 75);
     cluster.start(1, &[]);
     cluster.wait_ready(1);
     let all = cluster.host(1).sh("ip route; ip -6 route");
@@ -281,5 +260,5 @@ fn host_gw_routes_of_go_flannel_are_taken_over() {
         .host(1)
         .sh("ip route show proto 70; ip -6 route show proto 70");
     assert_eq!(now, ours);
-    lose_nothing(&mut pings);
+    pings::lose_nothing(&mut running);
 }

@@ -105,20 +105,20 @@ pub fn create_ifb(name: &str, mtu: Option<u32>) -> Request {
     create(attributes, format!("create ifb {name}"))
 }
 
-fn create(attributes: Vec<LinkAttribute>, what: String) -> Request {
+pub(super) fn create(attributes: Vec<LinkAttribute>, what: String) -> Request {
     let mut message = LinkMessage::default();
     message.attributes = attributes;
     Request::new(RTM_NEWLINK, Mode::Create, &message, what)
 }
 
-fn common(name: &str, mtu: Option<u32>, mac: Option<Mac>) -> Vec<LinkAttribute> {
+pub(super) fn common(name: &str, mtu: Option<u32>, mac: Option<Mac>) -> Vec<LinkAttribute> {
     let mut attributes = vec![name_attribute(name)];
     attributes.extend(mtu.map(LinkAttribute::Mtu));
     attributes.extend(mac.map(mac_attribute));
     attributes
 }
 
-fn info(kind: InfoKind, data: Option<InfoData>) -> LinkAttribute {
+pub(super) fn info(kind: InfoKind, data: Option<InfoData>) -> LinkAttribute {
     let mut parts = vec![LinkInfo::Kind(kind)];
     parts.extend(data.map(LinkInfo::Data));
     LinkAttribute::LinkInfo(parts)

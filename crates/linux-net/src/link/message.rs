@@ -1,6 +1,9 @@
 //! Reading RTM_NEWLINK and RTM_DELLINK.
 
-use super::{BRPORT_ISOLATED, BRPORT_MODE, BridgePort, Kind, Link, Vxlan};
+use super::{
+    BRPORT_ISOLATED, BRPORT_MODE, BridgePort, Kind, Link, Vxlan,
+    ip_tunnel::{self, Outer},
+};
 use crate::{
     family,
     netlink::{Attribute, Read, attributes, header},
@@ -97,6 +100,8 @@ fn info(attribute: &Attribute<'_>) -> Read<(Kind, Option<BridgePort>)> {
         },
         Some("veth") => Kind::Veth,
         Some("vxlan") => Kind::Vxlan(vxlan(data)?),
+        Some("ipip") => Kind::IpTunnel(ip_tunnel::read(Outer::V4, data)?),
+        Some("ip6tnl") => Kind::IpTunnel(ip_tunnel::read(Outer::V6, data)?),
         Some(other) => Kind::Other(other.to_owned()),
     };
     let port = (port_kind == "bridge").then(|| port(port_data));

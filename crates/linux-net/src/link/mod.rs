@@ -2,6 +2,7 @@
 //! linux/if_link.h).
 
 mod create;
+mod ip_tunnel;
 mod message;
 
 use crate::{Error, Mac, Netlink, Request, Result, netlink::Mode};
@@ -15,6 +16,7 @@ use std::net::IpAddr;
 pub use create::{
     create_bridge, create_ifb, create_veth, create_veth_here, create_vxlan, create_wireguard,
 };
+pub use ip_tunnel::{IpTunnel, Outer, create_ip_tunnel};
 pub(crate) use message::{is_about_port, read};
 
 /// IFALIASZ (linux/if.h): bytes of an alias at most, its NUL included.
@@ -77,7 +79,9 @@ pub enum Kind {
     Veth,
     /// "vxlan"
     Vxlan(Vxlan),
-    /// any other: "ipip", "tun", "ifb"
+    /// "ipip" or "ip6tnl"
+    IpTunnel(IpTunnel),
+    /// any other: "sit", "tun", "ifb"
     Other(String),
 }
 

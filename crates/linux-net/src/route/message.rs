@@ -1,6 +1,6 @@
 //! Reading RTM_NEWROUTE and RTM_DELROUTE.
 
-use super::Route;
+use super::{Ip6Encap, Route};
 use crate::{
     family,
     netlink::{Attribute, Malformed, Read, attributes, header},
@@ -50,6 +50,7 @@ pub(crate) fn read(payload: &[u8]) -> Read<Option<Route>> {
         ..Route::new(network(any, prefix)?)
     };
     let mut several = false;
+    let (mut encap_type, mut encap) = (None, &[][..]);
     for attribute in attributes(rest) {
         let attribute = attribute?;
         match attribute.kind {
@@ -64,11 +65,15 @@ pub(crate) fn read(payload: &[u8]) -> Read<Option<Route>> {
             RTA_MULTIPATH => several = true,
             RTA_CACHEINFO => route.other_attributes |= expires(&attribute),
             RTA_PREF => route.other_attributes |= attribute.u8()? != 0,
-            RTA_SRC | RTA_FLOW | RTA_ENCAP | RTA_ENCAP_TYPE | RTA_NH_ID => {
-                route.other_attributes = true;
-            }
+            RTA_ENCAP_TYPE => encap_type = Some(attribute.u16()?),
+            RTA_ENCAP => encap = attribute.value,
+            RTA_SRC | RTA_FLOW | RTA_NH_ID => route.other_attributes = true,
             _ => {}
         }
+    }
+    if let Some(encap_type) = encap_type {
+        route.encap = Ip6Encap::read(encap_type, encap)?;
+        route.other_attributes |= route.encap.is_none();
     }
     if several {
         (route.oif, route.gateway) = (None, None);

@@ -1,5 +1,6 @@
 //! Routes (rtnetlink(7) RTM_NEWROUTE).
 
+mod encap;
 mod message;
 
 use crate::{
@@ -17,6 +18,7 @@ use nix::{
 };
 use std::net::IpAddr;
 
+pub use encap::Ip6Encap;
 pub(crate) use message::{is_cached, read};
 pub use netlink_packet_route::route::{RouteProtocol, RouteScope, RouteType};
 
@@ -52,8 +54,10 @@ pub struct Route {
     pub advmss: u32,
     /// the type of service that it is for, 0: any (IPv4)
     pub tos: u8,
+    /// RTA_ENCAP of type IP6: how a device in external mode sends the packets
+    pub encap: Option<Ip6Encap>,
     /// read only: it has attributes that are not above, as other metrics, several next hops, an
-    /// encapsulation, a next-hop object, a preference or an end
+    /// other encapsulation, a next-hop object, a preference or an end
     pub other_attributes: bool,
 }
 
@@ -74,6 +78,7 @@ impl Route {
             mtu: 0,
             advmss: 0,
             tos: 0,
+            encap: None,
             other_attributes: false,
         }
     }
@@ -104,6 +109,9 @@ fn request(kind: u16, mode: Mode, verb: &str, route: &Route) -> Request {
     if let Some(gateway) = route.gateway {
         what += &format!(" via {gateway}");
     }
+    if let Some(encap) = route.encap {
+        what += &format!(" encapsulated to {}", encap.dst);
+    }
     if let Some(index) = route.oif {
         what += &format!(" on link {index}");
     }
@@ -130,6 +138,7 @@ fn message(route: &Route) -> RouteMessage {
             .prefsrc
             .map(|ip| RouteAttribute::PrefSource(ip.into())),
     );
+    attributes.extend(route.encap.iter().flat_map(Ip6Encap::attributes));
     if route.priority != 0 {
         attributes.push(RouteAttribute::Priority(route.priority));
     }

@@ -25,6 +25,8 @@ pub(crate) struct PlannedPeer {
 pub(crate) enum PeerData {
     /// Its public address is all that leads to it.
     Nothing,
+    /// The same, and it is a router's, which passes nothing but the tunnel on.
+    BehindNat,
     Vxlan {
         /// Of its device.
         vtep: Mac,

@@ -347,7 +347,7 @@ fn device_names(vni: u32) -> [String; 2] {
 fn owns_device(link: &Link) -> bool {
     match &link.kind {
         Kind::Vxlan(vxlan) => device_names(vxlan.vni).contains(&link.name),
-        Kind::None | Kind::Bridge { .. } | Kind::Veth | Kind::Other(_) => false,
+        _ => false,
     }
 }
 

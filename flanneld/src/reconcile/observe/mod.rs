@@ -233,6 +233,7 @@ fn is_wireguard(kind: &Kind) -> bool {
 pub(crate) fn device_link(link: &Link) -> DeviceLink {
     let kind = match &link.kind {
         Kind::Vxlan(vxlan) => DeviceKind::Vxlan(vxlan.clone()),
+        Kind::IpTunnel(tunnel) => DeviceKind::IpTunnel(tunnel.clone()),
         Kind::None => DeviceKind::Foreign("physical".to_owned()),
         Kind::Bridge { .. } => DeviceKind::Foreign("bridge".to_owned()),
         Kind::Veth => DeviceKind::Foreign("veth".to_owned()),

@@ -133,6 +133,7 @@ fn host_route(observed: &Route, name_of: impl Fn(u32) -> Option<DeviceName>) -> 
         gateway: observed.gateway,
         device: name_of(observed.oif?)?,
         onlink: observed.onlink,
+        encap: observed.encap,
         protocol: observed.protocol.into(),
         altered: is_altered(observed),
     })

@@ -66,7 +66,7 @@ impl Keys {
         }
         let has_ipv6 = match backend {
             "vxlan" | "wireguard" => v6_data != NO_DATA,
-            "" | "host-gw" | "extension" => true,
+            "" | "host-gw" | "extension" | "ipip" => true,
             _ => false,
         };
         if let Some(public_ip) = attrs.public_ipv6.filter(|_| has_ipv6) {
