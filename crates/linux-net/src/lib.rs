@@ -8,6 +8,7 @@ pub mod bridge_vlan;
 mod captured;
 pub mod descriptors;
 pub mod error;
+pub mod ethtool;
 mod family;
 pub mod fdb;
 pub mod fuzz;

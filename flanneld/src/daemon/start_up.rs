@@ -166,6 +166,7 @@ async fn run_under(
         place,
         rules_interval: options.rules.interval(),
         blackhole_routes: options.rules.ip_blackhole_route,
+        tx_checksum: options.underlay.tx_checksum_offload,
         subnet_file: subnet_file.clone(),
         state_file: state_file.clone(),
         had_direct_routes: node.host_routes(),

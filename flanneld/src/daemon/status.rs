@@ -3,7 +3,7 @@
 use crate::{
     backend::Progress,
     counted::counted,
-    reconcile::{Outcome, RouteConflict},
+    reconcile::{Outcome, PodMtuExcess, RouteConflict},
     underlay::Obstacle,
 };
 use std::{fmt, sync::Arc};
@@ -41,6 +41,8 @@ pub(crate) struct Summary {
     pub(crate) obstacles: Arc<[Obstacle]>,
     /// the command that failed last, and why
     pub(crate) command_fault: Option<String>,
+    /// pods whose MTU exceeds what the path takes
+    pub(crate) pod_mtu: Option<PodMtuExcess>,
     /// why packets of peers do not come here, by what the store has
     pub(crate) lease_fault: Option<String>,
     /// what the subnet manager waits for; the text completes "waiting: "
@@ -67,6 +69,7 @@ impl Status {
             conflicts: outcome.conflicts.clone(),
             obstacles: outcome.obstacles.clone(),
             command_fault: None,
+            pod_mtu: outcome.pod_mtu.clone(),
             lease_fault: None,
             waiting,
         })
@@ -134,6 +137,9 @@ impl fmt::Display for Summary {
         }
         for obstacle in &*self.obstacles {
             write!(f, "; {obstacle}")?;
+        }
+        if let Some(excess) = &self.pod_mtu {
+            write!(f, "; {excess}")?;
         }
         for fault in self.command_fault.iter().chain(&self.lease_fault) {
             write!(f, "; {fault}")?;

@@ -28,6 +28,8 @@ pub(crate) enum Entry {
     Neighbour(DeviceName, IpAddr, Mac),
     /// A permanent FDB entry: the underlay address behind which a MAC is.
     Fdb(DeviceName, Mac, IpAddr),
+    /// The kernel leaves the checksums of what a device sends to the underlay's interface.
+    TxChecksum(DeviceName, bool),
     /// Key and port of a WireGuard device.
     WireguardInterface(DeviceName, Interface),
     /// A peer of a WireGuard device.
@@ -72,6 +74,7 @@ pub(crate) enum EntryKind {
     Address,
     Neighbour,
     Fdb,
+    TxChecksum,
     WireguardInterface,
     WireguardPeer,
     Route,
@@ -88,6 +91,7 @@ impl Entry {
             Entry::Address(..) => EntryKind::Address,
             Entry::Neighbour(..) => EntryKind::Neighbour,
             Entry::Fdb(..) => EntryKind::Fdb,
+            Entry::TxChecksum(..) => EntryKind::TxChecksum,
             Entry::WireguardInterface(..) => EntryKind::WireguardInterface,
             Entry::WireguardPeer(..) => EntryKind::WireguardPeer,
             Entry::Route(_) => EntryKind::Route,
@@ -106,6 +110,7 @@ impl Entry {
             Entry::Device(..) | Entry::Address(..) | Entry::WireguardInterface(..) => true,
             Entry::Neighbour(..)
             | Entry::Fdb(..)
+            | Entry::TxChecksum(..)
             | Entry::WireguardPeer(..)
             | Entry::Route(_)
             | Entry::Policy(_) => false,
@@ -126,6 +131,7 @@ impl Entry {
             Entry::Policy(policy) => [policy.src, policy.dst].contains(&subnet),
             Entry::Device(..)
             | Entry::Address(..)
+            | Entry::TxChecksum(..)
             | Entry::WireguardInterface(..)
             | Entry::Table(_)
             | Entry::RuleSet(_)
@@ -147,6 +153,10 @@ impl fmt::Display for Entry {
             }
             Entry::WireguardPeer(name, PeerEntry { key, .. }) => {
                 write!(f, "{kind} {key} of {name}")
+            }
+            Entry::TxChecksum(name, on) => {
+                let on = if *on { "on" } else { "off" };
+                write!(f, "{kind} {on} of {name}")
             }
             Entry::Route(route) => {
                 let HostRoute {
@@ -184,6 +194,7 @@ impl fmt::Display for EntryKind {
             EntryKind::Address => "address",
             EntryKind::Neighbour => "neighbour",
             EntryKind::Fdb => "FDB entry",
+            EntryKind::TxChecksum => "checksum offload",
             EntryKind::WireguardInterface => "WireGuard key",
             EntryKind::WireguardPeer => "WireGuard peer",
             EntryKind::Route => "route",

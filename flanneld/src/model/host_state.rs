@@ -56,6 +56,8 @@ pub(crate) struct Device {
     pub(crate) neighbours: BTreeSet<(IpAddr, Mac)>,
     /// Permanent FDB entries: a MAC and the underlay address behind which it is.
     pub(crate) fdb: BTreeSet<(Mac, IpAddr)>,
+    /// The kernel leaves checksums to it. None: as it is; observed of vxlan devices.
+    pub(crate) tx_checksum: Option<bool>,
     /// Of a WireGuard device.
     pub(crate) wireguard: Option<Wireguard>,
 }
@@ -207,6 +209,7 @@ impl Device {
             addresses: BTreeSet::new(),
             neighbours: BTreeSet::new(),
             fdb: BTreeSet::new(),
+            tx_checksum: None,
             wireguard: None,
         }
     }
@@ -232,6 +235,7 @@ impl HostState {
                 addresses: _,
                 neighbours,
                 fdb,
+                tx_checksum: _,
                 wireguard,
             } = device;
             if let Some(observed) = observed.devices.get(name) {

@@ -9,6 +9,7 @@ pub(crate) mod node_record;
 pub(crate) mod rfc3339;
 pub(crate) mod rule_set;
 mod subnets;
+pub(crate) mod tx_checksum;
 pub(crate) mod wireguard;
 
 pub(crate) use family::Family;

@@ -108,6 +108,10 @@ pub(crate) fn apply(
                 let result = socket.and_then(|socket| socket.set_interface(index, interface));
                 recorder.record(change, result.map_err(Error::from));
             }
+            Ok(Method::TxChecksum(name, on)) => {
+                let result = kernel.ethtool.set_tx_checksum(name, on);
+                recorder.record(change, result.map_err(Error::from));
+            }
             Ok(Method::WireguardPeer(index)) => peers.push((index, change)),
             Ok(Method::RuleSet(rules)) => {
                 let result = kernel.put_rule_set(rules);
@@ -164,6 +168,8 @@ enum Method<'a> {
     Device(&'a DeviceName, &'a DeviceLink),
     /// By an nftables transaction.
     Table(&'a Table),
+    /// By itself, on the ethtool socket.
+    TxChecksum(&'a DeviceName, bool),
     /// By itself, on the WireGuard socket: of the device with that ifindex.
     WireguardInterface(u32, &'a Interface),
     /// With the other peers, on the WireGuard socket.
@@ -187,6 +193,10 @@ fn method<'a>(change: &'a Change, indexes: &IndexesByName) -> Result<Method<'a>,
         Entry::Table(table) => return Ok(Method::Table(&table.0)),
         Entry::WireguardInterface(name, interface) => {
             return Ok(Method::WireguardInterface(index(name)?, interface));
+        }
+        Entry::TxChecksum(name, on) => {
+            index(name)?;
+            return Ok(Method::TxChecksum(name, *on));
         }
         Entry::WireguardPeer(name, _) => return Ok(Method::WireguardPeer(index(name)?)),
         Entry::RuleSet(rules) => return Ok(Method::RuleSet(rules)),

@@ -11,6 +11,7 @@ use crate::{
 };
 use linux_net::{
     Netlink,
+    ethtool::Ethtool,
     route::{Filter, MAIN_TABLE},
     xfrm::Xfrm,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Kernel {
     xfrm: Option<Xfrm>,
     /// None if the rules are in nftables.
     iptables: Option<HostIptables>,
+    /// For offloads and drivers.
+    pub(super) ethtool: Ethtool,
 }
 
 /// The rules of this daemon on the host.
@@ -58,6 +61,7 @@ impl Kernel {
             wireguard: None,
             iptables: None,
             xfrm: None,
+            ethtool: Ethtool::open()?,
         })
     }
 

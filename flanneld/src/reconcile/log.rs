@@ -1,6 +1,8 @@
 //! The log lines of a pass. What stays the same from pass to pass is logged once.
 
-use super::{apply::Applied, backoff::Backoff, conflict::RouteConflict, diff::Change};
+use super::{
+    apply::Applied, backoff::Backoff, conflict::RouteConflict, diff::Change, pod_mtu::PodMtuExcess,
+};
 use crate::{
     backend::{PlannedPeer, SkippedLease},
     counted::counted,
@@ -15,6 +17,7 @@ pub(super) struct Logged {
     skipped: Arc<[SkippedLease]>,
     conflicts: Arc<[RouteConflict]>,
     subnet_env_error: Option<String>,
+    pod_mtu: Option<PodMtuExcess>,
     nodes: Option<usize>,
 }
 
@@ -59,6 +62,17 @@ impl Logged {
         }
         self.conflicts = conflicts.into();
         self.conflicts.clone()
+    }
+
+    /// Logs that the MTU of pods exceeds what the path takes, when that changes.
+    pub(super) fn pod_mtu(&mut self, excess: Option<PodMtuExcess>) -> Option<PodMtuExcess> {
+        match &excess {
+            Some(found) if excess != self.pod_mtu => warn!("{found}"),
+            None if self.pod_mtu.is_some() => info!("no pod's MTU exceeds what the path takes"),
+            Some(_) | None => {}
+        }
+        self.pod_mtu.clone_from(&excess);
+        excess
     }
 
     /// Logs that subnet.env was written, or why it cannot be.

@@ -17,9 +17,11 @@ mod observe;
 mod outcome;
 mod ownership;
 mod pass;
+mod pod_mtu;
 mod policies;
 mod rate_limiter;
 mod transition;
+mod tx_checksum;
 mod wireguard;
 
 pub(crate) use conflict::RouteConflict;
@@ -30,6 +32,7 @@ pub(crate) use observe::device_link;
 pub(crate) use outcome::Outcome;
 pub(crate) use ownership::is_direct_route;
 pub(crate) use pass::{Earlier, Reconciler, Settings};
+pub(crate) use pod_mtu::PodMtuExcess;
 pub(crate) use policies::{REQID, is_ours as is_own_policy};
 
 /// Why the loop ends.

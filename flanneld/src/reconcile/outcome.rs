@@ -1,6 +1,9 @@
 //! What a pass found and did: the source of status, readiness and the log.
 
-use super::{backoff::Failure, conflict::RouteConflict, diff::Change, event_filter::EventFilter};
+use super::{
+    backoff::Failure, conflict::RouteConflict, diff::Change, event_filter::EventFilter,
+    pod_mtu::PodMtuExcess,
+};
 use crate::{
     backend::{PlannedPeer, Wanted},
     underlay::{Obstacle, Underlay},
@@ -32,6 +35,8 @@ pub(crate) struct Outcome {
     pub(crate) failing: Arc<[(Change, Failure)]>,
     /// Routes of other programs in the place of ours.
     pub(crate) conflicts: Arc<[RouteConflict]>,
+    /// Pods whose MTU exceeds what the path takes.
+    pub(crate) pod_mtu: Option<PodMtuExcess>,
     /// The pass changed something, and another one confirms it.
     pub(crate) changed: bool,
     /// When a pass is due even if no notification comes.

@@ -13,7 +13,9 @@ use super::{
     observe::Dump,
     outcome::Outcome,
     ownership::Ownership,
+    pod_mtu,
     transition::{self, Transition},
+    tx_checksum::TxChecksum,
 };
 use crate::{
     backend::{self, Backend, Plan, SkippedLease},
@@ -26,6 +28,7 @@ use crate::{
         lease::{Lease, Leases},
         network_config::NetworkConfig,
         node_record::NodeRecord,
+        tx_checksum::TxChecksumOffload,
     },
     rules::{PacketFilter, RulePlace, RuleSettings, iptables, nftables, stale_rules::StaleRules},
     underlay::{
@@ -62,6 +65,7 @@ pub(crate) struct Settings {
     pub(crate) rules_interval: Duration,
     /// `-ip-blackhole-route`
     pub(crate) blackhole_routes: bool,
+    pub(crate) tx_checksum: TxChecksumOffload,
     pub(crate) subnet_file: PathBuf,
     /// Has what earlier configurations made.
     pub(crate) state_file: PathBuf,
@@ -94,6 +98,7 @@ pub(crate) struct Reconciler {
     underlay: Tracker,
     backoff: Backoff,
     transition: Transition,
+    tx_checksum: TxChecksum,
     /// The host after the last pass.
     last: Option<Dump>,
     logged: log::Logged,
@@ -128,6 +133,7 @@ impl Reconciler {
             selector: settings.selector.with_record(record),
             reselect: None,
             transition: Transition::new(settings.backend.clone(), &settings.earlier.backends),
+            tx_checksum: TxChecksum::new(settings.tx_checksum),
             settings,
             kernel,
             underlay: Tracker::new(underlay),
@@ -206,6 +212,8 @@ impl Reconciler {
         }
         let subnet_env = self.keep_subnet_env(own, setup_in_place);
         let obstacles = self.obstacles(&dependencies);
+        let mtu = self.settings.backend.pod_mtu(&self.underlay.current);
+        let pod_mtu = pod_mtu::excess(&dump.host, &ownership.families, mtu);
         let families = plan.peers.iter();
         let nodes = self
             .transition
@@ -235,6 +243,7 @@ impl Reconciler {
             obstacles,
             skipped,
             failing: self.backoff.failures(),
+            pod_mtu: self.logged.pod_mtu(pod_mtu),
             conflicts: self.logged.conflicts(conflicts),
             changed: !applied.done.is_empty(),
             retry_at: {
@@ -401,6 +410,9 @@ impl Reconciler {
             self.transition.update(snapshot, Instant::now());
         }
         let mut plan = self.plan(own, routes);
+        let underlay = &self.underlay.current.name;
+        self.tx_checksum
+            .add_to(&mut plan.state, &self.kernel, underlay);
         let mut observed = dump.interpret(ownership);
         if snapshot.is_none() {
             plan.state.keep_peers_of(&observed);

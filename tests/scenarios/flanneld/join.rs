@@ -96,7 +96,7 @@ fn kernel_objects_equal_those_of_go_flannel() {
         env,
         format!(
             "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET={gateway}\nFLANNEL_IPV6_NETWORK=fd00:10:244::/48\n\
-             FLANNEL_IPV6_SUBNET={gateway6}\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
+             FLANNEL_IPV6_SUBNET={gateway6}\nFLANNEL_MTU=1430\nFLANNEL_IPMASQ=true\n"
         )
     );
     assert!(get(host, "/healthz").ends_with("\r\n\r\nflanneld is running"));

@@ -21,6 +21,7 @@ mod join;
 mod lifecycle;
 mod link_state;
 mod nat;
+mod offloads;
 mod own_certificate;
 mod pings;
 mod restore;

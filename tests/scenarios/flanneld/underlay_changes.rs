@@ -89,7 +89,7 @@ fn device_and_subnet_env_follow_the_mtu() {
         &cluster,
         1,
         "cat /run/flannel/subnet.env",
-        "FLANNEL_MTU=1350",
+        "FLANNEL_MTU=1330",
     );
     assert_eq!(host.sh("ip -o link show flannel.1 | cut -d: -f1"), index);
 }

@@ -142,6 +142,7 @@ fn link_of_another_kind_is_refused_in_upstreams_words() {
                 state: &mut NodeState::load(Path::new("/nonexistent/node.json")),
                 links,
                 record: &NodeRecord::default(),
+                run_folder: Path::new("/nonexistent"),
             },
         )
     };

@@ -316,8 +316,14 @@ impl Backend for Vxlan {
         }
     }
 
+    /// With IPv6, what its longer header leaves: a pod has one MTU. Go flannel writes what IPv4's
+    /// leaves, and its pods' IPv6 packets of that size come back as too large.
     fn pod_mtu(&self, underlay: &Underlay) -> u32 {
-        self.outer_mtu(underlay).saturating_sub(OVERHEAD)
+        let overhead = match self.macs[1] {
+            None => OVERHEAD,
+            Some(_) => OVERHEAD_V6,
+        };
+        self.outer_mtu(underlay).saturating_sub(overhead)
     }
 
     fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError> {

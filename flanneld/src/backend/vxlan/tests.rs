@@ -275,7 +275,7 @@ fn keys_are_read_as_go_reads_them() {
         (5, Some(4789), true, true)
     );
     assert_eq!((link.lower, link.local), (Some(2), Some(own.local)));
-    assert_eq!(backend.pod_mtu(&underlay()), 1350);
+    assert_eq!(backend.pod_mtu(&underlay()), 1330);
     for (bad, reason) in [
         (
             r#"{"Type":"vxlan","VNI":"x"}"#,
@@ -306,8 +306,18 @@ fn mtu_is_limited_by_the_interface() {
         vxlan(r#"{"Type":"vxlan","MTU":9000}"#)
             .unwrap()
             .pod_mtu(&underlay()),
-        1450
+        1430
     );
+}
+
+/// As Go flannel writes it. With IPv6, the smaller of both: a pod has one MTU.
+#[test]
+fn pod_mtu_of_ipv4_alone_is_upstreams() {
+    let v4 = r#"{"Network":"10.244.0.0/16","Backend":{"Type":"vxlan"}}"#;
+    let v4 = NetworkConfig::parse(v4).unwrap();
+    let backend = fixtures::backend(&v4).unwrap();
+    assert_eq!(backend.pod_mtu(&underlay()), 1450);
+    assert_eq!(vxlan(PLAIN).unwrap().pod_mtu(&underlay()), 1430);
 }
 
 #[test]

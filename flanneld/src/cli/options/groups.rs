@@ -1,6 +1,6 @@
 //! The flags by group. The doc comments are the text of the help.
 
-use crate::{files::node_state, subnet::embedded};
+use crate::{files::node_state, model::tx_checksum::TxChecksumOffload, subnet::embedded};
 use clap::{ArgAction, Args};
 use std::{fmt, path::PathBuf};
 
@@ -60,6 +60,14 @@ pub(crate) struct UnderlayOptions {
     /// IPv6 address that other nodes use, if it is not the interface's
     #[arg(long, default_value = "", value_name = "IP")]
     pub(crate) public_ipv6: String,
+    /// Whether vxlan devices leave checksums to the interface; auto: not where the kernel (before
+    /// 5.7) or the driver (vmxnet3) is known to send wrong ones
+    #[arg(
+        long,
+        default_value_t = TxChecksumOffload::Auto,
+        value_name = "auto|on|off"
+    )]
+    pub(crate) tx_checksum_offload: TxChecksumOffload,
 }
 
 #[derive(Debug, Clone, Copy, Args)]

@@ -67,8 +67,12 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
             addresses,
             neighbours,
             fdb,
+            tx_checksum,
             wireguard,
         } = device;
+        if let Some(on) = tx_checksum.filter(|on| observed.tx_checksum != Some(*on)) {
+            changes.push(Change::Put(Entry::TxChecksum(name.clone(), on)));
+        }
         if let Some(wanted) = wireguard {
             let observed = observed.wireguard.as_ref();
             diff_wireguard(name, wanted, observed, &mut changes, &mut put, &mut delete);

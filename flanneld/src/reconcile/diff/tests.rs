@@ -93,6 +93,7 @@ prop_compose! {
         port in 1u16..3,
         owners in proptest::collection::btree_map(0u8..5, 0u8..4, 0..5),
         endpoint in 0u8..3,
+        tx_checksum in any::<Option<bool>>(),
     ) -> Device {
         // the kernel holds one neighbour an address; of forwarding entries it may hold several a
         // MAC, a plan only one
@@ -106,6 +107,7 @@ prop_compose! {
             addresses,
             neighbours: neighbours.into_iter().map(|(to, by)| (ip(to), mac(by))).collect(),
             fdb: fdb.into_iter().map(|(of, to)| (mac(of), ip(to))).collect(),
+            tx_checksum: tx_checksum.or((!observed).then_some(false)),
             wireguard: Some(wireguard(port, &owners, endpoint)),
         }
     }
@@ -216,6 +218,10 @@ fn make(state: &mut HostState, change: &Change) -> Result<(), String> {
             } else {
                 fdb.remove(&(*mac, *remote));
             }
+        }
+        Entry::TxChecksum(name, on) => {
+            let device = state.devices.get_mut(name).ok_or_else(refused)?;
+            device.tx_checksum = Some(*on);
         }
         Entry::WireguardInterface(name, interface) => {
             let device = state.devices.get_mut(name).ok_or_else(refused)?;

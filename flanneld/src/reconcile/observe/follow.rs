@@ -229,6 +229,7 @@ mod tests {
             names: [(2, "eth0".into()), (3, "flannel.1".into())].into(),
             neighbours: Vec::new(),
             fdb: Vec::new(),
+            tx_checksums: Default::default(),
             wireguard: Default::default(),
             policies: Vec::new(),
             rules: Rules::default(),

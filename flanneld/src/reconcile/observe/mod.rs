@@ -9,6 +9,7 @@ use super::{
     policies,
 };
 use crate::{
+    best_effort::best_effort,
     model::{
         host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostState},
         wireguard::Wireguard,
@@ -35,6 +36,8 @@ pub(crate) struct Dump {
     neighbours: Vec<Neighbour>,
     /// Of our devices.
     fdb: Vec<FdbEntry>,
+    /// Of our vxlan devices, by ifindex: the kernel leaves checksums to them.
+    tx_checksums: BTreeMap<u32, bool>,
     /// Of our devices, by ifindex.
     wireguard: BTreeMap<u32, Wireguard>,
     /// Of IPsec: all.
@@ -62,11 +65,17 @@ impl Dump {
     ) -> linux_net::Result<Dump> {
         let host = kernel.host_network(can_reach)?;
         let (mut neighbours, mut fdb) = (Vec::new(), Vec::new());
-        let mut wireguard = BTreeMap::new();
+        let (mut wireguard, mut tx_checksums) = (BTreeMap::new(), BTreeMap::new());
         let is_ours = |link: &&Link| device_names.iter().any(|name| **name == *link.name);
         for link in host.links.iter().filter(is_ours) {
             neighbours.extend(unless_absent(kernel.netlink.neighbours(Some(link.index)))?);
             fdb.extend(unless_absent(kernel.netlink.fdb(link.index))?);
+            if matches!(link.kind, Kind::Vxlan(_)) {
+                // a kernel without such a switch refuses the change, too, and that is reported
+                let on = kernel.ethtool.tx_checksum(&link.name);
+                let on = best_effort(on, "it counts as another one than what is wanted");
+                tx_checksums.extend(on.map(|on| (link.index, on)));
+            }
             if is_wireguard(&link.kind) {
                 let device = kernel
                     .wireguard()
@@ -81,6 +90,7 @@ impl Dump {
             host,
             neighbours,
             fdb,
+            tx_checksums,
             wireguard,
             policies,
             rules,
@@ -106,6 +116,7 @@ impl Dump {
         Dump {
             neighbours: Vec::new(),
             fdb: Vec::new(),
+            tx_checksums: BTreeMap::new(),
             wireguard: BTreeMap::new(),
             policies: Vec::new(),
             rules: Rules::default(),
@@ -188,6 +199,7 @@ impl Dump {
                     .filter(|entry| entry.index == index)
                     .filter_map(ownership::fdb)
                     .collect(),
+                tx_checksum: self.tx_checksums.get(&index).copied(),
                 wireguard: self.wireguard.get(&index).cloned(),
             };
             Some((name, device))
