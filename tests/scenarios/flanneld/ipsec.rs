@@ -215,7 +215,7 @@ fn ipsec_policies_are_back_at_once_and_strangers_stay() {
     for stranger in [
         "src 10.1.0.0/24 dst 10.2.0.0/24 dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp reqid 11 mode tunnel",
         "src 10.244.1.0/24 dst 10.244.251.0/24 dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp reqid 12 mode tunnel",
-        "src 10.244.1.0/24 dst 10.244.252.0/24 proto tcp dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp reqid 11 mode tunnel",
+        "src 10.244.1.0/24 dst 10.244.252.0/24 proto 6 dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp reqid 11 mode tunnel",
     ] {
         host.sh(&format!("ip xfrm policy add {stranger}"));
     }
@@ -475,6 +475,8 @@ fn encrypted_only(cluster: &Ipsec, pods: &[(usize, Pod<'_>)]) -> String {
     let before = encrypted(host);
     let mut dump = Command::new("tcpdump");
     dump.args([
+        "-Z",
+        "root",
         "-ni",
         "eth0",
         "-l",
@@ -559,7 +561,7 @@ fn ipsec_without_keys_no_packet_leaves_in_clear_text() {
     kill(pid, Signal::SIGSTOP).expect("stop");
     host.sh("ip xfrm state flush");
     let mut dump = Command::new("tcpdump");
-    dump.args(["-ni", "eth0", "-l", "net 10.244.0.0/16"]);
+    dump.args(["-Z", "root", "-ni", "eth0", "-l", "net 10.244.0.0/16"]);
     let dump = host.spawn(dump);
     eventually("tcpdump listens", TIMEOUT, || {
         dump.output().contains("listening on").then_some(())
