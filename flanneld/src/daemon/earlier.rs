@@ -67,6 +67,9 @@ fn value_of(config: &NetworkConfig) -> Map<String, Value> {
     value
 }
 
+/// `Backend`, and what it means.
+type Built = (Map<String, Value>, Arc<dyn Backend>);
+
 /// The backends of earlier configurations that this host still has, as `Backend` and built. One
 /// whose devices are those of the current backend is that backend under other keys. Keys of IPsec
 /// and commands are the current backend's only.
@@ -77,7 +80,7 @@ fn backends(
     current: &dyn Backend,
     (host, subnet_file): (&HostNetwork, &Path),
 ) -> (Vec<Map<String, Value>>, Vec<Arc<dyn Backend>>) {
-    let mut kept: Vec<(Map<String, Value>, Arc<dyn Backend>)> = Vec::new();
+    let mut kept: Vec<Built> = Vec::new();
     let is_there = |name: &DeviceName| host.links.iter().any(|link| *link.name == **name);
     // the latest first: of two with the same devices it counts
     for value in made.backends.iter().rev() {
