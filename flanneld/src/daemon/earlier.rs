@@ -37,7 +37,8 @@ pub(super) fn record(
             made.families.push(family);
         }
     }
-    let (values, backends) = backends(node, &made, config, backend, (host, subnet_file));
+    let kept = backends(node, &made, config, backend, (host, subnet_file));
+    let (values, backends): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
     let in_use = backends.iter().flat_map(|backend| backend.device_names());
     let in_use = in_use.chain(backend.device_names());
     let in_use: Vec<_> = in_use.cloned().collect();
@@ -79,7 +80,7 @@ fn backends(
     config: &NetworkConfig,
     current: &dyn Backend,
     (host, subnet_file): (&HostNetwork, &Path),
-) -> (Vec<Map<String, Value>>, Vec<Arc<dyn Backend>>) {
+) -> Vec<Built> {
     let mut kept: Vec<Built> = Vec::new();
     let is_there = |name: &DeviceName| host.links.iter().any(|link| *link.name == **name);
     // the latest first: of two with the same devices it counts
@@ -101,7 +102,7 @@ fn backends(
         }
     }
     kept.reverse();
-    kept.into_iter().unzip()
+    kept
 }
 
 fn build(
