@@ -1,11 +1,13 @@
 //! Entry points of the fuzz targets in tests/fuzz. No program calls them.
 
 use crate::{
-    address, bridge_vlan, generic, in_use, link,
+    address, bridge_vlan, in_use, link,
     neighbour::Entry,
     netlink::{self, Notification},
-    route, tc, unix_sockets, wireguard, xfrm,
+    route, tc, unix_sockets,
 };
+#[cfg(feature = "tunnels")]
+use crate::{generic, wireguard, xfrm};
 
 /// A datagram of the kernel, and its messages as those of every kind.
 pub fn datagram(bytes: &[u8]) {
@@ -18,6 +20,7 @@ pub fn datagram(bytes: &[u8]) {
 }
 
 /// The messages of a dump of a WireGuard device, and of an answer about a family.
+#[cfg(feature = "tunnels")]
 pub fn wireguard(bytes: &[u8]) {
     let mut payloads = Vec::new();
     netlink::each_notification(bytes, &mut |notification| {
@@ -58,6 +61,7 @@ pub fn mountinfo(bytes: &[u8]) {
 }
 
 /// A notification of IPsec: its type in the first byte, then what follows the netlink header.
+#[cfg(feature = "tunnels")]
 pub fn xfrm(bytes: &[u8]) {
     let Some((kind, payload)) = bytes.split_first() else {
         return;

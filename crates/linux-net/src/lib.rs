@@ -1,6 +1,6 @@
 //! The kernel's network: one synchronous netlink engine for every message family; links, addresses,
 //! routes, neighbours, forwarding entries, VLANs, traffic control, WireGuard, IPsec; namespaces;
-//! sysctls. This crate does not depend on CNI.
+//! sysctls. This crate does not depend on CNI. The feature `tunnels` has what only a daemon needs.
 
 pub mod address;
 pub mod bridge_vlan;
@@ -8,10 +8,12 @@ pub mod bridge_vlan;
 mod captured;
 pub mod descriptors;
 pub mod error;
+#[cfg(feature = "tunnels")]
 pub mod ethtool;
 mod family;
 pub mod fdb;
 pub mod fuzz;
+#[cfg(feature = "tunnels")]
 mod generic;
 pub mod in_use;
 pub mod link;
@@ -27,7 +29,9 @@ pub mod sysctl;
 pub mod tc;
 pub mod tun;
 pub mod unix_sockets;
+#[cfg(feature = "tunnels")]
 pub mod wireguard;
+#[cfg(feature = "tunnels")]
 pub mod xfrm;
 
 pub use error::Error;

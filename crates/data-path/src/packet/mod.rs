@@ -64,7 +64,7 @@ impl<'a> TunPacket<'a> {
             _ => return Err(Malformed),
         };
         if split.is_none() && vnet.flags & NEEDS_CHECKSUM != 0 {
-            complete_checksum(&vnet, bytes)?;
+            complete_checksum(&vnet, bytes, &header)?;
         }
         Ok(TunPacket {
             bytes,
@@ -148,8 +148,15 @@ impl Split {
 
 /// Completes a checksum that the kernel left to the reader: its field has the sum of the pseudo
 /// header.
-fn complete_checksum(vnet: &VnetHeader, packet: &mut [u8]) -> Result<(), Malformed> {
+fn complete_checksum(
+    vnet: &VnetHeader,
+    packet: &mut [u8],
+    header: &Header,
+) -> Result<(), Malformed> {
     let start = usize::from(vnet.checksum_start);
+    if start < header.header {
+        return Err(Malformed);
+    }
     let field = start + usize::from(vnet.checksum_offset);
     let covered = packet.get(start..).ok_or(Malformed)?;
     let checksum = checksum::finish(checksum::sum(covered));

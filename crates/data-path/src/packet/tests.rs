@@ -137,6 +137,10 @@ fn headers_that_contradict_the_packet_are_refused() {
         }
         assert!(TunPacket::read(&mut bad).is_err(), "{what}");
     }
+    let mut checksum_of_the_ip_header = good.clone();
+    checksum_of_the_ip_header[1] = GSO_NONE;
+    checksum_of_the_ip_header[6..10].fill(0);
+    assert!(TunPacket::read(&mut checksum_of_the_ip_header).is_err());
     assert!(TunPacket::read(&mut good[..20].to_vec()).is_err());
     assert!(TunPacket::read(&mut []).is_err());
 }
