@@ -29,7 +29,7 @@ const AREAS: &[Area] = &[
             "!long_streams",
             "!user_space_wireguard_connects",
         ],
-        seconds: 900,
+        seconds: 1500,
     },
     Area {
         name: "ipsec",

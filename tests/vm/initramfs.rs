@@ -23,7 +23,6 @@ const TOOLS: &[&str] = &[
     "ethtool",
     "conntrack",
     "curl",
-    "tcpdump",
     "iperf3",
     "unshare",
     "nsenter",

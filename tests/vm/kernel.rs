@@ -51,12 +51,12 @@ const MODULES: &[&str] = &[
     "xt_comment",
     "xt_MASQUERADE",
     "xt_mark",
+    "xt_policy",
     "xt_multiport",
     "xt_addrtype",
     "xt_conntrack",
     "xt_tcpudp",
     "xt_TCPMSS",
-    "xt_policy",
     "nf_conntrack_netlink",
     // traffic control
     "sch_tbf",
