@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use std::{process::Command, time::Duration};
 use tests::{
-    ApiServer, Etcd, Host, Process, Underlay,
+    ApiServer, Etcd, Host, Pings, Process, Underlay,
     binaries::program,
     etcd::without_etcd,
     kubernetes::{Node, User, without_kubernetes},
@@ -102,10 +102,7 @@ fn a_fleet_moves_to_etcd_and_back_under_traffic() {
     let before = subnets(hosts);
     let pods: Vec<_> = hosts.iter().map(subnet_env::pod).collect();
     subnet_env::eventually_pings(&pods[1], &hosts[2]);
-    let target = subnet_env::pod_addresses(&hosts[2]).remove(0);
-    let mut ping = Command::new("ping");
-    ping.args(["-n", "-i", "0.02", "-w", "300", &target]);
-    let mut ping = pods[1].spawn(ping);
+    let pings = Pings::start(&hosts[1], &hosts[2]);
 
     lease(
         &hosts[1],
@@ -135,10 +132,7 @@ fn a_fleet_moves_to_etcd_and_back_under_traffic() {
     for (node, pod) in pods.iter().enumerate() {
         subnet_env::ping(pod, &hosts[(node + 1) % 3]);
     }
-    ping.signal(Signal::SIGINT);
-    ping.wait(TIMEOUT);
-    let output = ping.output();
-    assert!(output.contains(" 0% packet loss"), "{output}");
+    pings.lose_nothing();
 }
 
 /// The node that has the store is the last one.

@@ -67,6 +67,14 @@ pub fn pod(host: &Host) -> Pod<'_> {
     pod
 }
 
+/// The pod that [`pod`] made.
+pub fn made_pod(host: &Host) -> Pod<'_> {
+    Pod {
+        name: "pod".to_owned(),
+        host,
+    }
+}
+
 /// The pod pings every address of the other host's pod, through two routers; fails without an
 /// answer.
 #[track_caller]

@@ -2,11 +2,9 @@
 
 use crate::flanneld::cluster::get;
 use nix::sys::signal::Signal;
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{process::Command, time::Duration};
 use tests::{
-    Etcd, GoFlanneld, Host, Process, Underlay,
-    binaries::program,
-    process::{eventually, slowness},
+    Etcd, GoFlanneld, Host, Pings, Process, Underlay, binaries::program, process::eventually,
     subnet_env, underlay,
 };
 
@@ -172,15 +170,9 @@ impl Cluster {
         }
     }
 
-    /// A ping each 20 ms from the pod of a node to each address of that of another.
+    /// Pings from the pod of a node to each address of that of another.
     pub(crate) fn ping(&self, from: usize, to: usize) -> Pings {
-        let ips = subnet_env::pod_addresses(self.host(to));
-        let pings = ips.iter().map(|ip| {
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", "pod", "ping", "-n", "-i", "0.02", ip]);
-            self.host(from).spawn(command)
-        });
-        Pings(pings.collect())
+        Pings::start(self.host(from), self.host(to))
     }
 
     /// The keys of the leases, without the prefix.
@@ -220,59 +212,5 @@ impl Cluster {
     /// A value of subnet.env.
     pub(crate) fn env(&self, node: usize, key: &str) -> String {
         subnet_env::value(self.host(node), key).unwrap_or_else(|| panic!("no {key}"))
-    }
-}
-
-/// Pings that run until they are counted.
-pub(crate) struct Pings(Vec<Process>);
-
-impl Pings {
-    /// Ends them; how many were sent and how many of these were lost.
-    #[track_caller]
-    pub(crate) fn end(self) -> (usize, usize) {
-        let (sent, lost) = self.counts();
-        (sent, lost.len())
-    }
-
-    /// How many were sent, and the numbers of the lost ones. The answer to the last one may be on
-    /// its way, or those to the last ones on a slow machine.
-    #[track_caller]
-    fn counts(mut self) -> (usize, Vec<usize>) {
-        let mut sum = (0, Vec::new());
-        for ping in &mut self.0 {
-            eventually("a second of pings", TIMEOUT, || {
-                (ping.output().lines().count() > 50).then_some(())
-            });
-            ping.signal(Signal::SIGINT);
-            ping.wait(TIMEOUT);
-            let log = ping.output();
-            let answered: BTreeSet<usize> = log
-                .lines()
-                .filter(|line| line.contains(" bytes from "))
-                .filter_map(|line| {
-                    line.split_once("icmp_seq=")?
-                        .1
-                        .split(' ')
-                        .next()?
-                        .parse()
-                        .ok()
-                })
-                .collect();
-            let (head, _) = log.split_once(" packets transmitted").expect("a summary");
-            let sent = head.rsplit(['\n', ' ']).next().expect("a number");
-            let sent: usize = sent.parse().expect("a number");
-            let last = answered.last().copied().unwrap_or_default();
-            let awaited = last.max(sent.saturating_sub(slowness() as usize));
-            sum.0 += sent;
-            sum.1
-                .extend((1..=awaited).filter(|number| !answered.contains(number)));
-        }
-        sum
-    }
-
-    #[track_caller]
-    pub(crate) fn lose_nothing(self) {
-        let (sent, lost) = self.counts();
-        assert!(lost.is_empty(), "of {sent} these are lost: {lost:?}");
     }
 }

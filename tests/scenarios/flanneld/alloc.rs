@@ -1,7 +1,10 @@
 //! The backend `alloc`: a lease, subnet.env and rules; something else moves the packets.
 
 use super::cluster::{Cluster, V4};
-use tests::{scenario, subnet_env::eventually_pings};
+use tests::{
+    scenario,
+    subnet_env::{eventually_pings, made_pod},
+};
 
 /// Routes that an administrator adds, as a cloud's route table would have them, are left alone.
 #[scenario]
@@ -40,9 +43,5 @@ fn alloc_node_has_a_lease_and_rules_and_no_routes() {
     }
     assert_eq!(cluster.host(1).sh("ip route"), routes);
     assert!(!links.contains("cni0"));
-    let pod = tests::Pod {
-        name: "pod".to_owned(),
-        host: cluster.host(1),
-    };
-    eventually_pings(&pod, cluster.host(2));
+    eventually_pings(&made_pod(cluster.host(1)), cluster.host(2));
 }

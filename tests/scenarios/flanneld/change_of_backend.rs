@@ -2,9 +2,8 @@
 //! reach each other all the time, and nothing of the earlier backend remains.
 
 use super::cluster::{Cluster, TIMEOUT, get};
-use nix::sys::signal::Signal;
-use std::{process::Command, time::Duration};
-use tests::{Process, process::eventually, scenario};
+use std::time::Duration;
+use tests::{Pings, process::eventually, scenario};
 
 const NODES: usize = 3;
 
@@ -13,54 +12,6 @@ fn net_conf(backend: &str) -> String {
     format!(
         r#"{{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{backend}}}"#
     )
-}
-
-/// Pings from each node's pod to each address of each other node's pod, every 20 ms.
-struct Pings(Vec<(String, Process)>);
-
-impl Pings {
-    fn start(cluster: &Cluster) -> Pings {
-        let mut pings = Vec::new();
-        for from in 1..=NODES {
-            for to in (1..=NODES).filter(|to| *to != from) {
-                for ip in cluster.pod_ips(to) {
-                    let mut command = Command::new("ip");
-                    command.args(["netns", "exec", "pod", "ping", "-n", "-i", "0.02", &ip]);
-                    let what = format!("from node {from} to node {to} ({ip})");
-                    pings.push((what, cluster.host(from).spawn(command)));
-                }
-            }
-        }
-        Pings(pings)
-    }
-
-    /// Ends them; fails if one was not answered. The last may be on its way.
-    #[track_caller]
-    fn lose_nothing(&mut self) {
-        for (what, ping) in &mut self.0 {
-            ping.signal(Signal::SIGINT);
-            ping.wait(Duration::from_secs(5));
-            let log = ping.output();
-            let missing = missing(&log);
-            assert!(
-                missing.is_empty(),
-                "{what}: no answer to {missing:?}\n{log}"
-            );
-        }
-    }
-}
-
-/// The numbers of requests without answer before the last answer.
-fn missing(log: &str) -> Vec<u32> {
-    let number = |line: &str| {
-        let (_, rest) = line.split_once("icmp_seq=")?;
-        rest.split_whitespace().next()?.parse::<u32>().ok()
-    };
-    let answers = log.lines().filter(|line| line.contains("bytes from"));
-    let answered: std::collections::BTreeSet<_> = answers.filter_map(number).collect();
-    let last = answered.last().copied().expect("answers");
-    assert!(last > 20, "only {last} pings:\n{log}");
-    (1..=last).filter(|seq| !answered.contains(seq)).collect()
 }
 
 /// Waits until that many leases have the text.
@@ -84,7 +35,7 @@ fn change(from: &str, to: (&str, &str), gone: &[&str]) {
     let pods: Vec<_> = (1..=NODES).map(|node| (node, cluster.pod(node))).collect();
     cluster.ping_all(&pods);
     drop(pods);
-    let mut pings = Pings::start(&cluster);
+    let pings = Pings::among(&cluster.underlay.hosts);
     cluster.stop(NODES);
     let (backend, published) = to;
     let text = net_conf(backend);

@@ -10,10 +10,12 @@ use std::{
     io::{Read, Write},
     net::TcpStream,
     process::Command,
+    thread,
     time::Duration,
 };
 use tests::{
-    Host, Pod, Process, Underlay, binaries::program, process::eventually, subnet_env, underlay,
+    Host, Pings, Pod, Process, Underlay, binaries::program, process::eventually, subnet_env,
+    underlay,
 };
 
 pub(super) const V4: &str =
@@ -152,6 +154,23 @@ impl Cluster {
         daemon.wait(Duration::from_secs(1));
     }
 
+    /// One node after the other.
+    #[track_caller]
+    pub(super) fn kill_and_start_each(&mut self) {
+        for node in 1..=self.underlay.hosts.len() {
+            thread::sleep(Duration::from_millis(300));
+            self.kill(node);
+            thread::sleep(Duration::from_millis(300));
+            self.start(node, &[]);
+            self.wait_ready(node);
+        }
+    }
+
+    /// Pings from the pod of a node to each address of that of another.
+    pub(super) fn ping(&self, from: usize, to: usize) -> Pings {
+        Pings::start(self.host(from), self.host(to))
+    }
+
     /// A value of subnet.env.
     pub(super) fn env(&self, node: usize, key: &str) -> String {
         subnet_env::value(self.host(node), key).unwrap_or_else(|| panic!("no {key}"))
@@ -183,6 +202,16 @@ impl Cluster {
     /// A pod on the node, on a bridge, as the plugins would make it.
     pub(super) fn pod(&self, node: usize) -> Pod<'_> {
         subnet_env::pod(self.host(node))
+    }
+
+    /// Every node's pod pings every other's, in each family, once they have learned of each other.
+    #[track_caller]
+    pub(super) fn eventually_ping_all(&self) {
+        for from in &self.underlay.hosts {
+            for to in self.underlay.hosts.iter().filter(|to| to.name != from.name) {
+                subnet_env::eventually_pings(&subnet_env::made_pod(from), to);
+            }
+        }
     }
 
     /// Every node's pod pings every other's, in each family, with the time to live of two hops.

@@ -1,9 +1,6 @@
 //! The backend host-gw: routes over the underlay without encapsulation.
 
-use super::{
-    cluster::{Cluster, TIMEOUT, eventually_shows, get},
-    pings,
-};
+use super::cluster::{Cluster, TIMEOUT, eventually_shows, get};
 use std::{
     thread,
     time::{Duration, Instant},
@@ -104,15 +101,9 @@ fn host_gw_killed_daemon_loses_no_packet() {
     let mut cluster = Cluster::new(2, DUAL);
     cluster.pod(1);
     cluster.pod(2);
-    let mut running = pings::start(&cluster, 150);
-    for node in [1, 2] {
-        thread::sleep(Duration::from_millis(300));
-        cluster.kill(node);
-        thread::sleep(Duration::from_millis(300));
-        cluster.start(node, &[]);
-        cluster.wait_ready(node);
-    }
-    pings::lose_nothing(&mut running);
+    let pings = cluster.ping(1, 2);
+    cluster.kill_and_start_each();
+    pings.lose_nothing();
 }
 
 #[scenario]
@@ -248,7 +239,7 @@ fn host_gw_routes_of_go_flannel_are_taken_over() {
         underlay::ip6(2),
         gone = underlay::ip(99),
     ));
-    let mut running = pings::start(&cluster, 75);
+    let pings = cluster.ping(1, 2);
     cluster.start(1, &[]);
     cluster.wait_ready(1);
     let all = cluster.host(1).sh("ip route; ip -6 route");
@@ -260,5 +251,5 @@ fn host_gw_routes_of_go_flannel_are_taken_over() {
         .host(1)
         .sh("ip route show proto 70; ip -6 route show proto 70");
     assert_eq!(now, ours);
-    pings::lose_nothing(&mut running);
+    pings.lose_nothing();
 }

@@ -1,10 +1,6 @@
 //! The backend ipip: pods' packets in another IP header.
 
-use super::{
-    cluster::{Cluster, TIMEOUT, eventually_shows},
-    pings,
-};
-use std::{thread, time::Duration};
+use super::cluster::{Cluster, TIMEOUT, eventually_shows};
 use tests::{kernel::without_ipip, process::eventually, scenario, subnet_env, underlay};
 
 const V4: &str = r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"ipip"}}"#;
@@ -197,15 +193,9 @@ fn ipip_killed_daemon_loses_no_packet() {
     cluster.pod(1);
     cluster.pod(2);
     let indexes = cluster.host(1).sh("ip -o link | cut -d: -f1,2");
-    let mut running = pings::start(&cluster, 150);
-    for node in [1, 2] {
-        thread::sleep(Duration::from_millis(300));
-        cluster.kill(node);
-        thread::sleep(Duration::from_millis(300));
-        cluster.start(node, &[]);
-        cluster.wait_ready(node);
-    }
-    pings::lose_nothing(&mut running);
+    let pings = cluster.ping(1, 2);
+    cluster.kill_and_start_each();
+    pings.lose_nothing();
     let after = cluster.host(1).sh("ip -o link | cut -d: -f1,2");
     assert_eq!(after, indexes, "devices are adopted");
 }
@@ -232,14 +222,14 @@ fn ipip_device_and_routes_of_go_flannel_are_taken_over() {
         cluster.host(1).sh(index)
     };
     let made = go(&cluster);
-    let mut running = pings::start(&cluster, 50);
+    let pings = cluster.ping(1, 2);
     cluster.start(1, &[]);
     cluster.wait_ready(1);
     assert_eq!(snapshot(&cluster, 1), before);
     assert_eq!(cluster.host(1).sh(index), made, "the device is adopted");
     let routes = cluster.host(1).sh("ip route");
     assert!(!routes.contains("10.244.99.0/24"), "{routes}");
-    pings::lose_nothing(&mut running);
+    pings.lose_nothing();
 }
 
 /// Upstream's words; the link stays.

@@ -8,11 +8,10 @@ use nix::sys::signal::Signal;
 use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
-    process::Command,
     thread,
     time::Duration,
 };
-use tests::{process::eventually, scenario};
+use tests::{process::eventually, scenario, subnet_env::made_pod};
 
 /// Neighbour and forwarding entry follow the new MAC, and those of the old one are removed.
 #[scenario]
@@ -75,16 +74,7 @@ fn killed_daemon_loses_no_packet() {
     cluster.pod(2);
     let before = snapshot(cluster.host(1));
     let indexes = cluster.host(1).sh("ip -o link | cut -d: -f1,2");
-    let mut pings: Vec<_> = ips
-        .iter()
-        .map(|ip| {
-            let mut command = Command::new("ip");
-            command.args([
-                "netns", "exec", "pod", "ping", "-n", "-i", "0.02", "-c", "150", "-W", "2", ip,
-            ]);
-            cluster.host(1).spawn(command)
-        })
-        .collect();
+    let pings = cluster.ping(1, 2);
     let server = pod_run(&cluster, 2, || {
         TcpListener::bind("[::]:7000").expect("listen")
     });
@@ -102,24 +92,10 @@ fn killed_daemon_loses_no_packet() {
             thread::sleep(Duration::from_millis(25));
         }
     });
-    for node in [1, 2] {
-        thread::sleep(Duration::from_millis(300));
-        cluster.kill(node);
-        thread::sleep(Duration::from_millis(300));
-        cluster.start(node, &[]);
-        cluster.wait_ready(node);
-    }
+    cluster.kill_and_start_each();
     sender.join().expect("the stream stays");
     assert_eq!(receiver.join().expect("the stream stays"), 100_000);
-    for ping in &mut pings {
-        assert!(
-            ping.wait(Duration::from_secs(20)).success(),
-            "{}",
-            ping.output()
-        );
-        let log = ping.output();
-        assert!(log.contains(" 0% packet loss"), "{log}");
-    }
+    pings.lose_nothing();
     assert_eq!(snapshot(cluster.host(1)), before);
     assert_eq!(
         cluster.host(1).sh("ip -o link | cut -d: -f1,2"),
@@ -129,11 +105,7 @@ fn killed_daemon_loses_no_packet() {
 }
 
 fn pod_run<T: Send>(cluster: &Cluster, node: usize, f: impl FnOnce() -> T + Send) -> T {
-    tests::Pod {
-        name: "pod".to_owned(),
-        host: cluster.host(node),
-    }
-    .run(f)
+    made_pod(cluster.host(node)).run(f)
 }
 
 /// They restore entries, and a restart keeps the data path; they catch up when the store is back.

@@ -1,85 +1,25 @@
 //! The backend udp: packets travel by way of a TUN device and a process that outlives the daemon.
 
-use super::cluster::{Cluster, TIMEOUT};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
+use super::{
+    cluster::{Cluster, TIMEOUT},
+    data_path::{self, cleanup_ends_it, is_running, process},
 };
-use serde_json::Value;
+use nix::sys::signal::Signal;
 use std::{process::Command, thread, time::Duration};
 use tests::{
-    Etcd, GoFlanneld, Host, Pod, Process, Underlay, binaries::program,
+    Etcd, GoFlanneld, Host, Pings, Process, Underlay, binaries::program,
     go_flanneld::without_etcd_and_go_flanneld, process::eventually, scenario, subnet_env, transfer,
     underlay,
 };
 
 const V4: &str = r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"udp"}}"#;
 const DUAL: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"udp"}}"#;
-const SOCKET: &str = "/run/flannel/data-path-flannel0.sock";
+const DEVICE: &str = "flannel0";
 const STALLED: Duration = Duration::from_secs(10);
 
-/// The status of the host's process.
-fn status(host: &Host) -> Option<Value> {
-    let program = program("flanneld");
-    let show = format!("{} data-path -socket {SOCKET} -status", program.display());
-    let output = host.try_sh(&show);
-    serde_json::from_slice(&output.stdout).ok()
-}
-
-#[track_caller]
-fn process(host: &Host) -> i32 {
-    let status = eventually("the process answers", TIMEOUT, || status(host));
-    status["pid"].as_i64().expect("a pid") as i32
-}
-
-/// True if the process is there, and no zombie.
-pub(super) fn is_running(host: &Host, pid: i32) -> bool {
-    let executable = format!("readlink /proc/{pid}/exe");
-    host.try_sh(&executable).status.success()
-}
-
 fn packets(host: &Host, counter: &str) -> u64 {
-    let status = status(host).expect("a status");
+    let status = data_path::status(host, DEVICE).expect("a status");
     status["packets"][counter].as_u64().expect("a counter")
-}
-
-fn signal(pid: i32, signal: Signal) {
-    kill(Pid::from_raw(pid), signal).expect("signal");
-}
-
-/// Pings, 50 a second, to each address of the other node's pod.
-pub(super) fn pings(cluster: &Cluster, from: usize, to: usize, count: u32) -> Vec<Process> {
-    let start = |ip: &String| {
-        let mut command = Command::new("ip");
-        let count = count.to_string();
-        command.args([
-            "netns", "exec", "pod", "ping", "-n", "-i", "0.02", "-W", "2",
-        ]);
-        command.args(["-c", &count, ip]);
-        cluster.host(from).spawn(command)
-    };
-    cluster.pod_ips(to).iter().map(start).collect()
-}
-
-#[track_caller]
-pub(super) fn lose_at_most(pings: Vec<Process>, most: u32) {
-    for mut ping in pings {
-        ping.wait(Duration::from_secs(30));
-        let log = ping.output();
-        let summary = log.lines().find(|line| line.contains(" transmitted, "));
-        let numbers: Vec<u32> = summary
-            .unwrap_or_else(|| panic!("{log}"))
-            .split(' ')
-            .filter_map(|word| word.parse().ok())
-            .collect();
-        assert!(numbers[1] + most >= numbers[0], "{log}");
-    }
-}
-
-#[track_caller]
-fn ping_both_ways(cluster: &Cluster, pods: &[Pod<'_>; 2]) {
-    subnet_env::eventually_pings(&pods[0], cluster.host(2));
-    subnet_env::eventually_pings(&pods[1], cluster.host(1));
 }
 
 /// One device, its process without anything of the daemon, and nothing left after the clean-up.
@@ -87,7 +27,7 @@ fn ping_both_ways(cluster: &Cluster, pods: &[Pod<'_>; 2]) {
 fn udp_pods_reach_each_other_in_both_families() {
     let mut cluster = Cluster::new(2, DUAL);
     let pods = [cluster.pod(1), cluster.pod(2)];
-    ping_both_ways(&cluster, &pods);
+    cluster.eventually_ping_all();
     for (ip, from, to) in [(0, 0, 1), (1, 1, 0)] {
         let target = &cluster.pod_ips(to + 1)[ip];
         transfer::tcp(&pods[from], &pods[to], target, 100 << 20, STALLED).expect("intact");
@@ -105,7 +45,7 @@ fn udp_pods_reach_each_other_in_both_families() {
         assert!(link.contains(part), "{part}: {link}");
     }
     assert_eq!(cluster.env(1, "FLANNEL_MTU"), "1452");
-    let pid = process(host);
+    let pid = process(host, DEVICE);
     let open = host.sh(&format!(
         "ls -l /proc/{pid}/fd; cat /proc/{pid}/environ; tr '\\0' ' ' < /proc/{pid}/cmdline"
     ));
@@ -126,49 +66,16 @@ fn udp_pods_reach_each_other_in_both_families() {
             .all(|line| line.starts_with("udp ") && line.contains(":8285")),
         "{own:?}"
     );
-    // traffic came in runs, not packet by packet
     assert_eq!(packets(host, "malformed") + packets(host, "spoofed"), 0);
     let session = host.sh(&format!("ps -o sid= -p {pid}"));
     assert_eq!(session.trim(), pid.to_string(), "a session of its own");
     cluster.stop(1);
-    let cleanup = format!("{} cleanup -yes", program("flanneld").display());
-    cluster.host(1).sh("ip link del cni0");
-    cluster.host(1).sh(&cleanup);
-    let host = cluster.host(1);
-    eventually("the process ended with its device", TIMEOUT, || {
-        let gone = host.try_sh(&format!("test -e {SOCKET}")).status.code() == Some(1);
-        (gone && !is_running(host, pid)).then_some(())
-    });
+    cleanup_ends_it(cluster.host(1), DEVICE, pid);
 }
 
-/// Neither a daemon that is killed nor one that starts again costs a packet; a process that is
-/// killed is there again at once, and so is a device that is deleted.
 #[scenario]
 fn udp_traffic_outlives_the_daemon_and_the_process_comes_back() {
-    let mut cluster = Cluster::new(2, DUAL);
-    cluster.pod(1);
-    cluster.pod(2);
-    let before = process(cluster.host(1));
-    let running = pings(&cluster, 1, 2, 150);
-    for node in [1, 2] {
-        thread::sleep(Duration::from_millis(300));
-        cluster.kill(node);
-        thread::sleep(Duration::from_millis(300));
-        cluster.start(node, &[]);
-        cluster.wait_ready(node);
-    }
-    lose_at_most(running, 0);
-    assert_eq!(process(cluster.host(1)), before, "the process goes on");
-    // 20 ms are between two pings; a machine that does other work starts a process slowly
-    let running = pings(&cluster, 1, 2, 100);
-    thread::sleep(Duration::from_millis(300));
-    signal(before, Signal::SIGKILL);
-    lose_at_most(running, 50);
-    assert_ne!(process(cluster.host(1)), before);
-    let running = pings(&cluster, 1, 2, 100);
-    thread::sleep(Duration::from_millis(300));
-    cluster.host(1).sh("ip link del flannel0");
-    lose_at_most(running, 50);
+    data_path::outlives_the_daemon(DUAL, DEVICE);
 }
 
 /// A daemon of another build makes a new process, to which the old one hands its descriptors.
@@ -177,21 +84,19 @@ fn udp_upgrade_loses_no_packet() {
     let mut cluster = Cluster::new(2, DUAL);
     cluster.pod(1);
     cluster.pod(2);
-    let before = process(cluster.host(1));
+    let before = process(cluster.host(1), DEVICE);
     let other = format!(
         "cp {} /run/flanneld && touch /run/flanneld",
         program("flanneld").display()
     );
     cluster.host(1).sh(&other);
-    let running = pings(&cluster, 1, 2, 200);
-    let back = pings(&cluster, 2, 1, 200);
+    let pings = Pings::among(&cluster.underlay.hosts);
     thread::sleep(Duration::from_millis(500));
     cluster.stop(1);
     cluster.start_program(1, "/run/flanneld");
     cluster.wait_ready(1);
-    lose_at_most(running, 0);
-    lose_at_most(back, 0);
-    let after = process(cluster.host(1));
+    pings.lose_nothing();
+    let after = process(cluster.host(1), DEVICE);
     assert_ne!(after, before);
     let executable = cluster.host(1).sh(&format!("readlink /proc/{after}/exe"));
     assert_eq!(executable.trim(), "/run/flanneld");
@@ -203,7 +108,7 @@ fn udp_upgrade_loses_no_packet() {
 fn udp_senders_learn_why_a_packet_goes_no_further() {
     let cluster = Cluster::new(2, DUAL);
     let pods = [cluster.pod(1), cluster.pod(2)];
-    ping_both_ways(&cluster, &pods);
+    cluster.eventually_ping_all();
     let own = cluster.subnet(1).replace("/24", "");
     let own6 = cluster.subnet6(1).replace("/64", "");
     for (address, from, text) in [
@@ -244,7 +149,7 @@ fn udp_finds_a_smaller_path() {
     }
     cluster.wait_for_peers();
     let pods = [cluster.pod(1), cluster.pod(2)];
-    ping_both_ways(&cluster, &pods);
+    cluster.eventually_ping_all();
     for ip in cluster.pod_ips(2) {
         transfer::tcp(&pods[0], &pods[1], &ip, 20 << 20, STALLED).expect("a large packet passes");
     }
@@ -269,8 +174,9 @@ fn udp_finds_a_smaller_path() {
 #[scenario]
 fn udp_drops_what_is_malformed_or_not_for_this_node() {
     let cluster = Cluster::new(2, V4);
-    let pods = [cluster.pod(1), cluster.pod(2)];
-    ping_both_ways(&cluster, &pods);
+    cluster.pod(1);
+    cluster.pod(2);
+    cluster.eventually_ping_all();
     let host = cluster.host(1);
     let (spoofed, malformed) = (packets(host, "spoofed"), packets(host, "malformed"));
     let send = |bytes: &[u8]| {
@@ -299,7 +205,7 @@ fn udp_drops_what_is_malformed_or_not_for_this_node() {
         );
         (now.0 == 2 && now.1 >= 2).then_some(())
     });
-    ping_both_ways(&cluster, &pods);
+    cluster.eventually_ping_all();
 }
 
 /// Nodes of Go and of ours in one network.
@@ -332,7 +238,7 @@ fn udp_nodes_of_both_makes_reach_each_other() {
         for (from, to) in [(0, 1), (1, 0)] {
             let ip = &subnet_env::pod_addresses(&underlay.hosts[to])[0];
             transfer::tcp(&pods[from], &pods[to], ip, 10 << 20, STALLED).unwrap_or_else(|error| {
-                let path = status(&underlay.hosts[1]);
+                let path = data_path::status(&underlay.hosts[1], DEVICE);
                 panic!("from {from} to {to}: {error}: {path:?}")
             });
         }

@@ -1,14 +1,8 @@
 //! The backend wireguard in the kernel: tunnels that `wg` shows.
 
 use super::cluster::{Cluster, TIMEOUT, eventually_shows};
-use std::{
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
-use tests::{
-    Host, Process, kernel::without_wireguard, process::deadline, process::eventually, scenario,
-};
+use std::time::{Duration, Instant};
+use tests::{Host, kernel::without_wireguard, process::deadline, process::eventually, scenario};
 
 const PSK: &str = "KBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Nnc=";
 /// Longer than the time between two looks at the peers.
@@ -61,27 +55,6 @@ fn shown(cluster: &Cluster, node: usize, what: &str) -> String {
     host.sh(&format!("wg show {device} {what}"))
         .trim()
         .to_owned()
-}
-
-/// A ping from node 1's pod to each address of node 2's, each 50 ms.
-fn pings(cluster: &Cluster, count: u32) -> Vec<Process> {
-    let ping = |ip: &String| {
-        let mut command = Command::new("ip");
-        let count = count.to_string();
-        command.args(["netns", "exec", "pod", "ping", "-n", "-i", "0.05"]);
-        command.args(["-W", "5", "-c", &count, ip]);
-        cluster.host(1).spawn(command)
-    };
-    cluster.pod_ips(2).iter().map(ping).collect()
-}
-
-#[track_caller]
-fn lose_nothing(pings: &mut [Process]) {
-    for ping in pings {
-        let status = ping.wait(Duration::from_secs(60));
-        let log = ping.output();
-        assert!(status.success() && log.contains(" 0% packet loss"), "{log}");
-    }
 }
 
 /// Devices, addresses, routes, peers, the key file and what is published.
@@ -228,15 +201,9 @@ fn wireguard_restarted_daemons_lose_no_packet() {
         host.sh("wg show all latest-handshakes; ip -o link show type wireguard | cut -d: -f1,2")
     };
     let before = state(&cluster);
-    let mut pings = pings(&cluster, 200);
-    for node in [1, 2] {
-        thread::sleep(Duration::from_millis(300));
-        cluster.kill(node);
-        thread::sleep(Duration::from_millis(300));
-        cluster.start(node, &[]);
-        cluster.wait_ready(node);
-    }
-    lose_nothing(&mut pings);
+    let pings = cluster.ping(1, 2);
+    cluster.kill_and_start_each();
+    pings.lose_nothing();
     assert_eq!(state(&cluster), before, "devices and sessions stay");
 }
 

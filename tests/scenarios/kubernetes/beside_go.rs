@@ -1,8 +1,8 @@
 //! Ours and the Go flanneld in one cluster, and one after the other on a node.
 
-use super::cluster::{Cluster, DUAL, TIMEOUT, V4, V6};
+use super::cluster::{Cluster, DUAL, V4, V6};
 use tests::{
-    GoFlanneld, Host, Pod, go_flanneld::without_kubernetes_and_go_flanneld, scenario, subnet_env,
+    GoFlanneld, Pings, go_flanneld::without_kubernetes_and_go_flanneld, scenario, subnet_env,
 };
 
 /// They reach each other, and survive each other's restarts.
@@ -74,42 +74,6 @@ fn identity(cluster: &Cluster, number: usize) -> String {
     )
 }
 
-/// Pings every pod of the other host every 20 ms for 5 s, and counts what is lost.
-struct Pings {
-    processes: Vec<tests::Process>,
-}
-
-impl Pings {
-    fn start(from: &Pod<'_>, to: &Host) -> Pings {
-        let addresses = subnet_env::pod_addresses(to);
-        let start = |ip: &String| {
-            let mut ping = std::process::Command::new("ping");
-            ping.args(["-n", "-q", "-i", "0.02", "-c", "250", "-W", "2", ip]);
-            from.spawn(ping)
-        };
-        Pings {
-            processes: addresses.iter().map(start).collect(),
-        }
-    }
-
-    /// Sent and lost packets, once all are sent.
-    fn wait(self) -> (u64, u64) {
-        let count = |mut ping: tests::Process| {
-            ping.wait(TIMEOUT);
-            let output = ping.output();
-            let number = |text: &str| {
-                let before = output.split(text).next().expect("text");
-                let number = before.rsplit([' ', '\n']).next().expect("a number");
-                number.parse::<u64>().unwrap_or_else(|_| panic!("{output}"))
-            };
-            let sent = number(" packets transmitted");
-            (sent, sent - number(" received"))
-        };
-        let counts = self.processes.into_iter().map(count);
-        counts.fold((0, 0), |sum, count| (sum.0 + count.0, sum.1 + count.1))
-    }
-}
-
 /// A node goes from Go to ours and back with pods that run: MAC, device and subnet stay, and no
 /// packet is lost when ours takes over.
 fn takes_over(net_conf: &'static str) {
@@ -123,21 +87,21 @@ fn takes_over(net_conf: &'static str) {
     subnet_env::eventually_pings(&pods[1], cluster.host(1));
     cluster.wait_condition(1);
     let before = (identity(&cluster, 1), cluster.annotations(1));
-    let other_way = Pings::start(&pods[1], cluster.host(1));
-    let pings = Pings::start(&pods[0], cluster.host(2));
+    let other_way = Pings::start(cluster.host(2), cluster.host(1));
+    let pings = Pings::start(cluster.host(1), cluster.host(2));
     go.remove(0).stop();
     let mut ours = cluster.start(1);
     ours.wait_ready();
-    let lost = [pings.wait(), other_way.wait()];
+    let lost = [pings.end(), other_way.end()];
     assert_eq!((identity(&cluster, 1), cluster.annotations(1)), before);
     println!("Go to ours: (sent, lost) {lost:?}");
     assert_eq!(lost.map(|(_, lost)| lost), [0, 0], "{lost:?}");
-    let pings = Pings::start(&pods[0], cluster.host(2));
+    let pings = Pings::start(cluster.host(1), cluster.host(2));
     ours.stop();
     let mut go_again = cluster.start_go(1);
     go_again.wait_ready();
     subnet_env::eventually_pings(&pods[0], cluster.host(2));
-    let lost = pings.wait();
+    let lost = pings.end();
     println!("ours to Go: (sent, lost) {lost:?}");
     assert_eq!((identity(&cluster, 1), cluster.annotations(1)), before);
     subnet_env::eventually_pings(&pods[1], cluster.host(1));

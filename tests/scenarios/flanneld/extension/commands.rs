@@ -5,7 +5,12 @@ use super::{eventually_has, idle, lines, start_all};
 use crate::flanneld::cluster::{Cluster, TIMEOUT, delete, get};
 use serde_json::{Value, json};
 use std::{process::Command, thread, time::Duration};
-use tests::{binaries::program, process::eventually, scenario, subnet_env::eventually_pings};
+use tests::{
+    binaries::program,
+    process::eventually,
+    scenario,
+    subnet_env::{eventually_pings, made_pod},
+};
 
 /// Every command leaves a line in /run/ran.
 fn logged() -> Value {
@@ -109,11 +114,7 @@ fn extension_failing_command_is_run_again_until_it_succeeds() {
     assert!(log.contains(&line), "{log}");
     cluster.host(2).sh("touch /run/repaired");
     drop(cluster.pod(3));
-    let second = tests::Pod {
-        name: "pod".to_owned(),
-        host: cluster.host(2),
-    };
-    eventually_pings(&second, cluster.host(3));
+    eventually_pings(&made_pod(cluster.host(2)), cluster.host(3));
     cluster.wait_ready(2);
 }
 

@@ -4,7 +4,11 @@
 use super::{eventually_has, idle, idle_dual, start_all};
 use crate::flanneld::cluster::{Cluster, TIMEOUT, delete, get};
 use serde_json::{Value, json};
-use tests::{process::eventually, scenario, subnet_env::eventually_pings};
+use tests::{
+    process::eventually,
+    scenario,
+    subnet_env::{eventually_pings, made_pod},
+};
 
 fn vxlan() -> Value {
     json!({
@@ -72,11 +76,7 @@ fn extension_vxlan_by_hand_is_a_network() {
         });
     }
     for node in [1, 3] {
-        let pod = tests::Pod {
-            name: "pod".to_owned(),
-            host: cluster.host(node),
-        };
-        eventually_pings(&pod, cluster.host(2));
+        eventually_pings(&made_pod(cluster.host(node)), cluster.host(2));
     }
 }
 

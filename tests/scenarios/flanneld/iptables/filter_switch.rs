@@ -3,8 +3,8 @@
 
 use super::{LEGACY, NFT, TIMEOUT, V4, cluster, lines, saved};
 use nix::sys::signal::Signal;
-use std::{process::Command, time::Duration};
-use tests::{process::eventually, scenario, underlay};
+use std::process::Command;
+use tests::{Pings, process::eventually, scenario, underlay};
 
 fn with_nftables(on: bool) -> String {
     V4.replace(
@@ -29,16 +29,9 @@ fn switch_under_traffic(flavour: &str) {
     let mut cluster = cluster(2, V4, flavour);
     let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
     cluster.ping_all(&pods);
+    drop(pods);
     let peer = cluster.pod_ips(2).remove(0);
-    let mut pings: Vec<_> = [peer.as_str(), underlay::GATEWAY]
-        .map(|to| {
-            let mut ping = Command::new("ping");
-            ping.args(["-n", "-q", "-i", "0.01", to]);
-            pods[0].1.spawn(ping)
-        })
-        .into();
-    let (_, rest) = pods.into();
-    drop(rest);
+    let pings = Pings::to(cluster.host(1), &[peer.as_str(), underlay::GATEWAY]);
     for on in [true, false, true, false] {
         let watch = watch_rules(&cluster, flavour);
         cluster.host(1).sh(&format!(
@@ -62,13 +55,7 @@ fn switch_under_traffic(flavour: &str) {
         let gap = cluster.host(1).sh("cat /run/gap 2>/dev/null || true");
         assert_eq!(gap, "", "a moment without rules, to {on}");
     }
-    for ping in &mut pings {
-        ping.signal(Signal::SIGINT);
-        ping.wait(Duration::from_secs(5));
-        let output = ping.output();
-        println!("{output}");
-        assert!(output.contains(" 0% packet loss"), "{output}");
-    }
+    pings.lose_nothing();
 }
 
 /// Looks at the rules all the time, and writes /run/gap at a moment without any. The rules of the
