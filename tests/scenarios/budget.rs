@@ -6,6 +6,7 @@ use tests::{
     Cni, Host,
     binaries::{self, BIN},
     scenario,
+    trace::{TRACED, trace_plugin},
 };
 
 const CONF: &str = r#"{"cniVersion":"1.0.0","name":"cbr0","type":"flannel","delegate":{"hairpinMode":true,"isDefaultGateway":true}}"#;
@@ -56,11 +57,9 @@ impl Cost {
         if verb == "DEL" {
             cni.call(&host, "ADD", "flannel", CONF).ok();
         }
-        let traced = format!("#!/bin/sh\nexec strace -f -qq -o /run/trace {BIN}/flannel\n");
-        host.write("/opt/traced/flannel", &traced);
-        host.sh("chmod +x /opt/traced/flannel");
+        trace_plugin(&host, "flannel", "");
         Cni {
-            path: "/opt/traced".into(),
+            path: TRACED.into(),
             ..cni
         }
         .call(&host, verb, "flannel", CONF)

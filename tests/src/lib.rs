@@ -22,6 +22,7 @@ pub mod service_manager;
 pub mod shell;
 pub mod subnet_env;
 pub mod suite;
+pub mod trace;
 pub mod transfer;
 pub mod underlay;
 pub mod usage;

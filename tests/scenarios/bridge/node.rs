@@ -1,7 +1,12 @@
 //! A node with the plugins, and queries of its state.
 
 use serde_json::{Value, json};
-use tests::{Cni, Host, Outcome, Pod, binaries::BIN, peers::GO_PLUGINS};
+use tests::{
+    Cni, Host, Outcome, Pod,
+    binaries::BIN,
+    peers::GO_PLUGINS,
+    trace::{TRACED, trace_plugin},
+};
 
 /// Which plugins a node has.
 #[derive(Clone, Copy, PartialEq)]
@@ -48,13 +53,8 @@ impl Node {
 
     /// A call under strace, which writes the system calls to /run/trace.
     pub(super) fn traced_call(&self, verb: &str, id: &str, conf: &Value) -> Outcome {
-        // written by a shell: a child that another scenario starts has what this process has open,
-        // and a file that is open for writing cannot be executed
-        self.host.sh(
-            "mkdir -p /run/traced && printf '#!/bin/sh\\nexec strace -f -o /run/trace /opt/cni/bin/bridge\\n' > /run/traced/bridge \
-             && chmod +x /run/traced/bridge",
-        );
-        let path = format!("/run/traced:{}", self.path);
+        trace_plugin(&self.host, "bridge", "");
+        let path = format!("{TRACED}:{}", self.path);
         Cni::new(&path, id, &format!("/run/netns/{id}")).call(
             &self.host,
             verb,

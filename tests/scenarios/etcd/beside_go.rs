@@ -16,14 +16,7 @@ fn nodes_of_both_makes_reach_each_other_in_both_families() {
 
 /// Node 1 runs the Go flanneld, node 2 ours. They survive each other's restarts.
 fn both_makes(net_conf: &str) {
-    let mut cluster = Cluster::new(2, net_conf);
-    cluster.start_go(1);
-    cluster.start(2, &[]);
-    for node in [1, 2] {
-        cluster.wait_ready(node);
-        cluster.make_pod(node);
-    }
-    cluster.all_ping(&[1, 2]);
+    let mut cluster = Cluster::beside_go(2, net_conf);
     let leases = cluster.leases();
     let same_shape = |ip: usize| {
         let (_, value) = cluster.lease_of(&underlay::ip(ip));

@@ -48,15 +48,7 @@ fn wireguard() -> Vec<Case> {
 /// Node 1 runs the Go flanneld, nodes 2 and 3 ours. Ours restart without losing a packet; the Go
 /// flanneld deletes its device when it ends.
 fn nodes_of_both_makes(net_conf: &str) {
-    let mut cluster = Cluster::new(3, net_conf);
-    cluster.start_go(1);
-    cluster.start(2, &[]);
-    cluster.start(3, &[]);
-    for node in [1, 2, 3] {
-        cluster.wait_ready(node);
-        cluster.make_pod(node);
-    }
-    cluster.all_ping(&[1, 2, 3]);
+    let mut cluster = Cluster::beside_go(3, net_conf);
     let leases = cluster.leases();
     for _ in 0..2 {
         let [from_go, from_ours, to_go] = [(1, 2), (3, 2), (2, 1)].map(|(a, b)| cluster.ping(a, b));

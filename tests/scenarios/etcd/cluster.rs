@@ -170,6 +170,37 @@ impl Cluster {
         }
     }
 
+    /// Node 1 with Go's flanneld and the other ones with ours, a pod on each; all reach each other.
+    pub(crate) fn beside_go(nodes: usize, net_conf: &str) -> Cluster {
+        let mut cluster = Cluster::new(nodes, net_conf);
+        cluster.start_go(1);
+        for node in 2..=nodes {
+            cluster.start(node, &[]);
+        }
+        let all: Vec<_> = (1..=nodes).collect();
+        for node in &all {
+            cluster.wait_ready(*node);
+            cluster.make_pod(*node);
+        }
+        cluster.all_ping(&all);
+        cluster
+    }
+
+    /// Ours in the place of Go's on node 1, with its lease; no packet between the nodes is lost,
+    /// and no route of Go's stays.
+    #[track_caller]
+    pub(crate) fn take_over_from_go(&mut self) {
+        let leases = self.leases();
+        let pings = [self.ping(1, 2), self.ping(2, 1)];
+        self.stop(1);
+        self.start(1, &[]);
+        self.wait_ready(1);
+        pings.into_iter().for_each(Pings::lose_nothing);
+        assert_eq!(self.leases(), leases);
+        let boot = self.host(1).sh("ip route show proto boot");
+        assert!(!boot.contains("10.244."), "{boot}");
+    }
+
     /// Pings from the pod of a node to each address of that of another.
     pub(crate) fn ping(&self, from: usize, to: usize) -> Pings {
         Pings::start(self.host(from), self.host(to))

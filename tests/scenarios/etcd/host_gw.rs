@@ -1,7 +1,6 @@
 //! The backend host-gw beside Go flannel's, and one in the place of the other.
 
 use super::cluster::Cluster;
-use std::{thread, time::Duration};
 use tests::{go_flanneld::without_etcd_and_go_flanneld, scenario, underlay};
 
 const V4: &str =
@@ -21,14 +20,7 @@ fn host_gw_nodes_of_both_makes_reach_each_other_in_both_families() {
 /// Node 1 runs the Go flanneld, node 2 ours; both publish the same. Then ours takes node 1 over
 /// with its routes, and no packet is lost.
 fn both_makes(net_conf: &str) {
-    let mut cluster = Cluster::new(2, net_conf);
-    cluster.start_go(1);
-    cluster.start(2, &[]);
-    for node in [1, 2] {
-        cluster.wait_ready(node);
-        cluster.make_pod(node);
-    }
-    cluster.all_ping(&[1, 2]);
+    let mut cluster = Cluster::beside_go(2, net_conf);
     let attrs = |node: usize| {
         let (_, mut value) = cluster.lease_of(&format!("{:?}", underlay::ip(node)));
         let fields = value.as_object_mut().expect("an object");
@@ -38,16 +30,7 @@ fn both_makes(net_conf: &str) {
     };
     assert_eq!(attrs(1), attrs(2));
     assert_eq!(cluster.env(1, "FLANNEL_MTU"), cluster.env(2, "FLANNEL_MTU"));
-    let leases = cluster.leases();
-    let pings = [cluster.ping(1, 2), cluster.ping(2, 1)];
-    cluster.stop(1);
-    cluster.start(1, &[]);
-    cluster.wait_ready(1);
-    thread::sleep(Duration::from_millis(500));
-    pings.into_iter().for_each(|pings| pings.lose_nothing());
-    assert_eq!(cluster.leases(), leases);
+    cluster.take_over_from_go();
     let routes = cluster.host(1).sh("ip route show proto 70");
     assert!(routes.contains(&underlay::ip(2)), "{routes}");
-    let boot = cluster.host(1).sh("ip route show proto boot");
-    assert!(!boot.contains("10.244."), "{boot}");
 }

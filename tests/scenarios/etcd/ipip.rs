@@ -1,7 +1,6 @@
 //! The backend ipip beside Go flannel's, and one in the place of the other.
 
 use super::cluster::Cluster;
-use std::{thread, time::Duration};
 use tests::{go_flanneld::without_etcd_and_go_flanneld, kernel::without_ipip, scenario, underlay};
 
 fn without_ipip_and_go() -> Option<String> {
@@ -23,14 +22,7 @@ fn ipip_nodes_of_both_makes_reach_each_other_by_direct_routes() {
 fn both_makes(backend: &str) {
     let net_conf =
         format!(r#"{{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{backend}}}"#);
-    let mut cluster = Cluster::new(2, &net_conf);
-    cluster.start_go(1);
-    cluster.start(2, &[]);
-    for node in [1, 2] {
-        cluster.wait_ready(node);
-        cluster.make_pod(node);
-    }
-    cluster.all_ping(&[1, 2]);
+    let mut cluster = Cluster::beside_go(2, &net_conf);
     let attrs = |node: usize| {
         let (_, mut value) = cluster.lease_of(&format!("{:?}", underlay::ip(node)));
         value.as_object_mut().expect("an object").remove("PublicIP");
@@ -46,16 +38,8 @@ fn both_makes(backend: &str) {
     };
     assert_eq!(device(1), device(2));
     let index = "ip -o link show flannel.ipip | cut -d: -f1";
-    let (leases, made) = (cluster.leases(), cluster.host(1).sh(index));
-    let pings = [cluster.ping(1, 2), cluster.ping(2, 1)];
-    cluster.stop(1);
-    cluster.start(1, &[]);
-    cluster.wait_ready(1);
-    thread::sleep(Duration::from_millis(500));
-    pings.into_iter().for_each(|pings| pings.lose_nothing());
-    assert_eq!(cluster.leases(), leases);
+    let made = cluster.host(1).sh(index);
+    cluster.take_over_from_go();
     assert_eq!(cluster.host(1).sh(index), made, "the device is adopted");
-    let boot = cluster.host(1).sh("ip route show proto boot");
-    assert!(!boot.contains("10.244."), "{boot}");
     cluster.all_ping(&[1, 2]);
 }

@@ -2,10 +2,12 @@
 
 use super::Step;
 use serde_json::{Value, json};
-use tests::{Cni, Host, Outcome, binaries::BIN};
+use tests::{
+    Cni, Host, Outcome,
+    binaries::BIN,
+    trace::{TRACED, trace_plugin},
+};
 
-/// The folder of the same plugins, executed through strace.
-const TRACED: &str = "/opt/traced";
 /// The system calls that are steps. `?`: not every architecture has each of them.
 const CHANGING: &str = "?sendto,?sendmsg,?openat,?write,?pwrite64,?link,?linkat,?symlink,?symlinkat,?unlink,?unlinkat,?rename,\
     ?renameat,?renameat2,?mkdir,?mkdirat,?rmdir,?ftruncate,?utimensat,?setns,?unshare,?flock,?fsync,?fdatasync,?mount,?umount2,\
@@ -32,12 +34,8 @@ impl Node {
     pub(super) fn new(chain: Chain) -> Node {
         let host = Host::with_suite("node");
         host.write("/run/flannel/subnet.env", SUBNET_ENV);
-        host.sh(&format!("mkdir {TRACED}"));
         for plugin in chain.plugins {
-            host.sh(&format!(
-                "printf '#!/bin/sh\\nexec strace -f -o /run/trace -e trace={CHANGING} $INJECT {BIN}/{plugin}\\n' > {TRACED}/{plugin} \
-                 && chmod +x {TRACED}/{plugin}"
-            ));
+            trace_plugin(&host, plugin, &format!("-e trace={CHANGING} $INJECT"));
         }
         Node { host, chain }
     }

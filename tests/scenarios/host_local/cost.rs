@@ -3,7 +3,10 @@
 use super::{STORE, SUITE, add, config, del, host};
 use serde_json::json;
 use std::fs;
-use tests::{Cni, Host, scenario};
+use tests::{
+    Cni, Host, scenario,
+    trace::{TRACED, trace_plugin},
+};
 
 /// System calls of one verb.
 struct Cost {
@@ -48,18 +51,18 @@ fn cost_does_not_depend_on_the_number_of_reservations() {
 }
 
 fn cost(host: &Host, verb: &str, config: &str) -> Cost {
-    host.sh("mkdir -p /opt/traced && printf '#!/bin/sh\nexec strace -f -o /run/trace /opt/cni/bin/host-local\n' > /opt/traced/host-local && chmod +x /opt/traced/host-local");
-    Cni::new("/opt/traced", "one", "/none")
+    trace_plugin(host, "host-local", "");
+    Cni::new(TRACED, "one", "/none")
         .call(host, verb, "host-local", config)
         .ok();
     let trace = host.sh("cat /run/trace");
-    let lines = || trace.lines().filter(|line| !line.contains("+++"));
-    let read = lines()
+    let read = trace
+        .lines()
         .filter(|line| line.contains(" read("))
         .filter_map(|line| line.rsplit("= ").next()?.parse::<u64>().ok());
     Cost {
-        calls: lines().count(),
-        listings: lines().filter(|line| line.contains("getdents")).count(),
+        calls: trace.lines().count(),
+        listings: trace.matches("getdents").count(),
         read: read.sum(),
     }
 }
