@@ -11,7 +11,7 @@ use crate::{
     tun::Queue,
     worker::{Ended, Parts, Worker},
 };
-use linux_net::tun::Offload;
+use linux_net::tun::{self, Offload};
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr},
@@ -93,6 +93,8 @@ pub struct Workers {
     /// Closed to stop the workers.
     stop: Vec<UnixStream>,
     counters: Vec<Arc<Counters>>,
+    /// A second descriptor of a queue.
+    queue: Option<OwnedFd>,
 }
 
 impl Opened {
@@ -171,6 +173,18 @@ impl Opened {
         (arranged, queues.chain(v4).chain(v6).collect())
     }
 
+    /// None if another program gave the device another name: it is deleted, since packets go to the
+    /// device that has its name now.
+    pub fn of_device(self, name: &str) -> Result<Option<Opened>, Error> {
+        for parts in &self.0 {
+            if tun::device_name(&parts.queue)? != name {
+                tun::release(&parts.queue)?;
+                return Ok(None);
+            }
+        }
+        Ok(Some(self))
+    }
+
     /// Opens the sockets anew for other ports. The queues stay.
     pub fn bind_again(&mut self, settings: &Settings) -> Result<(), Error> {
         // first all of them are closed: other processes must not share the ports
@@ -182,6 +196,14 @@ impl Opened {
             parts.v6 = bind(true, settings.port_v6)?;
         }
         Ok(())
+    }
+
+    fn queue(&self) -> io::Result<Option<OwnedFd>> {
+        let mut queues = self.0.iter().map(|parts| parts.queue.as_fd());
+        queues
+            .next()
+            .map(|queue| queue.try_clone_to_owned())
+            .transpose()
     }
 
     /// The number of workers.
@@ -236,6 +258,7 @@ impl Workers {
             threads: Vec::new(),
             stop: Vec::new(),
             counters: Vec::new(),
+            queue: opened.queue().map_err(Error::Thread)?,
         };
         for (number, parts) in opened.0.into_iter().enumerate() {
             let (ours, theirs) = UnixStream::pair().map_err(Error::Thread)?;
@@ -292,6 +315,12 @@ impl Workers {
             totals.add(counters);
         }
         totals
+    }
+
+    /// True if the device still has this name. Of one that is deleted, the workers' end tells.
+    pub fn has_device(&self, name: &str) -> bool {
+        let mut queues = self.queue.iter();
+        queues.all(|queue| !tun::device_name(queue).is_ok_and(|present| present != name))
     }
 
     /// The number of workers.

@@ -6,7 +6,7 @@ use nix::{errno::Errno, libc};
 use std::{
     fs::{File, OpenOptions},
     os::{
-        fd::{AsRawFd, OwnedFd},
+        fd::{AsFd, AsRawFd, OwnedFd},
         unix::fs::OpenOptionsExt,
     },
 };
@@ -52,7 +52,7 @@ mod ioctl {
     use nix::{
         errno::Errno,
         libc::{c_int, c_uint, c_ulong, ioctl},
-        request_code_write,
+        request_code_read, request_code_write,
     };
 
     /// The size of the argument in the numbers of linux/if_tun.h, whatever the kernel reads.
@@ -73,11 +73,26 @@ mod ioctl {
         })
     }
 
-    /// TUNSETPERSIST: the device stays when its last queue is closed.
-    pub(super) fn persist(queue: c_int) -> nix::Result<c_int> {
-        let on: c_ulong = 1;
+    /// TUNSETPERSIST: whether the device stays when its last queue is closed.
+    pub(super) fn persist(queue: c_int, on: bool) -> nix::Result<c_int> {
+        let on = c_ulong::from(on);
         // SAFETY: the kernel takes the argument as a number
         Errno::result(unsafe { ioctl(queue, request_code_write!(b'T', 203, INT), on) })
+    }
+
+    /// TUNGETIFF: the name of the queue's device, and the flags.
+    pub(super) fn device(
+        queue: c_int,
+        request: &mut super::InterfaceRequest,
+    ) -> nix::Result<c_int> {
+        // SAFETY: `request` has the layout and the size of struct ifreq, and outlives the call
+        Errno::result(unsafe {
+            ioctl(
+                queue,
+                request_code_read!(b'T', 210, INT),
+                std::ptr::from_mut(request),
+            )
+        })
     }
 
     /// TUNSETVNETHDRSZ.
@@ -118,7 +133,7 @@ pub struct Offload {
 /// a process attaches a queue. A device of that name that is such a TUN device stays as it is.
 pub fn create(name: &str) -> Result<()> {
     let queue = attach(name)?;
-    ioctl::persist(queue.as_raw_fd())
+    ioctl::persist(queue.as_raw_fd(), true)
         .map_err(|error| Error::io(format!("keep TUN device {name}"), error))?;
     Ok(())
 }
@@ -132,11 +147,31 @@ pub fn open_queue(name: &str) -> Result<(OwnedFd, Offload)> {
         move |error: Errno| Error::io(what, error)
     };
     let descriptor = queue.as_raw_fd();
-    ioctl::persist(descriptor).map_err(failed("keep"))?;
+    ioctl::persist(descriptor, true).map_err(failed("keep"))?;
     let length = VNET_HEADER as libc::c_int;
     ioctl::header_length(descriptor, &length).map_err(failed("set the header length"))?;
     let offload = set_offload(descriptor).map_err(failed("set the offloads"))?;
     Ok((queue.into(), offload))
+}
+
+/// The name that the queue's device has now.
+pub fn device_name(queue: impl AsFd) -> Result<String> {
+    let mut request = InterfaceRequest {
+        name: [0; 16],
+        flags: 0,
+        _rest: [0; 22],
+    };
+    ioctl::device(queue.as_fd().as_raw_fd(), &mut request)
+        .map_err(|error| Error::io("find the TUN device of a queue", error))?;
+    let name = request.name.split(|byte| *byte == 0).next();
+    Ok(String::from_utf8_lossy(name.unwrap_or_default()).into_owned())
+}
+
+/// The queue's device goes when its last queue is closed.
+pub fn release(queue: impl AsFd) -> Result<()> {
+    ioctl::persist(queue.as_fd().as_raw_fd(), false)
+        .map_err(|error| Error::io("release the TUN device of a queue", error))?;
+    Ok(())
 }
 
 /// The most that the kernel has.

@@ -172,7 +172,7 @@ impl Running {
         let mut settings = config.settings();
         // queues stay as they are, however many processors there are now
         settings.workers = self.settings.workers;
-        if settings != self.settings {
+        if settings != self.settings || !self.workers.has_device(&settings.device) {
             return Ok(false);
         }
         match (&mut self.shared, &config.engine) {

@@ -239,6 +239,9 @@ impl Process {
             (None, opened) => opened,
         };
         let settings = config.settings();
+        if let Some(present) = opened {
+            opened = present.of_device(&settings.device)?;
+        }
         let same_sockets = state
             .config
             .as_ref()

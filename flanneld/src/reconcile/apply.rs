@@ -76,11 +76,13 @@ pub(crate) enum Error {
     Disappeared(DeviceName),
 }
 
-/// Makes those of `changes` that are due, in order. `indexes` follows as devices come and go.
+/// Makes those of `changes` that are due, in order. `indexes` follows as devices come and go;
+/// `former` are those of our devices at the last pass.
 pub(crate) fn apply(
     kernel: &mut Kernel,
     changes: Vec<Change>,
     indexes: &mut IndexesByName,
+    former: &IndexesByName,
     backoff: &mut Backoff,
 ) -> Applied {
     let mut recorder = Recorder {
@@ -96,7 +98,8 @@ pub(crate) fn apply(
         }
         match method(&change, indexes) {
             Ok(Method::Device(name, link)) => {
-                let result = change_device(kernel, &change, name, link, indexes);
+                let former = former.get(name).copied();
+                let result = change_device(kernel, &change, name, link, indexes, former);
                 recorder.record(change, result);
             }
             Ok(Method::Table(table)) => {
@@ -263,6 +266,7 @@ fn change_device(
     name: &DeviceName,
     link: &DeviceLink,
     indexes: &mut IndexesByName,
+    former: Option<u32>,
 ) -> Result<(), Error> {
     match (change, indexes.get(name)) {
         (Change::Delete(_), _) => {
@@ -287,7 +291,7 @@ fn change_device(
             info!("set MTU, MAC, state and master of device {name}");
         }
         (Change::Put(_), None) => {
-            create_device(kernel, name, link, indexes)?;
+            create_device(kernel, name, link, indexes, former)?;
             info!("created device {name}");
         }
     }
@@ -299,8 +303,9 @@ fn create_device(
     name: &DeviceName,
     link: &DeviceLink,
     indexes: &mut IndexesByName,
+    former: Option<u32>,
 ) -> Result<(), Error> {
-    let index = match rename_back(kernel, name, link)? {
+    let index = match rename_back(kernel, name, link, former)? {
         Some(index) => index,
         None => create_link(kernel, name, link)?,
     };
@@ -356,19 +361,23 @@ fn create_tun(kernel: &mut Kernel, name: &DeviceName) -> Result<(), Error> {
 }
 
 /// Gives the wanted device its name back if another program renamed it: the kernel refuses a second
-/// one with its VNI. Returns its ifindex, None if there is no such device.
+/// one with its VNI or its addresses, and a process has the packets of a TUN device, not those of
+/// another one with its name. The device is the one with its former ifindex; after a restart, the
+/// one with its MAC or key. Returns its ifindex, None if there is no such device.
 fn rename_back(
     kernel: &mut Kernel,
     name: &DeviceName,
     wanted: &DeviceLink,
+    former: Option<u32>,
 ) -> Result<Option<u32>, Error> {
     let links = kernel.netlink.links()?;
     let mut is_wanted = |link: &&Link| {
         observe::device_link(link).adoptable_as(wanted)
-            && match &wanted.kind {
-                DeviceKind::Wireguard(key) => has_key(kernel, link, key.as_ref()),
-                _ => wanted.mac.is_some() && link.mac == wanted.mac,
-            }
+            && (former == Some(link.index)
+                || match &wanted.kind {
+                    DeviceKind::Wireguard(key) => has_key(kernel, link, key.as_ref()),
+                    _ => wanted.mac.is_some() && link.mac == wanted.mac,
+                })
     };
     let Some(link) = links.iter().find(&mut is_wanted) else {
         return Ok(None);

@@ -101,6 +101,8 @@ pub(crate) struct Reconciler {
     tx_checksum: TxChecksum,
     /// The host after the last pass.
     last: Option<Dump>,
+    /// The ifindexes that our devices had: one that another program renames is found by it.
+    former_indexes: IndexesByName,
     logged: log::Logged,
     /// Rules elsewhere than where the configuration has them.
     stale_rules: StaleRules,
@@ -139,6 +141,7 @@ impl Reconciler {
             underlay: Tracker::new(underlay),
             backoff: Backoff::default(),
             last: None,
+            former_indexes: IndexesByName::new(),
             logged: log::Logged::default(),
             stale_rules: StaleRules::default(),
         }
@@ -199,7 +202,17 @@ impl Reconciler {
         let dependencies = self.route_dependencies(&plan, &routes);
         let mut indexes = self.indexes_by_name(&dump);
         let (read_and_planned, count) = (start.elapsed(), changes.len());
-        let applied = apply::apply(&mut self.kernel, changes, &mut indexes, &mut self.backoff);
+        let applied = apply::apply(
+            &mut self.kernel,
+            changes,
+            &mut indexes,
+            &self.former_indexes,
+            &mut self.backoff,
+        );
+        let ours = indexes.iter();
+        let ours = ours.filter(|(name, _)| ownership.device(name).is_some());
+        let ours = ours.map(|(name, index)| (name.clone(), *index));
+        self.former_indexes.extend(ours);
         debug!(
             "pass: {read_and_planned:?} to read and plan, {:?} for {count} changes",
             start.elapsed() - read_and_planned

@@ -176,6 +176,11 @@ fn ipip_deleted_or_changed_entries_are_restored() {
         "ip link set flannel.ip6ip6 down".to_owned(),
         "ip link del flannel.ipip".to_owned(),
         "ip link del flannel.ip6ip6".to_owned(),
+        // a kernel before 6.2 renames no device that is up, and flanneld sets it up
+        "until ip link set flannel.ipip down && ip link set flannel.ipip name other0; do :; done"
+            .to_owned(),
+        "until ip link set flannel.ip6ip6 down && ip link set flannel.ip6ip6 name other0; do :; done"
+            .to_owned(),
         "ip link set flannel.ipip type ipip local 172.31.0.1 ttl 7 pmtudisc".to_owned(),
     ] {
         cluster.host(1).sh(&change);
