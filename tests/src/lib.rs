@@ -5,6 +5,7 @@
 //! process that it starts dies with it.
 
 pub mod binaries;
+pub mod charon;
 pub mod cni;
 pub mod etcd;
 pub mod fault_proxy;

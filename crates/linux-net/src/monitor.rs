@@ -2,7 +2,7 @@
 
 use crate::{
     Result, address, link, neighbour,
-    netlink::{Multicast, NETLINK_ROUTE, Notification, Read},
+    netlink::{Multicast, NETLINK_ROUTE, Read},
     route,
 };
 use nix::libc::{
@@ -20,9 +20,6 @@ const GROUPS: u32 = (RTMGRP_LINK
     | RTMGRP_IPV6_ROUTE) as u32;
 /// Bytes of the receive buffer: some 10,000 notifications.
 const BACKLOG: usize = 8 * 1024 * 1024;
-/// One call returns at most about this many events, so that a burst of changes cannot occupy its
-/// caller without end.
-const EVENTS_PER_CALL: usize = 10_000;
 
 /// A change; the object is as it is now, or as it was when it was deleted.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,23 +91,7 @@ impl Monitor {
 
     /// The events that are waiting, without blocking; empty if there are none.
     pub fn events(&mut self) -> Result<Vec<Event>> {
-        let mut events = Vec::new();
-        while events.len() < EVENTS_PER_CALL
-            && self.socket.receive(|notification| {
-                events.extend(match notification {
-                    Notification::Message {
-                        kind,
-                        flags,
-                        payload,
-                    } => {
-                        // an unreadable notification counts as lost
-                        event(kind, flags, payload).unwrap_or(Some(Event::Overrun))
-                    }
-                    Notification::Lost => Some(Event::Overrun),
-                });
-            })?
-        {}
-        Ok(events)
+        self.socket.events(&Event::Overrun, event)
     }
 }
 

@@ -140,14 +140,20 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     fn negotiates_keys(&self) -> bool {
         false
     }
-    /// Negotiates keys with the peers as long as the daemon runs, for backends that need some. The
-    /// tunnels are None until the peers are known. Returns only on failure.
-    fn key_exchange(
-        &self,
-        _tunnels: watch::Receiver<Option<Arc<[Tunnel]>>>,
-    ) -> BoxFuture<'_, Result<Infallible, Error>> {
+    /// Negotiates keys with the peers as long as the daemon runs, for backends that need some.
+    /// Returns only on failure.
+    fn key_exchange(&self, _: KeyExchange) -> BoxFuture<'_, Result<Infallible, Error>> {
         Box::pin(std::future::pending())
     }
+}
+
+/// What a backend that negotiates keys is told, and what it tells.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyExchange {
+    /// None until the peers are known.
+    pub(crate) tunnels: watch::Receiver<Option<Arc<[Tunnel]>>>,
+    /// Why there are no new keys, and what to do; without secrets. None: nothing is in the way.
+    pub(crate) fault: watch::Sender<Option<String>>,
 }
 
 /// A tunnel that needs keys.

@@ -41,6 +41,8 @@ pub(crate) struct Summary {
     pub(crate) obstacles: Arc<[Obstacle]>,
     /// the command that failed last, and why
     pub(crate) command_fault: Option<String>,
+    /// why peers get no keys, and what to do
+    pub(crate) key_fault: Option<String>,
     /// pods whose MTU exceeds what the path takes
     pub(crate) pod_mtu: Option<PodMtuExcess>,
     /// why packets of peers do not come here, by what the store has
@@ -69,6 +71,7 @@ impl Status {
             conflicts: outcome.conflicts.clone(),
             obstacles: outcome.obstacles.clone(),
             command_fault: None,
+            key_fault: None,
             pod_mtu: outcome.pod_mtu.clone(),
             lease_fault: None,
             waiting,
@@ -141,7 +144,8 @@ impl fmt::Display for Summary {
         if let Some(excess) = &self.pod_mtu {
             write!(f, "; {excess}")?;
         }
-        for fault in self.command_fault.iter().chain(&self.lease_fault) {
+        let faults = [&self.command_fault, &self.key_fault, &self.lease_fault];
+        for fault in faults.into_iter().flatten() {
             write!(f, "; {fault}")?;
         }
         if let Some(waiting) = &self.waiting {

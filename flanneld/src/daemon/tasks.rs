@@ -10,7 +10,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    backend::{self, Backend, Extension, PlannedPeer, Progress, Tunnel, Wanted},
+    backend::{self, Backend, Extension, KeyExchange, PlannedPeer, Progress, Tunnel, Wanted},
     model::{
         lease::{Lease, Leases},
         network_config::NetworkConfig,
@@ -77,6 +77,7 @@ pub(super) async fn run(
     let node_ready = watch::Sender::new(false);
     let peers = watch::Sender::new(Arc::default());
     let tunnels = watch::Sender::new(None);
+    let key_fault = watch::Sender::new(None);
     let (outcome_sender, outcomes) = watch::channel(None);
     let (underlay_sender, underlays) = watch::channel(underlay.clone());
     let event_loop = EventLoop {
@@ -127,16 +128,21 @@ pub(super) async fn run(
         commands,
         progress: backend.commands().map(Extension::progress),
         tunnels: tunnels.clone(),
+        key_fault: key_fault.subscribe(),
         waiting: waiting.subscribe(),
         status,
         set_up_at: None,
+    };
+    let exchange = KeyExchange {
+        tunnels: tunnels.subscribe(),
+        fault: key_fault,
     };
     let ended: Result<Infallible, Error> = tokio::select! {
         config = event_loop.run() => return Ok(config?),
         ended = keeper.run(session) => ended,
         ended = backend.data_path(peers.subscribe()) => ended.map_err(Error::from),
         never = run_commands(&*backend, wanted_commands) => match never {},
-        ended = backend.key_exchange(tunnels.subscribe()) => ended.map_err(Error::from),
+        ended = backend.key_exchange(exchange) => ended.map_err(Error::from),
         never = retire_charon(&*backend, tunnels.subscribe(), &run_folder) => match never {},
         ended = report.run() => ended,
     };
@@ -185,6 +191,8 @@ struct Report<'a> {
     /// How far the commands are, for a backend that has them.
     progress: Option<watch::Receiver<Progress>>,
     tunnels: watch::Sender<Option<Arc<[Tunnel]>>>,
+    /// why peers get no keys, for a backend that negotiates some
+    key_fault: watch::Receiver<Option<String>>,
     /// what the subnet manager waits for
     waiting: watch::Receiver<Option<Arc<str>>>,
     status: &'a watch::Sender<Status>,
@@ -200,6 +208,7 @@ impl Report<'_> {
             tokio::select! {
                 changed = self.outcomes.changed() => changed.map_err(|_| Error::ReconcilerStopped)?,
                 Ok(()) = self.waiting.changed() => {}
+                Ok(()) = self.key_fault.changed() => {}
                 () = changed(&mut self.progress) => {}
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
             }
@@ -243,10 +252,13 @@ impl Report<'_> {
                 summary.follow(progress);
             }
             summary.note = self.backend.note();
+            summary.key_fault = self.key_fault.borrow_and_update().clone();
             let duplicate = duplicate.as_ref().map(Duplicate::to_string);
             summary.lease_fault =
                 duplicate.or_else(|| published::fault(&own, &leases, &self.manager.describe()));
-            summary.ready &= summary.lease_fault.is_none() && !self.manager.is_contended();
+            summary.ready &= summary.key_fault.is_none()
+                && summary.lease_fault.is_none()
+                && !self.manager.is_contended();
         }
         let before = self.status.borrow().clone();
         if replace_if_changed(self.status, status.clone()) {

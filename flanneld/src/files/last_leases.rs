@@ -4,7 +4,7 @@
 
 use crate::{
     best_effort::best_effort,
-    files::FILE,
+    files::SECRET,
     model::{
         lease::{Lease, LeaseAttrs, Leases},
         node_record::NodeRecord,
@@ -68,7 +68,7 @@ impl LastLeases {
 
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
         // the text of thousands of leases is never whole in memory
-        let staged = FILE.stage_with(path, |file| {
+        let staged = SECRET.stage_with(path, |file| {
             let mut file = BufWriter::new(file);
             serde_json::to_writer(&mut file, self)?;
             file.flush()
@@ -132,6 +132,7 @@ pub(super) fn fuzz(bytes: &[u8]) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     pub(crate) fn lease(n: u8) -> Lease {
         Lease {
@@ -173,6 +174,19 @@ pub(crate) mod tests {
         assert!(saved.same_content(&last(&[1, 2, 3])));
         assert!(!saved.same_content(&last(&[1, 2, 4])));
         assert_eq!(saved.age(), "1970-01-01T00:00:00Z");
+    }
+
+    /// The configuration may have a PSK, and earlier versions wrote a file that all users can read.
+    #[test]
+    fn nobody_else_can_read_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.leases.json");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        last(&[1]).save(&path).unwrap();
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        last(&[2]).save(&path).unwrap();
+        assert_eq!(mode(), 0o600);
     }
 
     #[test]

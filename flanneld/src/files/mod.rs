@@ -13,6 +13,13 @@ const FILE: atomic_file::Options = atomic_file::Options {
     ..atomic_file::Options::new(0o644)
 };
 
+/// The same for a file with secrets: keys, or the network configuration, which may have a PSK.
+const SECRET: atomic_file::Options = atomic_file::Options {
+    mode: 0o600,
+    keep_mode: false,
+    ..FILE
+};
+
 /// The fuzz target of these files: what is read is written so that it is read again.
 pub(crate) fn fuzz(bytes: &[u8]) {
     node_state::fuzz(bytes);

@@ -4,7 +4,7 @@
 //! change, and their backends, which other nodes may use a while longer. Those may have keys: only
 //! root reads the file.
 
-use crate::{best_effort::best_effort, files::FILE, model::Family};
+use crate::{best_effort::best_effort, files::SECRET, model::Family};
 use ipnetwork::IpNetwork;
 use linux_net::Mac;
 use serde_json::{Map, Value, json};
@@ -21,13 +21,6 @@ const MAX_SIZE: u64 = 1 << 20;
 
 /// Why a state that cannot be read does no harm.
 const REPLACEABLE: &str = "MAC addresses are chosen again";
-
-/// The file has keys.
-const SECRET: atomic_file::Options = atomic_file::Options {
-    mode: 0o600,
-    keep_mode: false,
-    ..FILE
-};
 
 /// Backends of a daemon that are kept. The oldest is forgotten first.
 const MAX_BACKENDS: usize = 4;

@@ -7,6 +7,7 @@ pub(crate) mod cluster;
 mod go_flanneld;
 mod host_gw;
 mod ipip;
+mod ipsec;
 mod iptables;
 mod leases;
 mod outages;

@@ -1,25 +1,26 @@
 //! The backend ipsec: policies in the kernel, keys by charon. A kernel without ESP has policies
 //! only; on one that has it, in a virtual machine, pods' packets are encrypted.
 
-use super::cluster::{Cluster, TIMEOUT};
+use super::cluster::{Cluster, TIMEOUT, get};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use std::{
-    path::Path,
+    net::UdpSocket,
     process::Command,
     thread,
     time::{Duration, Instant},
 };
 use tests::{
     Host, Pod, Process,
+    charon::{self, EndCharon, Wire, encrypted, without_charon},
+    kernel::without_esp,
     process::{deadline, eventually},
     scenario, subnet_env, underlay,
 };
 
 const PSK: &str = "5d2c8f0e7ab94163d8e2f7c1a05b3e6f9d4c8b7a2e1f0d3c6b9a8e7f4d5c2b1a0f9e8d7c6b5a49382716f5e4d3c2b1a0";
-const PID_FILE: &str = "/run/flannel/charon/charon.pid";
 /// What a key exchange may take, with a retransmission.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -35,35 +36,28 @@ fn dual() -> String {
     )
 }
 
-/// A kernel without ESP takes no security association.
 fn no_esp() -> Option<String> {
-    if let Some(reason) = no_charon() {
-        return Some(reason);
-    }
-    let host = Host::new("esp");
-    let association = "ip xfrm state add src 192.0.2.1 dst 192.0.2.2 proto esp spi 1 mode tunnel reqid 11 \
-                       aead 'rfc4106(gcm(aes))' 0x000102030405060708090a0b0c0d0e0f10111213 128";
-    let added = host.try_sh(association);
-    let reason = || "the kernel has no ESP (runs in the virtual machine)".to_owned();
-    (!added.status.success()).then(reason)
-}
-
-fn no_charon() -> Option<String> {
-    let found = Path::new("/usr/lib/ipsec/charon").exists();
-    (!found).then(|| "no charon: apt install strongswan-charon".to_owned())
+    without_charon().or_else(without_esp)
 }
 
 /// Nodes with charon. At the end no process of them is left.
-struct Ipsec(Cluster);
+struct Ipsec {
+    nodes: Cluster,
+    _end: EndCharon,
+}
 
 impl Ipsec {
     fn new(nodes: usize, net_conf: &str) -> Ipsec {
-        let mut ipsec = Ipsec(Cluster::idle(nodes, net_conf));
+        let cluster = Cluster::idle(nodes, net_conf);
+        let mut ipsec = Ipsec {
+            _end: EndCharon::of(&cluster.underlay.hosts),
+            nodes: cluster,
+        };
         for node in 1..=nodes {
             ipsec.start(node);
         }
         for node in 1..=nodes {
-            ipsec.0.wait_ready(node);
+            ipsec.nodes.wait_ready(node);
         }
         ipsec
     }
@@ -73,18 +67,15 @@ impl Ipsec {
     fn start(&mut self, node: usize) {
         let host = self.host(node);
         host.sh("ip route replace default dev eth0; ip -6 route replace default dev eth0");
-        self.0.start(node, &[]);
+        self.nodes.start(node, &[]);
     }
 
     fn host(&self, node: usize) -> &Host {
-        self.0.host(node)
+        self.nodes.host(node)
     }
 
     fn charon(&self, node: usize) -> Option<Pid> {
-        let pid = self.host(node).try_sh(&format!("cat {PID_FILE}"));
-        let pid = String::from_utf8_lossy(&pid.stdout).trim().parse().ok()?;
-        let is_charon = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()? == "charon\n";
-        is_charon.then(|| Pid::from_raw(pid))
+        charon::pid(self.host(node))
     }
 
     #[track_caller]
@@ -149,21 +140,11 @@ impl Ipsec {
     }
 }
 
-impl Drop for Ipsec {
-    fn drop(&mut self) {
-        for node in 1..=self.0.underlay.hosts.len() {
-            if let Some(pid) = self.charon(node) {
-                kill(pid, Signal::SIGKILL).ok();
-            }
-        }
-    }
-}
-
-#[scenario(unless = no_charon)]
+#[scenario(unless = without_charon)]
 fn ipsec_policies_are_made_as_ip_shows_them() {
     let cluster = Ipsec::new(2, &net_conf(""));
     let policies = cluster.wait_for_policies(1, 3);
-    let (own, peer) = (cluster.0.subnet(1), cluster.0.subnet(2));
+    let (own, peer) = (cluster.nodes.subnet(1), cluster.nodes.subnet(2));
     let (from, to) = (underlay::ip(1), underlay::ip(2));
     for (src, dst, direction, template) in [
         (&own, &peer, "out", format!("tmpl src {from} dst {to}")),
@@ -175,7 +156,7 @@ fn ipsec_policies_are_made_as_ip_shows_them() {
         );
         assert!(policies.contains(&expected), "{expected} in\n{policies}");
     }
-    assert_eq!(cluster.0.env(1, "FLANNEL_MTU"), "1423");
+    assert_eq!(cluster.nodes.env(1, "FLANNEL_MTU"), "1423");
     let leases = cluster
         .host(1)
         .sh("curl -s http://172.31.0.1:8888/v1/_/leases");
@@ -183,12 +164,12 @@ fn ipsec_policies_are_made_as_ip_shows_them() {
 }
 
 /// Deleted, altered and all at once; each time within 100 ms (300 ms on a busy machine).
-#[scenario(unless = no_charon)]
+#[scenario(unless = without_charon)]
 fn ipsec_policies_are_back_at_once_and_strangers_stay() {
     let cluster = Ipsec::new(3, &dual());
     let before = cluster.wait_for_policies(1, 12);
     let host = cluster.host(1);
-    let (own, peer) = (cluster.0.subnet(1), cluster.0.subnet(2));
+    let (own, peer) = (cluster.nodes.subnet(1), cluster.nodes.subnet(2));
     let (from, to) = (underlay::ip(1), underlay::ip(3));
     for change in [
         format!("ip xfrm policy delete src {own} dst {peer} dir out"),
@@ -246,12 +227,12 @@ fn sorted(policies: &str) -> Vec<String> {
 }
 
 /// A policy of another program with the selector of one of ours.
-#[scenario(unless = no_charon)]
+#[scenario(unless = without_charon)]
 fn ipsec_policy_of_a_stranger_in_the_place_of_ours_stays_and_is_reported() {
     let mut cluster = Ipsec::new(2, &net_conf(""));
     cluster.wait_for_policies(1, 3);
-    let (own, peer) = (cluster.0.subnet(1), cluster.0.subnet(2));
-    cluster.0.stop(1);
+    let (own, peer) = (cluster.nodes.subnet(1), cluster.nodes.subnet(2));
+    cluster.nodes.stop(1);
     let host = cluster.host(1);
     host.sh(&format!(
         "ip xfrm policy delete src {own} dst {peer} dir out"
@@ -262,7 +243,7 @@ fn ipsec_policy_of_a_stranger_in_the_place_of_ours_stays_and_is_reported() {
     host.sh(&format!("ip xfrm policy add {stranger}"));
     cluster.start(1);
     eventually("it is reported", TIMEOUT, || {
-        let log = cluster.0.daemon(1).output();
+        let log = cluster.nodes.daemon(1).output();
         log.contains("another program has an IPsec policy with this selector")
             .then_some(())
     });
@@ -273,12 +254,12 @@ fn ipsec_policy_of_a_stranger_in_the_place_of_ours_stays_and_is_reported() {
     cluster.wait_for_policies(1, 3);
 }
 
-#[scenario(unless = no_charon)]
+#[scenario(unless = without_charon)]
 fn ipsec_charon_is_told_upstreams_connections_and_no_secret_is_in_a_log() {
     let mut cluster = Ipsec::new(3, &net_conf(""));
     let pid = cluster.wait_for_charon(1, None);
     let connections = cluster.wait_for_connections(1, 2);
-    let (own, peer) = (cluster.0.subnet(1), cluster.0.subnet(2));
+    let (own, peer) = (cluster.nodes.subnet(1), cluster.nodes.subnet(2));
     let (from, to) = (underlay::ip(1), underlay::ip(2));
     for part in [
         format!("{from}-{own}-{peer}-{to}: "),
@@ -292,7 +273,7 @@ fn ipsec_charon_is_told_upstreams_connections_and_no_secret_is_in_a_log() {
     }
     // the peers answer, and know the same secret
     eventually("a peer is authenticated", KEYS_TIMEOUT, || {
-        let log = cluster.0.daemon(1).output();
+        let log = cluster.nodes.daemon(1).output();
         let authenticated = format!("authentication of '{to}' with pre-shared key successful");
         log.contains(&authenticated).then_some(())
     });
@@ -302,7 +283,7 @@ fn ipsec_charon_is_told_upstreams_connections_and_no_secret_is_in_a_log() {
         .sh("cat /run/flannel/charon/strongswan.conf /run/flannel/subnet.env; stat -c %a /run/flannel/charon");
     assert!(files.ends_with("700\n"), "{files}");
     for node in 1..=3 {
-        let log = cluster.0.daemon(node).output();
+        let log = cluster.nodes.daemon(node).output();
         let logged = [
             &log,
             &files,
@@ -314,29 +295,29 @@ fn ipsec_charon_is_told_upstreams_connections_and_no_secret_is_in_a_log() {
     }
 }
 
-#[scenario(unless = no_charon)]
+#[scenario(unless = without_charon)]
 fn ipsec_charon_outlives_flanneld_and_is_started_again_when_it_ends() {
     let mut cluster = Ipsec::new(2, &net_conf(""));
     let first = cluster.wait_for_charon(1, None);
     cluster.wait_for_connections(1, 1);
-    let log = cluster.0.stop(1);
+    let log = cluster.nodes.stop(1);
     assert!(!log.contains("ended charon"), "{log}");
     assert_eq!(cluster.charon(1), Some(first), "it outlives flanneld");
     cluster.start(1);
-    cluster.0.wait_ready(1);
+    cluster.nodes.wait_ready(1);
     eventually("it is kept", TIMEOUT, || {
-        let log = cluster.0.daemon(1).output();
+        let log = cluster.nodes.daemon(1).output();
         log.contains("runs already; its keys stay").then_some(())
     });
     assert_eq!(cluster.charon(1), Some(first));
     // flanneld is killed, and charon too
-    cluster.0.kill(1);
+    cluster.nodes.kill(1);
     kill(first, Signal::SIGKILL).expect("kill");
     cluster.start(1);
-    cluster.0.wait_ready(1);
+    cluster.nodes.wait_ready(1);
     let second = cluster.wait_for_charon(1, Some(first));
     cluster.wait_for_connections(1, 1);
-    let log = cluster.0.daemon(1).output();
+    let log = cluster.nodes.daemon(1).output();
     assert!(
         !log.contains("ended charon"),
         "there is nothing to end:\n{log}"
@@ -347,7 +328,7 @@ fn ipsec_charon_outlives_flanneld_and_is_started_again_when_it_ends() {
     cluster.wait_for_connections(1, 1);
     // it hangs
     kill(third, Signal::SIGSTOP).expect("stop");
-    cluster.0.stop(1);
+    cluster.nodes.stop(1);
     cluster.start(1);
     let fourth = cluster.wait_for_charon(1, Some(third));
     cluster.wait_for_connections(1, 1);
@@ -355,22 +336,22 @@ fn ipsec_charon_outlives_flanneld_and_is_started_again_when_it_ends() {
     let name = format!(
         "{}-{}-{}-{}",
         underlay::ip(1),
-        cluster.0.subnet(1),
-        cluster.0.subnet(2),
+        cluster.nodes.subnet(1),
+        cluster.nodes.subnet(2),
         underlay::ip(2)
     );
     cluster.swanctl(1, &format!("--terminate --force --ike {name}"));
     assert_eq!(cluster.charon(1), Some(fourth));
     // the other node leaves: its policies and its connection go
-    cluster.0.stop(2);
-    let lease = cluster.0.subnet(2).replace('/', "-");
+    cluster.nodes.stop(2);
+    let lease = cluster.nodes.subnet(2).replace('/', "-");
     let revoke = format!("curl -s -X DELETE http://172.31.0.1:8888/v1/_/leases/{lease}");
     cluster.host(1).sh(&revoke);
     cluster.wait_for_policies(1, 0);
     cluster.wait_for_connections(1, 0);
 }
 
-#[scenario(unless = no_charon)]
+#[scenario(unless = without_charon)]
 fn ipsec_without_charon_or_with_a_short_secret_says_what_to_do() {
     let mut cluster = Cluster::idle(1, &net_conf(""));
     cluster
@@ -397,7 +378,53 @@ fn ipsec_without_charon_or_with_a_short_secret_says_what_to_do() {
     assert!(!log.contains(&PSK[1..33]), "{log}");
 }
 
-#[scenario(unless = no_charon)]
+/// What keeps charon from negotiating is in the status, with what to do, until it is over.
+#[scenario(unless = without_charon)]
+fn ipsec_status_says_why_there_are_no_keys() {
+    let mut cluster = Ipsec::new(2, &net_conf(""));
+    let host = cluster.host(1).handle();
+    let wait_for_fault = |parts: &[&str]| {
+        eventually(&format!("the status has {parts:?}"), TIMEOUT, || {
+            let status = get(&host, "/readyz?verbose");
+            assert!(!status.contains(&PSK[..32]), "{status}");
+            let has_all = parts.iter().all(|part| status.contains(part));
+            (has_all && status.contains("flanneld is not ready yet")).then_some(())
+        });
+    };
+    let wait_until_ready = || {
+        eventually("the status has no fault", TIMEOUT, || {
+            let status = get(&host, "/readyz?verbose");
+            (status.contains("flanneld is ready") && !status.contains("keys")).then_some(())
+        });
+    };
+    // another program takes the port while no charon runs
+    let first = cluster.wait_for_charon(1, None);
+    host.sh("mkdir -p /run/empty; mount --bind /run/empty /usr/lib/ipsec");
+    kill(first, Signal::SIGKILL).expect("kill");
+    wait_for_fault(&["IPsec has no new keys", "apt install strongswan-charon"]);
+    let taken = host.run(|| UdpSocket::bind("0.0.0.0:500")).expect("bind");
+    host.sh("umount /usr/lib/ipsec");
+    wait_for_fault(&["another program has UDP port 500", "ss -ulpn"]);
+    drop(taken);
+    cluster.wait_for_charon(1, Some(first));
+    wait_until_ready();
+    // a proposal that charon does not know
+    cluster.nodes.stop(1);
+    let unknown = net_conf(r#","ESPProposal":"rot13-md4""#);
+    host.write("/run/net-conf.json", &unknown);
+    cluster.start(1);
+    wait_for_fault(&[
+        &cluster.nodes.subnet(2),
+        "charon refuses load-conn",
+        "Backend.ESPProposal",
+    ]);
+    cluster.nodes.stop(1);
+    host.write("/run/net-conf.json", &net_conf(""));
+    cluster.start(1);
+    wait_until_ready();
+}
+
+#[scenario(unless = without_charon)]
 fn ipsec_cleanup_removes_policies_and_charon() {
     let mut cluster = Ipsec::new(2, &net_conf(""));
     let pid = cluster.wait_for_charon(1, None);
@@ -406,7 +433,7 @@ fn ipsec_cleanup_removes_policies_and_charon() {
     cluster
         .host(1)
         .sh(&format!("ip xfrm policy add {stranger}"));
-    cluster.0.stop(1);
+    cluster.nodes.stop(1);
     let mut command = Command::new(tests::binaries::program("flanneld"));
     command.arg("cleanup");
     let output = cluster.host(1).output(command, "");
@@ -423,7 +450,7 @@ fn ipsec_cleanup_removes_policies_and_charon() {
 #[track_caller]
 fn connected_pods(cluster: &Ipsec, nodes: usize) -> Vec<(usize, Pod<'_>)> {
     let pods: Vec<_> = (1..=nodes)
-        .map(|node| (node, cluster.0.pod(node)))
+        .map(|node| (node, cluster.nodes.pod(node)))
         .collect();
     for (from, pod) in &pods {
         for (to, _) in pods.iter().filter(|(to, _)| to != from) {
@@ -434,23 +461,12 @@ fn connected_pods(cluster: &Ipsec, nodes: usize) -> Vec<(usize, Pod<'_>)> {
     pods
 }
 
-/// Packets that left encrypted, of all security associations.
-fn encrypted(host: &Host) -> u64 {
-    let states = host.sh("ip -s xfrm state");
-    let packets = states.split("lifetime current:").skip(1).map(|state| {
-        let count = state.split('(').next().unwrap_or_default();
-        let packets = count.split(',').next_back().unwrap_or_default();
-        packets.trim().parse::<u64>().unwrap_or_default()
-    });
-    packets.sum()
-}
-
 #[scenario(unless = no_esp)]
 fn ipsec_pods_reach_each_other_encrypted() {
     let cluster = Ipsec::new(3, &net_conf(""));
     let pods = connected_pods(&cluster, 3);
     encrypted_only(&cluster, &pods, "encrypted");
-    cluster.0.ping_all(&pods);
+    cluster.nodes.ping_all(&pods);
 }
 
 #[scenario(unless = no_esp)]
@@ -458,54 +474,22 @@ fn ipsec_pods_reach_each_other_encrypted_in_udp() {
     let cluster = Ipsec::new(2, &net_conf(r#","UDPEncap":true"#));
     let pods = connected_pods(&cluster, 2);
     encrypted_only(&cluster, &pods, "encrypted_in_udp");
-    assert_eq!(cluster.0.env(1, "FLANNEL_MTU"), "1415");
+    assert_eq!(cluster.nodes.env(1, "FLANNEL_MTU"), "1415");
 }
 
 #[scenario(unless = no_esp)]
 fn ipsec_pods_reach_each_other_encrypted_over_both_families() {
     let cluster = Ipsec::new(2, &dual());
     let pods = connected_pods(&cluster, 2);
-    cluster.0.ping_all(&pods);
-    assert_eq!(cluster.0.env(1, "FLANNEL_MTU"), "1403");
-}
-
-/// Counts what arrives at a host.
-struct Wire<'a>(&'a Host);
-
-impl Wire<'_> {
-    fn watch(cluster: &Ipsec, node: usize) -> Wire<'_> {
-        let host = cluster.host(node);
-        for (what, matches) in [
-            ("encrypted", "-p 50"),
-            ("encrypted_in_udp", "-p udp --dport 4500"),
-            (
-                "clear_text",
-                "-s 10.244.0.0/16 -m policy --dir in --pol none",
-            ),
-        ] {
-            host.sh(&format!(
-                "iptables -t mangle -A PREROUTING -i eth0 {matches} -m comment --comment {what}"
-            ));
-        }
-        Wire(host)
-    }
-
-    /// Packets of that kind until now.
-    fn packets(&self, comment: &str) -> u64 {
-        let text = self.0.sh("iptables -t mangle -nvxL PREROUTING");
-        let comment = format!("/* {comment} */");
-        let line = text.lines().find(|line| line.contains(&comment));
-        let count = line.and_then(|line| line.split_whitespace().next());
-        let count = count.and_then(|count| count.parse().ok());
-        count.unwrap_or_else(|| panic!("{text}"))
-    }
+    cluster.nodes.ping_all(&pods);
+    assert_eq!(cluster.nodes.env(1, "FLANNEL_MTU"), "1403");
 }
 
 /// Pings by the first pod; the link carries packets of that kind and none in clear text.
 fn encrypted_only(cluster: &Ipsec, pods: &[(usize, Pod<'_>)], kind: &str) {
     let host = cluster.host(1);
     let before = encrypted(host);
-    let wire = Wire::watch(cluster, 2);
+    let wire = Wire::watch(cluster.host(2));
     for _ in 0..5 {
         subnet_env::ping(&pods[0].1, cluster.host(2));
     }
@@ -523,7 +507,7 @@ fn ping(cluster: &Ipsec, count: u32) -> Process {
     command.args([
         "netns", "exec", "pod", "ping", "-n", "-i", "0.02", "-W", "2",
     ]);
-    command.args(["-c", &count, &cluster.0.pod_ips(2)[0]]);
+    command.args(["-c", &count, &cluster.nodes.pod_ips(2)[0]]);
     cluster.host(1).spawn(command)
 }
 
@@ -541,13 +525,13 @@ fn ipsec_restart_of_flanneld_loses_no_packet() {
     drop(connected_pods(&cluster, 2));
     let running = ping(&cluster, 400);
     for node in [1, 2] {
-        cluster.0.stop(node);
+        cluster.nodes.stop(node);
         cluster.start(node);
-        cluster.0.wait_ready(node);
+        cluster.nodes.wait_ready(node);
     }
-    cluster.0.kill(1);
+    cluster.nodes.kill(1);
     cluster.start(1);
-    cluster.0.wait_ready(1);
+    cluster.nodes.wait_ready(1);
     let lost = lost(running);
     assert!(lost.contains(" 0% packet loss"), "{lost}");
 }
@@ -577,8 +561,8 @@ fn ipsec_without_keys_no_packet_leaves_in_clear_text() {
     let pid = cluster.wait_for_charon(1, None);
     kill(pid, Signal::SIGSTOP).expect("stop");
     host.sh("ip xfrm state flush");
-    let wire = Wire::watch(&cluster, 2);
-    let ip = &cluster.0.pod_ips(2)[0];
+    let wire = Wire::watch(cluster.host(2));
+    let ip = &cluster.nodes.pod_ips(2)[0];
     let output = pods[0].1.try_sh(&format!("ping -c 3 -i 0.2 -W 1 {ip}"));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("100% packet loss"), "{text}");

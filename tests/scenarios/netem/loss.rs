@@ -1,10 +1,11 @@
 //! Loss, delay, reordering and duplicates between nodes, from the start of the daemons on.
 
 use super::{
-    HOST_GW, Network, VXLAN, WIREGUARD, transfer, without_netem_and_etcd, without_offloads,
+    HOST_GW, IPIP, IPSEC, Network, UDP, VXLAN, WIREGUARD, transfer, without_netem_and_etcd,
+    without_offloads,
 };
 use crate::etcd::cluster::Cluster;
-use tests::{Case, scenarios, subnet_env};
+use tests::{Case, charon::EndCharon, scenarios, subnet_env};
 
 /// What each host does to the packets that it sends.
 const NETEM: &str = "delay 5ms 2ms loss 5% duplicate 1% reorder 25% 50%";
@@ -12,7 +13,7 @@ const STREAM: usize = 2 << 20;
 
 #[scenarios(unless = without_netem_and_etcd)]
 fn cases() -> Vec<Case> {
-    let networks = [VXLAN, HOST_GW, WIREGUARD].into_iter();
+    let networks = [VXLAN, HOST_GW, IPIP, UDP, WIREGUARD, IPSEC].into_iter();
     networks
         .map(|network| network.case("streams_arrive_despite_loss", streams_arrive))
         .collect()
@@ -21,7 +22,8 @@ fn cases() -> Vec<Case> {
 /// Nodes join, a stream passes each way, a node restarts, and another one joins, while one packet
 /// of twenty is lost each way: also those of the daemons and etcd.
 fn streams_arrive(network: Network) {
-    let mut cluster = Cluster::new(3, &network.net_conf());
+    let mut cluster = Cluster::new(3, &network.net_conf(""));
+    let _end = EndCharon::of(&cluster.underlay.hosts);
     for host in cluster
         .underlay
         .hosts

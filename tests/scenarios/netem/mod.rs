@@ -5,29 +5,30 @@ mod loss;
 mod small_mtu;
 
 use crate::etcd::cluster::Cluster;
-use tests::{Case, Pod, case, etcd::without_etcd, kernel::without_netem, subnet_env, transfer};
+use tests::{
+    Case, Pod, case,
+    charon::without_charon,
+    etcd::without_etcd,
+    kernel::{without_esp, without_ipip, without_netem, without_wireguard},
+    subnet_env, transfer,
+};
 
-/// A network, by the name that its scenarios have.
+/// A network, by the name that its scenarios have. All have both families.
 #[derive(Clone, Copy)]
 struct Network {
     name: &'static str,
-    /// JSON of `Backend`.
+    /// Members of `Backend`.
     backend: &'static str,
-    /// With IPv6.
-    dual: bool,
+    /// `Backend` has the key `MTU`.
+    has_mtu: bool,
 }
 
 impl Network {
-    fn net_conf(&self) -> String {
-        self.net_conf_with(self.backend)
-    }
-
-    fn net_conf_with(&self, backend: &str) -> String {
-        let v6 = match self.dual {
-            true => r#""EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","#,
-            false => "",
-        };
-        format!(r#"{{"Network":"10.244.0.0/16",{v6}"EnableNFTables":true,"Backend":{backend}}}"#)
+    fn net_conf(&self, more_keys: &str) -> String {
+        let Network { backend, .. } = self;
+        format!(
+            r#"{{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{{{backend}{more_keys}}}}}"#
+        )
     }
 
     /// A case with this network.
@@ -38,22 +39,47 @@ impl Network {
 
 const VXLAN: Network = Network {
     name: "vxlan",
-    backend: r#"{"Type":"vxlan"}"#,
-    dual: true,
+    backend: r#""Type":"vxlan""#,
+    has_mtu: true,
 };
 const HOST_GW: Network = Network {
     name: "host_gw",
-    backend: r#"{"Type":"host-gw"}"#,
-    dual: true,
+    backend: r#""Type":"host-gw""#,
+    has_mtu: false,
+};
+const UDP: Network = Network {
+    name: "udp",
+    backend: r#""Type":"udp""#,
+    has_mtu: true,
 };
 const WIREGUARD: Network = Network {
     name: "wireguard",
-    backend: r#"{"Type":"wireguard"}"#,
-    dual: true,
+    backend: r#""Type":"wireguard""#,
+    has_mtu: true,
+};
+const IPIP: Network = Network {
+    name: "ipip",
+    backend: r#""Type":"ipip""#,
+    has_mtu: false,
+};
+const IPSEC: Network = Network {
+    name: "ipsec",
+    backend: r#""Type":"ipsec","PSK":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef""#,
+    has_mtu: false,
 };
 
 fn without_netem_and_etcd() -> Option<String> {
-    without_netem().or_else(without_etcd)
+    without_netem()
+        .or_else(without_etcd)
+        .or_else(without_charon)
+}
+
+fn without_tunnels_and_etcd() -> Option<String> {
+    without_wireguard()
+        .or_else(without_ipip)
+        .or_else(without_esp)
+        .or_else(without_charon)
+        .or_else(without_etcd)
 }
 
 /// Every packet is a packet: the kernel does not hand over 64 KiB at once, which would be lost at

@@ -1,47 +1,54 @@
 //! A link with a smaller MTU between two routers on the way from one node to another, with and
 //! without the ICMP messages that tell of it.
 
-use super::{Network, VXLAN, WIREGUARD, transfer, without_offloads};
+use super::{
+    IPIP, IPSEC, Network, UDP, VXLAN, WIREGUARD, transfer, without_offloads,
+    without_tunnels_and_etcd,
+};
 use crate::etcd::cluster::Cluster;
-use tests::{Case, etcd::without_etcd, kernel::without_wireguard, scenarios, subnet_env};
+use tests::{Case, charon::EndCharon, etcd::without_etcd, scenarios, subnet_env};
 
 const SMALL: u32 = 1400;
 const STREAM: usize = 1 << 20;
 
-fn without_wireguard_and_etcd() -> Option<String> {
-    without_wireguard().or_else(without_etcd)
-}
-
 #[scenarios(unless = without_etcd)]
-fn vxlan() -> Vec<Case> {
-    cases(VXLAN)
+fn anywhere() -> Vec<Case> {
+    [VXLAN, UDP].into_iter().flat_map(cases).collect()
 }
 
-#[scenarios(unless = without_wireguard_and_etcd)]
-fn wireguard() -> Vec<Case> {
-    cases(WIREGUARD)
+#[scenarios(unless = without_tunnels_and_etcd)]
+fn with_tunnels() -> Vec<Case> {
+    let networks = [IPIP, WIREGUARD, IPSEC].into_iter();
+    networks.flat_map(cases).collect()
 }
 
-fn cases(network: Network) -> Vec<Case> {
-    let with_icmp = |network: Network| streams_pass(&network.net_conf(), true);
-    let by_mtu = |network: Network| {
-        let mtu = format!(r#","MTU":{SMALL}}}"#);
-        let backend = network.backend.replace('}', &mtu);
-        streams_pass(&network.net_conf_with(&backend), false);
-    };
-    vec![
-        network.case("streams_pass_a_small_link", with_icmp),
-        network.case("streams_pass_a_small_link_without_icmp_by_mtu", by_mtu),
+fn cases(network: Network) -> [Case; 2] {
+    [
+        network.case("streams_pass_a_small_link", |network| {
+            streams_pass(network, true);
+        }),
+        network.case("streams_pass_a_small_link_without_icmp_by_mtu", |network| {
+            streams_pass(network, false);
+        }),
     ]
 }
 
-/// A stream each way, between pods whose nodes believe that the path takes 1500 bytes or what their
-/// configuration says.
-fn streams_pass(net_conf: &str, with_icmp: bool) {
-    let mut cluster = Cluster::new(2, net_conf);
+/// A stream each way, between pods whose nodes believe that the path takes 1500 bytes. Where no
+/// ICMP tells them more, they are told: by the key `MTU`, or by that of their interface.
+fn streams_pass(network: Network, with_icmp: bool) {
+    let mtu = format!(r#","MTU":{SMALL}"#);
+    let by_key = !with_icmp && network.has_mtu;
+    let keys = if by_key { mtu.as_str() } else { "" };
+    let mut cluster = Cluster::new(2, &network.net_conf(keys));
+    let _end = EndCharon::of(&cluster.underlay.hosts);
     let link = cluster.underlay.put_behind_small_link(2, SMALL);
     if !with_icmp {
         link.drop_icmp();
+        if !by_key {
+            for host in &cluster.underlay.hosts {
+                host.sh(&format!("ip link set eth0 mtu {SMALL}"));
+            }
+        }
     }
     for node in [1, 2] {
         cluster.start(node, &[]);

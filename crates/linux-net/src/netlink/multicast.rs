@@ -1,7 +1,7 @@
 //! Notifications: a socket in multicast groups.
 
 use super::{
-    Transport,
+    Read, Transport,
     datagram::{Answer, messages},
 };
 use crate::{Error, Result};
@@ -14,6 +14,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// The largest notification is a link's, far below this.
 const BUFFER: usize = 64 * 1024;
+/// One call returns at most about this many events, so that a burst of changes cannot occupy its
+/// caller without end.
+const EVENTS_PER_CALL: usize = 10_000;
 
 /// A socket that receives notifications and never blocks. It implements `AsFd` so that a loop can
 /// poll it.
@@ -69,6 +72,30 @@ impl Multicast {
             Err(errno) => return Err(Error::io("receive notifications", errno)),
         }
         Ok(true)
+    }
+
+    /// The events that are waiting, without blocking; empty if there are none. `event` reads a
+    /// message by its type, its flags and what follows the header; an unreadable one counts as
+    /// lost, and `overrun` stands for what is lost.
+    pub(crate) fn events<E: Clone>(
+        &mut self,
+        overrun: &E,
+        event: impl Fn(u16, u16, &[u8]) -> Read<Option<E>>,
+    ) -> Result<Vec<E>> {
+        let mut events = Vec::new();
+        while events.len() < EVENTS_PER_CALL
+            && self.receive(|notification| {
+                events.extend(match notification {
+                    Notification::Message {
+                        kind,
+                        flags,
+                        payload,
+                    } => event(kind, flags, payload).unwrap_or_else(|_| Some(overrun.clone())),
+                    Notification::Lost => Some(overrun.clone()),
+                });
+            })?
+        {}
+        Ok(events)
     }
 }
 

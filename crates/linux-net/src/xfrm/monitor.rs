@@ -3,7 +3,7 @@
 use super::{Policy, SecurityAssociation, association, policy};
 use crate::{
     Result,
-    netlink::{Malformed, Multicast, NETLINK_XFRM, Notification, Read, attributes, header},
+    netlink::{Malformed, Multicast, NETLINK_XFRM, Read, attributes, header},
 };
 use netlink_packet_core::NLA_HEADER_SIZE;
 use netlink_packet_xfrm::{
@@ -20,8 +20,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 const GROUPS: u32 = 1 << 1 | 1 << 2 | 1 << 3;
 /// Bytes of the receive buffer: some thousand notifications.
 const BACKLOG: usize = 4 * 1024 * 1024;
-/// One call returns at most about this many events.
-const EVENTS_PER_CALL: usize = 10_000;
 
 /// A change; the object is as it is now, or as it was when it was deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,19 +52,8 @@ impl Monitor {
 
     /// The events that are waiting, without blocking; empty if there are none.
     pub fn events(&mut self) -> Result<Vec<Event>> {
-        let mut events = Vec::new();
-        while events.len() < EVENTS_PER_CALL
-            && self.socket.receive(|notification| {
-                events.extend(match notification {
-                    Notification::Message { kind, payload, .. } => {
-                        // an unreadable notification counts as lost
-                        event(kind, payload).unwrap_or(Some(Event::Overrun))
-                    }
-                    Notification::Lost => Some(Event::Overrun),
-                });
-            })?
-        {}
-        Ok(events)
+        let read = |kind, _, payload: &[u8]| event(kind, payload);
+        self.socket.events(&Event::Overrun, read)
     }
 }
 

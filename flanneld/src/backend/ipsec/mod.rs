@@ -7,8 +7,8 @@ mod charon;
 pub(crate) use charon::{fuzz, retire};
 
 use super::{
-    Backend, CandidateRoute, Error as BackendError, Input, OwnFamily, PeerData, PeerError, Plan,
-    PlannedPeer, Tunnel,
+    Backend, CandidateRoute, Error as BackendError, Input, KeyExchange, OwnFamily, PeerData,
+    PeerError, Plan, PlannedPeer, Tunnel,
     backend_type::{BackendType, Meaning, NodeIdentity},
     own_families, peers,
 };
@@ -28,7 +28,6 @@ use linux_net::xfrm::{Direction, Policy, Template};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{convert::Infallible, fmt, path::PathBuf, sync::Arc};
-use tokio::sync::watch;
 
 /// Outer IPv4 (20) and ESP with padding, initialisation vector and the longest check value (57),
 /// in bytes, as upstream counts them.
@@ -215,11 +214,11 @@ impl Backend for Ipsec {
 
     fn key_exchange(
         &self,
-        tunnels: watch::Receiver<Option<Arc<[Tunnel]>>>,
+        exchange: KeyExchange,
     ) -> BoxFuture<'_, Result<Infallible, BackendError>> {
         Box::pin(async {
             let charon = Charon::new(&self.folder, &self.keys);
-            match charon.keep(tunnels).await {
+            match charon.keep(exchange).await {
                 Ok(never) => match never {},
                 Err(error) => Err(Error::from(error).into()),
             }

@@ -15,10 +15,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
     /// The socket is not there, or charon ended.
-    #[error("charon does not answer: {0}")]
+    #[error(
+        "charon does not answer ({0}): flanneld starts it again; its own lines in the log say why it ended"
+    )]
     Io(#[from] io::Error),
     /// It did not answer in time.
-    #[error("charon does not answer {command} within {ANSWER_TIMEOUT:?}")]
+    #[error(
+        "charon does not answer {command} within {ANSWER_TIMEOUT:?}: flanneld ends it and starts it again"
+    )]
     Timeout { command: &'static str },
     /// It sent what is no answer.
     #[error("charon's answer to {command} cannot be read: {reason}")]

@@ -13,21 +13,21 @@ pub(crate) use retire::retire;
 
 use super::Keys;
 use crate::{
-    backend::Tunnel,
+    backend::{KeyExchange, Tunnel},
     counted::counted,
     retry::{ExponentialBackoff, Retry},
 };
 use client::Client;
+use ipnetwork::IpNetwork;
 use message::Writer;
 use program::Program;
 use std::{
     collections::{BTreeMap, BTreeSet},
     convert::Infallible,
     path::Path,
-    sync::Arc,
     time::Duration,
 };
-use tokio::{sync::watch, time::sleep};
+use tokio::time::sleep;
 use tracing::{debug, info, warn};
 
 /// How often charon is asked which connections it has: another program may unload one.
@@ -57,50 +57,46 @@ impl<'a> Charon<'a> {
 
     /// Keeps charon running, with a connection for each tunnel. Fails if there is no charon on this
     /// host at the start.
-    pub(super) async fn keep(
-        mut self,
-        mut tunnels: watch::Receiver<Option<Arc<[Tunnel]>>>,
-    ) -> Result<Infallible, Error> {
+    pub(super) async fn keep(mut self, mut exchange: KeyExchange) -> Result<Infallible, Error> {
         self.program.find()?;
         let mut retry = Retry::new("strongSwan's charon", BACKOFF);
         loop {
             let failure = match self.program.connect().await {
                 Ok(client) => {
                     retry.succeeded();
-                    self.follow(client, &mut tunnels).await.to_string()
+                    self.follow(client, &mut exchange).await.to_string()
                 }
                 Err(error) => error.to_string(),
             };
+            let text = format!("IPsec has no new keys: {failure}");
+            exchange.fault.send_replace(Some(text));
             retry.failed(&failure).await;
         }
     }
 
     /// Keeps the connections of a running charon as the tunnels ask for. Returns why it cannot go
     /// on.
-    async fn follow(
-        &self,
-        client: Client,
-        tunnels: &mut watch::Receiver<Option<Arc<[Tunnel]>>>,
-    ) -> client::Error {
+    async fn follow(&self, client: Client, exchange: &mut KeyExchange) -> client::Error {
         let mut session = Session {
             client,
             keys: self.keys,
             told: BTreeMap::new(),
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
         };
         if let Err(error) = session.load_secret().await {
             return error;
         }
         loop {
             // until the peers are known, the connections that an earlier daemon made stay
-            let wanted = tunnels.borrow_and_update().clone();
+            let wanted = exchange.tunnels.borrow_and_update().clone();
             if let Some(wanted) = wanted
                 && let Err(error) = session.synchronise(&wanted).await
             {
                 return error;
             }
+            exchange.fault.send_replace(session.fault());
             tokio::select! {
-                changed = tunnels.changed() => if changed.is_err() {
+                changed = exchange.tunnels.changed() => if changed.is_err() {
                     return std::future::pending().await;
                 },
                 () = session.client.closed() => return ended(),
@@ -119,11 +115,23 @@ struct Session<'a> {
     client: Client,
     keys: &'a Keys,
     told: BTreeMap<String, Tunnel>,
-    /// Refusals that were logged.
-    refused: BTreeSet<String>,
+    /// Connections that charon refuses: the peer's subnet, and why.
+    refused: BTreeMap<String, (IpNetwork, String)>,
 }
 
 impl Session<'_> {
+    /// Why some tunnel gets no keys.
+    fn fault(&self) -> Option<String> {
+        let (subnet, reason) = self.refused.values().next()?;
+        let others = match self.refused.len() - 1 {
+            0 => String::new(),
+            others => format!(" and {others} more"),
+        };
+        Some(format!(
+            "no packet passes to and from {subnet}{others}: {reason}"
+        ))
+    }
+
     async fn load_secret(&mut self) -> Result<(), client::Error> {
         let mut message = Writer::default();
         message.value("id", SECRET.as_bytes())?;
@@ -147,19 +155,21 @@ impl Session<'_> {
             .iter()
             .map(|tunnel| (connection::name(tunnel), tunnel))
             .collect();
-        let stale = present.iter().filter(|name| !wanted.contains_key(*name));
+        let is_wanted = |name: &String| wanted.contains_key(name);
+        let stale = present.iter().filter(|name| !is_wanted(name));
         let stale: Vec<_> = stale.cloned().collect();
         for name in &stale {
             self.unload(name).await?;
         }
         let mut loaded = 0;
-        for (name, tunnel) in wanted {
-            let is_told = self.told.get(&name) == Some(tunnel);
-            if !is_told || !present.contains(&name) {
-                loaded += usize::from(self.load(&name, tunnel).await?);
+        for (name, tunnel) in &wanted {
+            let is_told = self.told.get(name) == Some(*tunnel);
+            if !is_told || !present.contains(name) {
+                loaded += usize::from(self.load(name, tunnel).await?);
             }
         }
         self.told.retain(|name, _| !stale.contains(name));
+        self.refused.retain(|name, _| is_wanted(name));
         if loaded + stale.len() > 0 {
             info!(
                 "charon has {}; {} removed",
@@ -176,16 +186,22 @@ impl Session<'_> {
         match self.client.command("load-conn", message).await {
             Ok(_) => {
                 self.told.insert(name.to_owned(), *tunnel);
+                self.refused.remove(name);
                 Ok(true)
             }
             Err(error @ client::Error::Refused { .. }) => {
-                let text = error.to_string();
-                if self.refused.insert(text.clone()) {
+                let reason = format!(
+                    "{error}; Backend.ESPProposal is one that its plugins do not have, or no proposal (Debian: apt \
+                     install libstrongswan-standard-plugins)"
+                );
+                if !self.refused.values().any(|(_, known)| *known == reason) {
                     warn!(
-                        "no packet passes to and from {}: {text}",
+                        "no packet passes to and from {}: {reason}",
                         tunnel.peer_subnet
                     );
                 }
+                let refusal = (tunnel.peer_subnet, reason);
+                self.refused.insert(name.to_owned(), refusal);
                 Ok(false)
             }
             Err(error) => Err(error),
