@@ -34,12 +34,12 @@ const AREAS: &[Area] = &[
     Area {
         name: "ipsec",
         filters: &["ipsec", "!netem/"],
-        seconds: 900,
+        seconds: 1500,
     },
     Area {
         name: "netem",
         filters: &["netem/"],
-        seconds: 900,
+        seconds: 1800,
     },
 ];
 

@@ -39,10 +39,8 @@ pub(crate) struct Summary {
     pub(crate) conflicts: Arc<[RouteConflict]>,
     /// why packets to peers do not leave this host
     pub(crate) obstacles: Arc<[Obstacle]>,
-    /// the command that failed last, and why
-    pub(crate) command_fault: Option<String>,
-    /// why peers get no keys, and what to do
-    pub(crate) key_fault: Option<String>,
+    /// why the backend's command that failed last did, or why peers get no keys
+    pub(crate) backend_fault: Option<String>,
     /// pods whose MTU exceeds what the path takes
     pub(crate) pod_mtu: Option<PodMtuExcess>,
     /// why packets of peers do not come here, by what the store has
@@ -70,8 +68,7 @@ impl Status {
             failing: outcome.failing.len(),
             conflicts: outcome.conflicts.clone(),
             obstacles: outcome.obstacles.clone(),
-            command_fault: None,
-            key_fault: None,
+            backend_fault: None,
             pod_mtu: outcome.pod_mtu.clone(),
             lease_fault: None,
             waiting,
@@ -113,7 +110,7 @@ impl Summary {
     pub(crate) fn follow(&mut self, progress: &Progress) {
         self.ready &= progress.is_started && progress.is_settled;
         self.failing += progress.failing;
-        self.command_fault.clone_from(&progress.fault);
+        self.backend_fault.clone_from(&progress.fault);
     }
 }
 
@@ -144,8 +141,7 @@ impl fmt::Display for Summary {
         if let Some(excess) = &self.pod_mtu {
             write!(f, "; {excess}")?;
         }
-        let faults = [&self.command_fault, &self.key_fault, &self.lease_fault];
-        for fault in faults.into_iter().flatten() {
+        for fault in self.backend_fault.iter().chain(&self.lease_fault) {
             write!(f, "; {fault}")?;
         }
         if let Some(waiting) = &self.waiting {

@@ -252,13 +252,14 @@ impl Report<'_> {
                 summary.follow(progress);
             }
             summary.note = self.backend.note();
-            summary.key_fault = self.key_fault.borrow_and_update().clone();
+            if let Some(fault) = &*self.key_fault.borrow_and_update() {
+                summary.ready = false;
+                summary.backend_fault = Some(fault.clone());
+            }
             let duplicate = duplicate.as_ref().map(Duplicate::to_string);
             summary.lease_fault =
                 duplicate.or_else(|| published::fault(&own, &leases, &self.manager.describe()));
-            summary.ready &= summary.key_fault.is_none()
-                && summary.lease_fault.is_none()
-                && !self.manager.is_contended();
+            summary.ready &= summary.lease_fault.is_none() && !self.manager.is_contended();
         }
         let before = self.status.borrow().clone();
         if replace_if_changed(self.status, status.clone()) {

@@ -45,15 +45,8 @@ fn both_makes(keys: &str, kind: &str) {
     let backend = format!(r#"{{"Type":"ipsec","PSK":"{psk}"{keys}}}"#);
     let net_conf =
         format!(r#"{{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{backend}}}"#);
-    let mut cluster = Cluster::new(2, &net_conf);
+    let mut cluster = Cluster::beside_go(2, &net_conf);
     let _end = EndCharon::of(&cluster.underlay.hosts);
-    cluster.start_go(1);
-    cluster.start(2, &[]);
-    for node in [1, 2] {
-        cluster.wait_ready(node);
-        cluster.make_pod(node);
-    }
-    cluster.all_ping(&[1, 2]);
     encrypted_only(&cluster, kind);
     let attrs = |node: usize| {
         let (_, mut value) = cluster.lease_of(&format!("{:?}", underlay::ip(node)));
