@@ -372,15 +372,16 @@ fn open(inode: u64, path: &Path) -> crate::Result<Option<NetNs>> {
         Err(error) => error,
     };
     for _ in 0..ATTEMPTS {
-        let (now, opened) = InUse::read_and_open(inode)
-            .unwrap_or_else(|unreadable| (InUse::unread(unreadable), None));
-        if opened.is_some() {
+        let (now, opened) = match InUse::read_and_open(inode) {
+            Ok(found) => found,
+            Err(unreadable) => {
+                error = Error::io("read /proc", unreadable);
+                continue;
+            }
+        };
+        // one that only unreadable processes are in is not found in the first place either
+        if opened.is_some() || !now.contains(inode) {
             return Ok(opened);
-        }
-        match now.unreadable {
-            None if !now.contains(inode) => return Ok(None),
-            None => {}
-            Some(unreadable) => error = Error::io("read /proc", unreadable),
         }
     }
     Err(error)
@@ -523,6 +524,13 @@ mod tests {
     fn own_namespace_is_in_use() {
         let own = inode(Path::new("/proc/self/ns/net")).unwrap();
         assert!(InUse::read().unwrap().contains(own));
+    }
+
+    #[test]
+    fn namespace_that_has_ended_is_none_also_where_a_process_cannot_be_read() {
+        // with fewer capabilities than process 1 this process may not read that one
+        let ended = open(1, Path::new("/proc/4194305/ns/net"));
+        assert!(ended.unwrap().is_none());
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Request {
     }
 
     /// Everything after the netlink header.
-    #[cfg(feature = "tunnels")]
+    #[cfg(any(test, feature = "tunnels"))]
     pub(crate) fn body(&self) -> &[u8] {
         &self.body
     }
