@@ -1,5 +1,5 @@
 //! Moves packets between a TUN device and UDP sockets: what the backends share whose packets the
-//! kernel does not move. Threads and poll(2), no async runtime, no allocation for a packet.
+//! kernel does not move. Threads and epoll(7), no async runtime, no allocation for a packet.
 
 mod batch;
 mod checksum;
@@ -18,6 +18,7 @@ mod socket;
 mod tun;
 pub mod udp;
 mod vnet;
+mod watch;
 pub mod wireguard;
 mod worker;
 mod workers;

@@ -2,22 +2,11 @@
 
 use crate::{
     Counter, Counters, Engine, Io, TunPacket, batch::Outlet, io::Buffers, socket::UdpSocket,
-    tun::Queue,
+    tun::Queue, watch::Watch,
 };
-use nix::{
-    errno::Errno,
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-};
+use nix::errno::Errno;
 use quinn_udp::RecvMeta;
-use std::{
-    io::IoSliceMut,
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::net::UnixStream,
-    },
-    sync::Arc,
-    time::Instant,
-};
+use std::{io::IoSliceMut, os::unix::net::UnixStream, sync::Arc, time::Instant};
 
 /// The longest super-packet with its header, in bytes.
 const PACKET: usize = 65_536 + 128;
@@ -55,18 +44,13 @@ pub(crate) struct Parts {
     pub(crate) v6: Option<UdpSocket>,
 }
 
-/// What the kernel has for the worker.
-#[derive(Debug, Clone, Copy, Default)]
-struct Ready {
-    stop: bool,
-    queue: bool,
-    v4: bool,
-    v6: bool,
-}
-
 impl<E: Engine> Worker<E> {
     /// Runs until it is stopped or the device is gone.
     pub(crate) fn run(&mut self) -> Ended {
+        let watch = match Watch::new(&self.stop, &self.parts) {
+            Ok(watch) => watch,
+            Err(error) => return Ended::Failed(error),
+        };
         let mut packet = vec![0; PACKET];
         let mut runs = vec![0; RUN * RUNS];
         let mut timer = self.with_io(|engine, io| {
@@ -74,7 +58,7 @@ impl<E: Engine> Worker<E> {
             engine.tick(Instant::now(), io)
         });
         loop {
-            let ready = match self.wait(timer) {
+            let ready = match watch.wait(timer) {
                 Ok(ready) => ready,
                 Err(error) => return Ended::Failed(error),
             };
@@ -100,43 +84,6 @@ impl<E: Engine> Worker<E> {
                 next
             });
         }
-    }
-
-    fn wait(&self, timer: Option<Instant>) -> nix::Result<Ready> {
-        let timeout = timer.map_or(PollTimeout::NONE, |at| {
-            let left = at.saturating_duration_since(Instant::now()).as_millis();
-            // a millisecond later rather than a round without anything to do
-            PollTimeout::from(u16::try_from(left.saturating_add(1)).unwrap_or(u16::MAX))
-        });
-        let Parts { queue, v4, v6 } = &self.parts;
-        let all = [
-            Some(self.stop.as_fd()),
-            Some(queue.as_fd()),
-            v4.as_ref().map(AsFd::as_fd),
-            v6.as_ref().map(AsFd::as_fd),
-        ];
-        // a socket that is missing: nothing is asked of the one before it
-        let wanted = |fd: Option<BorrowedFd<'_>>| match fd {
-            Some(_) => PollFlags::POLLIN,
-            None => PollFlags::empty(),
-        };
-        let mut polled = all.map(|fd| PollFd::new(fd.unwrap_or(self.stop.as_fd()), wanted(fd)));
-        match poll(&mut polled, timeout) {
-            Ok(_) => {}
-            Err(Errno::EINTR) => return Ok(Ready::default()),
-            Err(error) => return Err(error),
-        }
-        let mut ready = polled
-            .iter()
-            .zip(all)
-            .map(|(polled, fd)| fd.is_some() && polled.any().unwrap_or(true));
-        let mut next = || ready.next().unwrap_or_default();
-        Ok(Ready {
-            stop: next(),
-            queue: next(),
-            v4: next(),
-            v6: next(),
-        })
     }
 
     /// Reads packets from the device until it has none.

@@ -1,6 +1,6 @@
 //! The devices of backends, made with `ip`, `bridge` and `wg`; and wireguard-go.
 
-use super::pair::Pair;
+use super::{pair::Pair, processors};
 use std::process::Command;
 use tests::{Process, peers::built_from_go, process::eventually};
 
@@ -57,18 +57,19 @@ pub(super) fn wireguard(pair: &Pair) -> Vec<Process> {
 /// `flannel-wg`, where wireguard-go moves the packets.
 pub(super) fn wireguard_go(pair: &Pair) -> Vec<Process> {
     let program = built_from_go("wireguard-go").expect("it is looked for before");
-    let start = |(host, ..): (&tests::Host, _, _, _)| {
+    let start = |(index, (host, ..)): (usize, (&tests::Host, _, _, _))| {
         host.sh("mkdir -p /run/wireguard");
         let mut command = Command::new(program.join("wireguard"));
         command.args(["-f", "flannel-wg"]).env("LOG_LEVEL", "error");
-        let process = host.spawn(command);
+        let process = processors::of_host(index, || host.spawn(command));
         eventually("wireguard-go has its device", super::pair::TIMEOUT, || {
             let shown = host.try_sh("wg show flannel-wg");
             shown.status.success().then_some(())
         });
         process
     };
-    let processes = pair.peers().into_iter().map(start).collect();
+    let peers = pair.peers().into_iter().enumerate();
+    let processes = peers.map(start).collect();
     set_wireguard(pair);
     processes
 }

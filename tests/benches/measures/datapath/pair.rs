@@ -1,5 +1,6 @@
 //! Two hosts with a pod on each.
 
+use super::processors;
 use std::{net::IpAddr, process::Command, time::Duration};
 use tests::{
     Etcd, GoFlanneld, Host, Pod, Process, Underlay, binaries::program, process::eventually,
@@ -21,6 +22,8 @@ pub(super) struct Pair {
 /// Where a stream begins or ends.
 pub(super) struct Place<'p> {
     host: &'p Host,
+    /// 0: the first host.
+    index: usize,
     /// On the host itself else.
     in_pod: bool,
     /// Its IPv4 address.
@@ -30,10 +33,10 @@ pub(super) struct Place<'p> {
 impl Place<'_> {
     /// Starts a program there.
     pub(super) fn spawn(&self, command: Command) -> Process {
-        match self.pod() {
+        self.on_processors(|| match self.pod() {
             Some(pod) => pod.spawn(command),
             None => self.host.spawn(command),
-        }
+        })
     }
 
     /// Runs `f` in its network namespace.
@@ -42,6 +45,11 @@ impl Place<'_> {
             Some(pod) => pod.run(f),
             None => self.host.run(f),
         }
+    }
+
+    /// Runs `f` on its processors.
+    pub(super) fn on_processors<T>(&self, f: impl FnOnce() -> T) -> T {
+        processors::of_host(self.index, f)
     }
 
     pub(super) fn address(&self) -> IpAddr {
@@ -73,17 +81,18 @@ impl Pair {
         };
         server.write("/run/net-conf.json", &net_conf(backend));
         let store = format!("{}:8888", underlay::ip(1));
-        let start = |host: &Host, more: &[&str]| {
+        let start = |index: usize, host: &Host, more: &[&str]| {
             let mut command = Command::new(program("flanneld"));
             command.args(["--insecure", "-ip-masq"]).args(more);
-            host.spawn(command)
+            processors::of_host(index, || host.spawn(command))
         };
         let mut daemons = vec![
             start(
+                0,
                 server,
                 &["--listen", &store, "-net-config-path=/run/net-conf.json"],
             ),
-            start(client, &["-remote", &store]),
+            start(1, client, &["-remote", &store]),
         ];
         for (host, daemon) in underlay.hosts.iter().zip(&mut daemons) {
             eventually("flanneld writes subnet.env", TIMEOUT, || {
@@ -105,9 +114,9 @@ impl Pair {
         let etcd = Etcd::new(&underlay.switch, underlay::GATEWAY);
         etcd.put("/coreos.com/network/config", &net_conf(backend));
         let endpoints = etcd.endpoints();
-        let hosts = underlay.hosts.iter();
+        let hosts = underlay.hosts.iter().enumerate();
         let mut go: Vec<_> = hosts
-            .map(|host| GoFlanneld::etcd(host, &endpoints))
+            .map(|(index, host)| processors::of_host(index, || GoFlanneld::etcd(host, &endpoints)))
             .collect();
         go.iter_mut().for_each(GoFlanneld::wait_ready);
         Pair::with_pods(underlay, Vec::new(), go, Some(etcd))
@@ -169,6 +178,7 @@ impl Pair {
             let ip = subnet_env::pod_addresses(host).remove(0);
             Place {
                 host,
+                index,
                 in_pod: true,
                 ip,
             }
@@ -180,6 +190,7 @@ impl Pair {
     pub(super) fn hosts(&self) -> [Place<'_>; 2] {
         let place = |index: usize| Place {
             host: &self.underlay.hosts[index],
+            index,
             in_pod: false,
             ip: underlay::ip(index + 1),
         };

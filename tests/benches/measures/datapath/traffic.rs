@@ -12,7 +12,7 @@ use std::{
 use tests::process::eventually;
 
 /// Of one sample of throughput, in seconds.
-const SECONDS: &str = "2";
+const SECONDS: &str = "1";
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// Requests of one sample of latency, after those that are not counted.
 const REQUESTS: usize = 500;
@@ -69,14 +69,7 @@ pub(super) fn round_trips(from: &Place<'_>, to: &Place<'_>) -> Vec<Duration> {
     let address = (to.address(), PORT);
     let listener = to.run(|| TcpListener::bind(address).expect("listener"));
     thread::scope(|scope| {
-        scope.spawn(move || {
-            let (mut stream, _) = listener.accept().expect("a connection");
-            stream.set_nodelay(true).expect("nodelay");
-            let mut byte = [0];
-            while stream.read_exact(&mut byte).is_ok() {
-                stream.write_all(&byte).expect("answer");
-            }
-        });
+        scope.spawn(move || to.on_processors(|| answer(&listener)));
         let mut stream = from.run(|| TcpStream::connect(address).expect("connect"));
         stream.set_nodelay(true).expect("nodelay");
         let mut byte = [0];
@@ -86,9 +79,21 @@ pub(super) fn round_trips(from: &Place<'_>, to: &Place<'_>) -> Vec<Duration> {
             stream.read_exact(&mut byte).expect("answer");
             start.elapsed()
         };
-        for _ in 0..UNCOUNTED {
-            exchange();
-        }
-        (0..REQUESTS).map(|_| exchange()).collect()
+        from.on_processors(|| {
+            for _ in 0..UNCOUNTED {
+                exchange();
+            }
+            (0..REQUESTS).map(|_| exchange()).collect()
+        })
     })
+}
+
+/// Sends each byte of one connection back.
+fn answer(listener: &TcpListener) {
+    let (mut stream, _) = listener.accept().expect("a connection");
+    stream.set_nodelay(true).expect("nodelay");
+    let mut byte = [0];
+    while stream.read_exact(&mut byte).is_ok() {
+        stream.write_all(&byte).expect("answer");
+    }
 }
