@@ -1,5 +1,5 @@
-//! What a worker waits for. epoll(7) keeps its list between two calls, which poll(2) makes anew each
-//! time: a fifth of what a lone packet costs.
+//! What a worker waits for. epoll(7) keeps its list between two calls; poll(2) makes it anew each
+//! time, which is a fifth of what a lone packet costs.
 
 use crate::worker::Parts;
 use nix::{
