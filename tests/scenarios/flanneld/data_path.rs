@@ -74,3 +74,32 @@ pub(super) fn outlives_the_daemon(net_conf: &str, device: &str) {
     cluster.host(1).sh(&format!("ip link del {device}"));
     pings.lose_at_most(50);
 }
+
+/// The process has the packets of the device that it opened, whatever its name is: another one with
+/// that name would have none. Without a daemon, packets go on by the renamed one.
+#[track_caller]
+pub(super) fn renamed_device_works_again(net_conf: &str, device: &str) {
+    let mut cluster = Cluster::new(2, net_conf);
+    cluster.pod(1);
+    cluster.pod(2);
+    cluster.eventually_ping_all();
+    // flanneld sets the device up, and a kernel before 6.2 renames none that is up
+    let rename =
+        format!("until ip link set {device} down && ip link set {device} name other0; do :; done");
+    let is_gone = |cluster: &Cluster| {
+        let links = cluster.host(1).sh("ip -o link");
+        assert!(!links.contains("other0"), "{links}");
+    };
+    let before = process(cluster.host(1), device);
+    let pings = cluster.ping(1, 2);
+    cluster.host(1).sh(&rename);
+    pings.lose_at_most(50);
+    assert_eq!(process(cluster.host(1), device), before);
+    is_gone(&cluster);
+    cluster.stop(1);
+    cluster.host(1).sh(&rename);
+    cluster.start(1, &[]);
+    cluster.wait_ready(1);
+    cluster.ping(1, 2).lose_nothing();
+    is_gone(&cluster);
+}

@@ -78,30 +78,9 @@ fn udp_traffic_outlives_the_daemon_and_the_process_comes_back() {
     data_path::outlives_the_daemon(DUAL, DEVICE);
 }
 
-/// The process has the packets of the device that it opened, whatever its name is: another one with
-/// the name would have none.
 #[scenario]
 fn udp_device_that_is_renamed_works_again() {
-    let mut cluster = Cluster::new(2, DUAL);
-    cluster.pod(1);
-    cluster.pod(2);
-    let rename = "until ip link set flannel0 down && ip link set flannel0 name other0; do :; done";
-    let before = process(cluster.host(1));
-    let running = pings(&cluster, 1, 2, 100);
-    thread::sleep(Duration::from_millis(300));
-    cluster.host(1).sh(rename);
-    lose_at_most(running, 25);
-    assert_eq!(process(cluster.host(1)), before);
-    let links = cluster.host(1).sh("ip -o link");
-    assert!(!links.contains("other0"), "{links}");
-    // without a daemon, packets go on by the renamed device
-    cluster.stop(1);
-    cluster.host(1).sh(rename);
-    cluster.start(1, &[]);
-    cluster.wait_ready(1);
-    lose_at_most(pings(&cluster, 1, 2, 20), 0);
-    let links = cluster.host(1).sh("ip -o link");
-    assert!(!links.contains("other0"), "{links}");
+    data_path::renamed_device_works_again(DUAL, DEVICE);
 }
 
 /// A daemon of another build makes a new process, to which the old one hands its descriptors.

@@ -73,6 +73,11 @@ fn user_space_wireguard_outlives_the_daemon_and_comes_back() {
     data_path::outlives_the_daemon(&forced(), DEVICE);
 }
 
+#[scenario]
+fn user_space_wireguard_device_that_is_renamed_works_again() {
+    data_path::renamed_device_works_again(&forced(), DEVICE);
+}
+
 /// A node whose key is another one is reached again: its peers take the new key from its lease.
 #[scenario]
 fn user_space_wireguard_follows_the_key_of_a_peer() {
