@@ -2,19 +2,15 @@
 //! route table, a router, or another program.
 
 use super::{
-    Backend, CandidateRoute, Error, Input, PeerData, PeerError, Plan,
+    Backend, Error, Input, Plan,
     backend_type::{BackendType, Meaning},
 };
-use crate::{
-    model::{host_state::DeviceName, lease::LeaseAttrs, network_config::NetworkConfig},
-    underlay::Underlay,
-};
-use serde_json::Value;
+use crate::{model::network_config::NetworkConfig, underlay::Underlay};
 use std::sync::Arc;
 
 pub(super) const TYPE: BackendType = BackendType {
     name: "alloc",
-    build: Some(|_, _| Ok(Arc::new(Alloc))),
+    build: |_, _| Ok(Arc::new(Alloc)),
     keys: &[],
     check: describe,
     owns_device: |_| false,
@@ -35,39 +31,16 @@ fn describe(_: &NetworkConfig) -> Result<Meaning, Error> {
 struct Alloc;
 
 impl Backend for Alloc {
+    fn name(&self) -> &'static str {
+        TYPE.name
+    }
+
     fn kind(&self) -> &'static str {
         LEASE_TYPE
     }
 
-    fn device_names(&self) -> &[DeviceName] {
-        &[]
-    }
-
-    fn makes_direct_routes(&self) -> bool {
-        false
-    }
-
-    /// Routes are those of whatever moves the packets.
-    fn owns_route(&self, _candidate: &CandidateRoute<'_>) -> bool {
-        false
-    }
-
-    fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
-        LeaseAttrs {
-            public_ip: underlay.public_ip,
-            public_ipv6: underlay.public_ipv6,
-            backend_type: LEASE_TYPE.to_owned(),
-            backend_data: None,
-            backend_v6_data: None,
-        }
-    }
-
     fn pod_mtu(&self, underlay: &Underlay) -> u32 {
         underlay.mtu
-    }
-
-    fn decode(&self, _data: Option<&Value>) -> Result<PeerData, PeerError> {
-        Ok(PeerData::Nothing)
     }
 
     /// Nothing: whether packets reach other nodes is not flanneld's to say.

@@ -15,8 +15,7 @@ use std::{io, path::Path, sync::Arc};
 pub(super) struct BackendType {
     /// `Backend.Type` in lower case.
     pub(super) name: &'static str,
-    /// None for a type that this build does not have.
-    pub(super) build: Option<Build>,
+    pub(super) build: Build,
     /// The keys of `Backend` besides `Type`.
     pub(super) keys: &'static [&'static str],
     /// Checks the keys of `Backend`, and says what they mean.

@@ -10,6 +10,7 @@ pub(crate) mod fixtures;
 mod host_gw;
 mod ipip;
 mod ipsec;
+mod mtu;
 mod peer_leases;
 mod peers;
 mod registry;
@@ -88,27 +89,53 @@ pub(crate) fn key_files(state_file: &Path) -> Vec<PathBuf> {
 
 /// A backend.
 pub(crate) trait Backend: fmt::Debug + Send + Sync {
-    /// `Backend.Type`, as leases carry it.
-    fn kind(&self) -> &'static str;
+    /// `Backend.Type`, for messages.
+    fn name(&self) -> &'static str;
+    /// `BackendType` in leases.
+    fn kind(&self) -> &'static str {
+        self.name()
+    }
     /// Names of devices that are ours whatever the configuration enables: one that is not planned
     /// is removed.
-    fn device_names(&self) -> &[DeviceName];
+    fn device_names(&self) -> &[DeviceName] {
+        &[]
+    }
     /// True if this backend makes routes over the underlay's interface.
-    fn makes_direct_routes(&self) -> bool;
+    fn makes_direct_routes(&self) -> bool {
+        false
+    }
     /// True if the route has a shape that this backend makes.
-    fn owns_route(&self, route: &CandidateRoute<'_>) -> bool;
+    fn owns_route(&self, _route: &CandidateRoute<'_>) -> bool {
+        false
+    }
     /// Why no packet of a peer's pods would come by this underlay. At the start it ends the daemon;
     /// later the data path stays, and the status says why.
     fn refuses(&self, _underlay: &Underlay) -> Option<Error> {
         None
     }
-    /// What this node publishes.
-    fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs;
+    /// What this node publishes: how it is reached, and [`Backend::backend_data`].
+    fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
+        let [backend_data, backend_v6_data] = self.backend_data(underlay);
+        LeaseAttrs {
+            public_ip: underlay.public_ip,
+            public_ipv6: underlay.public_ipv6,
+            backend_type: self.kind().to_owned(),
+            backend_data,
+            backend_v6_data,
+        }
+    }
+    /// `BackendData` and `BackendV6Data`. For None etcd's value has no such key, and the annotation
+    /// is `null`, as upstream's.
+    fn backend_data(&self, _underlay: &Underlay) -> [Option<Value>; 2] {
+        [None, None]
+    }
     /// The MTU of pods' interfaces in bytes (FLANNEL_MTU).
     fn pod_mtu(&self, underlay: &Underlay) -> u32;
     /// Reads what a peer of the same backend type published (`BackendData` or `BackendV6Data`).
     /// Called once for each lease.
-    fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError>;
+    fn decode(&self, _data: Option<&Value>) -> Result<PeerData, PeerError> {
+        Ok(PeerData::Nothing)
+    }
     /// What the status says of the way of packets, where it is not the one that the backend's name
     /// promises.
     fn note(&self) -> Option<String> {
@@ -123,14 +150,6 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync {
     /// The time between passes without any notification.
     fn look_interval(&self) -> Duration {
         LOOK_INTERVAL
-    }
-    /// Moves packets as long as the daemon runs, for backends whose packets the kernel does not
-    /// move. Returns only on failure.
-    fn data_path(
-        &self,
-        _peers: watch::Receiver<Arc<[PlannedPeer]>>,
-    ) -> BoxFuture<'_, Result<Infallible, Error>> {
-        Box::pin(std::future::pending())
     }
     /// The backend that runs commands, if this is it.
     fn commands(&self) -> Option<&Extension> {

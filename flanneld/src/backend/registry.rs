@@ -1,5 +1,4 @@
-//! Every backend type: how it is built, and how its devices are recognised. Devices of types that
-//! only Go flannel has are recognised too, so that a node that ran it can be cleaned.
+//! Every backend type: how it is built, and how its devices are recognised.
 
 use super::{
     Backend, Error, alloc,
@@ -10,7 +9,7 @@ use crate::model::network_config::NetworkConfig;
 use linux_net::link::Link;
 use std::sync::Arc;
 
-static TYPES: [BackendType; 8] = [
+pub(super) static TYPES: [BackendType; 8] = [
     udp::TYPE,
     vxlan::TYPE,
     host_gw::TYPE,
@@ -26,18 +25,12 @@ pub(crate) fn build(
     config: &NetworkConfig,
     node: &mut NodeIdentity<'_>,
 ) -> Result<Arc<dyn Backend>, Error> {
-    match named(config).and_then(|backend| backend.build) {
-        Some(build) => build(config, node),
-        None => Err(unknown_type(config)),
-    }
+    (named(config)?.build)(config, node)
 }
 
 /// Checks the keys of `Backend` as [`build`] does, and says what they mean.
 pub(crate) fn check(config: &NetworkConfig) -> Result<Meaning, Error> {
-    match named(config) {
-        Some(backend) => (backend.check)(config),
-        None => Err(unknown_type(config)),
-    }
+    (named(config)?.check)(config)
 }
 
 /// The keys of `Backend` that this backend has, besides `Type`.
@@ -45,21 +38,13 @@ pub(crate) fn keys(config: &NetworkConfig) -> &'static [&'static str] {
     named(config).map_or(&[], |backend| backend.keys)
 }
 
-fn named(config: &NetworkConfig) -> Option<&'static BackendType> {
-    TYPES
-        .iter()
-        .find(|backend| backend.name == config.backend_type)
-}
-
-fn unknown_type(config: &NetworkConfig) -> Error {
-    let known = TYPES.iter().filter(|backend| backend.build.is_some());
-    Error::UnknownType {
+fn named(config: &NetworkConfig) -> Result<&'static BackendType, Error> {
+    let mut types = TYPES.iter();
+    let named = types.find(|backend| backend.name == config.backend_type);
+    named.ok_or_else(|| Error::UnknownType {
         name: config.backend_type.clone(),
-        known: known
-            .map(|backend| backend.name)
-            .collect::<Vec<_>>()
-            .join(", "),
-    }
+        known: TYPES.each_ref().map(|backend| backend.name).join(", "),
+    })
 }
 
 /// True if a backend of any type creates such a device: by name, kind and VNI together.

@@ -90,13 +90,13 @@ fn backends(
         };
         let names = earlier.device_names();
         let is_same =
-            |other: &dyn Backend| (other.kind(), other.device_names()) == (earlier.kind(), names);
+            |other: &dyn Backend| (other.name(), other.device_names()) == (earlier.name(), names);
         let is_known = is_same(current) || kept.iter().any(|(_, other)| is_same(&**other));
         let stays = !earlier.negotiates_keys() && earlier.commands().is_none();
         if stays && !is_known && (names.is_empty() || names.iter().any(is_there)) {
             info!(
                 "keeping the backend {} of an earlier configuration as long as other nodes use it",
-                earlier.kind()
+                earlier.name()
             );
             kept.push((value.clone(), earlier));
         }

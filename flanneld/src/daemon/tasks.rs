@@ -1,5 +1,5 @@
-//! What runs side by side once this node has a lease: the reconciler, the lease keeper, the
-//! backend's data path, and the status report. The first one that ends, ends the daemon.
+//! What runs side by side once this node has a lease: the reconciler, the lease keeper, what the
+//! backend needs besides, and the status report. The first one that ends, ends the daemon.
 
 use super::{
     Error,
@@ -10,7 +10,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    backend::{self, Backend, Extension, KeyExchange, PlannedPeer, Progress, Tunnel, Wanted},
+    backend::{self, Backend, Extension, KeyExchange, Progress, Tunnel, Wanted},
     model::{
         lease::{Lease, Leases},
         network_config::NetworkConfig,
@@ -75,7 +75,6 @@ pub(super) async fn run(
     let own = watch::Sender::new(own);
     let leases = watch::Sender::new(None);
     let node_ready = watch::Sender::new(false);
-    let peers = watch::Sender::new(Arc::default());
     let tunnels = watch::Sender::new(None);
     let key_fault = watch::Sender::new(None);
     let (outcome_sender, outcomes) = watch::channel(None);
@@ -124,7 +123,6 @@ pub(super) async fn run(
         manager,
         backend: backend.clone(),
         node_ready,
-        peers: peers.clone(),
         commands,
         progress: backend.commands().map(Extension::progress),
         tunnels: tunnels.clone(),
@@ -140,7 +138,6 @@ pub(super) async fn run(
     let ended: Result<Infallible, Error> = tokio::select! {
         config = event_loop.run() => return Ok(config?),
         ended = keeper.run(session) => ended,
-        ended = backend.data_path(peers.subscribe()) => ended.map_err(Error::from),
         never = run_commands(&*backend, wanted_commands) => match never {},
         ended = backend.key_exchange(exchange) => ended.map_err(Error::from),
         never = retire_charon(&*backend, tunnels.subscribe(), &run_folder) => match never {},
@@ -174,8 +171,8 @@ async fn retire_charon(
 }
 
 /// Passes the outcome of each pass on: to the status, to the subnet manager whether the node's own
-/// network is in place, to the lease keeper how this node is reached, and to the backend's data
-/// path the peers.
+/// network is in place, to the lease keeper how this node is reached, and to the backend what it
+/// needs for the peers.
 struct Report<'a> {
     outcomes: watch::Receiver<Option<Outcome>>,
     own: watch::Receiver<Lease>,
@@ -186,7 +183,6 @@ struct Report<'a> {
     manager: &'a dyn SubnetManager,
     backend: Arc<dyn Backend>,
     node_ready: watch::Sender<bool>,
-    peers: watch::Sender<Arc<[PlannedPeer]>>,
     commands: watch::Sender<Option<Arc<Wanted>>>,
     /// How far the commands are, for a backend that has them.
     progress: Option<watch::Receiver<Progress>>,
@@ -238,8 +234,7 @@ impl Report<'_> {
             .map(|progress| progress.borrow().clone());
         let is_started = progress.as_ref().is_none_or(|progress| progress.is_started);
         replace_if_changed(&self.node_ready, outcome.node_ready && is_started);
-        if let Some(peers) = &outcome.peers {
-            replace_if_changed(&self.peers, peers.clone());
+        if outcome.peers_known {
             let tunnels = backend::tunnels(&outcome.filter.wanted);
             replace_if_changed(&self.tunnels, Some(tunnels));
         }
@@ -265,7 +260,7 @@ impl Report<'_> {
         if replace_if_changed(self.status, status.clone()) {
             status.log_change(&before);
         }
-        let is_told = outcome.peers.is_some() && !self.manager.is_away();
+        let is_told = outcome.peers_known && !self.manager.is_away();
         if is_told && std::mem::take(&mut self.may_take_new_keys) {
             let key = duplicate.filter(|duplicate| duplicate.kind == Kind::BackendKey);
             return key.map_or(Ok(()), |key| Err(Error::KeyInUse(key)));
@@ -280,7 +275,7 @@ impl Report<'_> {
             return false;
         }
         let at = *self.set_up_at.get_or_insert_with(Instant::now);
-        outcome.peers.is_some() || at.elapsed() >= LEASES_TIMEOUT
+        outcome.peers_known || at.elapsed() >= LEASES_TIMEOUT
     }
 }
 

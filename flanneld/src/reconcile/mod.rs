@@ -2,7 +2,8 @@
 //!
 //! `event_loop` decides when a pass runs, and `event_filter` what it has to look at
 //! (`host_changes`). `pass` reads the host or that part of it (`observe`, `ownership`), compares it
-//! with the plan (`conflict`, `diff`), and makes the changes (`apply`, `backoff`).
+//! with the plan (`conflict`, `diff`), and makes the changes (`apply`, `backoff`). While nodes
+//! change their backend, `transition` makes the plan of two or more.
 
 mod apply;
 mod backoff;

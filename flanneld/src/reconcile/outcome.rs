@@ -5,7 +5,7 @@ use super::{
     pod_mtu::PodMtuExcess,
 };
 use crate::{
-    backend::{PlannedPeer, Wanted},
+    backend::Wanted,
     underlay::{Obstacle, Underlay},
 };
 use std::{sync::Arc, time::Instant};
@@ -21,8 +21,8 @@ pub(crate) struct Outcome {
     pub(crate) set_up: bool,
     /// And packets leave the host.
     pub(crate) node_ready: bool,
-    /// The peers that the host's state leads to; None until the first snapshot of the leases.
-    pub(crate) peers: Option<Arc<[PlannedPeer]>>,
+    /// There was a snapshot of the leases: the host's state leads to the peers.
+    pub(crate) peers_known: bool,
     /// What the backend's commands are to be given.
     pub(crate) commands: Option<Arc<Wanted>>,
     /// Why packets to peers do not leave this host.
@@ -53,7 +53,7 @@ impl Outcome {
     /// is a way to it, and no other program's route leads to its subnet.
     pub(crate) fn peers_ready(&self) -> bool {
         let mut failing = self.failing.iter();
-        self.peers.is_some()
+        self.peers_known
             && self.obstacles.is_empty()
             && self.conflicts.is_empty()
             && failing.all(|(_, failure)| failure.attempts >= ATTEMPTS_BEFORE_READY)

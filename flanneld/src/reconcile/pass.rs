@@ -235,10 +235,9 @@ impl Reconciler {
             commands.peers.take_if(|_| snapshot.is_none());
             Arc::new(commands)
         });
-        let peers = snapshot.map(|_| {
+        if snapshot.is_some() {
             self.logged.leases(plan.skipped, nodes);
-            plan.peers.into()
-        });
+        }
         let skipped = self.logged.skipped();
         let skipped = skipped.iter().map(|lease| (lease.subnet, lease.node));
         let skipped = self.transition.count(skipped);
@@ -250,7 +249,7 @@ impl Reconciler {
         Ok(Outcome {
             set_up,
             node_ready: set_up && !obstacles.iter().any(Obstacle::concerns_node),
-            peers,
+            peers_known: snapshot.is_some(),
             commands,
             nodes,
             obstacles,
@@ -551,7 +550,7 @@ impl Reconciler {
         }
         let names = self.transition.device_names();
         for backend in unused {
-            info!("no node uses the backend {} any more", backend.kind());
+            info!("no node uses the backend {} any more", backend.name());
             let unused = backend.device_names().iter();
             for name in unused.filter(|name| !names.contains(name)) {
                 // the process ends with its device

@@ -11,14 +11,11 @@ mod schedule;
 pub(crate) use record::{fuzz as fuzz_record, path as commands_record};
 
 use super::{
-    Backend, CandidateRoute, Error, Input, PeerData, PeerError, Plan,
+    Backend, Error, Input, PeerData, PeerError, Plan,
     backend_type::{BackendType, Meaning, NodeIdentity},
+    mtu,
 };
-use crate::{
-    model::{host_state::DeviceName, lease::LeaseAttrs, network_config::NetworkConfig},
-    retry::Retry,
-    underlay::Underlay,
-};
+use crate::{model::network_config::NetworkConfig, retry::Retry, underlay::Underlay};
 use command::{Command, RunError, Variables};
 use go_compat::json;
 use peer::{Key, PeerInput};
@@ -45,12 +42,10 @@ const LONGEST_TIMEOUT: u32 = 3600;
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 /// The longest backend data as JSON, in bytes: what all subnet managers pass on.
 const LONGEST_DATA: usize = 4096;
-/// The least MTU of IPv4 (RFC 791) and IPv6 (RFC 8200), in bytes.
-const MIN_MTU: [u32; 2] = [68, 1280];
 
 pub(super) const TYPE: BackendType = BackendType {
     name: "extension",
-    build: Some(|config, node| Ok(Arc::new(Extension::new(config, node)?))),
+    build: |config, node| Ok(Arc::new(Extension::new(config, node)?)),
     keys: &[
         "PreStartupCommand",
         "PostStartupCommand",
@@ -79,7 +74,7 @@ struct Keys {
     remove: Command,
     #[serde(rename = "ShutdownCommand")]
     shutdown: Command,
-    /// Seconds; 0 is the default.
+    /// Seconds.
     #[serde(rename = "CommandTimeout")]
     timeout: u32,
     /// Of pods, in bytes; 0 is that of the underlay's interface.
@@ -236,30 +231,23 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl Keys {
     fn read(config: &NetworkConfig) -> Result<Keys, Error> {
         let backend = Value::Object(config.backend.clone());
-        let keys: Keys = json::from_value(backend).map_err(Error::Extension)?;
+        let mut keys: Keys = json::from_value(backend).map_err(Error::Extension)?;
+        if keys.timeout == 0 {
+            keys.timeout = DEFAULT_TIMEOUT;
+        }
         if keys.timeout > LONGEST_TIMEOUT {
             return Err(Error::CommandTimeout {
                 seconds: keys.timeout,
                 longest: LONGEST_TIMEOUT,
             });
         }
-        let minimum = MIN_MTU[usize::from(config.enable_ipv6)];
-        if keys.mtu != 0 && keys.mtu < minimum {
-            return Err(Error::MtuTooSmall {
-                mtu: keys.mtu,
-                minimum,
-                needed: minimum,
-            });
-        }
+        // the commands' own headers are not known
+        mtu::check(keys.mtu, 0, config)?;
         Ok(keys)
     }
 
     fn limit(&self) -> Duration {
-        let seconds = match self.timeout {
-            0 => DEFAULT_TIMEOUT,
-            seconds => seconds,
-        };
-        Duration::from_secs(seconds.into())
+        Duration::from_secs(self.timeout.into())
     }
 
     fn describe(&self) -> Meaning {
@@ -331,39 +319,18 @@ impl Command {
 }
 
 impl Backend for Extension {
-    fn kind(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         TYPE.name
     }
 
-    fn device_names(&self) -> &[DeviceName] {
-        &[]
-    }
-
-    fn makes_direct_routes(&self) -> bool {
-        false
-    }
-
-    /// Routes are the commands' own.
-    fn owns_route(&self, _candidate: &CandidateRoute<'_>) -> bool {
-        false
-    }
-
-    fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
+    fn backend_data(&self, underlay: &Underlay) -> [Option<Value>; 2] {
+        let is_reached = [underlay.public_ip.is_some(), underlay.public_ipv6.is_some()];
         let data = || self.published.get().cloned().flatten();
-        LeaseAttrs {
-            public_ip: underlay.public_ip,
-            public_ipv6: underlay.public_ipv6,
-            backend_type: self.kind().to_owned(),
-            backend_data: underlay.public_ip.and_then(|_| data()),
-            backend_v6_data: underlay.public_ipv6.and_then(|_| data()),
-        }
+        is_reached.map(|is_reached| data().filter(|_| is_reached))
     }
 
     fn pod_mtu(&self, underlay: &Underlay) -> u32 {
-        match self.keys.mtu {
-            0 => underlay.mtu,
-            mtu => mtu.min(underlay.mtu),
-        }
+        mtu::outer(self.keys.mtu, underlay)
     }
 
     /// A string, or none.

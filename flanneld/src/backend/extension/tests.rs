@@ -2,24 +2,15 @@
 
 use super::*;
 use crate::{
-    backend::{PeerLeases, fixtures},
-    model::lease::Lease,
+    backend::{
+        PeerLeases,
+        fixtures::{self, underlay},
+    },
+    model::lease::{Lease, LeaseAttrs},
     underlay::UnderlayRoutes,
 };
 use serde_json::json;
 use std::fs;
-
-fn underlay() -> Underlay {
-    Underlay {
-        index: 2,
-        name: "eth0".to_owned(),
-        mtu: 1500,
-        address: Some([172, 31, 0, 1].into()),
-        address_v6: Some("fd31::1".parse().unwrap()),
-        public_ip: Some([172, 31, 0, 1].into()),
-        public_ipv6: Some("fd31::1".parse().unwrap()),
-    }
-}
 
 fn error(backend: &str) -> String {
     let config = fixtures::config(backend);

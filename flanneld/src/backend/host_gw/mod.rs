@@ -2,20 +2,16 @@
 //! pkg/backend/hostgw). All nodes are in one layer 2 network.
 
 use super::{
-    Backend, CandidateRoute, Error, Input, PeerData, PeerError, Plan, SkippedLease,
+    Backend, CandidateRoute, Error, Input, PeerError, Plan, SkippedLease,
     backend_type::{BackendType, Meaning},
     direct_route, own_families, peers,
 };
-use crate::{
-    model::{host_state::DeviceName, lease::LeaseAttrs},
-    underlay::Underlay,
-};
-use serde_json::Value;
+use crate::underlay::Underlay;
 use std::sync::Arc;
 
 pub(super) const TYPE: BackendType = BackendType {
     name: "host-gw",
-    build: Some(|_, _| Ok(Arc::new(HostGw))),
+    build: |_, _| Ok(Arc::new(HostGw)),
     keys: &[],
     check: |_| {
         Ok(Meaning {
@@ -31,12 +27,8 @@ pub(super) const TYPE: BackendType = BackendType {
 struct HostGw;
 
 impl Backend for HostGw {
-    fn kind(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         TYPE.name
-    }
-
-    fn device_names(&self) -> &[DeviceName] {
-        &[]
     }
 
     fn makes_direct_routes(&self) -> bool {
@@ -54,23 +46,8 @@ impl Backend for HostGw {
             .map(|(public_ip, address)| Error::BehindNat { public_ip, address })
     }
 
-    fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
-        LeaseAttrs {
-            public_ip: underlay.public_ip,
-            public_ipv6: underlay.public_ipv6,
-            backend_type: self.kind().to_owned(),
-            // upstream has none: etcd's value omits it, the annotation is `null`
-            backend_data: None,
-            backend_v6_data: None,
-        }
-    }
-
     fn pod_mtu(&self, underlay: &Underlay) -> u32 {
         underlay.mtu
-    }
-
-    fn decode(&self, _: Option<&Value>) -> Result<PeerData, PeerError> {
-        Ok(PeerData::Nothing)
     }
 
     fn plan(&self, input: &Input<'_>) -> Plan {

@@ -10,7 +10,6 @@ use super::{
 use crate::{
     model::{
         host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostRoute},
-        lease::LeaseAttrs,
         network_config::NetworkConfig,
     },
     underlay::Underlay,
@@ -37,7 +36,7 @@ const DIRECT_ROUTING: &str = "DirectRouting";
 
 pub(super) const TYPE: BackendType = BackendType {
     name: "ipip",
-    build: Some(|config, node| Ok(Arc::new(Ipip::new(config, node)?))),
+    build: |config, node| Ok(Arc::new(Ipip::new(config, node)?)),
     keys: &[DIRECT_ROUTING],
     check: |config| Ok(describe(&Keys::read(config)?, config)),
     owns_device,
@@ -139,7 +138,7 @@ impl Ipip {
 }
 
 impl Backend for Ipip {
-    fn kind(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         TYPE.name
     }
 
@@ -155,18 +154,15 @@ impl Backend for Ipip {
         owns_route(candidate)
     }
 
-    fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
-        // upstream publishes no data
+    /// Upstream publishes none.
+    fn backend_data(&self, underlay: &Underlay) -> [Option<Value>; 2] {
         let data = |behind_nat: bool| {
             (self.keys.direct_routing && behind_nat).then(|| json!({ DIRECT_ROUTING: false }))
         };
-        LeaseAttrs {
-            public_ip: underlay.public_ip,
-            public_ipv6: underlay.public_ipv6,
-            backend_type: self.kind().to_owned(),
-            backend_data: data(underlay.public_ip != underlay.address),
-            backend_v6_data: data(underlay.public_ipv6 != underlay.address_v6),
-        }
+        [
+            data(underlay.public_ip != underlay.address),
+            data(underlay.public_ipv6 != underlay.address_v6),
+        ]
     }
 
     /// With IPv6, what its longer header leaves: a pod has one MTU.

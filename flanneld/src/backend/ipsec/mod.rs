@@ -7,17 +7,12 @@ mod charon;
 pub(crate) use charon::{fuzz, retire};
 
 use super::{
-    Backend, CandidateRoute, Error as BackendError, Input, KeyExchange, OwnFamily, PeerData,
-    PeerError, Plan, PlannedPeer, Tunnel,
+    Backend, Error as BackendError, Input, KeyExchange, OwnFamily, Plan, PlannedPeer, Tunnel,
     backend_type::{BackendType, Meaning, NodeIdentity},
     own_families, peers,
 };
 use crate::{
-    model::{
-        host_state::{DeviceName, HostState},
-        lease::LeaseAttrs,
-        network_config::NetworkConfig,
-    },
+    model::{host_state::HostState, network_config::NetworkConfig},
     reconcile::REQID,
     subnet::BoxFuture,
     underlay::Underlay,
@@ -45,7 +40,7 @@ const ESP_PROPOSAL: &str = "aes128gcm16-sha256-prfsha256-ecp256";
 
 pub(super) const TYPE: BackendType = BackendType {
     name: "ipsec",
-    build: Some(|config, node| Ok(Arc::new(Ipsec::new(config, node)?))),
+    build: |config, node| Ok(Arc::new(Ipsec::new(config, node)?)),
     keys: &["PSK", "UDPEncap", "ESPProposal"],
     check: |config| Ok(Keys::read(config)?.describe()),
     owns_device: |_| false,
@@ -160,41 +155,14 @@ impl Ipsec {
 }
 
 impl Backend for Ipsec {
-    fn kind(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         TYPE.name
-    }
-
-    fn device_names(&self) -> &[DeviceName] {
-        &[]
-    }
-
-    fn makes_direct_routes(&self) -> bool {
-        false
-    }
-
-    fn owns_route(&self, _: &CandidateRoute<'_>) -> bool {
-        false
-    }
-
-    fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
-        LeaseAttrs {
-            public_ip: underlay.public_ip,
-            public_ipv6: underlay.public_ipv6,
-            backend_type: self.kind().to_owned(),
-            // upstream has none: etcd's value omits it, the annotation is `null`
-            backend_data: None,
-            backend_v6_data: None,
-        }
     }
 
     fn pod_mtu(&self, underlay: &Underlay) -> u32 {
         let udp = if self.keys.udp_encap { UDP } else { 0 };
         let ipv6 = if self.ipv6 { IPV6 } else { 0 };
         underlay.mtu.saturating_sub(OVERHEAD + udp + ipv6)
-    }
-
-    fn decode(&self, _: Option<&Value>) -> Result<PeerData, PeerError> {
-        Ok(PeerData::Nothing)
     }
 
     fn plan(&self, input: &Input<'_>) -> Plan {

@@ -2,15 +2,14 @@
 //! (upstream: pkg/backend/udp). One device has both families, each of which travels by its own.
 
 use super::{
-    Backend, CandidateRoute, Error, Input, PeerData, PeerError, Plan,
+    Backend, CandidateRoute, Error, Input, Plan,
     backend_type::{BackendType, Meaning},
-    own_families, peers,
+    mtu, own_families, peers,
 };
 use crate::{
     data_path::{Config, EngineConfig},
     model::{
         host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostRoute},
-        lease::LeaseAttrs,
         network_config::NetworkConfig,
     },
     underlay::Underlay,
@@ -28,10 +27,6 @@ use std::{
 const OVERHEAD: u32 = 28;
 /// The same with an outer IPv6 header (40).
 const OVERHEAD_V6: u32 = 48;
-/// The least MTU of IPv4 (RFC 791), in bytes.
-const MIN_MTU: u32 = 68;
-/// The least MTU of IPv6 (RFC 8200), in bytes.
-const MIN_MTU_V6: u32 = 1280;
 /// Upstream's.
 const DEFAULT_PORT: u16 = 8285;
 /// Upstream asks the kernel for `flannel%d`, which is this unless the name is taken.
@@ -41,7 +36,7 @@ const LEASE_TYPE: &str = "";
 
 pub(super) const TYPE: BackendType = BackendType {
     name: "udp",
-    build: Some(|config, _| Ok(Arc::new(Udp::new(config)?))),
+    build: |config, _| Ok(Arc::new(Udp::new(config)?)),
     keys: &["Port", "MTU"],
     check: |config| {
         let backend = Udp::new(config)?;
@@ -78,17 +73,11 @@ impl Udp {
     fn new(config: &NetworkConfig) -> Result<Udp, Error> {
         let backend = Value::Object(config.backend.clone());
         let Keys { port, mtu } = json::from_value(backend).map_err(Error::DecodeUdp)?;
-        let (minimum, overhead) = match config.enable_ipv6 {
-            true => (MIN_MTU_V6, OVERHEAD_V6),
-            false => (MIN_MTU, OVERHEAD),
+        let overhead = match config.enable_ipv6 {
+            true => OVERHEAD_V6,
+            false => OVERHEAD,
         };
-        if mtu != 0 && mtu < minimum + overhead {
-            return Err(Error::MtuTooSmall {
-                mtu,
-                minimum,
-                needed: minimum + overhead,
-            });
-        }
+        mtu::check(mtu, overhead, config)?;
         Ok(Udp {
             names: [DEVICE.into()],
             port: if port == 0 { DEFAULT_PORT } else { port },
@@ -99,16 +88,16 @@ impl Udp {
 }
 
 impl Backend for Udp {
+    fn name(&self) -> &'static str {
+        TYPE.name
+    }
+
     fn kind(&self) -> &'static str {
         LEASE_TYPE
     }
 
     fn device_names(&self) -> &[DeviceName] {
         &self.names
-    }
-
-    fn makes_direct_routes(&self) -> bool {
-        false
     }
 
     /// The route to the whole network, over the device.
@@ -118,27 +107,8 @@ impl Backend for Udp {
             && families.any(|family| family.network.contains(candidate.route.dst.ip()))
     }
 
-    fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
-        LeaseAttrs {
-            public_ip: underlay.public_ip,
-            public_ipv6: underlay.public_ipv6,
-            backend_type: LEASE_TYPE.to_owned(),
-            backend_data: None,
-            backend_v6_data: None,
-        }
-    }
-
     fn pod_mtu(&self, underlay: &Underlay) -> u32 {
-        let outer = match self.mtu {
-            0 => underlay.mtu,
-            mtu => mtu.min(underlay.mtu),
-        };
-        outer.saturating_sub(self.overhead)
-    }
-
-    /// A peer that uses another port publishes it no more than upstream's does.
-    fn decode(&self, _: Option<&Value>) -> Result<PeerData, PeerError> {
-        Ok(PeerData::Nothing)
+        mtu::outer(self.mtu, underlay).saturating_sub(self.overhead)
     }
 
     fn data_path_devices(&self) -> &[DeviceName] {

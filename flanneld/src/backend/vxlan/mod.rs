@@ -5,13 +5,12 @@ use super::{
     Backend, CandidateRoute, Error, Input, OwnFamily, PeerData, PeerError, Plan, PlannedPeer,
     SkippedLease,
     backend_type::{BackendType, Meaning, NodeIdentity},
-    direct_route, own_families, peers,
+    direct_route, mtu, own_families, peers,
 };
 use crate::{
     best_effort::best_effort,
     model::{
         host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostRoute},
-        lease::LeaseAttrs,
         network_config::NetworkConfig,
     },
     underlay::Underlay,
@@ -29,10 +28,6 @@ use std::{collections::BTreeMap, fs, net::IpAddr, sync::Arc};
 const OVERHEAD: u32 = 50;
 /// The same with an outer IPv6 header (40).
 const OVERHEAD_V6: u32 = 70;
-/// The least MTU of IPv4 (RFC 791), in bytes.
-const MIN_MTU: u32 = 68;
-/// The least MTU of IPv6 (RFC 8200), in bytes.
-const MIN_MTU_V6: u32 = 1280;
 /// The kernel's port unless a parameter of its module changes it: the one that Go flannel's nodes
 /// have.
 const UPSTREAM_PORT: u16 = 8472;
@@ -47,7 +42,7 @@ const VNI_END: u32 = 1 << 24;
 
 pub(super) const TYPE: BackendType = BackendType {
     name: "vxlan",
-    build: Some(|config, node| Ok(Arc::new(Vxlan::new(config, node)?))),
+    build: |config, node| Ok(Arc::new(Vxlan::new(config, node)?)),
     keys: &["VNI", "Port", "MTU", "GBP", "Learning", "DirectRouting"],
     check: |config| Ok(Keys::read(config)?.describe(config)),
     owns_device,
@@ -89,8 +84,6 @@ struct Vxlan {
     names: [DeviceName; 2],
     /// None for a disabled family.
     macs: [Option<Mac>; 2],
-    /// The port of a device for which none is named.
-    default_port: u16,
 }
 
 impl Vxlan {
@@ -114,28 +107,7 @@ impl Vxlan {
             mac(config.enable_ipv4, &names[0], &record.backend_data)?,
             mac(config.enable_ipv6, &names[1], &record.backend_v6_data)?,
         ];
-        Ok(Vxlan {
-            keys,
-            names,
-            macs,
-            default_port: kernel_port().unwrap_or(UPSTREAM_PORT),
-        })
-    }
-
-    /// `Port`. Without it the kernel's default: an adopted device of another port is made again.
-    fn port(&self) -> u16 {
-        match self.keys.port {
-            0 => self.default_port,
-            port => port,
-        }
-    }
-
-    /// `MTU` as far as the underlay's interface allows it.
-    fn outer_mtu(&self, underlay: &Underlay) -> u32 {
-        match self.keys.mtu {
-            0 => underlay.mtu,
-            mtu => mtu.min(underlay.mtu),
-        }
+        Ok(Vxlan { keys, names, macs })
     }
 
     fn link(&self, own: &OwnFamily, underlay: &Underlay, mac: Mac) -> DeviceLink {
@@ -150,12 +122,12 @@ impl Vxlan {
                 lower: Some(underlay.index),
                 // never the public IP: behind a NAT no packet with that source leaves the host
                 local: Some(own.local),
-                port: Some(self.port()),
+                port: Some(self.keys.port),
                 learning: self.keys.learning,
                 gbp: self.keys.gbp,
                 ..link::Vxlan::default()
             }),
-            mtu: self.outer_mtu(underlay).saturating_sub(overhead),
+            mtu: mtu::outer(self.keys.mtu, underlay).saturating_sub(overhead),
             mac: Some(mac),
             up: true,
             master: None,
@@ -210,7 +182,10 @@ impl Vxlan {
     /// A peer with another VNI or port receives nothing that this node sends. Nodes of older
     /// versions publish no VNI, and Go flannel's no port.
     fn check_settings(&self, data: Option<&Value>) -> Result<(), PeerError> {
-        let own = [("VNI", self.keys.vni.into()), ("Port", self.port().into())];
+        let own = [
+            ("VNI", self.keys.vni.into()),
+            ("Port", self.keys.port.into()),
+        ];
         for (key, own) in own {
             let peer = data.and_then(|data| data.get(key)).and_then(Value::as_u64);
             if let Some(peer) = peer.filter(|peer| *peer != own) {
@@ -224,7 +199,11 @@ impl Vxlan {
 impl Keys {
     fn read(config: &NetworkConfig) -> Result<Keys, Error> {
         let backend = Value::Object(config.backend.clone());
-        let keys: Keys = json::from_value(backend).map_err(Error::Decode)?;
+        let mut keys: Keys = json::from_value(backend).map_err(Error::Decode)?;
+        if keys.port == 0 {
+            // an adopted device of another port is made again
+            keys.port = kernel_port().unwrap_or(UPSTREAM_PORT);
+        }
         keys.check(config)?;
         Ok(keys)
     }
@@ -234,13 +213,10 @@ impl Keys {
         let names = device_names(self.vni).into_iter().zip(enabled);
         let names = names.filter_map(|(name, enabled)| enabled.then_some(name));
         let devices: Vec<_> = names.collect();
-        let port = match self.port {
-            0 => kernel_port().unwrap_or(UPSTREAM_PORT),
-            port => port,
-        };
         let text = format!(
-            "vxlan, VNI {}, UDP port {port}, device {}",
+            "vxlan, VNI {}, UDP port {}, device {}",
             self.vni,
+            self.port,
             devices.join(" and ")
         );
         Meaning { text, devices }
@@ -257,24 +233,16 @@ impl Keys {
             let vni = self.vni;
             return Err(Error::VniNameTooLong { vni, name });
         }
-        let (minimum, overhead) = if config.enable_ipv6 {
-            (MIN_MTU_V6, OVERHEAD_V6)
-        } else {
-            (MIN_MTU, OVERHEAD)
+        let overhead = match config.enable_ipv6 {
+            true => OVERHEAD_V6,
+            false => OVERHEAD,
         };
-        if self.mtu != 0 && self.mtu < minimum + overhead {
-            return Err(Error::MtuTooSmall {
-                mtu: self.mtu,
-                minimum,
-                needed: minimum + overhead,
-            });
-        }
-        Ok(())
+        mtu::check(self.mtu, overhead, config)
     }
 }
 
 impl Backend for Vxlan {
-    fn kind(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         TYPE.name
     }
 
@@ -290,14 +258,14 @@ impl Backend for Vxlan {
         owns_route(candidate)
     }
 
-    fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
+    fn backend_data(&self, underlay: &Underlay) -> [Option<Value>; 2] {
         let data = |mac: Option<Mac>, behind_nat: bool| {
             mac.map(|mac| {
                 let mut data = json!({"VNI": self.keys.vni, "VtepMAC": mac.to_string()});
                 // upstream has no such keys: a network with the usual port, and nodes that have
                 // their public addresses, have its bytes
-                if self.port() != UPSTREAM_PORT {
-                    data["Port"] = self.port().into();
+                if self.keys.port != UPSTREAM_PORT {
+                    data["Port"] = self.keys.port.into();
                 }
                 if self.keys.direct_routing && behind_nat {
                     data[DIRECT_ROUTING] = false.into();
@@ -305,15 +273,10 @@ impl Backend for Vxlan {
                 data
             })
         };
-        let behind_nat = underlay.public_ip != underlay.address;
-        let behind_nat_v6 = underlay.public_ipv6 != underlay.address_v6;
-        LeaseAttrs {
-            public_ip: underlay.public_ip,
-            public_ipv6: underlay.public_ipv6,
-            backend_type: self.kind().to_owned(),
-            backend_data: data(self.macs[0], behind_nat),
-            backend_v6_data: data(self.macs[1], behind_nat_v6),
-        }
+        [
+            data(self.macs[0], underlay.public_ip != underlay.address),
+            data(self.macs[1], underlay.public_ipv6 != underlay.address_v6),
+        ]
     }
 
     /// With IPv6, what its longer header leaves: a pod has one MTU. Go flannel writes what IPv4's
@@ -323,7 +286,7 @@ impl Backend for Vxlan {
             None => OVERHEAD,
             Some(_) => OVERHEAD_V6,
         };
-        self.outer_mtu(underlay).saturating_sub(overhead)
+        mtu::outer(self.keys.mtu, underlay).saturating_sub(overhead)
     }
 
     fn decode(&self, data: Option<&Value>) -> Result<PeerData, PeerError> {

@@ -1,8 +1,12 @@
 use super::*;
 use crate::{
-    backend::fixtures::{self, OWN_MAC, config},
+    backend::fixtures::{self, OWN_MAC, config, underlay},
     files::node_state::NodeState,
-    model::{Family, lease::Lease, node_record::NodeRecord},
+    model::{
+        Family,
+        lease::{Lease, LeaseAttrs},
+        node_record::NodeRecord,
+    },
     underlay::UnderlayRoutes,
 };
 use ipnetwork::IpNetwork;
@@ -24,18 +28,6 @@ fn vxlan(keys: &str) -> Result<Vxlan, Error> {
         run_folder: Path::new("/nonexistent"),
     };
     Vxlan::new(&config(keys), &mut node)
-}
-
-fn underlay() -> Underlay {
-    Underlay {
-        index: 2,
-        name: "eth0".to_owned(),
-        mtu: 1500,
-        address: Some("172.31.0.1".parse().unwrap()),
-        address_v6: Some("fd31::1".parse().unwrap()),
-        public_ip: Some("172.31.0.1".parse().unwrap()),
-        public_ipv6: Some("fd31::1".parse().unwrap()),
-    }
 }
 
 fn lease(number: u8, data: Value) -> Lease {
@@ -193,7 +185,7 @@ fn absent_port_is_the_kernels_default() {
     let DeviceKind::Vxlan(link) = &mut observed.kind else {
         panic!("not vxlan")
     };
-    assert_eq!(link.port, Some(backend.default_port));
+    assert_eq!(link.port, Some(backend.keys.port));
     link.port = Some(4789);
     assert!(
         !observed.adoptable_as(&wanted),

@@ -11,13 +11,12 @@ pub(crate) use error::Error;
 
 use super::{
     Backend, CandidateRoute, Input, OwnFamily, PeerData, PeerError, Plan, PlannedPeer,
-    SkippedLease, backend_type::BackendType, own_families, peers,
+    SkippedLease, backend_type::BackendType, mtu, own_families, peers,
 };
 use crate::{
     backend::NodeIdentity,
     model::{
         host_state::{Device, DeviceKind, DeviceLink, DeviceName, HostRoute},
-        lease::LeaseAttrs,
         network_config::NetworkConfig,
         wireguard::{Interface, Peer, Session, Wireguard},
     },
@@ -53,7 +52,7 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 pub(super) const TYPE: BackendType = BackendType {
     name: "wireguard",
-    build: Some(|config, node| Ok(Arc::new(WireguardBackend::new(config, node)?))),
+    build: |config, node| Ok(Arc::new(WireguardBackend::new(config, node)?)),
     keys: settings::KEYS,
     check: |config| Ok(Settings::read(config)?.describe(config)),
     owns_device,
@@ -116,11 +115,7 @@ impl WireguardBackend {
 
     /// `MTU` as far as the underlay's interface allows it, less the tunnel's headers.
     fn inner_mtu(&self, underlay: &Underlay) -> u32 {
-        let outer = match self.settings.mtu {
-            0 => underlay.mtu,
-            mtu => mtu.min(underlay.mtu),
-        };
-        outer.saturating_sub(OVERHEAD)
+        mtu::outer(self.settings.mtu, underlay).saturating_sub(OVERHEAD)
     }
 
     /// A device with the addresses of these families and the routes to their networks.
@@ -319,16 +314,12 @@ impl WireguardBackend {
 }
 
 impl Backend for WireguardBackend {
-    fn kind(&self) -> &'static str {
+    fn name(&self) -> &'static str {
         TYPE.name
     }
 
     fn device_names(&self) -> &[DeviceName] {
         &self.names
-    }
-
-    fn makes_direct_routes(&self) -> bool {
-        false
     }
 
     fn owns_route(&self, candidate: &CandidateRoute<'_>) -> bool {
@@ -339,7 +330,7 @@ impl Backend for WireguardBackend {
             && families.any(|family| family.network == *dst || family.contains(*dst))
     }
 
-    fn lease_attrs(&self, underlay: &Underlay) -> LeaseAttrs {
+    fn backend_data(&self, _: &Underlay) -> [Option<Value>; 2] {
         let Settings {
             listen_port,
             listen_port_v6,
@@ -354,13 +345,10 @@ impl Backend for WireguardBackend {
         let data = |enabled: bool, port: u16| {
             enabled.then(|| json!({"PublicKey": self.public_key.to_string(), "Port": port}))
         };
-        LeaseAttrs {
-            public_ip: underlay.public_ip,
-            public_ipv6: underlay.public_ipv6,
-            backend_type: self.kind().to_owned(),
-            backend_data: data(self.enabled[0], listen_port),
-            backend_v6_data: data(self.enabled[1], port_v6),
-        }
+        [
+            data(self.enabled[0], listen_port),
+            data(self.enabled[1], port_v6),
+        ]
     }
 
     fn pod_mtu(&self, underlay: &Underlay) -> u32 {
@@ -457,4 +445,4 @@ fn decode(data: Option<&Value>) -> Result<PeerData, PeerError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

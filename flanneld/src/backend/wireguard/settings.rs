@@ -2,18 +2,13 @@
 
 use super::{Error, OVERHEAD, V4_NAME, V6_NAME};
 use crate::{
-    backend::{self, backend_type::Meaning},
+    backend::{self, backend_type::Meaning, mtu},
     model::network_config::NetworkConfig,
 };
 use go_compat::json;
 use linux_net::wireguard::PresharedKey;
 use serde::Deserialize;
 use serde_json::Value;
-
-/// The least MTU of IPv4 (RFC 791), in bytes.
-const MIN_MTU: u32 = 68;
-/// The least MTU of IPv6 (RFC 8200), in bytes.
-const MIN_MTU_V6: u32 = 1280;
 
 /// The values of `Mode`.
 pub(super) const MODES: [&str; 4] = ["separate", "auto", "ipv4", "ipv6"];
@@ -138,17 +133,7 @@ impl Settings {
         if separate_v6 && v4 && self.listen_port == self.listen_port_v6 {
             return Err(Error::SamePort(self.listen_port).into());
         }
-        let minimum = if v6 { MIN_MTU_V6 } else { MIN_MTU };
-        let needed = minimum + OVERHEAD;
-        if self.mtu != 0 && self.mtu < needed {
-            let mtu = self.mtu;
-            return Err(backend::Error::MtuTooSmall {
-                mtu,
-                minimum,
-                needed,
-            });
-        }
-        Ok(())
+        mtu::check(self.mtu, OVERHEAD, config)
     }
 
     /// The devices that there are, with their ports.

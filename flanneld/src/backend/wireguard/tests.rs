@@ -1,7 +1,11 @@
 use super::*;
 use crate::{
-    backend::fixtures,
-    model::{Family, host_state::HostState, lease::Lease},
+    backend::fixtures::{self, underlay},
+    model::{
+        Family,
+        host_state::HostState,
+        lease::{Lease, LeaseAttrs},
+    },
     underlay::UnderlayRoutes,
 };
 use linux_net::wireguard::PresharedKey;
@@ -10,7 +14,9 @@ use std::time::SystemTime;
 const PRIVATE: [u8; 32] = [0x48; 32];
 const PSK: &str = "KBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Nnc=";
 
-fn backend_of(config: &NetworkConfig) -> Result<WireguardBackend, super::super::Error> {
+pub(in crate::backend) fn backend_of(
+    config: &NetworkConfig,
+) -> Result<WireguardBackend, super::super::Error> {
     let settings = Settings::read(config)?;
     let key = PrivateKey::new(PRIVATE);
     Ok(WireguardBackend::with_key(config, settings, key))
@@ -35,18 +41,6 @@ fn one_family(ipv6: bool, keys: &str) -> NetworkConfig {
     };
     let text = format!(r#"{{{network},"Backend":{{"Type":"wireguard"{keys}}}}}"#);
     NetworkConfig::parse(&text).unwrap()
-}
-
-fn underlay() -> Underlay {
-    Underlay {
-        index: 2,
-        name: "eth0".to_owned(),
-        mtu: 1500,
-        address: Some("172.31.0.1".parse().unwrap()),
-        address_v6: Some("fd31::1".parse().unwrap()),
-        public_ip: Some("172.31.0.1".parse().unwrap()),
-        public_ipv6: Some("fd31::1".parse().unwrap()),
-    }
 }
 
 fn key(number: u8) -> PublicKey {
