@@ -4,6 +4,8 @@
 mod alloc;
 mod backend_type;
 mod direct_route;
+#[cfg(test)]
+mod documentation;
 mod extension;
 #[cfg(test)]
 pub(crate) mod fixtures;

@@ -183,10 +183,8 @@ async fn preparation_is_repeated_until_it_succeeds_and_then_remembered() {
         "echo run >> {0}; test $(wc -l < {0}) -ge 3 && echo ' data '",
         file.display()
     );
-    let keys = Keys {
-        pre: serde_json::from_value(command.into()).unwrap(),
-        ..Keys::default()
-    };
+    let backend = json!({"Type": "extension", "PreStartupCommand": command});
+    let keys = Keys::read(&fixtures::config(&backend.to_string())).unwrap();
     let extension = |keys: &Keys| Extension {
         keys: Arc::new(keys.clone()),
         file: folder.path().join("node.commands.json"),
@@ -210,7 +208,8 @@ async fn preparation_is_repeated_until_it_succeeds_and_then_remembered() {
     rebooted.follow_boot("another boot");
     assert_eq!(rebooted.output_of(&keys.pre), None);
     // without the command there is no data
-    let without = extension(&Keys::default());
+    let without = Keys::read(&fixtures::config(r#"{"Type":"extension"}"#)).unwrap();
+    let without = extension(&without);
     without.prepare().await;
     assert_eq!(without.lease_attrs(&underlay()).backend_data, None);
 }

@@ -14,9 +14,12 @@ use std::time::SystemTime;
 const PRIVATE: [u8; 32] = [0x48; 32];
 const PSK: &str = "KBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Nnc=";
 
-pub(in crate::backend) fn backend_of(
-    config: &NetworkConfig,
-) -> Result<WireguardBackend, super::super::Error> {
+/// The backend without a file for its key.
+pub(in crate::backend) fn without_file(config: &NetworkConfig) -> Arc<dyn Backend> {
+    Arc::new(backend_of(config).unwrap())
+}
+
+fn backend_of(config: &NetworkConfig) -> Result<WireguardBackend, super::super::Error> {
     let settings = Settings::read(config)?;
     let key = PrivateKey::new(PRIVATE);
     Ok(WireguardBackend::with_key(config, settings, key))
