@@ -526,7 +526,19 @@ impl Reconciler {
         });
         let refused = self.refusal().map(Obstacle::Refused);
         let underlay = self.underlay.obstacle().into_iter();
-        underlay.chain(refused).chain(no_route).collect()
+        let too_small = self.too_small_for_ipv6();
+        underlay
+            .chain(refused)
+            .chain(too_small)
+            .chain(no_route)
+            .collect()
+    }
+
+    fn too_small_for_ipv6(&self) -> Option<Obstacle> {
+        let underlay = &self.underlay.current;
+        let pod_mtu = self.settings.backend.pod_mtu(underlay);
+        let found = Obstacle::of_mtu(&underlay.name, underlay.mtu, pod_mtu);
+        found.filter(|_| self.settings.config.enable_ipv6)
     }
 
     /// Why the backend cannot work on the present underlay.

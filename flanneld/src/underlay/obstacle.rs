@@ -4,6 +4,9 @@ use super::LinkState;
 use ipnetwork::IpNetwork;
 use std::{fmt, net::IpAddr};
 
+/// RFC 8200, section 5, in bytes.
+const IPV6_MIN_MTU: u32 = 1280;
+
 /// As text it follows "not ready: ".
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Obstacle {
@@ -22,6 +25,13 @@ pub(crate) enum Obstacle {
     NoCarrier(String),
     /// The backend cannot work on the underlay as it is now: its reason.
     Refused(String),
+    /// The interface's MTU leaves pods less than IPv6 needs: the kernel takes no IPv6 address on a
+    /// device of that size.
+    TooSmallForIpv6 {
+        interface: String,
+        mtu: u32,
+        needed: u32,
+    },
     /// The host has no route to these peers.
     NoRoute { peer: IpAddr, others: usize },
 }
@@ -34,6 +44,18 @@ impl Obstacle {
             LinkState::NoCarrier => Some(Obstacle::NoCarrier(interface.to_owned())),
             LinkState::Down => Some(Obstacle::Down(interface.to_owned())),
         }
+    }
+
+    /// None if pods get as much as IPv6 needs. MTUs are in bytes.
+    pub(crate) fn of_mtu(interface: &str, mtu: u32, pod_mtu: u32) -> Option<Obstacle> {
+        let missing = IPV6_MIN_MTU
+            .checked_sub(pod_mtu)
+            .filter(|bytes| *bytes > 0)?;
+        Some(Obstacle::TooSmallForIpv6 {
+            interface: interface.to_owned(),
+            mtu,
+            needed: mtu.saturating_add(missing),
+        })
     }
 
     /// True if no packet leaves this host. Else it is some peers that are not reached.
@@ -61,6 +83,15 @@ impl fmt::Display for Obstacle {
             }
             Obstacle::Down(name) => write!(f, "{name} is down"),
             Obstacle::NoCarrier(name) => write!(f, "{name} has no carrier"),
+            Obstacle::TooSmallForIpv6 {
+                interface,
+                mtu,
+                needed,
+            } => write!(
+                f,
+                "{interface} has an MTU of {mtu}, and IPv6 needs {needed} with this backend: set it to that, or \
+                 EnableIPv6 to false"
+            ),
             Obstacle::Refused(reason) => f.write_str(reason),
             Obstacle::NoRoute { peer, others: 0 } => {
                 write!(f, "there is no route to the peer at {peer}")

@@ -95,6 +95,30 @@ fn device_and_subnet_env_follow_the_mtu() {
 }
 
 /// The interface goes down and up, and its default route is deleted and added.
+/// The kernel takes IPv6 addresses from a device of less than 1280 bytes. The status says which MTU
+/// the underlay needs; IPv4 goes on.
+#[scenario]
+fn underlay_too_small_for_ipv6_is_reported_and_heals() {
+    let cluster = Cluster::new(2, DUAL);
+    let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
+    cluster.ping_all(&pods);
+    let host = cluster.host(1);
+    host.sh("ip link set eth0 mtu 1300");
+    eventually("the status names the MTU", TIMEOUT, || {
+        let status = get(host, "/readyz?verbose");
+        let text = "eth0 has an MTU of 1300, and IPv6 needs 1350 with this backend";
+        status.contains(text).then_some(())
+    });
+    let other = &cluster.pod_ips(2)[0];
+    host.sh(&format!("ip netns exec pod ping -n -c 1 -W 5 {other}"));
+    host.sh("ip link set eth0 mtu 1500");
+    eventually("ready again", TIMEOUT, || {
+        let status = get(host, "/readyz");
+        status.contains("flanneld is ready").then_some(())
+    });
+    cluster.ping_all(&pods);
+}
+
 #[scenario]
 fn network_survives_a_flap() {
     let mut cluster = Cluster::new(2, V4);
