@@ -40,6 +40,7 @@ use crate::{
     underlay::{Underlay, UnderlayRoutes},
 };
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use serde_json::Value;
 use std::{
     convert::Infallible,
@@ -293,6 +294,12 @@ pub(crate) fn families(config: &NetworkConfig, own: &Lease) -> Vec<Family> {
     let v4 = family(v4.map(Into::into), own.subnets.v4.map(Into::into));
     let v6 = family(v6.map(Into::into), own.subnets.v6.map(Into::into));
     v4.into_iter().chain(v6).collect()
+}
+
+/// A secret of the configuration. What stands in its place may be one without its quotes: no error
+/// repeats it.
+fn secret<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    String::deserialize(from).map_err(|_| D::Error::custom("it is not a string"))
 }
 
 /// Those families by which this node can be reached.

@@ -9,7 +9,7 @@ pub(crate) use charon::{fuzz, retire};
 use super::{
     Backend, Error as BackendError, Input, KeyExchange, OwnFamily, Plan, PlannedPeer, Tunnel,
     backend_type::{BackendType, Meaning, NodeIdentity},
-    own_families, peers,
+    own_families, peers, secret,
 };
 use crate::{
     model::{host_state::HostState, network_config::NetworkConfig},
@@ -71,7 +71,7 @@ pub(crate) enum Error {
 /// The secret that all nodes have. It is never shown.
 #[derive(Clone, Default, Deserialize, PartialEq, Eq)]
 #[serde(transparent)]
-struct Psk(String);
+struct Psk(#[serde(deserialize_with = "secret")] String);
 
 impl fmt::Debug for Psk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

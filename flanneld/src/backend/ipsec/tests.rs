@@ -40,6 +40,11 @@ fn short_secrets_and_odd_proposals_are_refused_and_no_secret_is_shown() {
         text.contains("has 95 characters") && !text.contains(short),
         "{text}"
     );
+    let text = refusal(&config(r#","PSK":1234567890"#));
+    assert!(
+        text.contains("PSK") && !text.contains("1234567890"),
+        "{text}"
+    );
     for proposal in ["", "aes128 sha256", "aes\\n", "aes128gcm16\\u0000"] {
         let text = refusal(&with_psk(&format!(r#","ESPProposal":"{proposal}""#)));
         assert!(text.contains("is not a proposal of strongSwan"), "{text}");

@@ -23,7 +23,7 @@ struct Keys {
     listen_port_v6: u16,
     #[serde(rename = "MTU")]
     mtu: u32,
-    #[serde(rename = "PSK")]
+    #[serde(rename = "PSK", deserialize_with = "backend::secret")]
     psk: String,
     #[serde(rename = "PersistentKeepaliveInterval")]
     keepalive: i64,

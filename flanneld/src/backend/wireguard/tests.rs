@@ -286,6 +286,7 @@ fn configuration_that_cannot_work_is_refused_with_the_key() {
         (r#","Mode":"Separate""#, "no valid Mode configured"),
         (r#","Mode":"""#, "no valid Mode configured"),
         (r#","PSK":"c2VjcmV0""#, "Backend.PSK cannot be used"),
+        (r#","PSK":1234567890"#, "PSK: it is not a string"),
         (r#","ListenPort":0"#, "Backend.ListenPort is 0"),
         (r#","ListenPortV6":0"#, "Backend.ListenPortV6 is 0"),
         (r#","ListenPort":51821"#, "both 51821"),
@@ -298,6 +299,7 @@ fn configuration_that_cannot_work_is_refused_with_the_key() {
         let error = refusal(keys);
         assert!(error.contains(text), "{keys}: {error}");
         assert!(!error.contains("c2Vj"), "{error}");
+        assert!(!error.contains("1234567890"), "{error}");
     }
     for (ipv6, mode, key) in [(true, "ipv4", "EnableIPv4"), (false, "ipv6", "EnableIPv6")] {
         let config = one_family(ipv6, &format!(r#","Mode":"{mode}""#));
