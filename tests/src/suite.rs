@@ -147,16 +147,14 @@ const CASES_PER_CPU: usize = 3;
 /// whether all passed. `--test-threads` says how many run at once. A filter with commas is several:
 /// cases run that one of them matches, and none of those that begin with `!`.
 pub fn main() -> ! {
-    let mut arguments = Arguments::from_args();
     let cpus = thread::available_parallelism().map_or(1, NonZero::get);
-    arguments.test_threads.get_or_insert(cpus * CASES_PER_CPU);
-    run(arguments)
+    main_at_once(cpus * CASES_PER_CPU)
 }
 
-/// The same, one case after the other: for cases that share a machine.
-pub fn main_in_turn() -> ! {
+/// The same, with so many cases at once where `--test-threads` does not say.
+pub fn main_at_once(cases: usize) -> ! {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = Some(1);
+    arguments.test_threads.get_or_insert(cases);
     run(arguments)
 }
 

@@ -22,14 +22,25 @@ const AREAS: &[Area] = &[
     },
     Area {
         name: "wireguard",
-        // what moves 100 MB in user space says nothing about the machine's kernel
+        // what runs in user space says nothing about the machine's kernel
         filters: &[
-            "wireguard",
-            "!netem/",
-            "!long_streams",
-            "!user_space_wireguard_connects",
+            "flanneld/wireguard",
+            "linux_net/wireguard",
+            "vxlan_to_wireguard",
+            "wireguard_to_vxlan",
         ],
-        seconds: 1500,
+        seconds: 900,
+    },
+    Area {
+        name: "wireguard-peers",
+        filters: &[
+            "with_wireguard",
+            "by_wireguard",
+            "etcd/wireguard",
+            "user_space_wireguard_and_the_kernels",
+            "engine/the_kernel",
+        ],
+        seconds: 900,
     },
     Area {
         name: "ipsec",

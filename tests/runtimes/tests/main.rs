@@ -10,5 +10,5 @@ fn main() {
         runtimes::machine::enter();
         runtimes::image::build();
     }
-    tests::suite::main_in_turn()
+    tests::suite::main_at_once(1)
 }
