@@ -1,5 +1,5 @@
 //! What this daemon made under an earlier configuration: it goes when the configuration changes,
-//! its backend once no other node uses it.
+//! its backend once no other node uses it. What its commands did is taken back.
 
 use crate::{
     backend::{self, Backend, NodeIdentity},
@@ -19,44 +19,118 @@ use std::{path::Path, sync::Arc};
 use subnet_env::Previous;
 use tracing::info;
 
-/// Finds what is left of earlier configurations, and records what this one makes. `previous` is
-/// the content of subnet.env, which proves what a daemon without such a record made, Go's
-/// included.
-pub(super) fn record(
-    node: &mut NodeState,
-    subnet_file: &Path,
-    previous: &Previous,
-    current: (&NetworkConfig, &dyn Backend, &Lease),
-    host: &HostNetwork,
-) -> Earlier {
-    let (config, backend, own) = current;
-    let mut made = node.made(subnet_file);
-    let families = backend::families(config, own);
-    for family in families_of(previous) {
-        if !made.families.contains(&family) {
-            made.families.push(family);
+/// What a daemon starts with.
+pub(super) struct Start<'a> {
+    pub(super) node: &'a mut NodeState,
+    pub(super) subnet_file: &'a Path,
+    /// The content of subnet.env, which proves what a daemon without a record made, Go's included.
+    pub(super) previous: &'a Previous,
+    pub(super) config: &'a NetworkConfig,
+    pub(super) backend: &'a dyn Backend,
+    /// This node's lease.
+    pub(super) own: &'a Lease,
+    pub(super) host: &'a HostNetwork,
+}
+
+/// A backend of an earlier configuration.
+struct Kept {
+    /// The value of `Backend`.
+    value: Map<String, Value>,
+    backend: Arc<dyn Backend>,
+}
+
+impl Start<'_> {
+    /// Finds what is left of earlier configurations, and records what this one makes. The second
+    /// one is the backend whose commands are to be taken back.
+    pub(super) fn record(mut self) -> (Earlier, Option<Arc<dyn Backend>>) {
+        let mut made = self.node.made(self.subnet_file);
+        let families = backend::families(self.config, self.own);
+        for family in families_of(self.previous) {
+            if !made.families.contains(&family) {
+                made.families.push(family);
+            }
         }
+        let left = self.left(&made);
+        let kept = self.kept(&made);
+        let in_use = kept.iter().map(|kept| &*kept.backend);
+        let in_use = in_use.chain([self.backend]);
+        let in_use: Vec<_> = in_use.flat_map(Backend::device_names).cloned().collect();
+        let earlier = earlier(&made, &in_use, self.previous, self.host);
+        made.families.retain(|family| !families.contains(family));
+        let earlier_families = made.families.clone();
+        made.families.extend(families);
+        made.devices = earlier.iter().map(|name| name.to_string()).collect();
+        made.devices
+            .extend(in_use.iter().map(|name| name.to_string()));
+        let values = left.iter().chain(&kept).map(|kept| kept.value.clone());
+        made.backends = values.chain([value_of(self.config)]).collect();
+        self.node.set_made(self.subnet_file, made);
+        let earlier = Earlier {
+            devices: earlier,
+            families: earlier_families,
+            backends: kept.into_iter().map(|kept| kept.backend).collect(),
+        };
+        (earlier, left.map(|left| left.backend))
     }
-    let kept = backends(node, &made, config, backend, (host, subnet_file));
-    let (values, backends): (Vec<_>, Vec<_>) = kept.into_iter().unzip();
-    let in_use = backends.iter().flat_map(|backend| backend.device_names());
-    let in_use = in_use.chain(backend.device_names());
-    let in_use: Vec<_> = in_use.cloned().collect();
-    let earlier = earlier(&made, &in_use, previous, host);
-    made.families.retain(|family| !families.contains(family));
-    let earlier_families = made.families.clone();
-    made.families.extend(families);
-    made.devices = earlier.iter().map(|name| name.to_string()).collect();
-    made.devices
-        .extend(in_use.iter().map(|name| name.to_string()));
-    made.backends = values;
-    made.backends.push(value_of(config));
-    node.set_made(subnet_file, made);
-    Earlier {
-        devices: earlier,
-        families: earlier_families,
-        backends,
+
+    /// The backends of earlier configurations that this host still has. One whose devices are those
+    /// of the current backend is that backend under other keys. Keys of IPsec and commands are the
+    /// current backend's only.
+    fn kept(&mut self, made: &Made) -> Vec<Kept> {
+        let mut kept: Vec<Kept> = Vec::new();
+        let links = &self.host.links;
+        let is_there = |name: &DeviceName| links.iter().any(|link| *link.name == **name);
+        // the latest first: of two with the same devices it counts
+        for value in made.backends.iter().rev() {
+            let Some(backend) = self.build(value) else {
+                continue;
+            };
+            let names = backend.device_names();
+            let is_known = is_same(self.backend, &*backend)
+                || kept.iter().any(|other| is_same(&*other.backend, &*backend));
+            let stays = !backend.negotiates_keys() && backend.commands().is_none();
+            if stays && !is_known && (names.is_empty() || names.iter().any(is_there)) {
+                info!(
+                    "keeping the backend {} of an earlier configuration as long as other nodes use it",
+                    backend.name()
+                );
+                let value = value.clone();
+                kept.push(Kept { value, backend });
+            }
+        }
+        kept.reverse();
+        kept
     }
+
+    /// The latest backend with commands, if the present one has none and what they did is not taken
+    /// back.
+    fn left(&mut self, made: &Made) -> Option<Kept> {
+        if self.backend.commands().is_some() {
+            return None;
+        }
+        made.backends.iter().rev().find_map(|value| {
+            let backend = self.build(value)?;
+            backend.commands().filter(|commands| commands.has_run())?;
+            let value = value.clone();
+            Some(Kept { value, backend })
+        })
+    }
+
+    fn build(&mut self, value: &Map<String, Value>) -> Option<Arc<dyn Backend>> {
+        const GONE: &str = "what it made goes at once";
+        let config = best_effort(self.config.with_backend(value), GONE)?;
+        let mut identity = NodeIdentity {
+            state: self.node,
+            links: &self.host.links,
+            record: &NodeRecord::default(),
+            run_folder: self.subnet_file.parent().unwrap_or(Path::new("/")),
+        };
+        best_effort(backend::build(&config, &mut identity), GONE)
+    }
+}
+
+fn is_same(one: &dyn Backend, other: &dyn Backend) -> bool {
+    (one.name(), one.device_names()) == (other.name(), other.device_names())
 }
 
 /// `Backend` with its type, which upstream's default leaves out.
@@ -66,62 +140,6 @@ fn value_of(config: &NetworkConfig) -> Map<String, Value> {
         value.insert("Type".to_owned(), config.backend_type.as_str().into());
     }
     value
-}
-
-/// `Backend`, and what it means.
-type Built = (Map<String, Value>, Arc<dyn Backend>);
-
-/// The backends of earlier configurations that this host still has, as `Backend` and built. One
-/// whose devices are those of the current backend is that backend under other keys. Keys of IPsec
-/// and commands are the current backend's only.
-fn backends(
-    node: &mut NodeState,
-    made: &Made,
-    config: &NetworkConfig,
-    current: &dyn Backend,
-    (host, subnet_file): (&HostNetwork, &Path),
-) -> Vec<Built> {
-    let mut kept: Vec<Built> = Vec::new();
-    let is_there = |name: &DeviceName| host.links.iter().any(|link| *link.name == **name);
-    // the latest first: of two with the same devices it counts
-    for value in made.backends.iter().rev() {
-        let Some(earlier) = build(node, config, (value, subnet_file), host) else {
-            continue;
-        };
-        let names = earlier.device_names();
-        let is_same =
-            |other: &dyn Backend| (other.name(), other.device_names()) == (earlier.name(), names);
-        let is_known = is_same(current) || kept.iter().any(|(_, other)| is_same(&**other));
-        let stays = !earlier.negotiates_keys() && earlier.commands().is_none();
-        if stays && !is_known && (names.is_empty() || names.iter().any(is_there)) {
-            info!(
-                "keeping the backend {} of an earlier configuration as long as other nodes use it",
-                earlier.name()
-            );
-            kept.push((value.clone(), earlier));
-        }
-    }
-    kept.reverse();
-    kept
-}
-
-fn build(
-    node: &mut NodeState,
-    config: &NetworkConfig,
-    (value, subnet_file): (&Map<String, Value>, &Path),
-    host: &HostNetwork,
-) -> Option<Arc<dyn Backend>> {
-    let config = best_effort(config.with_backend(value), "its devices go at once")?;
-    let mut identity = NodeIdentity {
-        state: node,
-        links: &host.links,
-        record: &NodeRecord::default(),
-        run_folder: subnet_file.parent().unwrap_or(Path::new("/")),
-    };
-    best_effort(
-        backend::build(&config, &mut identity),
-        "its devices go at once",
-    )
 }
 
 fn families_of(previous: &Previous) -> impl Iterator<Item = Family> {

@@ -128,8 +128,8 @@ async fn run_under(
     if let Some(extension) = backend.commands() {
         announce_waiting(status, "for PreStartupCommand".to_owned());
         extension.prepare().await;
-        at_end.set(&backend);
     }
+    at_end.set(&backend);
     let devices = backend.device_names().iter();
     let _devices = InstanceLock::acquire(devices.map(|name| Resource::Device(name.to_string())))?;
     let mut rules = options.rules.settings();
@@ -144,8 +144,16 @@ async fn run_under(
     let own = manager.acquire(&attrs, Subnets::from(&previous)).await?;
     config.check_lease(&own.subnets)?;
     info!("this node has {}", own.subnets.cidrs());
-    let current = (&config, &*backend, &own);
-    let earlier = earlier::record(&mut node, subnet_file, &previous, current, &host);
+    let (earlier, left) = earlier::Start {
+        node: &mut node,
+        subnet_file,
+        previous: &previous,
+        config: &config,
+        backend: &*backend,
+        own: &own,
+        host: &host,
+    }
+    .record();
     save(&mut node, state_file);
     let names = earlier
         .backends
@@ -179,6 +187,7 @@ async fn run_under(
         new_keys,
         config,
         run_folder: run_folder.to_owned(),
+        left,
     };
     tasks::run(manager, backend, reconciler, started, waiting, status).await
 }

@@ -49,6 +49,8 @@ pub(super) struct Started {
     pub(super) config: NetworkConfig,
     /// The folder of subnet.env.
     pub(super) run_folder: PathBuf,
+    /// An earlier backend whose commands are to be taken back.
+    pub(super) left: Option<Arc<dyn Backend>>,
 }
 
 /// Runs until the network configuration changes to another one that this node can apply.
@@ -67,7 +69,9 @@ pub(super) async fn run(
         new_keys,
         config,
         run_folder,
+        left,
     } = started;
+    let taken_back = take_back(left, config.clone(), own.clone());
     // without a sender the record stays
     let records = manager
         .node_records()
@@ -139,6 +143,7 @@ pub(super) async fn run(
         config = event_loop.run() => return Ok(config?),
         ended = keeper.run(session) => ended,
         never = run_commands(&*backend, wanted_commands) => match never {},
+        never = taken_back => match never {},
         ended = backend.key_exchange(exchange) => ended.map_err(Error::from),
         never = retire_charon(&*backend, tunnels.subscribe(), &run_folder) => match never {},
         ended = report.run() => ended,
@@ -154,6 +159,18 @@ async fn run_commands(
         Some(extension) => extension.run(wanted).await,
         None => future::pending().await,
     }
+}
+
+/// Takes back what the commands of an earlier backend did.
+async fn take_back(
+    left: Option<Arc<dyn Backend>>,
+    config: NetworkConfig,
+    own: Lease,
+) -> Infallible {
+    if let Some(extension) = left.as_ref().and_then(|backend| backend.commands()) {
+        extension.leave(&config, &own).await;
+    }
+    future::pending().await
 }
 
 /// Ends the charon that the backend ipsec left behind, once the pass is done that takes its

@@ -10,6 +10,7 @@ use data_path::{
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use std::{
+    collections::HashSet,
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{Arc, mpsc},
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) port: Option<u16>,
     /// The UDP port of an outer IPv6.
     pub(crate) port_v6: Option<u16>,
+    /// Peers that the process has besides stay.
+    pub(crate) keeps_peers: bool,
     pub(crate) engine: EngineConfig,
 }
 
@@ -93,6 +96,29 @@ impl Config {
             port_v6: self.port_v6,
             address: self.address,
             address_v6: self.address_v6,
+        }
+    }
+
+    /// Adds the peers of the present configuration, if they are to stay.
+    pub(super) fn keep(&mut self, present: &Config) {
+        if !self.keeps_peers {
+            return;
+        }
+        let alone = self.engine.clone();
+        match (&mut self.engine, &present.engine) {
+            (EngineConfig::Udp { routes, .. }, EngineConfig::Udp { routes: before, .. }) => {
+                let known: HashSet<_> = routes.iter().map(|(subnet, _)| subnet.clone()).collect();
+                let before = before.iter().filter(|(subnet, _)| !known.contains(subnet));
+                routes.extend(before.cloned());
+            }
+            (EngineConfig::Wireguard(device), EngineConfig::Wireguard(before)) => {
+                device.keep(before);
+            }
+            (EngineConfig::Udp { .. } | EngineConfig::Wireguard(_), _) => {}
+        }
+        // a subnet that became larger leaves no room for those that it had before
+        if self.check().is_err() {
+            self.engine = alone;
         }
     }
 
@@ -220,6 +246,7 @@ mod tests {
             address_v6: None,
             port: Some(8285),
             port_v6: None,
+            keeps_peers: false,
             engine: EngineConfig::Udp {
                 own: vec![own.to_owned()],
                 routes: vec![
@@ -236,5 +263,36 @@ mod tests {
         ] {
             assert!(config(own, route).check().is_err(), "{own} {route}");
         }
+    }
+
+    #[test]
+    fn peers_stay_if_asked_for() {
+        let config = |keeps_peers: bool, routes: &[(&str, u8)]| Config {
+            device: "flannel0".to_owned(),
+            address: None,
+            address_v6: None,
+            port: Some(8285),
+            port_v6: None,
+            keeps_peers,
+            engine: EngineConfig::Udp {
+                own: vec!["10.1.1.0/24".to_owned()],
+                routes: routes
+                    .iter()
+                    .map(|(subnet, n)| ((*subnet).to_owned(), ([192, 0, 2, *n], 8285).into()))
+                    .collect(),
+            },
+        };
+        let present = config(false, &[("10.1.2.0/24", 2), ("10.1.3.0/24", 3)]);
+        let after = |keeps_peers: bool, routes: &[(&str, u8)]| {
+            let mut later = config(keeps_peers, routes);
+            later.keep(&present);
+            later
+        };
+        let moved = ("10.1.2.0/24", 9);
+        assert!(after(false, &[moved]) == config(false, &[moved]));
+        let both = [moved, ("10.1.3.0/24", 3)];
+        assert!(after(true, &[moved]) == config(true, &both));
+        let wide = ("10.1.2.0/23", 9);
+        assert!(after(true, &[wide]) == config(true, &[wide]));
     }
 }

@@ -220,8 +220,11 @@ impl Process {
         Ok(())
     }
 
-    fn configure(&self, state: &mut State, config: Box<Config>) -> Result<(), Error> {
+    fn configure(&self, state: &mut State, mut config: Box<Config>) -> Result<(), Error> {
         config.check()?;
+        if let Some(present) = &state.config {
+            config.keep(present);
+        }
         if let Some(running) = &mut state.running {
             if running.settings.device != config.device {
                 return Err(Error::OtherDevice {

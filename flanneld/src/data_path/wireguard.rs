@@ -4,7 +4,7 @@ use crate::model::wireguard::{Interface, Peer, Peers, Wireguard};
 use ipnetwork::IpNetwork;
 use linux_net::wireguard::{InvalidKey, PresharedKey, PrivateKey, PublicKey};
 use serde::{Deserialize, Serialize};
-use std::{net::SocketAddr, sync::Arc};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc};
 
 /// A device. Not `Debug`: it has secrets.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -50,6 +50,19 @@ impl Device {
             mtu,
             peers: of_peers(peers),
         })
+    }
+
+    /// Adds the peers of another configuration whose key and subnets this has not.
+    pub(super) fn keep(&mut self, before: &Device) {
+        let keys: HashSet<_> = self.peers.iter().map(|peer| &peer.public_key).collect();
+        let nets = self.peers.iter().flat_map(|peer| &peer.allowed_ips);
+        let nets: HashSet<_> = nets.collect();
+        let is_further = |peer: &&PeerOfDevice| {
+            !keys.contains(&peer.public_key)
+                && !peer.allowed_ips.iter().any(|net| nets.contains(net))
+        };
+        let further: Vec<_> = before.peers.iter().filter(is_further).cloned().collect();
+        self.peers.extend(further);
     }
 
     /// The number of peers.

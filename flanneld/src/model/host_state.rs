@@ -226,10 +226,40 @@ impl HostState {
         next.filter(|route| route.dst == dst)
     }
 
+    /// The narrowest route to a wider network.
+    pub(crate) fn route_around(&self, subnet: IpNetwork) -> Option<&HostRoute> {
+        let mut lengths = (0..subnet.prefix()).rev();
+        lengths.find_map(|length| {
+            let wider = IpNetwork::new(subnet.network(), length).ok()?;
+            self.route_to(go_compat::cidr::masked(wider))
+        })
+    }
+
     /// Adds every peer's entry of `observed`. As long as the peers are unknown, those of an earlier
     /// run stay.
     pub(crate) fn keep_peers_of(&mut self, observed: &HostState) {
-        for (name, device) in &mut self.devices {
+        self.keep_ways_of(observed);
+        self.keep_entries_of(observed, |_| true);
+        self.policies.extend(observed.policies.iter().cloned());
+    }
+
+    /// Leaves the way to each peer as `observed` has it.
+    pub(crate) fn keep_ways_of(&mut self, observed: &HostState) {
+        self.routes.retain(|route| {
+            let present = observed.route_to(route.dst);
+            let present = present.or_else(|| observed.route_around(route.dst));
+            present.is_none_or(|present| present == route)
+        });
+        self.routes.extend(observed.routes.iter().cloned());
+    }
+
+    /// Adds what these devices have for peers.
+    pub(crate) fn keep_entries_of(
+        &mut self,
+        observed: &HostState,
+        is_kept: impl Fn(&DeviceName) -> bool,
+    ) {
+        for (name, device) in self.devices.iter_mut().filter(|(name, _)| is_kept(name)) {
             let Device {
                 link: _,
                 addresses: _,
@@ -249,7 +279,41 @@ impl HostState {
                 }
             }
         }
-        self.routes.extend(observed.routes.iter().cloned());
-        self.policies.extend(observed.policies.iter().cloned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_that_are_kept_precede_planned_ones() {
+        let net = |text: &str| text.parse::<IpNetwork>().unwrap();
+        let over = |subnet: &str, device: &str| HostRoute::on_link(net(subnet), device.into());
+        let state = |routes: &[HostRoute]| HostState {
+            routes: routes.iter().cloned().collect(),
+            ..HostState::default()
+        };
+        let kept = |planned: &[HostRoute], observed: &[HostRoute]| {
+            let mut planned = state(planned);
+            planned.keep_ways_of(&state(observed));
+            Vec::from_iter(planned.routes)
+        };
+        let whole = |device: &str| over("10.244.0.0/16", device);
+        let peer = |device: &str| over("10.244.2.0/24", device);
+        let other = over("10.245.0.0/24", "flannel.1");
+        // by the route of the whole network
+        let observed = [whole("flannel0")];
+        assert_eq!(
+            kept(&[peer("flannel.1"), other.clone()], &observed),
+            [whole("flannel0"), other]
+        );
+        // by a route of its own
+        let observed = [peer("flannel.1")];
+        let ways = kept(&[peer("flannel.7"), whole("flannel-wg")], &observed);
+        assert_eq!(ways, [whole("flannel-wg"), peer("flannel.1")]);
+        // the narrower one is the way
+        let both = [whole("flannel0"), peer("flannel.1")];
+        assert_eq!(kept(&[peer("flannel.1")], &both), both);
     }
 }

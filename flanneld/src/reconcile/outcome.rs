@@ -27,7 +27,7 @@ pub(crate) struct Outcome {
     pub(crate) commands: Option<Arc<Wanted>>,
     /// Why packets to peers do not leave this host.
     pub(crate) obstacles: Arc<[Obstacle]>,
-    /// The nodes that they are families of.
+    /// The nodes that the host's state leads to.
     pub(crate) nodes: usize,
     /// The leases of which a family cannot be used.
     pub(crate) skipped: usize,

@@ -418,16 +418,19 @@ impl Reconciler {
         ownership: &Ownership,
         routes: &UnderlayRoutes,
     ) -> Planned {
+        let now = Instant::now();
         if let Some(snapshot) = snapshot {
-            self.transition.update(snapshot, Instant::now());
+            self.transition.update(snapshot, now);
         }
-        let mut plan = self.plan(own, routes);
+        let mut plan = self.plan(own, routes, now);
         let underlay = &self.underlay.current.name;
         self.tx_checksum
             .add_to(&mut plan.state, &self.kernel, underlay);
         let mut observed = dump.interpret(ownership);
         if snapshot.is_none() {
             plan.state.keep_peers_of(&observed);
+        } else {
+            self.transition.keep(&mut plan, &observed, now);
         }
         if !self.underlay.is_present() || self.refusal().is_some() {
             let off_link = plan.skipped.iter();
@@ -452,7 +455,7 @@ impl Reconciler {
         }
     }
 
-    fn plan(&mut self, own: &Lease, routes: &UnderlayRoutes) -> Plan {
+    fn plan(&mut self, own: &Lease, routes: &UnderlayRoutes, now: Instant) -> Plan {
         let Settings {
             config,
             rules,
@@ -466,7 +469,7 @@ impl Reconciler {
             own,
             routes,
         };
-        let mut plan = self.transition.plan(host, Instant::now());
+        let mut plan = self.transition.plan(host, now);
         if *blackhole_routes {
             let families = backend::families(config, own).into_iter();
             plan.state.blackholes = families

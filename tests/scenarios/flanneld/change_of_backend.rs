@@ -1,9 +1,12 @@
 //! A cluster changes its backend while it runs, a node at a time: pods keep their addresses and
 //! reach each other all the time, and nothing of the earlier backend remains.
 
-use super::cluster::{Cluster, TIMEOUT, get};
+use super::{
+    cluster::{Cluster, TIMEOUT, get},
+    data_path::{self, is_running},
+};
 use std::time::Duration;
-use tests::{Pings, process::eventually, scenario};
+use tests::{Pings, process::eventually, scenario, subnet_env};
 
 const NODES: usize = 3;
 
@@ -14,7 +17,7 @@ fn net_conf(backend: &str) -> String {
     )
 }
 
-/// Waits until that many leases have the text.
+/// Waits until that many leases have the text; udp's have no type.
 #[track_caller]
 fn wait_for_leases(cluster: &Cluster, text: &str, nodes: usize) {
     eventually("the nodes publish the backend", TIMEOUT, || {
@@ -22,47 +25,92 @@ fn wait_for_leases(cluster: &Cluster, text: &str, nodes: usize) {
             .host(1)
             .sh("curl -s http://172.31.0.1:8888/v1/_/leases");
         let leases = leases.split(r#""Attrs":"#).skip(1);
-        (leases.filter(|lease| lease.contains(text)).count() == nodes).then_some(())
+        let has = |lease: &&str| match text {
+            "" => !lease.contains("BackendType"),
+            text => lease.contains(text),
+        };
+        (leases.filter(has).count() == nodes).then_some(())
     });
 }
 
+/// A change: the earlier backend, the later one with a text that its leases have, and devices of
+/// the earlier one.
+struct Change {
+    from: &'static str,
+    to: &'static str,
+    published: &'static str,
+    gone: &'static [&'static str],
+}
+
+const VXLAN: &str = r#"{"Type":"vxlan"}"#;
+const VXLAN_DEVICES: &[&str] = &["flannel.1", "flannel-v6.1"];
+const HOST_GW: &str = r#"{"Type":"host-gw"}"#;
+const UDP: &str = r#"{"Type":"udp"}"#;
+/// In user space on every kernel.
+const WIREGUARD: &str = r#"{"Type":"wireguard","Userspace":true}"#;
+const WIREGUARD_DEVICES: &[&str] = &["flannel-wg", "flannel-wg-v6"];
+
+/// The processes that move packets on the node.
+fn data_paths(cluster: &Cluster, node: usize) -> Vec<i32> {
+    let host = cluster.host(node);
+    let devices = ["flannel0", "flannel-wg", "flannel-wg-v6"].iter();
+    devices
+        .filter(|device| {
+            let there = format!("test -e {}", data_path::socket(device));
+            host.try_sh(&there).status.success()
+        })
+        .map(|device| data_path::process(host, device))
+        .collect()
+}
+
 /// Changes the backend while the last node's daemon is away, as at an update of the nodes one by
-/// one, and starts that one later. `to` is the later backend, with a text that its leases have;
-/// `gone` are devices of the earlier one.
-fn change(from: &str, to: (&str, &str), gone: &[&str]) {
-    let mut cluster = Cluster::new(NODES, &net_conf(from));
+/// one, and starts that one later.
+fn change(change: &Change) {
+    let mut cluster = Cluster::idle(NODES, &net_conf(change.from));
+    for node in 1..=NODES {
+        cluster.start(node, &[]);
+    }
+    for node in 1..=NODES {
+        cluster.wait_ready(node);
+    }
     let subnets: Vec<_> = (1..=NODES).map(|node| cluster.subnet(node)).collect();
     let pods: Vec<_> = (1..=NODES).map(|node| (node, cluster.pod(node))).collect();
-    cluster.ping_all(&pods);
+    for (from, pod) in &pods {
+        for to in (1..=NODES).filter(|to| to != from) {
+            subnet_env::eventually_pings(pod, cluster.host(to));
+        }
+    }
     drop(pods);
+    let mut earlier_processes = Vec::new();
+    for node in 1..=NODES {
+        for pid in data_paths(&cluster, node) {
+            earlier_processes.push((node, pid));
+        }
+    }
     let pings = Pings::among(&cluster.underlay.hosts);
     cluster.stop(NODES);
-    let (backend, published) = to;
-    let text = net_conf(backend);
     cluster
         .host(1)
-        .sh(&format!("echo '{text}' > /run/net-conf.json"));
-    wait_for_leases(&cluster, published, NODES - 1);
+        .write("/run/net-conf.json", &net_conf(change.to));
+    wait_for_leases(&cluster, change.published, NODES - 1);
     for node in 1..NODES {
         cluster.wait_ready(node);
     }
     // both kinds are in use
     std::thread::sleep(Duration::from_secs(2));
     cluster.start(NODES, &[]);
-    wait_for_leases(&cluster, published, NODES);
+    wait_for_leases(&cluster, change.published, NODES);
     cluster.wait_ready(NODES);
     for node in 1..=NODES {
-        eventually(
-            "nothing of the earlier backend is left",
-            Duration::from_secs(40),
-            || {
-                let links = cluster.host(node).sh("ip -o link");
-                let left = gone
-                    .iter()
-                    .any(|device| links.contains(&format!(" {device}:")));
-                (!left).then_some(())
-            },
-        );
+        eventually("nothing of the earlier backend is left", TIMEOUT, || {
+            let host = cluster.host(node);
+            let links = host.sh("ip -o link");
+            let has_device = |device: &&str| links.contains(&format!(" {device}:"));
+            let mut processes = earlier_processes.iter();
+            let has_process = processes.any(|(on, pid)| *on == node && is_running(host, *pid));
+            let left = has_process || change.gone.iter().any(has_device);
+            (!left).then_some(())
+        });
     }
     pings.lose_nothing();
     let after: Vec<_> = (1..=NODES).map(|node| cluster.subnet(node)).collect();
@@ -75,26 +123,80 @@ fn change(from: &str, to: (&str, &str), gone: &[&str]) {
 
 #[scenario]
 fn change_from_vxlan_to_host_gw_loses_no_packet() {
-    let vxlan = [r#"{"Type":"vxlan"}"#, "flannel.1", "flannel-v6.1"];
-    change(
-        vxlan[0],
-        (r#"{"Type":"host-gw"}"#, r#""host-gw""#),
-        &vxlan[1..],
-    );
+    change(&Change {
+        from: VXLAN,
+        to: HOST_GW,
+        published: r#""host-gw""#,
+        gone: VXLAN_DEVICES,
+    });
 }
 
 #[scenario]
 fn change_from_host_gw_to_vxlan_loses_no_packet() {
-    change(
-        r#"{"Type":"host-gw"}"#,
-        (r#"{"Type":"vxlan"}"#, r#""vxlan""#),
-        &[],
-    );
+    change(&Change {
+        from: HOST_GW,
+        to: VXLAN,
+        published: r#""vxlan""#,
+        gone: &[],
+    });
+}
+
+#[scenario]
+fn change_from_vxlan_to_udp_loses_no_packet() {
+    change(&Change {
+        from: VXLAN,
+        to: UDP,
+        published: "",
+        gone: VXLAN_DEVICES,
+    });
+}
+
+#[scenario]
+fn change_from_udp_to_vxlan_loses_no_packet() {
+    change(&Change {
+        from: UDP,
+        to: VXLAN,
+        published: r#""vxlan""#,
+        gone: &["flannel0"],
+    });
+}
+
+#[scenario]
+fn change_from_udp_to_wireguard_loses_no_packet() {
+    change(&Change {
+        from: UDP,
+        to: WIREGUARD,
+        published: r#""wireguard""#,
+        gone: &["flannel0"],
+    });
+}
+
+#[scenario]
+fn change_from_host_gw_to_wireguard_loses_no_packet() {
+    change(&Change {
+        from: HOST_GW,
+        to: WIREGUARD,
+        published: r#""wireguard""#,
+        gone: &[],
+    });
+}
+
+#[scenario]
+fn change_from_wireguard_to_host_gw_loses_no_packet() {
+    change(&Change {
+        from: WIREGUARD,
+        to: HOST_GW,
+        published: r#""host-gw""#,
+        gone: WIREGUARD_DEVICES,
+    });
 }
 
 #[scenario]
 fn change_of_the_vni_loses_no_packet() {
-    let earlier = ["flannel.1", "flannel-v6.1"];
-    let later = r#"{"Type":"vxlan","VNI":7}"#;
-    change(r#"{"Type":"vxlan"}"#, (later, r#""VNI":7"#), &earlier);
+    change(&Change {
+        from: VXLAN,
+        to: r#"{"Type":"vxlan","VNI":7}"#,
+        published: r#""VNI":7"#,
+        gone: VXLAN_DEVICES,
+    });
 }

@@ -262,4 +262,16 @@ fn udp_nodes_of_both_makes_reach_each_other() {
     let mut go = GoFlanneld::etcd(&underlay.hosts[0], &etcd.endpoints());
     go.wait_ready();
     reach();
+    // the way back to Go, as docs/upgrade-and-remove.md has it
+    ours.signal(Signal::SIGTERM);
+    ours.wait(TIMEOUT);
+    let host = &underlay.hosts[1];
+    let pid = process(host, "flannel0");
+    host.sh("ip link delete flannel0");
+    eventually("the process frees the port", TIMEOUT, || {
+        (!is_running(host, pid)).then_some(())
+    });
+    let mut back = GoFlanneld::etcd(host, &etcd.endpoints());
+    back.wait_ready();
+    reach();
 }

@@ -15,7 +15,11 @@ use super::{
     backend_type::{BackendType, Meaning, NodeIdentity},
     mtu,
 };
-use crate::{model::network_config::NetworkConfig, retry::Retry, underlay::Underlay};
+use crate::{
+    model::{lease::Lease, network_config::NetworkConfig},
+    retry::Retry,
+    underlay::Underlay,
+};
 use command::{Command, RunError, Variables};
 use go_compat::json;
 use peer::{Key, PeerInput};
@@ -27,6 +31,7 @@ use serde_json::Value;
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    fs,
     path::PathBuf,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
@@ -186,9 +191,32 @@ impl Extension {
         *lock(&self.wanted) = Some(wanted.clone());
         let record = lock(&self.record).take();
         let record = record.unwrap_or_else(|| Record::load(&self.file));
-        let keys = self.keys.clone();
-        let runner = Runner::new(keys, self.file.clone(), record, self.progress.clone());
-        runner.run(wanted).await
+        self.runner(record).run(wanted).await
+    }
+
+    fn runner(&self, record: Record) -> Runner {
+        let (keys, progress) = (self.keys.clone(), self.progress.clone());
+        Runner::new(keys, self.file.clone(), record, progress)
+    }
+
+    /// True unless nothing that ran is left to take back.
+    pub(crate) fn has_run(&self) -> bool {
+        self.file.exists()
+    }
+
+    /// Takes back what ran, for a node that has gone over to another backend: SubnetRemoveCommand
+    /// for every peer, then ShutdownCommand.
+    pub(crate) async fn leave(&self, config: &NetworkConfig, own: &Lease) {
+        info!("the commands of the backend extension are taken back: another backend is used now");
+        self.runner(Record::load(&self.file)).leave().await;
+        let variables = peer::own_variables(config, own);
+        self.run_shutdown(&variables, self.keys.limit()).await;
+        if let Err(error) = fs::remove_file(&self.file) {
+            warn!(
+                "cannot remove {}: {error}; the commands are taken back again at the next start",
+                self.file.display()
+            );
+        }
     }
 
     /// Follows how far the commands are.
@@ -198,8 +226,7 @@ impl Extension {
 
     /// Runs ShutdownCommand. After it everything counts as not done.
     pub(crate) async fn shut_down(&self) {
-        let command = &self.keys.shutdown;
-        if !command.is_set() {
+        if !self.keys.shutdown.is_set() {
             return;
         }
         let mut record = Record::load(&self.file);
@@ -214,7 +241,15 @@ impl Extension {
         let wanted = wanted.and_then(|wanted| wanted.borrow().clone());
         let variables = wanted.map_or_else(Variables::new, |wanted| wanted.own.clone());
         let limit = self.keys.limit().min(SHUTDOWN_LIMIT);
-        match command.run(&variables, "\n", limit).await {
+        self.run_shutdown(&variables, limit).await;
+    }
+
+    async fn run_shutdown(&self, variables: &Variables, limit: Duration) {
+        let command = &self.keys.shutdown;
+        if !command.is_set() {
+            return;
+        }
+        match command.run(variables, "\n", limit).await {
             Ok(_) => info!("ShutdownCommand succeeded"),
             Err(error) => {
                 warn!("ShutdownCommand failed: {error}");
@@ -352,7 +387,7 @@ impl Backend for Extension {
         let mut plan = Plan::default();
         let peers = peer::inputs(input, self.kind(), &mut plan.peers, &mut plan.skipped);
         plan.commands = Some(Wanted {
-            own: peer::own_variables(input),
+            own: peer::own_variables(input.config, input.own),
             peers: Some(peers),
         });
         plan

@@ -5,7 +5,8 @@ use crate::{
     backend::{Input, PeerData, PeerError, PlannedPeer, SkippedLease, own_families, peers},
     model::{
         Subnets,
-        lease::{as_text, subnet_v4, subnet_v6},
+        lease::{Lease, as_text, subnet_v4, subnet_v6},
+        network_config::NetworkConfig,
     },
 };
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
@@ -115,13 +116,13 @@ impl PeerInput {
 }
 
 /// The variables of PostStartupCommand.
-pub(super) fn own_variables(input: &Input<'_>) -> Variables {
-    let Subnets { v4, v6 } = input.own.subnets;
-    let attrs = &input.own.attrs;
+pub(super) fn own_variables(config: &NetworkConfig, own: &Lease) -> Variables {
+    let Subnets { v4, v6 } = own.subnets;
+    let attrs = &own.attrs;
     vec![
-        ("NETWORK", text_of(&input.config.network)),
+        ("NETWORK", text_of(&config.network)),
         ("SUBNET", text_of(&v4)),
-        ("IPV6NETWORK", text_of(&input.config.ipv6_network)),
+        ("IPV6NETWORK", text_of(&config.ipv6_network)),
         ("IPV6SUBNET", text_of(&v6)),
         ("PUBLIC_IP", text_of(&attrs.public_ip)),
         ("PUBLIC_IPV6", text_of(&attrs.public_ipv6)),

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{best_effort::best_effort, counted::counted};
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     future, io,
     path::PathBuf,
@@ -26,6 +27,9 @@ use tracing::{debug, info, warn};
 const AT_ONCE: usize = 8;
 /// That a command succeeded is on disk after this at the latest, or at the end of the daemon.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+/// How often SubnetRemoveCommand is run for a peer when the node leaves the backend, over 7.5 s:
+/// what it removes may be gone already.
+const LEAVE_ATTEMPTS: u32 = 5;
 
 /// The task of the commands.
 pub(super) struct Runner {
@@ -35,6 +39,8 @@ pub(super) struct Runner {
     pub(super) progress: watch::Sender<Progress>,
     tasks: JoinSet<Ended>,
     start_up: StartUp,
+    /// The node has another backend now.
+    leaving: bool,
     save_at: Option<Instant>,
     save_error: Option<String>,
     fault: Option<String>,
@@ -77,6 +83,7 @@ impl Runner {
             progress,
             tasks: JoinSet::new(),
             start_up: StartUp::default(),
+            leaving: false,
             save_at: None,
             save_error: None,
             fault: None,
@@ -93,26 +100,51 @@ impl Runner {
         loop {
             self.start_due().await;
             self.publish();
-            let now = Instant::now();
-            let due = [self.save_at, self.start_up.due, self.schedule.next_due(now)];
-            let due = due.into_iter().flatten().min();
             tokio::select! {
                 changed = wanted.changed() => match changed {
                     Ok(()) => self.follow(wanted.borrow_and_update().as_deref()),
                     // the daemon ends
                     Err(_) => return future::pending().await,
                 },
-                Some(ended) = self.tasks.join_next() => {
-                    let mut ended = Some(ended);
-                    while let Some(task) = ended {
-                        if let Some(task) = best_effort(task, "the daemon ends") {
-                            self.ended(task);
-                        }
-                        ended = self.tasks.try_join_next();
-                    }
-                }
-                () = sleep_until(due.unwrap_or(now).into()), if due.is_some() => {}
+                () = self.wait() => {}
             }
+        }
+    }
+
+    /// Runs SubnetRemoveCommand for every peer of the record.
+    pub(super) async fn leave(mut self) {
+        self.leaving = true;
+        self.schedule.follow(&BTreeMap::new(), Instant::now());
+        while !self.schedule.has_tried_all(LEAVE_ATTEMPTS) {
+            self.start_due().await;
+            self.wait().await;
+        }
+        let failing = self.schedule.failing();
+        if failing > 0 {
+            let peers = counted(failing, "peer", "peers");
+            warn!(
+                "SubnetRemoveCommand failed {LEAVE_ATTEMPTS} times for {peers}: what SubnetAddCommand made stays"
+            );
+        }
+    }
+
+    /// Waits until commands end or something is due. Loses nothing where it is cancelled.
+    async fn wait(&mut self) {
+        let now = Instant::now();
+        let due = [self.save_at, self.start_up.due, self.schedule.next_due(now)];
+        let due = due.into_iter().flatten().min();
+        tokio::select! {
+            Some(ended) = self.tasks.join_next() => {
+                let mut ended = Some(ended);
+                while let Some(task) = ended {
+                    if let Some(task) = best_effort(task, "the daemon ends") {
+                        self.ended(task);
+                    }
+                    ended = self.tasks.try_join_next();
+                }
+            }
+            () = sleep_until(due.unwrap_or(now).into()), if due.is_some() => {}
+            else => future::pending().await,
         }
     }
 
@@ -133,7 +165,7 @@ impl Runner {
         self.start_start_up(now);
         let mut jobs = Vec::new();
         // a peer's command may need what PostStartupCommand makes
-        if self.schedule.record.is_started() {
+        if self.leaving || self.schedule.record.is_started() {
             let room = AT_ONCE.saturating_sub(self.tasks.len());
             jobs = self.schedule.start(room, now);
         }

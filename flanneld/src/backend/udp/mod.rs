@@ -131,6 +131,7 @@ impl Backend for Udp {
             address_v6: None,
             port: None,
             port_v6: None,
+            keeps_peers: false,
             engine: EngineConfig::Udp {
                 own: Vec::new(),
                 routes: Vec::new(),

@@ -76,6 +76,7 @@ pub(super) fn serve(mode: Mode, input: &Input<'_>, plan: &mut Plan) {
             address_v6: v6,
             port: port(by(v4.is_some(), input.underlay.public_ip.is_some())),
             port_v6: port(by(v6.is_some(), input.underlay.public_ipv6.is_some())),
+            keeps_peers: false,
             engine: EngineConfig::Wireguard(engine),
         }));
     }

@@ -49,7 +49,7 @@ impl fmt::Display for Change {
 pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
     let HostState {
         devices,
-        routes,
+        routes: _,
         policies,
         tables,
         rule_sets,
@@ -113,11 +113,25 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
         &mut changes,
         &mut delete_policies,
     );
+    diff_routes(wanted, observed, &kept, &mut changes);
+    changes.append(&mut delete);
+    changes.append(&mut delete_policies);
+    changes
+}
+
+/// Compares routes. `kept` are the observed devices that stay.
+fn diff_routes(
+    wanted: &HostState,
+    observed: &HostState,
+    kept: &BTreeSet<&DeviceName>,
+    changes: &mut Vec<Change>,
+) {
+    let routes = &wanted.routes;
     // routes over a device that is deleted go with it
     let is_deleted =
         |device: &DeviceName| observed.devices.contains_key(device) && !kept.contains(device);
     let present = &observed.routes;
-    let observed = present.iter().filter(|route| !is_deleted(&route.device));
+    let stay = present.iter().filter(|route| !is_deleted(&route.device));
     let (mut put, mut delete_routes) = (Vec::new(), Vec::new());
     let entry = |route: &HostRoute| Entry::Route(route.clone());
     let is_in_the_way = |route: &&HostRoute| {
@@ -126,21 +140,30 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
             wanted.filter(|wanted| !present.contains(wanted) || is_deleted(&wanted.device));
         !routes.contains(*route) && missing.is_some_and(|wanted| is_in_the_way(route, wanted))
     };
-    let (first, observed): (Vec<_>, Vec<_>) = observed.partition(is_in_the_way);
+    let (first, stay): (Vec<_>, Vec<_>) = stay.partition(is_in_the_way);
     changes.extend(first.into_iter().map(|route| Change::Delete(entry(route))));
     diff_by_key(
         routes,
-        observed,
+        stay,
         |route| route.dst,
         entry,
         &mut put,
         &mut delete_routes,
     );
+    let gateways: Vec<_> = routes
+        .iter()
+        .filter(|route| !present.contains(route) || is_deleted(&route.device))
+        .filter(|route| {
+            [wanted, observed]
+                .iter()
+                .any(|state| leads_elsewhere(state, route))
+        })
+        .filter_map(route_to_gateway)
+        .collect();
+    changes.extend(gateways.iter().map(|route| Change::Put(entry(route))));
     changes.append(&mut put);
+    changes.extend(gateways.iter().map(|route| Change::Delete(entry(route))));
     changes.append(&mut delete_routes);
-    changes.append(&mut delete);
-    changes.append(&mut delete_policies);
-    changes
 }
 
 /// Compares devices. Returns those that stay, with their entries.
@@ -254,6 +277,22 @@ fn diff_blackholes(
 /// route to the same subnet does (net/ipv6/route.c, ip6_route_check_nh_onlink).
 fn is_in_the_way(observed: &HostRoute, wanted: &HostRoute) -> bool {
     wanted.dst.is_ipv6() && wanted.onlink && observed.device != wanted.device
+}
+
+/// True if the route's gateway is in a wider network that another device has: the kernel refuses
+/// the route for the same reason.
+fn leads_elsewhere(state: &HostState, route: &HostRoute) -> bool {
+    let around = state.route_around(route.dst);
+    route.dst.is_ipv6()
+        && route.onlink
+        && around.is_some_and(|around| around.device != route.device)
+}
+
+/// By which the kernel finds the gateway on the route's own device meanwhile: the wider route
+/// stays, and no packet is without one.
+fn route_to_gateway(route: &HostRoute) -> Option<HostRoute> {
+    let gateway = IpNetwork::from(route.gateway?);
+    Some(HostRoute::on_link(gateway, route.device.clone()))
 }
 
 /// Compares entries that the kernel replaces by key (a destination, a MAC) and of which it may hold

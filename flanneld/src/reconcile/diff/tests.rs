@@ -44,12 +44,13 @@ fn link(vni: u32, mtu: u32, up: bool) -> DeviceLink {
     }
 }
 
-/// IPv6 from destination 2 on.
+/// IPv6 from destination 2 on; destination 3 is a wider network, without gateway.
 fn route(dst: u8, gateway: u8, device: u8) -> HostRoute {
     let v6 = |number: u8| IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(number)]);
     let (dst, gateway) = match dst {
         0 | 1 => (IpNetwork::new(ip(dst * 16), 28), ip(gateway)),
-        _ => (IpNetwork::new(v6(dst * 16), 124), v6(gateway)),
+        2 => (IpNetwork::new(v6(32), 124), v6(32 + gateway)),
+        _ => return HostRoute::on_link(IpNetwork::new(v6(0), 120).unwrap(), name(device)),
     };
     HostRoute {
         onlink: true,
@@ -237,8 +238,14 @@ fn make(state: &mut HostState, change: &Change) -> Result<(), String> {
             if *route.device != *name(3) && !state.devices.contains_key(&route.device) {
                 return Err(refused());
             }
-            let mut same = state.routes.iter().filter(|other| other.dst == route.dst);
-            if route.dst.is_ipv6() && same.any(|other| other.device != route.device) {
+            let leads_there = |other: &&HostRoute| {
+                let gateway = route.gateway.filter(|gateway| gateway.is_ipv6());
+                gateway.is_some_and(|gateway| other.dst.contains(gateway))
+            };
+            let over = state.routes.iter().filter(leads_there);
+            let longest = over.clone().map(|other| other.dst.prefix()).max();
+            let mut narrowest = over.filter(|other| Some(other.dst.prefix()) == longest);
+            if narrowest.any(|other| other.device != route.device) {
                 return Err(format!(
                     "{change:?}: Nexthop has invalid gateway or device mismatch"
                 ));
@@ -346,16 +353,15 @@ proptest! {
             }
         }
         node_setup.keep_peers_of(&observed);
-        let removes_a_peer = |change: &Change| matches!(
-            change,
-            Change::Delete(
-                Entry::Neighbour(..)
-                    | Entry::Fdb(..)
-                    | Entry::WireguardPeer(..)
-                    | Entry::Route(_)
-                    | Entry::Policy(_)
-            )
-        );
+        let removes_a_peer = |change: &Change| match change {
+            // those to gateways are none of a peer
+            Change::Delete(Entry::Route(route)) => observed.routes.contains(route),
+            Change::Delete(entry) => matches!(
+                entry,
+                Entry::Neighbour(..) | Entry::Fdb(..) | Entry::WireguardPeer(..) | Entry::Policy(_)
+            ),
+            Change::Put(_) => false,
+        };
         prop_assert!(!diff(&node_setup, &observed).iter().any(removes_a_peer));
     }
 }

@@ -5,11 +5,15 @@
 //! the backend that the peer's lease names. A node whose configuration does not have that backend
 //! yet keeps to what the peer published before. An earlier backend goes [`LINGER`] after the last
 //! peer stopped using it.
+//!
+//! Packets must not take a way before both of its ends are there, nor one of which an end is gone.
+//! A node publishes its change first and makes its devices then, and each node learns of it at
+//! another moment: hence the delays below.
 
 use crate::{
     backend::{Backend, Input, PeerError, PeerLeases, Plan},
     model::{
-        host_state::{DeviceName, HostRoute},
+        host_state::{DeviceName, HostRoute, HostState},
         lease::{Lease, Leases},
         network_config::NetworkConfig,
     },
@@ -24,19 +28,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long an earlier backend stays after its last peer: packets are on their way, and a peer may
-/// see this node's change later than this node sees the peer's.
-const LINGER: Duration = Duration::from_secs(5);
-
 /// How long a peer that changed its backend is still reached by the earlier one: it publishes the
 /// change before its new device is there.
 const SWITCH_DELAY: Duration = Duration::from_secs(1);
+
+/// How long a node that starts under another backend leaves the ways to its peers as it finds them:
+/// they still send by the earlier backend for [`SWITCH_DELAY`] after they see the change, which
+/// they see as late as a second after this node.
+const HOLD: Duration = Duration::from_secs(2);
+
+/// How long an earlier backend stays after its last peer, and how long a node that starts under
+/// another backend keeps what the earlier one has for peers: for as long as a peer may hold, and a
+/// while longer, since it may see a change later than this node.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// The backends of this node.
 #[derive(Debug)]
 pub(super) struct Transition {
     current: Part,
     earlier: Vec<EarlierPart>,
+    /// When the first snapshot came.
+    known_since: Option<Instant>,
     /// Peers that an earlier backend and the current one both reach.
     both: BTreeMap<IpNetwork, Change>,
 }
@@ -106,12 +118,14 @@ impl Transition {
         Transition {
             current: Part::new(current),
             earlier: earlier.collect(),
+            known_since: None,
             both: BTreeMap::new(),
         }
     }
 
     /// Takes over a snapshot of the leases.
     pub(super) fn update(&mut self, snapshot: &Leases, now: Instant) {
+        self.known_since.get_or_insert(now);
         self.current.leases.update(&*self.current.backend, snapshot);
         for EarlierPart { part, unused_since } in &mut self.earlier {
             part.leases.update(&*part.backend, snapshot);
@@ -165,27 +179,68 @@ impl Transition {
         let mut plan = self.current.plan(host);
         let mut both = BTreeMap::new();
         let kept = self.current.leases.kept();
+        let mut reached = subnets(&plan);
         for earlier in &self.earlier {
             let addition = earlier.part.plan(host);
-            let reached = subnets(&plan);
-            let shared: Vec<_> = subnets(&addition).intersection(&reached).copied().collect();
-            both.extend(shared.into_iter().map(|subnet| {
-                let to_earlier = kept.contains(&subnet);
-                let before = self.both.get(&subnet).copied();
+            let further = subnets(&addition);
+            for subnet in further.intersection(&reached) {
+                let to_earlier = kept.contains(subnet);
+                let before = self.both.get(subnet).copied();
                 let before = before.filter(|before| before.to_earlier == to_earlier);
                 let since = before.map_or(now, |before| before.since);
-                (subnet, Change { to_earlier, since })
-            }));
+                both.insert(*subnet, Change { to_earlier, since });
+            }
             // what the peer published last counts once it has had the time to set it up
-            let stays = |subnet: IpNetwork| {
-                let change = both.get(&subnet);
+            let stays = |subnet: &IpNetwork| {
+                let change: Option<&Change> = both.get(subnet);
                 change
                     .is_some_and(|change| (now >= change.since + SWITCH_DELAY) == change.to_earlier)
             };
-            add(&mut plan, addition, stays);
+            let led = further
+                .iter()
+                .filter(|subnet| !reached.contains(subnet) || stays(subnet));
+            let led: BTreeSet<_> = led.copied().collect();
+            add(&mut plan, addition, &reached, &led);
+            reached.extend(further);
         }
         self.both = both;
+        plan.skipped.retain(|lease| {
+            let is_other = matches!(
+                lease.reason,
+                PeerError::OtherBackend { .. } | PeerError::OtherSetting { .. }
+            );
+            !(is_other && reached.contains(&lease.subnet))
+        });
         plan
+    }
+
+    /// For [`HOLD`] the ways to the peers stay as they are, and for [`LINGER`] what the earlier
+    /// backends have for them.
+    pub(super) fn keep(&self, plan: &mut Plan, observed: &HostState, now: Instant) {
+        let [hold, linger] = self.kept_until();
+        let is_before = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        if is_before(hold) {
+            plan.state.keep_ways_of(observed);
+        }
+        if is_before(linger) {
+            let earlier = self.earlier.iter();
+            let names = earlier.flat_map(|earlier| earlier.part.backend.device_names());
+            let names: Vec<_> = names.collect();
+            let is_earlier = |name: &str| names.iter().any(|earlier| ***earlier == *name);
+            plan.state
+                .keep_entries_of(observed, |name| is_earlier(name));
+            for config in &mut plan.data_path {
+                if is_earlier(&config.device) {
+                    Arc::make_mut(config).keeps_peers = true;
+                }
+            }
+        }
+    }
+
+    /// The ends of both times.
+    fn kept_until(&self) -> [Option<Instant>; 2] {
+        let since = self.known_since.filter(|_| self.has_earlier());
+        [HOLD, LINGER].map(|time| since.map(|since| since + time))
     }
 
     pub(super) fn has_earlier(&self) -> bool {
@@ -198,7 +253,9 @@ impl Transition {
         let ends = self.earlier.iter();
         let ends = ends.filter_map(|earlier| Some(earlier.unused_since? + LINGER));
         // a peer that changed is reached by both until the earlier one goes
-        switches.filter(|at| *at > now).chain(ends).min()
+        let kept = self.kept_until().into_iter().flatten();
+        let switches = switches.chain(kept).filter(|at| *at > now);
+        switches.chain(ends).min()
     }
 
     /// Takes out the earlier backends that nobody has used for a while.
@@ -222,40 +279,27 @@ fn subnets(plan: &Plan) -> BTreeSet<IpNetwork> {
     plan.peers.iter().map(|peer| peer.subnet).collect()
 }
 
-/// Adds what an earlier backend wants. A peer that both reach is the current one's, unless `stays`
-/// says otherwise.
-fn add(plan: &mut Plan, mut addition: Plan, stays: impl Fn(IpNetwork) -> bool) {
-    let current = subnets(plan);
-    let is_earlier = |subnet: IpNetwork| !current.contains(&subnet) || stays(subnet);
-    let earlier: BTreeSet<_> = subnets(&addition)
-        .into_iter()
-        .filter(|subnet| is_earlier(*subnet))
-        .collect();
-    route_each_peer(&mut addition, &earlier);
+/// Adds what an earlier backend wants. `reached` are the peers of the plan, `led` those whose
+/// packets take the earlier backend's way.
+fn add(
+    plan: &mut Plan,
+    mut addition: Plan,
+    reached: &BTreeSet<IpNetwork>,
+    led: &BTreeSet<IpNetwork>,
+) {
+    route_each_peer(&mut addition, led);
+    plan.state.routes.retain(|route| !led.contains(&route.dst));
+    let routes = addition.state.routes.into_iter();
     plan.state
         .routes
-        .retain(|route| !earlier.contains(&route.dst));
-    let routes = mem::take(&mut addition.state.routes);
-    plan.state.routes.extend(
-        routes
-            .into_iter()
-            .filter(|route| earlier.contains(&route.dst)),
-    );
-    for (name, device) in mem::take(&mut addition.state.devices) {
+        .extend(routes.filter(|route| led.contains(&route.dst)));
+    for (name, device) in addition.state.devices {
         plan.state.devices.entry(name).or_insert(device);
     }
     plan.data_path.append(&mut addition.data_path);
     let peers = addition.peers.into_iter();
-    let peers = peers.filter(|peer| !current.contains(&peer.subnet));
-    plan.peers.extend(peers);
-    let reached = subnets(plan);
-    plan.skipped.retain(|lease| {
-        let is_other = matches!(
-            lease.reason,
-            PeerError::OtherBackend { .. } | PeerError::OtherSetting { .. }
-        );
-        !(is_other && reached.contains(&lease.subnet))
-    });
+    plan.peers
+        .extend(peers.filter(|peer| !reached.contains(&peer.subnet)));
 }
 
 /// In the place of a route to the whole network, of which the host can have one, makes a route to

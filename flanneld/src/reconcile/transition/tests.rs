@@ -99,7 +99,8 @@ fn earlier_backend_goes_a_while_after_its_last_peer() {
     let start = Instant::now();
     assert_eq!(transition.next(start), None, "the peers are unknown");
     transition.update(&Arc::new(vec![lease(2, 7)]), start);
-    assert_eq!(transition.next(start), Some(start + LINGER));
+    assert_eq!(transition.next(start), Some(start + HOLD));
+    assert_eq!(transition.next(start + HOLD), Some(start + LINGER));
     assert!(transition.take_unused(start + LINGER / 2).is_empty());
     assert_eq!(routed(&mut transition, start).1, 2, "both devices");
     // a node that uses it appears again
@@ -150,7 +151,8 @@ fn whole_network_of_an_earlier_backend_becomes_a_route_to_each_peer() {
         ..Plan::default()
     };
     let mut current = plan("flannel-wg", &[2]);
-    add(&mut current, plan("flannel0", &[2, 3]), |_| false);
+    let (reached, led) = ([peer(2).subnet].into(), [peer(3).subnet].into());
+    add(&mut current, plan("flannel0", &[2, 3]), &reached, &led);
     let to_peer = HostRoute::on_link(peer(3).subnet, "flannel0".into());
     assert_eq!(current.state.routes, [whole("flannel-wg"), to_peer].into());
     assert_eq!(current.peers, [peer(2), peer(3)]);

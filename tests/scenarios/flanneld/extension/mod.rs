@@ -3,6 +3,7 @@
 
 mod commands;
 mod examples;
+mod leave;
 
 use super::cluster::{Cluster, TIMEOUT};
 use serde_json::{Value, json};

@@ -247,6 +247,12 @@ impl Schedule {
         })
     }
 
+    /// True if every command succeeded or was tried that often.
+    pub(super) fn has_tried_all(&self, attempts: u32) -> bool {
+        let mut pending = self.pending.values();
+        self.running.is_empty() && pending.all(|pending| pending.attempts >= attempts)
+    }
+
     /// True if nothing is left to do.
     pub(super) fn is_done(&self) -> bool {
         self.pending.is_empty() && self.running.is_empty()
