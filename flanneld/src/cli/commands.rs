@@ -121,11 +121,21 @@ pub(crate) enum PkiAction {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Args)]
-#[command(override_usage = "flanneld data-path -socket FILE [-status]")]
+#[command(
+    override_usage = "flanneld data-path -socket FILE [-status]\n       flanneld data-path -keep FOLDER"
+)]
 pub(crate) struct DataPath {
     /// The socket by which the daemon talks to it
     #[arg(long, value_name = "FILE")]
-    pub(crate) socket: PathBuf,
+    pub(crate) socket: Option<PathBuf>,
+    /// Take over the processes with sockets in this folder, so that they stay when the container of
+    /// the daemon is replaced
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) keep: Option<PathBuf>,
+    /// Started by -keep
+    #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1, hide = true)]
+    #[arg(require_equals = true, default_missing_value = "true")]
+    pub(crate) kept: bool,
     /// Print the status of the process that runs, as JSON
     #[arg(long, default_value_t = false, action = ArgAction::Set, num_args = 0..=1)]
     #[arg(require_equals = true, default_missing_value = "true")]

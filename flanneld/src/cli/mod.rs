@@ -62,6 +62,11 @@ fn read_options(args: Vec<String>) -> Result<Options, ExitCode> {
     Ok(options)
 }
 
+/// The log of a command that runs until it is ended.
+pub(crate) fn start_log() {
+    log::start(0);
+}
+
 /// `flanneld help [COMMAND]`.
 pub(crate) fn print_help(arguments: &[String]) -> ExitCode {
     match arguments {

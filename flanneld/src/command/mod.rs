@@ -18,7 +18,7 @@ pub(crate) fn run(command: &NodeCommand) -> ExitCode {
         NodeCommand::InstallCni(options) => install::cni(options),
         NodeCommand::InstallConf(options) => install::conf(options),
         NodeCommand::UninstallCni(options) => install::uninstall(options),
-        NodeCommand::DataPath(options) => data_path::run(&options.socket, options.status),
+        NodeCommand::DataPath(options) => data_path::run(options),
         NodeCommand::Pki(options) => pki::run(options),
     }
 }

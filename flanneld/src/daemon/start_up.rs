@@ -21,7 +21,7 @@ use crate::{
     underlay::{self, Underlay},
 };
 use std::{collections::BTreeMap, convert::Infallible, fs, future, path::Path, sync::Arc};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 pub(super) async fn run(
@@ -160,7 +160,8 @@ async fn run_under(
         .iter()
         .flat_map(|other| other.device_names());
     let _earlier = InstanceLock::acquire(names.map(|name| Resource::Device(name.to_string())))?;
-    let data_path = data_paths(&*backend, &earlier, subnet_file)?;
+    let data_path_changed = Arc::new(Notify::new());
+    let data_path = data_paths(&*backend, &earlier, subnet_file, &data_path_changed)?;
     let settings = Settings {
         earlier,
         data_path,
@@ -188,6 +189,7 @@ async fn run_under(
         config,
         run_folder: run_folder.to_owned(),
         left,
+        data_path_changed,
     };
     tasks::run(manager, backend, reconciler, started, waiting, status).await
 }
@@ -197,12 +199,13 @@ fn data_paths(
     current: &dyn Backend,
     earlier: &Earlier,
     subnet_file: &Path,
+    changed: &Arc<Notify>,
 ) -> Result<BTreeMap<DeviceName, Supervisor>, Error> {
     let earlier = earlier.backends.iter().map(|backend| &**backend);
     let devices = std::iter::once(current).chain(earlier);
     let devices = devices.flat_map(|backend| backend.data_path_devices());
     let start = |device: &DeviceName| {
-        let supervisor = Supervisor::start(data_path::path(subnet_file, device));
+        let supervisor = Supervisor::start(data_path::path(subnet_file, device), changed.clone());
         Ok((device.clone(), supervisor.map_err(Error::DataPath)?))
     };
     devices.map(start).collect()

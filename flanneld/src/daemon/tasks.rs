@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::watch,
+    sync::{Notify, watch},
     time::{Instant, sleep_until},
 };
 
@@ -51,6 +51,8 @@ pub(super) struct Started {
     pub(super) run_folder: PathBuf,
     /// An earlier backend whose commands are to be taken back.
     pub(super) left: Option<Arc<dyn Backend>>,
+    /// Told when a process that moves packets works, or does not any more.
+    pub(super) data_path_changed: Arc<Notify>,
 }
 
 /// Runs until the network configuration changes to another one that this node can apply.
@@ -70,6 +72,7 @@ pub(super) async fn run(
         config,
         run_folder,
         left,
+        data_path_changed,
     } = started;
     let taken_back = take_back(left, config.clone(), own.clone());
     // without a sender the record stays
@@ -89,6 +92,7 @@ pub(super) async fn run(
         own: own.subscribe(),
         records,
         leases: leases.subscribe(),
+        data_path_changed,
         outcomes: outcome_sender,
         config_changed: match manager.network_configs() {
             Some(configs) => Box::pin(

@@ -3,7 +3,7 @@
 use super::wireguard;
 use ::wireguard::{Device, TooManyPeers};
 use data_path::{
-    Opened, OverlappingPrefixes, PrefixTable, Settings, Shared, Workers,
+    Descriptors, Opened, OverlappingPrefixes, PrefixTable, Settings, Shared, Workers,
     udp::{Peers, Udp},
     wireguard::Wireguard,
 };
@@ -13,6 +13,7 @@ use std::{
     collections::HashSet,
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{BorrowedFd, OwnedFd},
     sync::{Arc, mpsc},
     thread,
     time::Instant,
@@ -79,6 +80,10 @@ pub(crate) enum Error {
     Wireguard(#[from] wireguard::Error),
     #[error(transparent)]
     TooManyPeers(#[from] TooManyPeers),
+    #[error("copy a descriptor: {0}")]
+    Copy(#[source] io::Error),
+    #[error("the process has descriptors already")]
+    Running,
     #[error("the process has engine {0}: another one needs a process of its own")]
     OtherEngine(&'static str),
     #[error("the process has device {present}, not {asked}: it needs a process of its own")]
@@ -152,6 +157,8 @@ impl EngineConfig {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) workers: Workers,
+    /// Copies of the workers' descriptors.
+    pub(super) copies: (Descriptors, Vec<OwnedFd>),
     pub(super) settings: Settings,
     shared: SharedState,
 }
@@ -171,6 +178,10 @@ impl Running {
         ended: &mpsc::Sender<io::Error>,
     ) -> Result<Running, Error> {
         let settings = config.settings();
+        let (arranged, open) = opened.descriptors();
+        let copies = open.iter().map(BorrowedFd::try_clone_to_owned);
+        let copies = copies.collect::<Result<_, _>>().map_err(Error::Copy)?;
+        let copies = (arranged, copies);
         let (workers, shared) = match &config.engine {
             EngineConfig::Udp { own, routes } => {
                 let peers = Shared::new(udp_peers(own, routes)?);
@@ -188,6 +199,7 @@ impl Running {
         };
         Ok(Running {
             workers,
+            copies,
             settings,
             shared,
         })

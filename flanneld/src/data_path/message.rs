@@ -12,6 +12,10 @@ use std::{
 /// The longest message in bytes: 5,000 peers take less than one MiB.
 const MAX: usize = 32 << 20;
 
+/// Increases with each change of the messages, and of what they carry: daemon and process of one
+/// number understand each other, whatever their builds are.
+pub(super) const PROTOCOL: u32 = 1;
+
 /// To the process.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -20,6 +24,16 @@ pub(super) enum Request {
     Status,
     /// Go by this from now on. Answered by [`Reply::Done`].
     Configure(Box<Config>),
+    /// Answered by [`Reply::Done`] at once, whatever else the process does.
+    Ping,
+    /// Copies of the descriptors: answered by [`Reply::HandedOver`], after which they follow.
+    Share,
+    /// Go on with what an earlier process had: its descriptors follow. Answered by
+    /// [`Reply::Done`].
+    GoOn {
+        config: Box<Config>,
+        descriptors: Arranged,
+    },
     /// Another process goes on with the descriptors: answered by [`Reply::HandedOver`], after which
     /// they follow.
     HandOver,
@@ -49,6 +63,12 @@ pub(super) enum Reply {
 pub(super) struct Status {
     pub(super) pid: u32,
     pub(super) build: Build,
+    /// 0: of a build that did not say.
+    #[serde(default)]
+    pub(super) protocol: u32,
+    /// It is in a container of its own, and stays when the daemon is of another build.
+    #[serde(default)]
+    pub(super) kept: bool,
     /// The device, once the process is configured.
     pub(super) device: Option<String>,
     pub(super) engine: Option<String>,

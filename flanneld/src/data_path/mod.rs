@@ -3,11 +3,14 @@
 //! upgrade of the daemon cuts the traffic. The daemon talks to it over a Unix socket: it finds the
 //! process of an earlier daemon there, and goes on with it.
 //!
-//! `process` is the other side, `supervisor` the daemon's.
+//! `process` is the other side, `supervisor` the daemon's. In Kubernetes the process would end with
+//! the daemon's container: `keeper` has it in a container of its own.
 
 mod build;
+mod client;
 mod engine;
 mod fuzz;
+mod keeper;
 mod message;
 mod process;
 mod socket;
@@ -18,4 +21,4 @@ pub(crate) use engine::{Config, EngineConfig};
 pub(crate) use fuzz::message as fuzz;
 pub(crate) use process::run;
 pub(crate) use socket::path;
-pub(crate) use supervisor::Supervisor;
+pub(crate) use supervisor::{Failure, Supervisor};

@@ -4,11 +4,15 @@
 use super::{
     build::Build,
     engine::{Config, Error, Running},
-    message::{self, Arranged, Reply, Request, Status},
+    keeper,
+    message::{self, Arranged, PROTOCOL, Reply, Request, Status},
     socket,
 };
-use crate::{best_effort::best_effort, cli};
-use data_path::{Counter, Opened};
+use crate::{
+    best_effort::best_effort,
+    cli::{self, commands::DataPath},
+};
+use data_path::{Counter, Descriptors, Opened};
 use linux_net::descriptors;
 use nix::{
     errno::Errno,
@@ -16,9 +20,12 @@ use nix::{
 };
 use std::{
     fs, io,
-    os::unix::{
-        fs::MetadataExt,
-        net::{UnixListener, UnixStream},
+    os::{
+        fd::{AsFd, BorrowedFd, OwnedFd},
+        unix::{
+            fs::MetadataExt,
+            net::{UnixListener, UnixStream},
+        },
     },
     path::Path,
     process::{self, ExitCode},
@@ -42,6 +49,8 @@ struct Process {
     state: Mutex<State>,
     ended: mpsc::Sender<io::Error>,
     build: Build,
+    /// A keeper started it.
+    kept: bool,
 }
 
 #[derive(Debug, Default)]
@@ -52,11 +61,19 @@ struct State {
     running: Option<Running>,
 }
 
-/// Runs the process, or prints the status of the one that runs.
-pub(crate) fn run(path: &Path, status: bool) -> ExitCode {
-    let result = match status {
-        true => print_status(path),
-        false => serve(path).map(|()| ExitCode::SUCCESS),
+/// Runs the process or the keeper, or prints the status of the process that runs.
+pub(crate) fn run(options: &DataPath) -> ExitCode {
+    let (path, result) = match (&options.keep, &options.socket) {
+        (Some(folder), _) => {
+            cli::start_log();
+            (folder, keeper::run(folder).map(|()| ExitCode::SUCCESS))
+        }
+        (None, Some(socket)) if options.status => (socket, print_status(socket)),
+        (None, Some(socket)) => {
+            let served = serve(socket, options.kept);
+            (socket, served.map(|()| ExitCode::SUCCESS))
+        }
+        (None, None) => return cli::fail("name the socket with -socket", true),
     };
     result.unwrap_or_else(|error| cli::fail(format!("{}: {error}", path.display()), false))
 }
@@ -74,7 +91,7 @@ fn print_status(path: &Path) -> io::Result<ExitCode> {
 }
 
 /// Returns when the device is gone.
-fn serve(path: &Path) -> io::Result<()> {
+fn serve(path: &Path, kept: bool) -> io::Result<()> {
     close_inherited();
     // fails for the leader of a process group, which a shell starts: it has a session already
     best_effort(setsid(), "the process leads its session already");
@@ -84,6 +101,7 @@ fn serve(path: &Path) -> io::Result<()> {
         state: Mutex::default(),
         ended,
         build: Build::own()?,
+        kept,
     });
     let listener = match socket::connect(path) {
         Ok(earlier) => process.take_over(earlier, path)?,
@@ -165,15 +183,28 @@ impl Process {
             return Ok(());
         };
         let received = descriptors::receive(earlier).map_err(io::Error::other)?;
-        let opened =
-            Opened::from_descriptors(arranged.into(), received).map_err(io::Error::other)?;
+        self.go_on(config, arranged, received)
+            .map_err(io::Error::other)
+    }
+
+    /// Goes on with the descriptors of an earlier process, and what that one went by.
+    fn go_on(
+        &self,
+        config: Option<Box<Config>>,
+        arranged: Arranged,
+        received: Vec<OwnedFd>,
+    ) -> Result<(), Error> {
         let mut state = self.state();
-        state.opened = Some(opened);
-        if let Some(config) = config {
-            self.configure(&mut state, config)
-                .map_err(io::Error::other)?;
+        if state.running.is_some() {
+            return Err(Error::Running);
         }
-        Ok(())
+        let opened = Opened::from_descriptors(arranged.into(), received)?;
+        state.opened = Some(opened);
+        let configured = config.map_or(Ok(()), |config| self.configure(&mut state, config));
+        if configured.is_err() {
+            state.opened = None;
+        }
+        configured
     }
 
     fn accept(self: &Arc<Process>, listener: &UnixListener) {
@@ -201,10 +232,19 @@ impl Process {
         while let Some(request) = message::receive(&mut connection)? {
             let reply = match request {
                 Request::Status => Reply::Status(self.status()),
-                Request::Configure(config) => match self.configure(&mut self.state(), config) {
-                    Ok(()) => Reply::Done,
-                    Err(error) => Reply::Failed(error.to_string()),
-                },
+                Request::Ping => Reply::Done,
+                Request::Configure(config) => reply(self.configure(&mut self.state(), config)),
+                Request::GoOn {
+                    config,
+                    descriptors: arranged,
+                } => {
+                    let received = descriptors::receive(&connection).map_err(io::Error::other)?;
+                    reply(self.go_on(Some(config), arranged, received))
+                }
+                Request::Share => {
+                    self.share(&mut connection)?;
+                    continue;
+                }
                 Request::HandOver => {
                     self.hand_over(&mut connection)?;
                     continue;
@@ -261,6 +301,16 @@ impl Process {
         Ok(())
     }
 
+    /// Sends copies of the descriptors.
+    fn share(&self, connection: &mut UnixStream) -> io::Result<()> {
+        let state = self.state();
+        let copies = state.running.as_ref().map(|running| {
+            let (arranged, all) = &running.copies;
+            (*arranged, all.iter().map(AsFd::as_fd).collect())
+        });
+        send_descriptors(connection, None, copies)
+    }
+
     /// Gives the descriptors to another process, and ends once that one works with them.
     fn hand_over(&self, connection: &mut UnixStream) -> io::Result<()> {
         // nobody else configures in between
@@ -290,6 +340,8 @@ impl Process {
         Status {
             pid: process::id(),
             build: self.build.clone(),
+            protocol: PROTOCOL,
+            kept: self.kept,
             device: config.map(|config| config.device.clone()),
             engine: config.map(|config| config.engine.name().to_owned()),
             workers: running.map_or(0, |running| running.workers.count()),
@@ -303,23 +355,38 @@ impl Process {
     }
 }
 
+/// Says whether it is done.
+fn reply(done: Result<(), Error>) -> Reply {
+    match done {
+        Ok(()) => Reply::Done,
+        Err(error) => Reply::Failed(error.to_string()),
+    }
+}
+
+fn send_descriptors(
+    connection: &mut UnixStream,
+    config: Option<Box<Config>>,
+    descriptors: Option<(Descriptors, Vec<BorrowedFd<'_>>)>,
+) -> io::Result<()> {
+    let arranged = descriptors.as_ref().map(|(arranged, _)| *arranged);
+    let reply = Reply::HandedOver {
+        config,
+        descriptors: arranged.map(Arranged::from),
+    };
+    message::send(connection, &reply)?;
+    match &descriptors {
+        Some((_, all)) => descriptors::send(connection, all).map_err(io::Error::other),
+        None => Ok(()),
+    }
+}
+
 /// Succeeds when the other process says that it works with the descriptors.
 fn give(
     connection: &mut UnixStream,
     config: Option<Box<Config>>,
     opened: Option<&Opened>,
 ) -> io::Result<()> {
-    let opened = opened.map(Opened::descriptors);
-    let reply = Reply::HandedOver {
-        config,
-        descriptors: opened
-            .as_ref()
-            .map(|(arranged, _)| Arranged::from(*arranged)),
-    };
-    message::send(connection, &reply)?;
-    if let Some((_, all)) = &opened {
-        descriptors::send(connection, all).map_err(io::Error::other)?;
-    }
+    send_descriptors(connection, config, opened.map(Opened::descriptors))?;
     connection.set_read_timeout(Some(TAKE_OVER_TIMEOUT))?;
     match message::receive(connection)? {
         Some(Request::TakenOver | Request::Stop) => Ok(()),

@@ -21,9 +21,14 @@ use std::{
 /// sun_path without its final zero, in bytes.
 const MAX_PATH: usize = 107;
 
+/// The names of the sockets begin with it.
+pub(super) const PREFIX: &str = "data-path-";
+/// And end with it.
+pub(super) const SUFFIX: &str = ".sock";
+
 /// The socket of the process that has the device.
 pub(crate) fn path(subnet_file: &Path, device: &str) -> PathBuf {
-    let name = format!("data-path-{device}.sock");
+    let name = format!("{PREFIX}{device}{SUFFIX}");
     subnet_file.with_file_name(name)
 }
 

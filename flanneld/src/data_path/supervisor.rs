@@ -1,15 +1,16 @@
-//! The daemon's side: finds the process or starts it, starts it again when it ends, and tells it
-//! what to do. A thread of its own, since the reconciler waits for the process.
+//! The daemon's side: finds the process or starts it, starts it again when it ends or hangs, and
+//! tells it what to do. A thread of its own: the reconciler waits for no process that hangs.
 
 use super::{
     build::{self, Build},
+    client::{CHECK_INTERVAL, Client, Kept},
     engine::Config,
-    message::{self, Reply, Request},
-    socket,
+    message::{PROTOCOL, Status},
 };
 use crate::{best_effort::best_effort, retry::ExponentialBackoff};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
+    fs,
     io::{self, Read, Write},
     os::{fd::AsFd, unix::net::UnixStream, unix::process::CommandExt},
     path::PathBuf,
@@ -18,12 +19,14 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
-/// How long the process may take to start, or to answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// How long [`Supervisor::configure`] waits.
-const CONFIGURE_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long the process may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long [`Supervisor::configure`] waits for a process that works: routes to a new peer are to
+/// find it there. A process that hangs holds up nothing longer, and only what is new.
+const CONFIGURE_TIMEOUT: Duration = Duration::from_millis(50);
 /// How often a process that starts is looked for.
 const START_INTERVAL: Duration = Duration::from_millis(2);
 /// A process that ends again and again is started ever later.
@@ -31,6 +34,8 @@ const BACKOFF: ExponentialBackoff = ExponentialBackoff {
     first: Duration::from_millis(20),
     longest: Duration::from_secs(5),
 };
+/// A configuration that the process refuses is told it again.
+const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
 /// A process that lives this long is no failure.
 const PROVING_TIME: Duration = Duration::from_secs(5);
 
@@ -44,8 +49,10 @@ pub(crate) struct Supervisor {
 #[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
-    /// The state changed.
-    changed: Condvar,
+    /// The process answered, or ended.
+    answered: Condvar,
+    /// [`Supervisor::configure`] would return something else.
+    changed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
@@ -55,30 +62,50 @@ struct State {
     version: u64,
     /// The version that the process goes by; 0: none.
     applied: u64,
+    /// The process goes by one of the configurations.
+    works: bool,
     /// Why the process does not go by the latest one.
     failure: Option<Arc<str>>,
+    /// What [`Supervisor::configure`] returned.
+    returned: Option<Arc<str>>,
     stop: bool,
+}
+
+impl State {
+    /// Why no packet passes.
+    fn fault(&self) -> Option<Arc<str>> {
+        match &self.failure {
+            None if !self.works => Some("its process is being started".into()),
+            failure => failure.clone(),
+        }
+    }
 }
 
 /// Why the process does not go by what it is told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the data path does not work: {0}")]
-pub(crate) struct Failure(Arc<str>);
+#[error("no packet passes {device}: {reason}")]
+pub(crate) struct Failure {
+    device: String,
+    reason: Arc<str>,
+}
 
 impl Supervisor {
-    /// Starts the supervision of the process with the socket at this path.
-    pub(crate) fn start(socket: PathBuf) -> io::Result<Supervisor> {
+    /// Starts the supervision of the process with the socket at this path. `changed` is told when
+    /// [`configure`](Supervisor::configure) would answer something else.
+    pub(crate) fn start(socket: PathBuf, changed: Arc<Notify>) -> io::Result<Supervisor> {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         let shared = Arc::new(Shared {
             state: Mutex::default(),
-            changed: Condvar::new(),
+            answered: Condvar::new(),
+            changed,
         });
         let thread = Thread {
             shared: shared.clone(),
             socket,
             woken,
             build: Build::own()?,
+            kept: None,
         };
         thread::Builder::new()
             .name("data-path".to_owned())
@@ -86,30 +113,32 @@ impl Supervisor {
         Ok(Supervisor { shared, wake })
     }
 
-    /// Tells the process what to do, and waits a moment until it does. What it does not do now it
-    /// does as soon as it can; ask again with the same configuration whether it did.
-    pub(crate) fn configure(&self, config: Arc<Config>) -> Result<(), Failure> {
+    /// Tells the process what to do, which it does as soon as it can. Fails if the process does not
+    /// work, or has refused this; a process that is about to do it works.
+    pub(crate) fn configure(&self, config: &Arc<Config>) -> Result<(), Failure> {
         let mut state = self.shared.lock();
-        if state.wanted.as_ref() != Some(&config) {
-            state.wanted = Some(config);
+        if state.wanted.as_ref() != Some(config) {
+            state.wanted = Some(config.clone());
             state.version += 1;
-            state.failure = None;
+            if state.works {
+                state.failure = None;
+            }
             self.wake();
-        }
-        let deadline = Instant::now() + CONFIGURE_TIMEOUT;
-        loop {
-            if state.applied == state.version {
-                return Ok(());
-            }
-            if let Some(failure) = &state.failure {
-                return Err(Failure(failure.clone()));
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Failure("its process does not answer".into()));
-            }
-            let waited = self.shared.changed.wait_timeout(state, left);
+            let waited =
+                self.shared
+                    .answered
+                    .wait_timeout_while(state, CONFIGURE_TIMEOUT, |state| {
+                        state.works && state.failure.is_none() && state.applied != state.version
+                    });
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.returned = state.fault();
+        match state.returned.clone() {
+            None => Ok(()),
+            Some(reason) => Err(Failure {
+                device: config.device.clone(),
+                reason,
+            }),
         }
     }
 
@@ -130,6 +159,14 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Tells those who wait for the process.
+    fn tell(&self, state: &State) {
+        self.answered.notify_all();
+        if state.fault() != state.returned {
+            self.changed.notify_one();
+        }
+    }
 }
 
 /// The thread.
@@ -138,40 +175,50 @@ struct Thread {
     socket: PathBuf,
     woken: UnixStream,
     build: Build,
+    /// Of the process that ran last.
+    kept: Option<Kept>,
 }
 
 impl Thread {
     fn run(mut self) {
         let mut attempt = 0;
+        let mut reason: Option<String> = None;
         while !self.shared.lock().stop {
             let since = Instant::now();
-            let ended = self.connect_or_start().and_then(|connection| {
-                attempt = 0;
-                self.follow(connection)
-            });
-            if self.shared.lock().stop {
-                return;
+            let found = self.find();
+            if found.is_none()
+                && let Some(reason) = reason.take()
+            {
+                warn!("the data path: {reason}; it is started again");
+                self.failed(reason);
+                if attempt > 1 {
+                    self.sleep(BACKOFF.delay(attempt - 1));
+                }
             }
-            let reason = match ended {
+            let ended = found.map_or_else(|| self.start(), Ok).and_then(|client| {
+                let ended = self.follow(&client);
+                if ended.as_ref().err().is_some_and(is_hanging) {
+                    self.end(&client);
+                }
+                ended
+            });
+            attempt = match since.elapsed() < PROVING_TIME {
+                true => attempt + 1,
+                false => 1,
+            };
+            reason = Some(match ended {
                 Ok(()) => "its process ended".to_owned(),
                 Err(error) => error.to_string(),
-            };
-            if since.elapsed() < PROVING_TIME {
-                attempt += 1;
-            }
-            warn!("the data path: {reason}; it is started again");
-            self.failed(reason);
-            if attempt > 1 {
-                self.sleep(BACKOFF.delay(attempt - 1));
-            }
+            });
         }
     }
 
     fn failed(&self, reason: String) {
         let mut state = self.shared.lock();
         state.applied = 0;
+        state.works = false;
         state.failure = Some(reason.into());
-        self.shared.changed.notify_all();
+        self.shared.tell(&state);
     }
 
     /// Until the time is over or there is something to do.
@@ -195,28 +242,41 @@ impl Thread {
         }
     }
 
-    /// A connection to a process of this build.
-    fn connect_or_start(&self) -> io::Result<UnixStream> {
-        if let Ok(connection) = self.connect() {
-            match self.is_of_this_build(&connection) {
-                Ok(true) => {
-                    info!("the data path of an earlier daemon goes on");
-                    return Ok(connection);
+    /// A connection to the process that there is, if it can stay.
+    fn find(&self) -> Option<Client> {
+        let client = best_effort(Client::connect(&self.socket), "there is none")?;
+        match client.status() {
+            Ok(status) if self.can_follow(&status) => {
+                info!("the data path goes on with the process that there is");
+                return Some(client);
+            }
+            Ok(_) => info!("the data path is of another build: a new process takes over"),
+            Err(error) => {
+                warn!("the process of the data path is replaced: {error}");
+                if is_hanging(&error) {
+                    self.end(&client);
                 }
-                Ok(false) => info!("the data path is of another build: a new process takes over"),
-                Err(error) => warn!("the process of the data path is replaced: {error}"),
             }
         }
+        None
+    }
+
+    /// True for a process of this build, and for one that is to outlive builds.
+    fn can_follow(&self, status: &Status) -> bool {
+        status.build == self.build || status.kept && status.protocol == PROTOCOL
+    }
+
+    /// Starts a process. Returns the connection to it.
+    fn start(&mut self) -> io::Result<Client> {
         self.spawn()?;
-        let deadline = Instant::now() + TIMEOUT;
-        loop {
-            let connection = self.connect();
-            let connection = connection.and_then(|connection| {
-                let ready = self.is_of_this_build(&connection)?;
-                Ok(ready.then_some(connection))
+        let deadline = Instant::now() + START_TIMEOUT;
+        let client = loop {
+            let client = Client::connect(&self.socket).and_then(|client| {
+                let ready = self.can_follow(&client.status()?);
+                Ok(ready.then_some(client))
             });
-            match connection {
-                Ok(Some(connection)) => return Ok(connection),
+            match client {
+                Ok(Some(client)) => break client,
                 Ok(None) | Err(_) if Instant::now() < deadline => thread::sleep(START_INTERVAL),
                 Ok(None) => {
                     return Err(io::Error::other("the earlier process does not hand over"));
@@ -228,22 +288,30 @@ impl Thread {
                     )));
                 }
             }
-        }
+        };
+        self.give_kept(&client)?;
+        Ok(client)
     }
 
-    fn connect(&self) -> io::Result<UnixStream> {
-        let connection = socket::connect(&self.socket)?;
-        connection.set_read_timeout(Some(TIMEOUT))?;
-        connection.set_write_timeout(Some(TIMEOUT))?;
-        Ok(connection)
+    /// Gives a new process what the last one had opened.
+    fn give_kept(&mut self, client: &Client) -> io::Result<()> {
+        let kept = self.kept.take().filter(Kept::has_device);
+        if let Some(kept) = kept
+            && client.status()?.device.is_none()
+            && let Err(reason) = client.go_on(&kept)?
+        {
+            warn!("the process of the data path opens its device anew: {reason}");
+        }
+        Ok(())
     }
 
-    fn is_of_this_build(&self, mut connection: &UnixStream) -> io::Result<bool> {
-        message::send(&mut connection, &Request::Status)?;
-        match message::receive(&mut connection)? {
-            Some(Reply::Status(status)) => Ok(status.build == self.build),
-            _ => Err(io::ErrorKind::InvalidData.into()),
-        }
+    /// Ends a process that hangs: the next one must not wait for it.
+    fn end(&self, client: &Client) {
+        client.kill();
+        best_effort(
+            fs::remove_file(&self.socket),
+            "another process has replaced it",
+        );
     }
 
     /// Starts the process, which makes a session of its own. It gets no descriptor and no variable
@@ -272,7 +340,8 @@ impl Thread {
     }
 
     /// Tells the process each configuration until the connection ends.
-    fn follow(&mut self, mut connection: UnixStream) -> io::Result<()> {
+    fn follow(&mut self, client: &Client) -> io::Result<()> {
+        self.shared.lock().applied = 0;
         loop {
             let (wanted, version, applied) = {
                 let state = self.shared.lock();
@@ -282,38 +351,55 @@ impl Thread {
                 (state.wanted.clone(), state.version, state.applied)
             };
             if let Some(config) = wanted.filter(|_| version != applied) {
-                let request = Request::Configure(Box::new(Config::clone(&config)));
-                message::send(&mut connection, &request)?;
-                let failure = match message::receive(&mut connection)? {
-                    Some(Reply::Done) => None,
-                    Some(Reply::Failed(reason)) => Some(Arc::from(reason)),
-                    _ => return Ok(()),
-                };
-                let mut state = self.shared.lock();
-                if failure.is_none() {
-                    state.applied = version;
-                } else if state.failure.is_none() {
-                    warn!("the data path: {}", failure.as_deref().unwrap_or_default());
-                }
-                state.failure = failure;
-                self.shared.changed.notify_all();
-                if state.failure.is_some() {
-                    drop(state);
-                    self.sleep(BACKOFF.longest / 5);
+                if !self.configure(client, &config, version)? {
+                    self.sleep(REFUSED_INTERVAL);
                 }
                 continue;
             }
             let mut fds = [
-                PollFd::new(connection.as_fd(), PollFlags::POLLIN),
+                PollFd::new(client.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
             ];
-            poll(&mut fds, PollTimeout::NONE)?;
-            let ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
-            if ready(&fds[0]) {
+            let ready = poll(&mut fds, PollTimeout::from(CHECK_INTERVAL))?;
+            if fds[0].any().unwrap_or(true) {
                 // the process says nothing by itself: the connection ended
                 return Ok(());
             }
-            self.drain();
+            match ready {
+                0 => client.check()?,
+                _ => self.drain(),
+            }
         }
     }
+
+    /// Tells the process a configuration. False if it refuses.
+    fn configure(
+        &mut self,
+        client: &Client,
+        config: &Arc<Config>,
+        version: u64,
+    ) -> io::Result<bool> {
+        let failure = client.configure(config)?.err();
+        let mut state = self.shared.lock();
+        match &failure {
+            None => {
+                state.applied = version;
+                state.works = true;
+            }
+            Some(reason) if state.failure.is_none() => warn!("the data path: {reason}"),
+            Some(_) => {}
+        }
+        state.failure = failure.map(Arc::from);
+        let done = state.failure.is_none();
+        self.shared.tell(&state);
+        drop(state);
+        if done {
+            self.kept = client.share(config)?;
+        }
+        Ok(done)
+    }
+}
+
+fn is_hanging(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::TimedOut
 }

@@ -1,5 +1,6 @@
 //! The loop: a pass at the start, for each new snapshot of the leases, for each notification that
-//! contradicts the wanted state, when a failed change is due again, and on a slow timer.
+//! contradicts the wanted state, when a process that moves packets works or fails, when a failed
+//! change is due again, and on a slow timer.
 
 use super::{
     Error,
@@ -26,11 +27,12 @@ use packet_filter::NftMonitor;
 use std::{
     os::fd::{AsFd, AsRawFd},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    sync::watch,
+    sync::{Notify, watch},
     time::{sleep, sleep_until},
 };
 use tracing::{debug, warn};
@@ -186,6 +188,8 @@ pub(crate) struct EventLoop {
     pub(crate) records: watch::Receiver<NodeRecord>,
     /// Every lease; None until the first whole snapshot.
     pub(crate) leases: watch::Receiver<Option<Leases>>,
+    /// A process that moves packets works, or does not any more.
+    pub(crate) data_path_changed: Arc<Notify>,
     /// The outcome of each pass.
     pub(crate) outcomes: watch::Sender<Option<Outcome>>,
     /// Ends with another network configuration when there is one that this node can apply.
@@ -255,6 +259,7 @@ impl EventLoop {
                     notified?;
                     sleep(BURST_DELAY).await;
                 }
+                () = self.data_path_changed.notified() => {}
                 () = sleep_until(retry_at.into()) => changes.add_everything(),
                 () = sleep_until(rules_due.unwrap_or(slow).into()), if rules_due.is_some() => {
                     changes.add_rules();

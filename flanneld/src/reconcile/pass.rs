@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     backend::{self, Backend, Plan, SkippedLease},
-    data_path::Supervisor,
+    data_path::{Failure, Supervisor},
     files::{node_state::NodeState, subnet_env},
     model::{
         Family,
@@ -49,9 +49,6 @@ use tracing::{debug, info, warn};
 /// Peers to which the kernel is asked for a route if the main table has none: enough to find that
 /// the host routes by other tables.
 const CONFIRMED_PEERS: usize = 16;
-
-/// When a process that does not work is asked again: it is started again in between.
-const DATA_PATH_RETRY: Duration = Duration::from_millis(200);
 
 /// What stays the same while the daemon runs.
 pub(crate) struct Settings {
@@ -198,7 +195,7 @@ impl Reconciler {
             changes,
         } = self.plan_changes(own, snapshot, &dump, &ownership, &routes);
         // before routes lead to a peer
-        let data_path_works = snapshot.is_none() || self.tell_data_path(&plan);
+        let data_path_failure = snapshot.and_then(|_| self.tell_data_path(&plan));
         let dependencies = self.route_dependencies(&plan, &routes);
         let mut indexes = self.indexes_by_name(&dump);
         let (read_and_planned, count) = (start.elapsed(), changes.len());
@@ -224,7 +221,8 @@ impl Reconciler {
             self.remove_earlier_devices();
         }
         let subnet_env = self.keep_subnet_env(own, setup_in_place);
-        let obstacles = self.obstacles(&dependencies);
+        let data_path_works = data_path_failure.is_none();
+        let obstacles = self.obstacles(&dependencies, data_path_failure);
         let mtu = self.settings.backend.pod_mtu(&self.underlay.current);
         let pod_mtu = pod_mtu::excess(&dump.host, &ownership.families, mtu);
         let families = plan.peers.iter();
@@ -245,7 +243,6 @@ impl Reconciler {
         let addresses = dump.host.addresses.as_slice().into();
         self.keep_dump(dump, routes, &wanted, &ownership, &applied);
         let set_up = setup_in_place && subnet_env.is_some() && data_path_works;
-        let data_path_retry = (!data_path_works).then(|| Instant::now() + DATA_PATH_RETRY);
         Ok(Outcome {
             set_up,
             node_ready: set_up && !obstacles.iter().any(Obstacle::concerns_node),
@@ -260,12 +257,7 @@ impl Reconciler {
             changed: !applied.done.is_empty(),
             retry_at: {
                 let transition = self.transition.next(Instant::now());
-                let due = [
-                    self.backoff.next(),
-                    underlay_retry,
-                    data_path_retry,
-                    transition,
-                ];
+                let due = [self.backoff.next(), underlay_retry, transition];
                 due.into_iter().flatten().min()
             },
             underlay: self.underlay.current.clone(),
@@ -489,21 +481,15 @@ impl Reconciler {
         plan
     }
 
-    /// False if a process that moves packets does not go by the plan. What it does not do now, it
-    /// does as soon as it can.
-    fn tell_data_path(&self, plan: &Plan) -> bool {
-        let told = plan.data_path.iter().map(|config| {
-            let Some(supervisor) = self.settings.data_path.get(&*config.device) else {
-                return true;
-            };
-            let told = supervisor.configure(config.clone());
-            if let Err(error) = &told {
-                debug!("{}: {error}", config.device);
-            }
-            told.is_ok()
+    /// Tells the processes that move packets the plan. Another pass follows when one of them works,
+    /// or does not any more. The failure is that of the first one that does not work.
+    fn tell_data_path(&self, plan: &Plan) -> Option<Failure> {
+        let told = plan.data_path.iter().filter_map(|config| {
+            let supervisor = self.settings.data_path.get(&*config.device)?;
+            supervisor.configure(config).err()
         });
         // each is told, whatever the others do
-        told.filter(|told| !told).count() == 0
+        told.collect::<Vec<_>>().into_iter().next()
     }
 
     fn route_dependencies(&self, plan: &Plan, routes: &UnderlayRoutes) -> RouteDependencies {
@@ -515,7 +501,11 @@ impl Reconciler {
 
     /// Why packets do not leave this host. The main table is not all that the kernel routes by: a
     /// peer that it does not lead to counts if the kernel confirms it.
-    fn obstacles(&mut self, dependencies: &RouteDependencies) -> Arc<[Obstacle]> {
+    fn obstacles(
+        &mut self,
+        dependencies: &RouteDependencies,
+        data_path: Option<Failure>,
+    ) -> Arc<[Obstacle]> {
         let without_route = &dependencies.without_route;
         let netlink = &mut self.kernel.netlink;
         let mut asked = without_route.iter().take(CONFIRMED_PEERS);
@@ -530,11 +520,9 @@ impl Reconciler {
         let refused = self.refusal().map(Obstacle::Refused);
         let underlay = self.underlay.obstacle().into_iter();
         let too_small = self.too_small_for_ipv6();
-        underlay
-            .chain(refused)
-            .chain(too_small)
-            .chain(no_route)
-            .collect()
+        let data_path = data_path.map(|failure| Obstacle::DataPath(failure.to_string()));
+        let node = underlay.chain(refused).chain(too_small).chain(data_path);
+        node.chain(no_route).collect()
     }
 
     fn too_small_for_ipv6(&self) -> Option<Obstacle> {

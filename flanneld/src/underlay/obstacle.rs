@@ -32,6 +32,8 @@ pub(crate) enum Obstacle {
         mtu: u32,
         needed: u32,
     },
+    /// A process that moves packets does not work: what it does not do, and why.
+    DataPath(String),
     /// The host has no route to these peers.
     NoRoute { peer: IpAddr, others: usize },
 }
@@ -92,7 +94,7 @@ impl fmt::Display for Obstacle {
                 "{interface} has an MTU of {mtu}, and IPv6 needs {needed} with this backend: set it to that, or \
                  EnableIPv6 to false"
             ),
-            Obstacle::Refused(reason) => f.write_str(reason),
+            Obstacle::Refused(reason) | Obstacle::DataPath(reason) => f.write_str(reason),
             Obstacle::NoRoute { peer, others: 0 } => {
                 write!(f, "there is no route to the peer at {peer}")
             }

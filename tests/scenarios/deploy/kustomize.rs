@@ -53,3 +53,35 @@ fn the_overlays_change_what_they_name() {
     assert_eq!(spec["selector"]["matchLabels"], expected);
     assert_eq!(spec["template"]["metadata"]["labels"]["k8s-app"], "flannel");
 }
+
+/// The container of the data path is replaced by hand alone; it and flanneld find each other and
+/// the device.
+#[scenario(unless = without_kubernetes)]
+fn the_data_path_has_a_pod_of_its_own() {
+    let server = ApiServer::pooled();
+    let objects = built(&server, "data-path");
+    let spec = |name: &str| {
+        let mut all = objects.iter();
+        let found = all.find(|object| object["metadata"]["name"] == name);
+        &found.expect("a DaemonSet")["spec"]
+    };
+    let (data_path, flanneld) = (spec("kube-flannel-data-path"), spec("kube-flannel-ds"));
+    assert_eq!(data_path["updateStrategy"]["type"], "OnDelete");
+    let [data_path, flanneld] = [data_path, flanneld].map(|spec| &spec["template"]["spec"]);
+    assert_eq!(data_path["hostNetwork"], true);
+    assert!(data_path["hostPID"].is_null());
+    for pod in [data_path, flanneld] {
+        let container = &pod["containers"][0];
+        for (name, path) in [("run", "/run/flannel"), ("tun", "/dev/net/tun")] {
+            let is_mounted = |mount: &Value| mount["name"] == name && mount["mountPath"] == path;
+            let mounts = container["volumeMounts"].as_array().expect("mounts");
+            assert!(mounts.iter().any(is_mounted), "{container}");
+            let is_of_host =
+                |volume: &Value| volume["name"] == name && volume["hostPath"]["path"] == path;
+            let volumes = pod["volumes"].as_array().expect("volumes");
+            assert!(volumes.iter().any(is_of_host), "{volumes:?}");
+        }
+        let (context, first) = (&container["securityContext"], &flanneld["containers"][0]);
+        assert_eq!(context, &first["securityContext"]);
+    }
+}

@@ -122,7 +122,11 @@ fn upstream_labels_replaces_go_flannels_kustomization() {
 fn every_file_names_the_image_of_this_version() {
     let version = concat!("v", env!("CARGO_PKG_VERSION"));
     let image = format!("localhost/flannel:{version}");
-    for file in ["kube-flannel.yml", "kube-flannel-cleanup.yml"] {
+    for file in [
+        "kube-flannel.yml",
+        "kube-flannel-cleanup.yml",
+        "kustomize/data-path/data-path.yml",
+    ] {
         let text = fs::read_to_string(Path::new(DEPLOY).join(file)).expect(file);
         let images = text
             .lines()

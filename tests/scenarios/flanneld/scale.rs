@@ -1,6 +1,9 @@
 //! Thousands of peers: the time and the memory that it takes to program them.
 
-use super::cluster::{Cluster, V4, main_routes};
+use super::{
+    cluster::{Cluster, V4, get, main_routes},
+    data_path,
+};
 use linux_net::Netlink;
 use std::{
     io::{Read, Write},
@@ -23,6 +26,9 @@ const MAX_START: Duration = Duration::from_secs(1);
 const MAX_SERVER_MEMORY: u64 = 40 * 1024;
 /// Of a debug build, at fewer peers, what is not code.
 const MAX_OWN_MEMORY: u64 = 16 * 1024;
+/// What a peer takes in the process of WireGuard in user space, in KiB: most of it are the keys of
+/// eight sessions.
+const WIREGUARD_PEER: u64 = 25;
 
 #[scenario]
 fn thousands_of_peers_are_programmed_within_30_mib() {
@@ -75,6 +81,73 @@ fn thousands_of_peers_are_programmed_within_30_mib() {
         Duration::from_secs(2),
         || (routes(host) == peers + 1).then_some(()),
     );
+}
+
+/// The memory that the backends take which are not [`V4`]'s: of the daemon, and of the process that
+/// moves the packets.
+#[scenario]
+fn thousands_of_peers_of_each_backend_take_30_mib() {
+    let optimised = !tests::binaries::folder().ends_with("debug");
+    let peers = if optimised { 5_000 } else { 500 };
+    let most = if optimised {
+        MAX_MEMORY
+    } else {
+        MAX_OWN_MEMORY
+    };
+    let measured = if optimised {
+        peak_memory
+    } else {
+        peak_own_memory
+    };
+    for (backend, data, process) in [
+        (r#""Type":"host-gw""#, "", None),
+        (r#""Type":"udp""#, "", Some(("flannel0", most))),
+        (
+            r#""Type":"wireguard","Userspace":true"#,
+            r#","BackendData":{"PublicKey":"KEY","Port":51820}"#,
+            Some(("flannel-wg", most + peers as u64 * WIREGUARD_PEER)),
+        ),
+    ] {
+        let net_conf = V4
+            .replace("10.244.0.0/16", "10.0.0.0/8")
+            .replace(r#""Type":"vxlan""#, backend);
+        let mut cluster = Cluster::idle(2, &net_conf);
+        for (node, host) in (1..).zip(&cluster.underlay.hosts) {
+            host.sh(&format!(
+                "ip addr add 172.31.0.{node}/16 dev eth0 && ip addr del 172.31.0.{node}/24 dev eth0 \
+                 && ip route replace default via 172.31.0.254"
+            ));
+        }
+        cluster.start(1, &[]);
+        cluster.wait_ready(1);
+        let kind = backend.split('"').nth(3).expect("a type");
+        let kind = match kind {
+            "udp" => String::new(),
+            kind => format!(r#","BackendType":"{kind}""#),
+        };
+        cluster.host(1).run(|| {
+            for number in 0..peers {
+                let (high, low) = (1 + number / 250, 1 + number % 250);
+                let data = data.replace("KEY", &format!("{number:042}A="));
+                let attrs = format!(r#""PublicIP":"172.31.{high}.{low}","PublicIPv6":null"#);
+                request("POST /v1/_/leases", &format!("{{{attrs}{kind}{data}}}"));
+            }
+        });
+        cluster.start(2, &[]);
+        let host = cluster.host(2);
+        let nodes = format!(", {} nodes", peers + 1);
+        eventually("they are programmed", Duration::from_secs(60), || {
+            let answer = get(host, "/readyz?verbose");
+            (answer.contains("flanneld is ready") && answer.contains(&nodes)).then_some(())
+        });
+        let process = process.map(|(device, most)| (data_path::process(host, device) as u32, most));
+        let daemon = cluster.daemon(2).pid();
+        for (pid, most) in std::iter::once((daemon, most)).chain(process) {
+            let peak = measured(pid);
+            println!("{peers} peers, {backend}: peak memory {peak} KiB of at most {most}");
+            assert!(peak <= most, "{backend}: peak memory {peak} KiB");
+        }
+    }
 }
 
 /// Nodes come and go, many at a time: the server needs no more memory after that.

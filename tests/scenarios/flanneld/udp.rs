@@ -50,8 +50,12 @@ fn udp_pods_reach_each_other_in_both_families() {
         "ls -l /proc/{pid}/fd; cat /proc/{pid}/environ; tr '\\0' ' ' < /proc/{pid}/cmdline"
     ));
     let count = |what: &str| open.lines().filter(|line| line.contains(what)).count();
-    // one for each worker, none of the daemon's
-    assert_eq!(count("[eventpoll]"), count("/dev/net/tun"), "{open}");
+    // one for each worker with its queue and a copy for the daemon; the first one tells the name
+    assert_eq!(
+        2 * count("[eventpoll]") + 1,
+        count("/dev/net/tun"),
+        "{open}"
+    );
     let kinds = ["/dev/net/tun", "[eventpoll]", "socket:", "/dev/null"].map(count);
     assert_eq!(kinds.iter().sum::<usize>(), count(" -> "), "{open}");
     assert!(open.contains("flanneld data-path -socket"), "{open}");
@@ -81,6 +85,21 @@ fn udp_traffic_outlives_the_daemon_and_the_process_comes_back() {
 #[scenario]
 fn udp_device_that_is_renamed_works_again() {
     data_path::renamed_device_works_again(DUAL, DEVICE);
+}
+
+#[scenario]
+fn udp_replaces_a_process_that_hangs() {
+    data_path::is_replaced_when_it_hangs(DUAL, DEVICE);
+}
+
+#[scenario]
+fn udp_process_is_kept_in_another_container() {
+    data_path::is_kept(DUAL, DEVICE);
+}
+
+#[scenario]
+fn udp_device_is_back_at_once() {
+    data_path::device_is_back_at_once(DUAL, DEVICE);
 }
 
 /// A daemon of another build makes a new process, to which the old one hands its descriptors.

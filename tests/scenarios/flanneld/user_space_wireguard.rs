@@ -78,6 +78,21 @@ fn user_space_wireguard_device_that_is_renamed_works_again() {
     data_path::renamed_device_works_again(&forced(), DEVICE);
 }
 
+#[scenario]
+fn user_space_wireguard_replaces_a_process_that_hangs() {
+    data_path::is_replaced_when_it_hangs(&forced(), DEVICE);
+}
+
+#[scenario]
+fn user_space_wireguard_process_is_kept_in_another_container() {
+    data_path::is_kept(&forced(), DEVICE);
+}
+
+#[scenario]
+fn user_space_wireguard_device_is_back_at_once() {
+    data_path::device_is_back_at_once(&forced(), DEVICE);
+}
+
 /// A node whose key is another one is reached again: its peers take the new key from its lease.
 #[scenario]
 fn user_space_wireguard_follows_the_key_of_a_peer() {
