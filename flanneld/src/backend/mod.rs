@@ -193,9 +193,14 @@ pub(crate) struct Tunnel {
 pub(crate) enum Error {
     /// `Backend.Type` names no backend of this build.
     #[error(
-        "unknown backend type: {name} (this build has: {known}; set Backend.Type in the network configuration)"
+        "unknown backend type: {name} (this build has: {known}; set Backend.Type in the network configuration){hint}"
     )]
-    UnknownType { name: String, known: String },
+    UnknownType {
+        name: String,
+        known: String,
+        /// What to use in its place, or nothing.
+        hint: &'static str,
+    },
     /// A key of `Backend` has the wrong type.
     #[error("error decoding VXLAN backend config: {0}")]
     Decode(#[source] go_compat::json::Error),

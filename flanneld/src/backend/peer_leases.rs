@@ -151,7 +151,7 @@ fn decode(backend: &dyn Backend, lease: &Arc<Lease>) -> PeerLease {
         } else {
             Err(PeerError::OtherBackend {
                 peer: attrs.backend_type.clone(),
-                own: backend.kind(),
+                own: backend.name(),
             })
         }
     };

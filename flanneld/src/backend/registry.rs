@@ -20,6 +20,9 @@ pub(super) static TYPES: [BackendType; 8] = [
     extension::TYPE,
 ];
 
+/// Types of earlier versions of Go flannel, which wrote the routes of a cloud's network.
+const CLOUDS: [&str; 4] = ["ali-vpc", "aws-vpc", "gce", "tencent-vpc"];
+
 /// Builds the backend that the configuration names.
 pub(crate) fn build(
     config: &NetworkConfig,
@@ -44,6 +47,10 @@ fn named(config: &NetworkConfig) -> Result<&'static BackendType, Error> {
     named.ok_or_else(|| Error::UnknownType {
         name: config.backend_type.clone(),
         known: TYPES.each_ref().map(|backend| backend.name).join(", "),
+        hint: match CLOUDS.contains(&config.backend_type.as_str()) {
+            true => "; for the routes of a cloud: docs/cloud-routes.md",
+            false => "",
+        },
     })
 }
 

@@ -188,7 +188,9 @@ mod tests {
         for (rest, reason) in [
             (
                 r#","Backend":{"Type":"tencent-vpc"}"#,
-                "unknown backend type: tencent-vpc",
+                "unknown backend type: tencent-vpc (this build has: udp, vxlan, host-gw, ipip, ipsec, wireguard, alloc, \
+                 extension; set Backend.Type in the network configuration); for the routes of a cloud: \
+                 docs/cloud-routes.md",
             ),
             (
                 r#","Backend":{"Type":"vxlan","VNI":16777215}"#,

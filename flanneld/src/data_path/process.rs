@@ -93,6 +93,11 @@ fn print_status(path: &Path) -> io::Result<ExitCode> {
 /// Returns when the device is gone.
 fn serve(path: &Path, kept: bool) -> io::Result<()> {
     close_inherited();
+    // else `ps` and `ss` show the name of the link by which it was started
+    best_effort(
+        fs::write("/proc/self/comm", "flanneld"),
+        "a name to look at",
+    );
     // fails for the leader of a process group, which a shell starts: it has a session already
     best_effort(setsid(), "the process leads its session already");
     chdir("/")?;

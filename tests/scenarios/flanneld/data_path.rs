@@ -7,6 +7,7 @@ use nix::{
 };
 use serde_json::Value;
 use std::{
+    fs,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -65,6 +66,8 @@ pub(super) fn outlives_the_daemon(net_conf: &str, device: &str) {
     cluster.pod(2);
     cluster.eventually_ping_all();
     let before = process(cluster.host(1), device);
+    let name = fs::read_to_string(format!("/proc/{before}/comm"));
+    assert_eq!(name.expect("a name"), "flanneld\n");
     let pings = cluster.ping(1, 2);
     cluster.kill_and_start_each();
     pings.lose_nothing();
