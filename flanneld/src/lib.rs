@@ -20,6 +20,7 @@ mod retry;
 mod rules;
 mod subnet;
 mod underlay;
+mod worker;
 
 use cli::{Invocation, options::Action};
 use std::process::ExitCode;

@@ -37,7 +37,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-/// How long the daemon waits at its end for a pass in progress.
+/// How long the daemon waits at its end for a file that is being written.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Runs the daemon until a signal or an error ends it.

@@ -18,6 +18,7 @@ use crate::{
         node_record::NodeRecord,
     },
     subnet::BoxFuture,
+    worker::Worker,
 };
 use linux_net::{
     monitor::{Event, Monitor},
@@ -201,6 +202,7 @@ impl EventLoop {
     /// earlier one follows. Fails only with an error that no further pass can mend.
     pub(crate) async fn run(mut self) -> Result<NetworkConfig, Error> {
         let file: PathBuf = self.reconciler.subnet_file().to_owned();
+        let worker = Worker::start("reconciler").map_err(Error::Thread)?;
         let mut limiter = RateLimiter::new(Instant::now());
         let mut confirming = 0;
         let mut rules_read = Instant::now();
@@ -223,7 +225,8 @@ impl EventLoop {
                 .set_record(&self.records.borrow_and_update());
             let snapshot = self.leases.borrow_and_update().clone();
             let start = Instant::now();
-            let (reconciler, outcome) = pass(self.reconciler, own, snapshot, changes).await?;
+            let (reconciler, outcome) =
+                pass(&worker, self.reconciler, own, snapshot, changes).await?;
             self.reconciler = reconciler;
             let duration = start.elapsed();
             let Some(outcome) = self.publish(outcome).await else {
@@ -294,16 +297,17 @@ impl EventLoop {
 /// Runs a pass on another thread: with thousands of new peers it takes a second or two, and the
 /// daemon answers probes and signals meanwhile.
 async fn pass(
+    worker: &Worker,
     mut reconciler: Reconciler,
     own: Lease,
     snapshot: Option<Leases>,
     changes: HostChanges,
 ) -> Result<(Reconciler, linux_net::Result<Outcome>), Error> {
-    let passed = tokio::task::spawn_blocking(move || {
+    let work = move || {
         let outcome = reconciler.pass(&own, snapshot.as_ref(), &changes);
         (reconciler, outcome)
-    });
-    Ok(passed.await?)
+    };
+    Ok(worker.run(work).await?)
 }
 
 /// Waits until subnet.env differs from `content`; without content, until the write may be retried.

@@ -48,9 +48,12 @@ pub(crate) enum Error {
     /// The runtime cannot wait for a notification socket.
     #[error("failed to watch for changes of the host: {0}")]
     Watch(#[source] std::io::Error),
-    /// A pass panicked or was cancelled.
+    /// There is no thread for the passes.
+    #[error("failed to start a thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// A pass panicked.
     #[error("a pass over the host ended early: {0}")]
-    Pass(#[from] tokio::task::JoinError),
+    Pass(#[from] tokio::sync::oneshot::error::RecvError),
     /// The subnet manager ended.
     #[error("the subnet manager stopped")]
     NoSubnetManager,

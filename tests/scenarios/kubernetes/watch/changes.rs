@@ -153,13 +153,15 @@ fn bad_node_is_reported_once_and_affects_no_other() {
         (5, "backend-data", "[1"),
         (6, "backend-data", "null"),
         (7, "backend-data", r#"{"VNI":4096,"VtepMAC":""}"#),
-        (8, "backend-type", "nonsense"),
         (9, "public-ip", &long),
         (10, "backend-data", &long),
     ] {
         node.create(&peer(number));
         node.annotate(&format!("peer{number}"), name, Some(value));
     }
+    // at once: a peer that goes over to another backend is reached by the one before
+    let key = "flannel.alpha.coreos.com/backend-type";
+    node.create(&peer(8).annotation(key, "nonsense"));
     node.create(
         &Node::new("three")
             .pod_cidrs(&[&subnet(20), "fd00:10:244:20::/64"])

@@ -18,7 +18,6 @@ mod read_only_backend;
 mod state;
 mod transaction;
 mod verified_backend;
-mod worker;
 
 pub(super) use access::Caller;
 pub(crate) use error::StoreError;
@@ -35,6 +34,7 @@ use crate::{
         TTL,
         alloc::{Node, Reservation},
     },
+    worker::Worker,
 };
 use access::{Permission, Request, authorize};
 use file::{Opening, StoreFile};
@@ -46,7 +46,6 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{oneshot::error::RecvError, watch};
-use worker::Worker;
 
 /// The shortest remaining life of a lease after a start of the store.
 const GRACE: Duration = Duration::from_secs(15 * 60);
@@ -107,7 +106,7 @@ impl Store {
             revision: watch::Sender::new(state.revision),
             state: Mutex::new(state),
             holders: Mutex::new(Holders::new(Instant::now())),
-            worker: Worker::start().map_err(StoreError::Thread)?,
+            worker: Worker::start("lease-store").map_err(StoreError::Thread)?,
         }))
     }
 
