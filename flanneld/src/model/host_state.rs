@@ -218,12 +218,17 @@ impl Device {
 impl HostState {
     /// The route to exactly that subnet.
     pub(crate) fn route_to(&self, dst: IpNetwork) -> Option<&HostRoute> {
+        self.routes_to(dst).next()
+    }
+
+    /// All routes to exactly that subnet.
+    pub(crate) fn routes_to(&self, dst: IpNetwork) -> impl Iterator<Item = &HostRoute> {
         let first = HostRoute {
             protocol: 0,
             ..HostRoute::on_link(dst, "".into())
         };
-        let next = self.routes.range(first..).next();
-        next.filter(|route| route.dst == dst)
+        let from_there = self.routes.range(first..);
+        from_there.take_while(move |route| route.dst == dst)
     }
 
     /// The narrowest route to a wider network.

@@ -134,14 +134,6 @@ fn diff_routes(
     let stay = present.iter().filter(|route| !is_deleted(&route.device));
     let (mut put, mut delete_routes) = (Vec::new(), Vec::new());
     let entry = |route: &HostRoute| Entry::Route(route.clone());
-    let is_in_the_way = |route: &&HostRoute| {
-        let wanted = wanted.route_to(route.dst);
-        let missing =
-            wanted.filter(|wanted| !present.contains(wanted) || is_deleted(&wanted.device));
-        !routes.contains(*route) && missing.is_some_and(|wanted| is_in_the_way(route, wanted))
-    };
-    let (first, stay): (Vec<_>, Vec<_>) = stay.partition(is_in_the_way);
-    changes.extend(first.into_iter().map(|route| Change::Delete(entry(route))));
     diff_by_key(
         routes,
         stay,
@@ -150,6 +142,7 @@ fn diff_routes(
         &mut put,
         &mut delete_routes,
     );
+    // a route that is replaced stays until the new one is there: no packet is without one
     let gateways: Vec<_> = routes
         .iter()
         .filter(|route| !present.contains(route) || is_deleted(&route.device))
@@ -272,24 +265,17 @@ fn diff_blackholes(
     changes.extend(surplus.map(Entry::Blackhole).map(Change::Delete));
 }
 
-/// True for a route that has to go before the kernel takes the wanted one: it refuses an IPv6
-/// route with the flag onlink while a route over another device leads to its gateway, as a direct
-/// route to the same subnet does (net/ipv6/route.c, ip6_route_check_nh_onlink).
-fn is_in_the_way(observed: &HostRoute, wanted: &HostRoute) -> bool {
-    wanted.dst.is_ipv6() && wanted.onlink && observed.device != wanted.device
-}
-
-/// True if the route's gateway is in a wider network that another device has: the kernel refuses
-/// the route for the same reason.
+/// True if a route to the same subnet or to a wider network leads to the route's gateway over
+/// another device: the kernel then refuses an IPv6 route with the flag onlink (net/ipv6/route.c,
+/// ip6_route_check_nh_onlink).
 fn leads_elsewhere(state: &HostState, route: &HostRoute) -> bool {
-    let around = state.route_around(route.dst);
-    route.dst.is_ipv6()
-        && route.onlink
-        && around.is_some_and(|around| around.device != route.device)
+    let around = state.route_around(route.dst).map(|around| around.dst);
+    let leading = [Some(route.dst), around].into_iter().flatten();
+    let mut leading = leading.flat_map(|dst| state.routes_to(dst));
+    route.dst.is_ipv6() && route.onlink && leading.any(|other| other.device != route.device)
 }
 
-/// By which the kernel finds the gateway on the route's own device meanwhile: the wider route
-/// stays, and no packet is without one.
+/// By which the kernel finds the gateway on the route's own device meanwhile.
 fn route_to_gateway(route: &HostRoute) -> Option<HostRoute> {
     let gateway = IpNetwork::from(route.gateway?);
     Some(HostRoute::on_link(gateway, route.device.clone()))

@@ -338,6 +338,26 @@ proptest! {
     }
 
     #[test]
+    fn no_subnet_is_without_a_route_meanwhile(
+        wanted in any_state(false),
+        mut observed in any_state(true),
+    ) {
+        let stays = |device: &DeviceName| {
+            let pair = observed.devices.get(device).zip(wanted.devices.get(device));
+            pair.map_or(*device == name(3), |(now, then)| now.link.adoptable_as(&then.link))
+        };
+        let routed = observed.routes.iter().filter(|route| stays(&route.device));
+        let routed = routed.map(|route| route.dst).filter(|dst| wanted.route_to(*dst).is_some());
+        let routed: BTreeSet<_> = routed.collect();
+        for change in diff(&wanted, &observed) {
+            make(&mut observed, &change).map_err(TestCaseError::fail)?;
+            for dst in &routed {
+                prop_assert!(observed.route_to(*dst).is_some(), "{} after {}", dst, change);
+            }
+        }
+    }
+
+    #[test]
     fn equal_states_need_no_change(wanted in any_state(false)) {
         prop_assert_eq!(diff(&wanted, &wanted), vec![]);
     }
