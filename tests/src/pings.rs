@@ -2,14 +2,21 @@
 
 use crate::{Host, Process, process::eventually, subnet_env};
 use nix::sys::signal::Signal;
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{collections::BTreeSet, env, process::Command, time::Duration};
 
-/// [`Pings::end`] waits for so many more answers from each address: those of a second.
+/// Seconds between two pings.
+const INTERVAL: &str = "0.02";
+/// The same for pings among all pods in a virtual machine: its processors are emulated, and more
+/// packets leave the programs under test no time.
+const INTERVAL_OF_MANY_IN_EMULATION: &str = "0.1";
+
+/// [`Pings::end`] waits for so many more answers from each address: those of a second, if one is
+/// sent every [`INTERVAL`].
 const MORE: usize = 50;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Pings, one every 20 ms to each address, that run until they are counted.
+/// Pings, one every [`INTERVAL`] to each address, that run until they are counted.
 #[must_use]
 pub struct Pings(Vec<(String, Process)>);
 
@@ -21,18 +28,28 @@ impl Pings {
 
     /// From the pod of each host to each address of those of the others.
     pub fn among(hosts: &[Host]) -> Pings {
+        let interval = match env::var_os("IN_VIRTUAL_MACHINE") {
+            Some(_) => INTERVAL_OF_MANY_IN_EMULATION,
+            None => INTERVAL,
+        };
         let pairs = hosts.iter().flat_map(|from| {
             let others = hosts.iter().filter(|to| to.name != from.name);
-            others.flat_map(|to| Pings::start(from, to).0)
+            others.flat_map(|to| Pings::every(interval, from, &subnet_env::pod_addresses(to)).0)
         });
         Pings(pairs.collect())
     }
 
     /// From the pod of a host to each address.
     pub fn to(from: &Host, addresses: &[impl AsRef<str>]) -> Pings {
+        Pings::every(INTERVAL, from, addresses)
+    }
+
+    fn every(interval: &str, from: &Host, addresses: &[impl AsRef<str>]) -> Pings {
         let start = |address: &str| {
             let mut command = Command::new("ip");
-            command.args(["netns", "exec", "pod", "ping", "-n", "-i", "0.02", address]);
+            command.args([
+                "netns", "exec", "pod", "ping", "-n", "-i", interval, address,
+            ]);
             let path = format!("from the pod of {} to {address}", from.name);
             (path, from.spawn(command))
         };

@@ -16,7 +16,7 @@ use crate::{
     data_path::{self, Supervisor},
     files::{last_leases, node_state::NodeState, subnet_env},
     model::{Subnets, host_state::DeviceName, network_config::NetworkConfig},
-    reconcile::{Earlier, Kernel, Reconciler, Settings},
+    reconcile::{Earlier, Kernel, Reconciler, Settings, make_tunnels},
     subnet::{LastKnown, SubnetManager, Waiting},
     underlay::{self, Underlay},
 };
@@ -101,10 +101,8 @@ async fn run_under(
         ..
     } = &options.node;
     let run_folder = subnet_file.parent().unwrap_or(Path::new("/"));
-    announce_waiting(
-        status,
-        format!("for this node's record in the {}", manager.describe()),
-    );
+    let source = manager.describe();
+    announce_waiting(status, format!("for this node's record in the {source}"));
     let record = manager.node_record().await?;
     let selector = options
         .underlay
@@ -135,12 +133,15 @@ async fn run_under(
     let mut rules = options.rules.settings();
     let (place, _names) =
         rule_place::choose(&config, &*backend, &mut kernel, &mut rules, programs)?;
-    announce_waiting(
-        status,
-        format!("for a lease from the {}", manager.describe()),
-    );
+    announce_waiting(status, format!("for a lease from the {source}"));
     let attrs = backend.lease_attrs(&underlay);
     let previous = subnet_env::previous(subnet_file);
+    make_tunnels(
+        &mut kernel,
+        &host.links,
+        &*backend,
+        (&config, &underlay, &previous),
+    );
     let own = manager.acquire(&attrs, Subnets::from(&previous)).await?;
     config.check_lease(&own.subnets)?;
     info!("this node has {}", own.subnets.cidrs());

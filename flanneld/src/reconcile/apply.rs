@@ -298,7 +298,7 @@ fn change_device(
     Ok(())
 }
 
-fn create_device(
+pub(super) fn create_device(
     kernel: &mut Kernel,
     name: &DeviceName,
     link: &DeviceLink,

@@ -3,7 +3,8 @@
 //! `event_loop` decides when a pass runs, and `event_filter` what it has to look at
 //! (`host_changes`). `pass` reads the host or that part of it (`observe`, `ownership`), compares it
 //! with the plan (`conflict`, `diff`), and makes the changes (`apply`, `backoff`). While nodes
-//! change their backend, `transition` makes the plan of two or more.
+//! change their backend, `transition` makes the plan of two or more, and `prepare` makes new
+//! tunnels before other nodes learn of them.
 
 mod apply;
 mod backoff;
@@ -20,6 +21,7 @@ mod ownership;
 mod pass;
 mod pod_mtu;
 mod policies;
+mod prepare;
 mod rate_limiter;
 mod transition;
 mod tx_checksum;
@@ -35,6 +37,7 @@ pub(crate) use ownership::is_direct_route;
 pub(crate) use pass::{Earlier, Reconciler, Settings};
 pub(crate) use pod_mtu::PodMtuExcess;
 pub(crate) use policies::{REQID, is_ours as is_own_policy};
+pub(crate) use prepare::make_tunnels;
 
 /// Why the loop ends.
 #[derive(Debug, thiserror::Error)]

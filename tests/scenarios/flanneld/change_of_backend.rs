@@ -6,9 +6,12 @@ use super::{
     data_path::{self, is_running},
 };
 use std::time::Duration;
-use tests::{Pings, process::eventually, scenario, subnet_env};
+use tests::{Pings, kernel::without_ipip, process::eventually, scenario, subnet_env};
 
 const NODES: usize = 3;
+
+/// The limit for what goes 15 seconds after the last node that uses it.
+const GONE: Duration = Duration::from_secs(30);
 
 /// The network with this value of `Backend`.
 fn net_conf(backend: &str) -> String {
@@ -46,6 +49,8 @@ const VXLAN: &str = r#"{"Type":"vxlan"}"#;
 const VXLAN_DEVICES: &[&str] = &["flannel.1", "flannel-v6.1"];
 const HOST_GW: &str = r#"{"Type":"host-gw"}"#;
 const UDP: &str = r#"{"Type":"udp"}"#;
+const IPIP: &str = r#"{"Type":"ipip"}"#;
+const IPIP_DEVICES: &[&str] = &["flannel.ipip", "flannel.ip6ip6"];
 /// In user space on every kernel.
 const WIREGUARD: &str = r#"{"Type":"wireguard","Userspace":true}"#;
 const WIREGUARD_DEVICES: &[&str] = &["flannel-wg", "flannel-wg-v6"];
@@ -64,8 +69,8 @@ fn data_paths(cluster: &Cluster, node: usize) -> Vec<i32> {
 }
 
 /// Changes the backend while the last node's daemon is away, as at an update of the nodes one by
-/// one, and starts that one later.
-fn change(change: &Change) {
+/// one, and starts that one later. Returns the log of its later daemon.
+fn change(change: &Change) -> String {
     let mut cluster = Cluster::idle(NODES, &net_conf(change.from));
     for node in 1..=NODES {
         cluster.start(node, &[]);
@@ -102,7 +107,7 @@ fn change(change: &Change) {
     wait_for_leases(&cluster, change.published, NODES);
     cluster.wait_ready(NODES);
     for node in 1..=NODES {
-        eventually("nothing of the earlier backend is left", TIMEOUT, || {
+        eventually("nothing of the earlier backend is left", GONE, || {
             let host = cluster.host(node);
             let links = host.sh("ip -o link");
             let has_device = |device: &&str| links.contains(&format!(" {device}:"));
@@ -119,6 +124,7 @@ fn change(change: &Change) {
         let status = get(cluster.host(node), "/readyz?verbose");
         assert!(!status.contains("skipped"), "{status}");
     }
+    cluster.daemon(NODES).output()
 }
 
 #[scenario]
@@ -133,12 +139,21 @@ fn change_from_vxlan_to_host_gw_loses_no_packet() {
 
 #[scenario]
 fn change_from_host_gw_to_vxlan_loses_no_packet() {
-    change(&Change {
+    let log = change(&Change {
         from: HOST_GW,
         to: VXLAN,
         published: r#""vxlan""#,
         gone: &[],
     });
+    // others send to the device as soon as they see that this node has it
+    let at = |text: &str| {
+        log.find(text)
+            .unwrap_or_else(|| panic!("no {text}:\n{log}"))
+    };
+    assert!(
+        at("created device flannel.1") < at("this node has"),
+        "{log}"
+    );
 }
 
 #[scenario]
@@ -188,6 +203,26 @@ fn change_from_wireguard_to_host_gw_loses_no_packet() {
         to: HOST_GW,
         published: r#""host-gw""#,
         gone: WIREGUARD_DEVICES,
+    });
+}
+
+#[scenario(unless = without_ipip)]
+fn change_from_vxlan_to_ipip_loses_no_packet() {
+    change(&Change {
+        from: VXLAN,
+        to: IPIP,
+        published: r#""ipip""#,
+        gone: VXLAN_DEVICES,
+    });
+}
+
+#[scenario(unless = without_ipip)]
+fn change_from_ipip_to_vxlan_loses_no_packet() {
+    change(&Change {
+        from: IPIP,
+        to: VXLAN,
+        published: r#""vxlan""#,
+        gone: IPIP_DEVICES,
     });
 }
 

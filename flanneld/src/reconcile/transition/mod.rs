@@ -7,8 +7,8 @@
 //! peer stopped using it.
 //!
 //! Packets must not take a way before both of its ends are there, nor one of which an end is gone.
-//! A node publishes its change first and makes its devices then, and each node learns of it at
-//! another moment: hence the delays below.
+//! A node makes its tunnels, publishes its change, and sets up then what depends on peers; each
+//! node learns of the change at another moment: hence the delays below.
 
 use crate::{
     backend::{Backend, Input, PeerError, PeerLeases, Plan},
@@ -29,18 +29,18 @@ use std::{
 };
 
 /// How long a peer that changed its backend is still reached by the earlier one: it publishes the
-/// change before its new device is there.
-const SWITCH_DELAY: Duration = Duration::from_secs(1);
+/// change before its new device knows the peers, and a loaded node needs seconds for that.
+const SWITCH_DELAY: Duration = Duration::from_secs(3);
 
 /// How long a node that starts under another backend leaves the ways to its peers as it finds them:
 /// they still send by the earlier backend for [`SWITCH_DELAY`] after they see the change, which
 /// they see as late as a second after this node.
-const HOLD: Duration = Duration::from_secs(2);
+const HOLD: Duration = Duration::from_secs(4);
 
 /// How long an earlier backend stays after its last peer, and how long a node that starts under
 /// another backend keeps what the earlier one has for peers: for as long as a peer may hold, and a
-/// while longer, since it may see a change later than this node.
-const LINGER: Duration = Duration::from_secs(5);
+/// while longer, since a loaded peer begins to hold seconds after this node sees its change.
+const LINGER: Duration = Duration::from_secs(15);
 
 /// The backends of this node.
 #[derive(Debug)]
