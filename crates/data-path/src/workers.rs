@@ -93,8 +93,6 @@ pub struct Workers {
     /// Closed to stop the workers.
     stop: Vec<UnixStream>,
     counters: Vec<Arc<Counters>>,
-    /// A second descriptor of a queue.
-    queue: Option<OwnedFd>,
 }
 
 impl Opened {
@@ -198,14 +196,6 @@ impl Opened {
         Ok(())
     }
 
-    fn queue(&self) -> io::Result<Option<OwnedFd>> {
-        let mut queues = self.0.iter().map(|parts| parts.queue.as_fd());
-        queues
-            .next()
-            .map(|queue| queue.try_clone_to_owned())
-            .transpose()
-    }
-
     /// The number of workers.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -258,7 +248,6 @@ impl Workers {
             threads: Vec::new(),
             stop: Vec::new(),
             counters: Vec::new(),
-            queue: opened.queue().map_err(Error::Thread)?,
         };
         for (number, parts) in opened.0.into_iter().enumerate() {
             let (ours, theirs) = UnixStream::pair().map_err(Error::Thread)?;
@@ -315,12 +304,6 @@ impl Workers {
             totals.add(counters);
         }
         totals
-    }
-
-    /// True if the device still has this name. Of one that is deleted, the workers' end tells.
-    pub fn has_device(&self, name: &str) -> bool {
-        let mut queues = self.queue.iter();
-        queues.all(|queue| !tun::device_name(queue).is_ok_and(|present| present != name))
     }
 
     /// The number of workers.

@@ -8,6 +8,7 @@ use data_path::{
     wireguard::Wireguard,
 };
 use ipnetwork::IpNetwork;
+use linux_net::tun;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashSet,
@@ -157,7 +158,7 @@ impl EngineConfig {
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) workers: Workers,
-    /// Copies of the workers' descriptors.
+    /// Copies of the workers' descriptors, the queues' first.
     pub(super) copies: (Descriptors, Vec<OwnedFd>),
     pub(super) settings: Settings,
     shared: SharedState,
@@ -205,12 +206,20 @@ impl Running {
         })
     }
 
+    /// True if the device still has this name. Of one that is deleted, the workers' end tells.
+    fn has_device(&self, name: &str) -> bool {
+        let (_, open) = &self.copies;
+        // the queues precede the sockets
+        let mut queue = open.iter().take(1);
+        queue.all(|queue| !tun::device_name(queue).is_ok_and(|present| present != name))
+    }
+
     /// Takes over new peers while the workers run. False if they have to be started again.
     pub(super) fn update(&mut self, config: &Config) -> Result<bool, Error> {
         let mut settings = config.settings();
         // queues stay as they are, however many processors there are now
         settings.workers = self.settings.workers;
-        if settings != self.settings || !self.workers.has_device(&settings.device) {
+        if settings != self.settings || !self.has_device(&settings.device) {
             return Ok(false);
         }
         match (&mut self.shared, &config.engine) {

@@ -12,9 +12,8 @@ use crate::best_effort::best_effort;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Child,
     time::Duration,
 };
 use tokio::{
@@ -80,7 +79,7 @@ impl Keeper {
                 continue;
             }
             self.foreign.remove(&socket);
-            match start(&socket) {
+            match build::command(&socket).arg("-kept").spawn() {
                 Ok(child) => self.started(socket, child),
                 Err(error) => warn!("{}: cannot start a process: {error}", socket.display()),
             }
@@ -99,18 +98,6 @@ impl Keeper {
             best_effort(earlier.wait(), "it has ended");
         }
     }
-}
-
-fn start(socket: &Path) -> io::Result<Child> {
-    Command::new(build::OWN)
-        .arg0("flanneld")
-        .args(["data-path", "-kept", "-socket"])
-        .arg(socket)
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
 }
 
 /// The sockets of processes in a folder; none while there is no such folder.

@@ -12,9 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::{
     fs,
     io::{self, Read, Write},
-    os::{fd::AsFd, unix::net::UnixStream, unix::process::CommandExt},
+    os::{fd::AsFd, unix::net::UnixStream},
     path::PathBuf,
-    process::{Command, Stdio},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -314,19 +313,9 @@ impl Thread {
         );
     }
 
-    /// Starts the process, which makes a session of its own. It gets no descriptor and no variable
-    /// of the daemon, and no secret in its arguments.
+    /// Starts the process, which makes a session of its own.
     fn spawn(&self) -> io::Result<()> {
-        let mut child = Command::new(build::OWN)
-            .arg0("flanneld")
-            .arg("data-path")
-            .arg("-socket")
-            .arg(&self.socket)
-            .env_clear()
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
+        let mut child = build::command(&self.socket).spawn()?;
         let pid = child.id();
         info!("started the process of the data path (process {pid})");
         let wait = move || match child.wait() {
