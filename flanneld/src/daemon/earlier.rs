@@ -2,7 +2,7 @@
 //! its backend once no other node uses it. What its commands did is taken back.
 
 use crate::{
-    backend::{self, Backend, NodeIdentity},
+    backend::{self, Backend, Extension, NodeIdentity},
     best_effort::best_effort,
     files::node_state::{Made, NodeState},
     model::{
@@ -50,8 +50,13 @@ impl Start<'_> {
                 made.families.push(family);
             }
         }
-        let left = self.left(&made);
-        let kept = self.kept(&made);
+        // the latest first: of two with the same devices it counts
+        let latest_first = made.backends.iter().rev();
+        let built: Vec<_> = latest_first.filter_map(|value| self.build(value)).collect();
+        let has_commands = |kept: &Kept| kept.backend.commands().is_some();
+        let (with_commands, others) = built.into_iter().partition(has_commands);
+        let left = self.left(with_commands);
+        let kept = self.kept(others);
         let in_use = kept.iter().map(|kept| &*kept.backend);
         let in_use = in_use.chain([self.backend]);
         let in_use: Vec<_> = in_use.flat_map(Backend::device_names).cloned().collect();
@@ -73,50 +78,41 @@ impl Start<'_> {
         (earlier, left.map(|left| left.backend))
     }
 
-    /// The backends of earlier configurations that this host still has. One whose devices are those
-    /// of the current backend is that backend under other keys. Keys of IPsec and commands are the
-    /// current backend's only.
-    fn kept(&mut self, made: &Made) -> Vec<Kept> {
+    /// Those of these backends that this host still has. One whose devices are those of the current
+    /// backend is that backend under other keys. Keys of IPsec are the current backend's only.
+    fn kept(&self, built: Vec<Kept>) -> Vec<Kept> {
         let mut kept: Vec<Kept> = Vec::new();
         let links = &self.host.links;
         let is_there = |name: &DeviceName| links.iter().any(|link| *link.name == **name);
-        // the latest first: of two with the same devices it counts
-        for value in made.backends.iter().rev() {
-            let Some(backend) = self.build(value) else {
-                continue;
-            };
+        for earlier in built {
+            let backend = &*earlier.backend;
             let names = backend.device_names();
-            let is_known = is_same(self.backend, &*backend)
-                || kept.iter().any(|other| is_same(&*other.backend, &*backend));
-            let stays = !backend.negotiates_keys() && backend.commands().is_none();
-            if stays && !is_known && (names.is_empty() || names.iter().any(is_there)) {
+            let is_known = is_same(self.backend, backend)
+                || kept.iter().any(|other| is_same(&*other.backend, backend));
+            let stays = !backend.negotiates_keys() && !is_known;
+            if stays && (names.is_empty() || names.iter().any(is_there)) {
                 info!(
                     "keeping the backend {} of an earlier configuration as long as other nodes use it",
                     backend.name()
                 );
-                let value = value.clone();
-                kept.push(Kept { value, backend });
+                kept.push(earlier);
             }
         }
         kept.reverse();
         kept
     }
 
-    /// The latest backend with commands, if the present one has none and what they did is not taken
-    /// back.
-    fn left(&mut self, made: &Made) -> Option<Kept> {
+    /// The latest of these backends with commands, if the present one has none and what they did is
+    /// not taken back.
+    fn left(&self, with_commands: Vec<Kept>) -> Option<Kept> {
         if self.backend.commands().is_some() {
             return None;
         }
-        made.backends.iter().rev().find_map(|value| {
-            let backend = self.build(value)?;
-            backend.commands().filter(|commands| commands.has_run())?;
-            let value = value.clone();
-            Some(Kept { value, backend })
-        })
+        let has_run = |kept: &Kept| kept.backend.commands().is_some_and(Extension::has_run);
+        with_commands.into_iter().find(has_run)
     }
 
-    fn build(&mut self, value: &Map<String, Value>) -> Option<Arc<dyn Backend>> {
+    fn build(&mut self, value: &Map<String, Value>) -> Option<Kept> {
         const GONE: &str = "what it made goes at once";
         let config = best_effort(self.config.with_backend(value), GONE)?;
         let mut identity = NodeIdentity {
@@ -125,7 +121,10 @@ impl Start<'_> {
             record: &NodeRecord::default(),
             run_folder: self.subnet_file.parent().unwrap_or(Path::new("/")),
         };
-        best_effort(backend::build(&config, &mut identity), GONE)
+        Some(Kept {
+            value: value.clone(),
+            backend: best_effort(backend::build(&config, &mut identity), GONE)?,
+        })
     }
 }
 
