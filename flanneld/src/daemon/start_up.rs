@@ -2,7 +2,7 @@
 //! then the tasks that run side by side.
 
 use super::{
-    Error, InstanceLock, Resource,
+    Error, InstanceError, InstanceLock, Resource,
     at_end::AtEnd,
     earlier,
     rule_place::{self, ChosenPrograms},
@@ -16,7 +16,7 @@ use crate::{
     data_path::{self, Supervisor},
     files::{last_leases, node_state::NodeState, subnet_env},
     model::{Subnets, host_state::DeviceName, network_config::NetworkConfig},
-    reconcile::{Earlier, Kernel, Reconciler, Settings, make_tunnels},
+    reconcile::{Earlier, Kernel, Reconciler, Settings, Tunnels},
     subnet::{LastKnown, SubnetManager, Waiting},
     underlay::{self, Underlay},
 };
@@ -128,20 +128,22 @@ async fn run_under(
         extension.prepare().await;
     }
     at_end.set(&backend);
-    let devices = backend.device_names().iter();
-    let _devices = InstanceLock::acquire(devices.map(|name| Resource::Device(name.to_string())))?;
+    let _devices = lock_devices(backend.device_names())?;
     let mut rules = options.rules.settings();
     let (place, _names) =
         rule_place::choose(&config, &*backend, &mut kernel, &mut rules, programs)?;
     announce_waiting(status, format!("for a lease from the {source}"));
     let attrs = backend.lease_attrs(&underlay);
     let previous = subnet_env::previous(subnet_file);
-    make_tunnels(
-        &mut kernel,
-        &host.links,
-        &*backend,
-        (&config, &underlay, &previous),
-    );
+    Tunnels {
+        links: &host.links,
+        backend: &*backend,
+        config: &config,
+        underlay: &underlay,
+        attrs: &attrs,
+        previous: &previous,
+    }
+    .make(&mut kernel);
     let own = manager.acquire(&attrs, Subnets::from(&previous)).await?;
     config.check_lease(&own.subnets)?;
     info!("this node has {}", own.subnets.cidrs());
@@ -156,11 +158,8 @@ async fn run_under(
     }
     .record();
     save(&mut node, state_file);
-    let names = earlier
-        .backends
-        .iter()
-        .flat_map(|other| other.device_names());
-    let _earlier = InstanceLock::acquire(names.map(|name| Resource::Device(name.to_string())))?;
+    let earlier_backends = earlier.backends.iter();
+    let _earlier = lock_devices(earlier_backends.flat_map(|other| other.device_names()))?;
     let data_path_changed = Arc::new(Notify::new());
     let data_path = data_paths(&*backend, &earlier, subnet_file, &data_path_changed)?;
     let settings = Settings {
@@ -193,6 +192,14 @@ async fn run_under(
         data_path_changed,
     };
     tasks::run(manager, backend, reconciler, started, waiting, status).await
+}
+
+/// Another daemon of this host has other devices.
+fn lock_devices<'n>(
+    names: impl IntoIterator<Item = &'n DeviceName>,
+) -> Result<InstanceLock, InstanceError> {
+    let names = names.into_iter();
+    InstanceLock::acquire(names.map(|name| Resource::Device(name.to_string())))
 }
 
 /// Supervises the processes that move packets for the backends of this node.

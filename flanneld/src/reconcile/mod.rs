@@ -37,7 +37,7 @@ pub(crate) use ownership::is_direct_route;
 pub(crate) use pass::{Earlier, Reconciler, Settings};
 pub(crate) use pod_mtu::PodMtuExcess;
 pub(crate) use policies::{REQID, is_ours as is_own_policy};
-pub(crate) use prepare::make_tunnels;
+pub(crate) use prepare::Tunnels;
 
 /// Why the loop ends.
 #[derive(Debug, thiserror::Error)]
