@@ -269,10 +269,13 @@ fn diff_blackholes(
 /// another device: the kernel then refuses an IPv6 route with the flag onlink (net/ipv6/route.c,
 /// ip6_route_check_nh_onlink).
 fn leads_elsewhere(state: &HostState, route: &HostRoute) -> bool {
+    if !route.dst.is_ipv6() || !route.onlink {
+        return false;
+    }
     let around = state.route_around(route.dst).map(|around| around.dst);
     let leading = [Some(route.dst), around].into_iter().flatten();
     let mut leading = leading.flat_map(|dst| state.routes_to(dst));
-    route.dst.is_ipv6() && route.onlink && leading.any(|other| other.device != route.device)
+    leading.any(|other| other.device != route.device)
 }
 
 /// By which the kernel finds the gateway on the route's own device meanwhile.
