@@ -1,17 +1,12 @@
 //! The process behind a TUN device, of the backend udp and of wireguard in user space.
 
-use super::cluster::{Cluster, TIMEOUT, delete};
+use super::cluster::{Cluster, TIMEOUT, best_restore, delete};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::Value;
-use std::{
-    fs,
-    process::Command,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, process::Command, thread, time::Duration};
 use tests::{
     Host,
     binaries::program,
@@ -173,7 +168,6 @@ pub(super) fn device_is_back_at_once(net_conf: &str, device: &str) {
     }
 }
 
-/// The best of three attempts counts.
 #[track_caller]
 fn is_back_at_once(host: &Host, device: &str, change: &str) {
     let show = format!(
@@ -183,15 +177,7 @@ fn is_back_at_once(host: &Host, device: &str, change: &str) {
     );
     let shown = || String::from_utf8_lossy(&host.try_sh(&show).stdout).into_owned();
     let before = shown();
-    let best = (0..3).map(|_| {
-        host.sh(change);
-        let start = Instant::now();
-        eventually(&format!("restored after `{change}`"), TIMEOUT, || {
-            (shown() == before).then_some(())
-        });
-        start.elapsed()
-    });
-    let best = best.min().expect("three attempts");
+    let best = best_restore(host, change, || shown() == before);
     println!("{best:?} after `{change}`");
     assert!(
         best < deadline(Duration::from_millis(300)),

@@ -1,10 +1,7 @@
 //! The backend host-gw: routes over the underlay without encapsulation.
 
-use super::cluster::{Cluster, TIMEOUT, eventually_shows, get};
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use super::cluster::{Cluster, TIMEOUT, best_restore, eventually_shows, get};
+use std::{thread, time::Duration};
 use tests::{process::eventually, scenario, underlay};
 
 const V4: &str =
@@ -79,15 +76,7 @@ fn host_gw_routes_are_back_at_once() {
         ),
         "ip route flush proto 70; ip -6 route flush proto 70".to_owned(),
     ] {
-        let best = (0..3).map(|_| {
-            host.sh(&change);
-            let start = Instant::now();
-            eventually(&format!("restored after `{change}`"), TIMEOUT, || {
-                (shown() == before).then_some(())
-            });
-            start.elapsed()
-        });
-        let best = best.min().expect("three attempts");
+        let best = best_restore(host, &change, || shown() == before);
         assert!(
             best < Duration::from_millis(300),
             "{best:?} after `{change}`"

@@ -1,7 +1,7 @@
 //! The backend ipsec: policies in the kernel, keys by charon. A kernel without ESP has policies
 //! only; on one that has it, in a virtual machine, pods' packets are encrypted.
 
-use super::cluster::{Cluster, TIMEOUT, get};
+use super::cluster::{Cluster, TIMEOUT, best_restore, get};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -183,15 +183,9 @@ fn ipsec_policies_are_back_at_once_and_strangers_stay() {
             "ip xfrm policy add src {own} dst 10.244.250.0/24 dir out tmpl src {from} dst {to} proto esp reqid 11 mode tunnel"
         ),
     ] {
-        let best = (0..3).map(|_| {
-            host.sh(&change);
-            let start = Instant::now();
-            eventually(&format!("restored after `{change}`"), TIMEOUT, || {
-                (sorted(&cluster.policies(1)) == sorted(&before)).then_some(())
-            });
-            start.elapsed()
+        let best = best_restore(host, &change, || {
+            sorted(&cluster.policies(1)) == sorted(&before)
         });
-        let best = best.min().expect("three attempts");
         assert!(
             best < deadline(Duration::from_millis(300)),
             "{best:?} after `{change}`"

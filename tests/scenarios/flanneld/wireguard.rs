@@ -1,7 +1,7 @@
 //! The backend wireguard in the kernel: tunnels that `wg` shows.
 
-use super::cluster::{Cluster, TIMEOUT, eventually_shows};
-use std::time::{Duration, Instant};
+use super::cluster::{Cluster, TIMEOUT, best_restore, eventually_shows};
+use std::time::Duration;
 use tests::{Host, kernel::without_wireguard, process::deadline, process::eventually, scenario};
 
 const PSK: &str = "KBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Nnc=";
@@ -224,15 +224,7 @@ fn wireguard_device_that_is_deleted_is_back_at_once() {
         "until ip link set flannel-wg down && ip link set flannel-wg name other0; do :; done",
         "ip link set flannel-wg mtu 1300",
     ] {
-        let best = (0..3).map(|_| {
-            host.sh(change);
-            let start = Instant::now();
-            eventually(&format!("restored after `{change}`"), TIMEOUT, || {
-                (shown() == before).then_some(())
-            });
-            start.elapsed()
-        });
-        let best = best.min().expect("three attempts");
+        let best = best_restore(host, change, || shown() == before);
         println!("{best:?} after `{change}`");
         assert!(
             best < deadline(Duration::from_millis(300)),
