@@ -89,6 +89,7 @@ mod tests {
         }
         assert_eq!(answer.await, Ok(7));
     }
+
     #[tokio::test]
     async fn end_waits_for_the_work_in_progress() {
         let worker = Worker::start("test").unwrap();

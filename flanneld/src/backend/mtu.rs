@@ -2,17 +2,18 @@
 //! is that of the underlay's interface.
 
 use super::Error;
-use crate::{model::network_config::NetworkConfig, underlay::Underlay};
+use crate::{
+    model::network_config::NetworkConfig,
+    underlay::{IPV6_MIN_MTU, Underlay},
+};
 
 /// The least MTU of IPv4 (RFC 791), in bytes.
 const LEAST: u32 = 68;
-/// The least MTU of IPv6 (RFC 8200), in bytes.
-const LEAST_V6: u32 = 1280;
 
 /// Fails if `overhead` bytes of headers leave pods less than their address families need.
 pub(super) fn check(mtu: u32, overhead: u32, config: &NetworkConfig) -> Result<(), Error> {
     let minimum = match config.enable_ipv6 {
-        true => LEAST_V6,
+        true => IPV6_MIN_MTU,
         false => LEAST,
     };
     let needed = minimum + overhead;

@@ -18,7 +18,7 @@ mod tracker;
 pub(crate) use error::Error;
 pub(crate) use host_network::HostNetwork;
 pub(crate) use link_state::LinkState;
-pub(crate) use obstacle::Obstacle;
+pub(crate) use obstacle::{IPV6_MIN_MTU, Obstacle};
 pub(crate) use routes::{RouteDependencies, UnderlayRoutes};
 pub(crate) use select::select;
 pub(crate) use selected::Underlay;

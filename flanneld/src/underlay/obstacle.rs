@@ -4,8 +4,8 @@ use super::LinkState;
 use ipnetwork::IpNetwork;
 use std::{fmt, net::IpAddr};
 
-/// RFC 8200, section 5, in bytes.
-const IPV6_MIN_MTU: u32 = 1280;
+/// The least MTU of IPv6 (RFC 8200, section 5), in bytes.
+pub(crate) const IPV6_MIN_MTU: u32 = 1280;
 
 /// As text it follows "not ready: ".
 #[derive(Debug, Clone, PartialEq, Eq)]
