@@ -27,12 +27,7 @@ pub fn built_from_go(name: &str) -> Result<PathBuf, String> {
             false => Err(format!("{} is missing", folder.display())),
         };
     }
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/go-peer");
-    let output = Command::new(script)
-        .args(["path", name])
-        .output()
-        .map_err(|error| format!("{script}: {error}"))?;
-    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    let folder = folder_of("go-peer", name)?;
     if folder.is_dir() {
         return Ok(folder);
     }
@@ -46,12 +41,7 @@ pub fn built_from_go(name: &str) -> Result<PathBuf, String> {
 /// The folder of the commands that `scripts/python-peer` installed from
 /// `tests/peers/NAME/requirements.txt`. The error is the reason to skip.
 pub fn installed_from_python(name: &str) -> Result<PathBuf, String> {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts/python-peer");
-    let output = Command::new(script)
-        .args(["path", name])
-        .output()
-        .map_err(|error| format!("{script}: {error}"))?;
-    let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    let folder = folder_of("python-peer", name)?;
     if folder.is_dir() {
         return Ok(folder);
     }
@@ -60,6 +50,19 @@ pub fn installed_from_python(name: &str) -> Result<PathBuf, String> {
         Ok(reason) => reason.trim().to_owned(),
         Err(_) => format!("not installed yet: scripts/python-peer build {name}"),
     })
+}
+
+/// The folder that `scripts/SCRIPT path NAME` prints; it need not be there.
+fn folder_of(script: &str, name: &str) -> Result<PathBuf, String> {
+    let scripts = concat!(env!("CARGO_MANIFEST_DIR"), "/../scripts");
+    let script = Path::new(scripts).join(script);
+    let output = Command::new(&script)
+        .args(["path", name])
+        .output()
+        .map_err(|error| format!("{}: {error}", script.display()))?;
+    Ok(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim(),
+    ))
 }
 
 /// The folder with the source of a Go module that `tests/peers/PEER` pins, where Go has downloaded

@@ -49,6 +49,7 @@ struct InterfaceRequest {
 
 #[allow(unsafe_code, reason = "ioctl(2) has no safe form")]
 mod ioctl {
+    use super::InterfaceRequest;
     use nix::{
         errno::Errno,
         libc::{c_int, c_uint, c_ulong, ioctl},
@@ -59,18 +60,22 @@ mod ioctl {
     const INT: usize = size_of::<c_int>();
 
     /// TUNSETIFF: attaches the queue to the device of that name, which is made if there is none.
-    pub(super) fn attach(
+    pub(super) fn attach(queue: c_int, request: &mut InterfaceRequest) -> nix::Result<c_int> {
+        with_request(queue, request_code_write!(b'T', 202, INT), request)
+    }
+
+    /// TUNGETIFF: the name of the queue's device, and the flags.
+    pub(super) fn device(queue: c_int, request: &mut InterfaceRequest) -> nix::Result<c_int> {
+        with_request(queue, request_code_read!(b'T', 210, INT), request)
+    }
+
+    fn with_request(
         queue: c_int,
-        request: &mut super::InterfaceRequest,
+        code: c_ulong,
+        request: &mut InterfaceRequest,
     ) -> nix::Result<c_int> {
         // SAFETY: `request` has the layout and the size of struct ifreq, and outlives the call
-        Errno::result(unsafe {
-            ioctl(
-                queue,
-                request_code_write!(b'T', 202, INT),
-                std::ptr::from_mut(request),
-            )
-        })
+        Errno::result(unsafe { ioctl(queue, code, std::ptr::from_mut(request)) })
     }
 
     /// TUNSETPERSIST: whether the device stays when its last queue is closed.
@@ -78,21 +83,6 @@ mod ioctl {
         let on = c_ulong::from(on);
         // SAFETY: the kernel takes the argument as a number
         Errno::result(unsafe { ioctl(queue, request_code_write!(b'T', 203, INT), on) })
-    }
-
-    /// TUNGETIFF: the name of the queue's device, and the flags.
-    pub(super) fn device(
-        queue: c_int,
-        request: &mut super::InterfaceRequest,
-    ) -> nix::Result<c_int> {
-        // SAFETY: `request` has the layout and the size of struct ifreq, and outlives the call
-        Errno::result(unsafe {
-            ioctl(
-                queue,
-                request_code_read!(b'T', 210, INT),
-                std::ptr::from_mut(request),
-            )
-        })
     }
 
     /// TUNSETVNETHDRSZ.

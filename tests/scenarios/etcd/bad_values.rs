@@ -12,13 +12,8 @@ fn bad_keys_and_values_withdraw_nobody() {
         arguments.push("--max-request-bytes=16000000".to_owned());
     });
     let mut cluster = Cluster::with(underlay, etcd, V4);
-    for node in [1, 2] {
-        cluster.start(node, &[]);
-    }
-    for node in [1, 2] {
-        cluster.wait_ready(node);
-        cluster.make_pod(node);
-    }
+    cluster.start_nodes(&[1, 2]);
+    [1, 2].iter().for_each(|node| cluster.make_pod(*node));
     cluster.all_ping(&[1, 2]);
     let pings = cluster.ping(1, 2);
     let subnets = format!("{PREFIX}/subnets");

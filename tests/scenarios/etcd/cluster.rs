@@ -81,10 +81,16 @@ impl Cluster {
 
     /// Starts our flanneld on every node, and makes a pod on each when all are ready.
     pub(crate) fn start_all(&mut self) {
-        let nodes = 1..=self.daemons.len();
-        nodes.clone().for_each(|node| self.start(node, &[]));
-        nodes.clone().for_each(|node| self.wait_ready(node));
-        nodes.for_each(|node| self.make_pod(node));
+        let nodes: Vec<_> = (1..=self.daemons.len()).collect();
+        self.start_nodes(&nodes);
+        nodes.iter().for_each(|node| self.make_pod(*node));
+    }
+
+    /// Starts our flanneld on these nodes at once, and waits until all are ready.
+    #[track_caller]
+    pub(crate) fn start_nodes(&mut self, nodes: &[usize]) {
+        nodes.iter().for_each(|node| self.start(*node, &[]));
+        nodes.iter().for_each(|node| self.wait_ready(*node));
     }
 
     /// The process of our flanneld.
@@ -223,6 +229,14 @@ impl Cluster {
             value.contains(text).then_some((key, json))
         });
         found.unwrap_or_else(|| panic!("no lease with {text}"))
+    }
+
+    /// What a node publishes in its lease, but for its IPv4 address.
+    #[track_caller]
+    pub(crate) fn published(&self, node: usize) -> serde_json::Value {
+        let (_, mut value) = self.lease_of(&format!("{:?}", underlay::ip(node)));
+        value.as_object_mut().expect("an object").remove("PublicIP");
+        value
     }
 
     /// The etcd lease of a key, as etcdctl shows it.

@@ -21,13 +21,8 @@ fn joins(cluster: &mut Cluster, node: usize) {
 
 #[track_caller]
 fn start_two(cluster: &mut Cluster) {
-    for node in [1, 2] {
-        cluster.start(node, &[]);
-    }
-    for node in [1, 2] {
-        cluster.wait_ready(node);
-        cluster.make_pod(node);
-    }
+    cluster.start_nodes(&[1, 2]);
+    [1, 2].iter().for_each(|node| cluster.make_pod(*node));
     cluster.all_ping(&[1, 2]);
 }
 

@@ -36,12 +36,7 @@ fn streams_arrive(network: Network) {
         };
         host.sh(&format!("tc qdisc add dev {device} root netem {NETEM}"));
     }
-    for node in [1, 2] {
-        cluster.start(node, &[]);
-    }
-    for node in [1, 2] {
-        cluster.wait_ready(node);
-    }
+    cluster.start_nodes(&[1, 2]);
     let hosts = [cluster.host(1).handle(), cluster.host(2).handle()];
     let pods = [subnet_env::pod(&hosts[0]), subnet_env::pod(&hosts[1])];
     pods.iter().for_each(without_offloads);

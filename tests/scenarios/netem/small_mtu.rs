@@ -50,12 +50,7 @@ fn streams_pass(network: Network, with_icmp: bool) {
             }
         }
     }
-    for node in [1, 2] {
-        cluster.start(node, &[]);
-    }
-    for node in [1, 2] {
-        cluster.wait_ready(node);
-    }
+    cluster.start_nodes(&[1, 2]);
     let hosts = [cluster.host(1).handle(), cluster.host(2).handle()];
     let pods = [subnet_env::pod(&hosts[0]), subnet_env::pod(&hosts[1])];
     for pod in &pods {

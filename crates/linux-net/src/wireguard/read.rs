@@ -74,10 +74,10 @@ fn append(peers: &mut Vec<Peer>, peer: Peer) {
     }
 }
 
-fn peer(bytes: &[u8]) -> Read<Peer> {
-    let mut public_key = None;
-    let mut peer = Peer {
-        public_key: PublicKey([0; KEY_LEN]),
+/// Nothing is known of it but its key.
+fn bare(public_key: PublicKey) -> Peer {
+    Peer {
+        public_key,
         preshared_key: None,
         endpoint: None,
         keepalive: 0,
@@ -85,7 +85,12 @@ fn peer(bytes: &[u8]) -> Read<Peer> {
         rx_bytes: 0,
         tx_bytes: 0,
         allowed_ips: Vec::new(),
-    };
+    }
+}
+
+fn peer(bytes: &[u8]) -> Read<Peer> {
+    let mut public_key = None;
+    let mut peer = bare(PublicKey([0; KEY_LEN]));
     for attribute in attributes(bytes) {
         let attribute = attribute?;
         match attribute.kind {
@@ -292,14 +297,8 @@ mod tests {
         let second = message(&[attribute(8 | NESTED, &rest.concat())]);
         let parts = vec![part(&first).unwrap(), part(&second).unwrap()];
         let bare = Peer {
-            public_key: PublicKey([2; KEY_LEN]),
-            preshared_key: None,
-            endpoint: None,
-            keepalive: 0,
-            last_handshake: None,
-            rx_bytes: 0,
-            tx_bytes: 0,
             allowed_ips: nets(&["10.244.3.0/24"]),
+            ..bare(PublicKey([2; KEY_LEN]))
         };
         let whole = Peer {
             public_key: PublicKey([1; KEY_LEN]),
