@@ -1,6 +1,7 @@
 //! The suite under real runtimes. All cases share one machine, so they run one after the other.
 
 mod containerd;
+mod data_path;
 mod podman;
 mod settings;
 mod shipped_image;

@@ -13,14 +13,14 @@ use tests::{binaries, pki::Authority, process::eventually, scenario, shell::sh};
 const NAME: &str = "localhost/flannel:test";
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 /// The capabilities of the DaemonSet's containers.
-const DAEMON: &[&str] = &["NET_ADMIN", "NET_RAW"];
+pub(super) const DAEMON: &[&str] = &["NET_ADMIN", "NET_RAW"];
 const NONE: &[&str] = &[];
 const SHIPPED: &str = include_str!("../../../cni-conf/net.d/10-flannel.conflist");
 const NET_CONF: &str =
     r#"{"Network":"10.245.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
 
 /// The reason to skip where there is no image.
-fn no_image() -> Option<String> {
+pub(super) fn no_image() -> Option<String> {
     match env::var_os("IMAGE_ARCHIVE") {
         Some(_) => machine::missing(),
         None => Some("IMAGE_ARCHIVE names no image: `make test` sets it".into()),
@@ -171,7 +171,7 @@ fn programs_contain_no_path_of_the_machine_that_built_them() {
     }
 }
 
-fn with_image() -> (Containerd, Cri, String) {
+pub(super) fn with_image() -> (Containerd, Cri, String) {
     machine::install(machine::ours());
     let containerd = Containerd::start();
     containerd.import();
