@@ -12,6 +12,7 @@ use crate::{
     subnet::Waiting,
     underlay::Underlay,
 };
+use nix::unistd::getpid;
 use std::future;
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -85,10 +86,16 @@ impl ConfigChanges {
             meaning.map_or_else(Vec::new, |meaning| meaning.devices)
         };
         let own = devices(&self.current);
-        let further = devices(later)
+        let mut further = devices(later)
             .into_iter()
             .filter(|name| !own.contains(name));
-        InstanceLock::acquire(further.map(Resource::Device)).map(drop)
+        further.try_for_each(|name| {
+            match InstanceLock::acquire([Resource::Device(name)]) {
+                // by this process: one of an earlier backend, which the change takes up again
+                Err(InstanceError::Held { pid, .. }) if pid == Some(getpid().as_raw()) => Ok(()),
+                acquired => acquired.map(drop),
+            }
+        })
     }
 }
 

@@ -235,3 +235,43 @@ fn change_of_the_vni_loses_no_packet() {
         gone: VXLAN_DEVICES,
     });
 }
+
+/// Each change comes while the nodes still have what they made before the one before it.
+#[scenario]
+fn last_of_several_quick_changes_counts() {
+    let mut cluster = Cluster::new(NODES, &net_conf(VXLAN));
+    let pods: Vec<_> = (1..=NODES).map(|node| (node, cluster.pod(node))).collect();
+    cluster.ping_all(&pods);
+    drop(pods);
+    for (backend, published) in [
+        (HOST_GW, r#""host-gw""#),
+        (VXLAN, r#""vxlan""#),
+        (UDP, ""),
+        (HOST_GW, r#""host-gw""#),
+        (UDP, ""),
+        (VXLAN, r#""vxlan""#),
+    ] {
+        cluster
+            .host(1)
+            .write("/run/net-conf.json", &net_conf(backend));
+        wait_for_leases(&cluster, published, NODES);
+    }
+    for node in 1..=NODES {
+        cluster.wait_ready(node);
+        eventually("the devices of vxlan alone", GONE, || {
+            let links = cluster
+                .host(node)
+                .sh("ip -o link | grep -o ' flannel[^:]*' | sort | xargs");
+            (links == "flannel-v6.1 flannel.1\n").then_some(())
+        });
+        eventually("the routes of vxlan alone", GONE, || {
+            let routes = cluster
+                .host(node)
+                .sh("ip route show proto 70; ip -6 route show proto 70");
+            let over = routes.lines().filter(|line| line.contains(" dev flannel"));
+            (over.count() == 2 * (NODES - 1) && routes.lines().count() == 2 * (NODES - 1))
+                .then_some(())
+        });
+    }
+    cluster.eventually_ping_all();
+}
