@@ -51,8 +51,9 @@ pub struct UdpSocket {
 }
 
 impl UdpSocket {
-    /// Binds one of the port's sockets. IPv6 has sockets of its own.
-    pub fn bind(ipv6: bool, port: u16) -> io::Result<UdpSocket> {
+    /// Binds one of the port's sockets. IPv6 has sockets of its own. The first one fails if another
+    /// process has the port (EADDRINUSE): the kernel would divide the datagrams among both.
+    pub fn bind(ipv6: bool, port: u16, is_first: bool) -> io::Result<UdpSocket> {
         let (domain, address): (_, SocketAddr) = match ipv6 {
             true => (Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into()),
             false => (Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()),
@@ -61,7 +62,9 @@ impl UdpSocket {
         if ipv6 {
             socket.set_only_v6(true)?;
         }
-        setsockopt(&socket, sockopt::ReusePort, &true)?;
+        if !is_first {
+            setsockopt(&socket, sockopt::ReusePort, &true)?;
+        }
         // more than net.core.rmem_max is a privilege, and the smaller buffer works as well
         if setsockopt(&socket, sockopt::RcvBufForce, &KERNEL_BUFFER).is_err() {
             socket.set_recv_buffer_size(KERNEL_BUFFER)?;
@@ -70,6 +73,8 @@ impl UdpSocket {
             socket.set_send_buffer_size(KERNEL_BUFFER)?;
         }
         socket.bind(&SockAddr::from(address))?;
+        // now for those that follow
+        setsockopt(&socket, sockopt::ReusePort, &true)?;
         UdpSocket::from_descriptor(socket.into())
     }
 
@@ -162,5 +167,24 @@ impl AsFd for UdpSocket {
 impl From<UdpSocket> for OwnedFd {
     fn from(socket: UdpSocket) -> OwnedFd {
         socket.socket.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_has_sockets_of_one_process() {
+        for ipv6 in [false, true] {
+            let first = UdpSocket::bind(ipv6, 0, true).unwrap();
+            let port = first.socket.local_addr().unwrap().port();
+            let further = UdpSocket::bind(ipv6, port, false).unwrap();
+            // as another process begins
+            let error = UdpSocket::bind(ipv6, port, true).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+            drop((first, further));
+            UdpSocket::bind(ipv6, port, true).unwrap();
+        }
     }
 }

@@ -85,7 +85,7 @@ mod tests {
             tcp: false,
             udp: false,
         };
-        let socket = UdpSocket::bind(false, 0).expect("a socket");
+        let socket = UdpSocket::bind(false, 0, true).expect("a socket");
         let address: SockaddrIn = getsockname(socket.as_fd().as_raw_fd()).expect("its address");
         let parts = Parts {
             queue: Queue::from_descriptor(queue.into(), none),

@@ -30,7 +30,7 @@ pub enum Error {
     #[error(transparent)]
     Device(#[from] linux_net::Error),
     /// A socket cannot be bound.
-    #[error("bind UDP port {port} of {family}: {source}")]
+    #[error("bind UDP port {port} of {family}: {source}{}", holder(source, *port))]
     Bind {
         /// The port.
         port: u16,
@@ -98,12 +98,12 @@ pub struct Workers {
 impl Opened {
     /// Opens the device's queues and binds the sockets. The device is made if there is none.
     pub fn open(settings: &Settings) -> Result<Opened, Error> {
-        let one = |_| {
+        let one = |number| {
             let queue = Queue::open(&settings.device)?;
             Ok(Parts {
                 queue,
-                v4: bind(false, settings.port)?,
-                v6: bind(true, settings.port_v6)?,
+                v4: bind(false, settings.port, number)?,
+                v6: bind(true, settings.port_v6, number)?,
             })
         };
         Ok(Opened(
@@ -171,27 +171,36 @@ impl Opened {
         (arranged, queues.chain(v4).chain(v6).collect())
     }
 
-    /// None if another program gave the device another name: it is deleted, since packets go to the
-    /// device that has its name now.
-    pub fn of_device(self, name: &str) -> Result<Option<Opened>, Error> {
-        for parts in &self.0 {
-            if tun::device_name(&parts.queue)? != name {
-                tun::release(&parts.queue)?;
-                return Ok(None);
-            }
+    /// Opens the queues anew if another program gave the device another name. That one is deleted,
+    /// since packets go to the device that has its name now. The sockets stay.
+    pub fn reopen_renamed(&mut self, name: &str) -> Result<(), Error> {
+        let Some(first) = self.0.first() else {
+            return Ok(());
+        };
+        if tun::device_name(&first.queue)? == name {
+            return Ok(());
         }
-        Ok(Some(self))
+        tun::release(&first.queue)?;
+        for parts in &mut self.0 {
+            parts.queue = Queue::open(name)?;
+        }
+        Ok(())
     }
 
-    /// Opens the sockets anew for other ports. The queues stay.
-    pub fn bind_again(&mut self, settings: &Settings) -> Result<(), Error> {
-        // first all of them are closed: other processes must not share the ports
+    /// Opens the sockets anew of each family that has another port now. The queues stay.
+    pub fn bind_again(&mut self, settings: &Settings, v4: bool, v6: bool) -> Result<(), Error> {
+        // first all of them are closed: their ports may be exchanged
         for parts in &mut self.0 {
-            (parts.v4, parts.v6) = (None, None);
+            parts.v4.take_if(|_| v4);
+            parts.v6.take_if(|_| v6);
         }
-        for parts in &mut self.0 {
-            parts.v4 = bind(false, settings.port)?;
-            parts.v6 = bind(true, settings.port_v6)?;
+        for (number, parts) in self.0.iter_mut().enumerate() {
+            if v4 {
+                parts.v4 = bind(false, settings.port, number)?;
+            }
+            if v6 {
+                parts.v6 = bind(true, settings.port_v6, number)?;
+            }
         }
         Ok(())
     }
@@ -222,12 +231,21 @@ impl Drop for Alarm {
     }
 }
 
-fn bind(ipv6: bool, port: Option<u16>) -> Result<Option<UdpSocket>, Error> {
+/// How to find the process that has the port.
+fn holder(error: &io::Error, port: u16) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("; ss -lnup 'sport = {port}' names the process"),
+        _ => String::new(),
+    }
+}
+
+/// The socket of the worker with this number.
+fn bind(ipv6: bool, port: Option<u16>, number: usize) -> Result<Option<UdpSocket>, Error> {
     let Some(port) = port else {
         return Ok(None);
     };
     let family = if ipv6 { "IPv6" } else { "IPv4" };
-    let socket = UdpSocket::bind(ipv6, port);
+    let socket = UdpSocket::bind(ipv6, port, number == 0);
     socket.map(Some).map_err(|source| Error::Bind {
         port,
         family,

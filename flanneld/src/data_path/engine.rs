@@ -105,6 +105,11 @@ impl Config {
         }
     }
 
+    /// Whether the other configuration has another port, of IPv4 and of IPv6.
+    pub(super) fn other_ports(&self, other: &Config) -> [bool; 2] {
+        [self.port != other.port, self.port_v6 != other.port_v6]
+    }
+
     /// Adds the peers of the present configuration, if they are to stay.
     pub(super) fn keep(&mut self, present: &Config) {
         if !self.keeps_peers {

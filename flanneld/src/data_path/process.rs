@@ -126,6 +126,8 @@ fn serve(path: &Path, kept: bool) -> io::Result<()> {
             Err(error @ RecvTimeoutError::Disconnected) => return Err(io::Error::other(error)),
         }
     };
+    // the next process binds the ports as soon as this one's connections end
+    process.close();
     // the socket goes with the device; the next process makes another one
     best_effort(fs::remove_file(path), "a stale socket is replaced");
     match failure.raw_os_error() {
@@ -158,6 +160,18 @@ fn close_inherited() {
 impl Process {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes the device's queues and the ports.
+    fn close(&self) {
+        let mut state = self.state();
+        drop(state.opened.take());
+        if let Some(Running {
+            workers, copies, ..
+        }) = state.running.take()
+        {
+            drop((workers.stop(), copies));
+        }
     }
 
     /// Goes on with what an earlier process has. One that does not understand, or whose
@@ -287,15 +301,12 @@ impl Process {
             (None, opened) => opened,
         };
         let settings = config.settings();
-        if let Some(present) = opened {
-            opened = present.of_device(&settings.device)?;
+        if let Some(opened) = &mut opened {
+            opened.reopen_renamed(&settings.device)?;
         }
-        let same_sockets = state
-            .config
-            .as_ref()
-            .is_none_or(|present| (present.port, present.port_v6) == (config.port, config.port_v6));
-        if let Some(opened) = opened.as_mut().filter(|_| !same_sockets) {
-            opened.bind_again(&settings)?;
+        if let (Some(opened), Some(present)) = (&mut opened, &state.config) {
+            let [v4, v6] = present.other_ports(&config);
+            opened.bind_again(&settings, v4, v6)?;
         }
         let opened = match opened {
             Some(opened) => opened,

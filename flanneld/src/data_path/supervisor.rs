@@ -382,9 +382,11 @@ impl Thread {
         let done = state.failure.is_none();
         self.shared.tell(&state);
         drop(state);
-        if done {
-            self.kept = client.share(config)?;
-        }
+        // a copy must not keep a port that the process has given up
+        self.kept = match done {
+            true => client.share(config)?,
+            false => None,
+        };
         Ok(done)
     }
 }

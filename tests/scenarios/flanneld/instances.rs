@@ -104,3 +104,33 @@ fn second_daemon_for_the_same_device_or_file_says_so_and_ends() {
     cluster.start(1, &[]);
     cluster.wait_ready(1);
 }
+
+/// The kernel would divide the datagrams of a port among two processes.
+#[scenario]
+fn second_daemon_takes_no_udp_port_of_the_first() {
+    let cluster = Cluster::new(
+        2,
+        r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"wireguard","Userspace":true}}"#,
+    );
+    let pods: Vec<_> = [1, 2].map(|node| (node, cluster.pod(node))).into();
+    cluster.eventually_ping_all();
+    let udp = |port: u16| {
+        format!(
+            r#"{{"Network":"10.245.0.0/16","EnableNFTables":true,"Backend":{{"Type":"udp","Port":{port}}}}}"#
+        )
+    };
+    let second = second(&cluster, &udp(51820), &OTHER_FILES);
+    let fault = "the data path: bind UDP port 51820 of IPv4: Address already in use (os error 98); \
+                 ss -lnup 'sport = 51820' names the process";
+    eventually("the second says who is in its way", TIMEOUT, || {
+        second.output().contains(fault).then_some(())
+    });
+    cluster.ping_all(&pods);
+    let host = cluster.host(1);
+    host.write("/run/second.json", &udp(8285));
+    eventually("the second works with another port", TIMEOUT, || {
+        let ready = second.output().contains("ready: 10.245.");
+        (ready && host.sh("ss -Hlun").contains(":8285 ")).then_some(())
+    });
+    cluster.ping_all(&pods);
+}
