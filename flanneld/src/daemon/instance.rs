@@ -99,7 +99,10 @@ impl Resource {
 
     fn alternative(&self) -> String {
         match self {
-            Resource::Device(_) => "a network with another VNI".to_owned(),
+            Resource::Device(name) => match is_named_by_vni(name) {
+                true => "a network with another VNI".to_owned(),
+                false => "a network with another backend".to_owned(),
+            },
             Resource::Rules => "rules of its own".to_owned(),
             Resource::File(_, option) => format!("another file ({option})"),
         }
@@ -117,6 +120,12 @@ impl fmt::Display for Resource {
             Resource::File(path, _) => write!(f, "{}", path.display()),
         }
     }
+}
+
+/// True for the devices of vxlan: those of another backend have the same names in each network.
+fn is_named_by_vni(device: &str) -> bool {
+    let vni = device.rsplit_once('.').map(|(_, vni)| vni);
+    vni.is_some_and(|vni| vni.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// For messages.
@@ -209,6 +218,20 @@ mod tests {
         drop(held);
         fixtures::closed_everywhere();
         InstanceLock::acquire([device("a"), device("b")]).unwrap();
+    }
+
+    #[test]
+    fn another_vni_helps_only_where_it_names_the_device() {
+        for (device, network) in [
+            ("flannel.1", "a network with another VNI"),
+            ("flannel-v6.4096", "a network with another VNI"),
+            ("flannel.ipip", "a network with another backend"),
+            ("flannel-wg", "a network with another backend"),
+            ("flannel0", "a network with another backend"),
+        ] {
+            let resource = Resource::Device(device.to_owned());
+            assert_eq!(resource.alternative(), network, "{device}");
+        }
     }
 
     #[test]
