@@ -135,6 +135,7 @@ async fn run_under(
     announce_waiting(status, format!("for a lease from the {source}"));
     let attrs = backend.lease_attrs(&underlay);
     let previous = subnet_env::previous(subnet_file);
+    record_devices(&mut node, &*backend, &options.node);
     Tunnels {
         links: &host.links,
         backend: &*backend,
@@ -253,6 +254,12 @@ fn build_backend(
     }
     save(node, state_file);
     Ok(backend)
+}
+
+/// Records the devices of the backend before one is made: the daemon may end before it has a lease.
+fn record_devices(node: &mut NodeState, backend: &dyn Backend, options: &NodeOptions) {
+    node.add_devices(&options.subnet_file, backend.device_names());
+    save(node, &options.state_file);
 }
 
 fn save(node: &mut NodeState, path: &Path) {

@@ -4,7 +4,11 @@
 //! change, and their backends, which other nodes may use a while longer. Those may have keys: only
 //! root reads the file.
 
-use crate::{best_effort::best_effort, files::SECRET, model::Family};
+use crate::{
+    best_effort::best_effort,
+    files::SECRET,
+    model::{Family, host_state::DeviceName},
+};
 use ipnetwork::IpNetwork;
 use linux_net::Mac;
 use serde_json::{Map, Value, json};
@@ -163,6 +167,15 @@ impl NodeState {
         let key = subnet_file.to_string_lossy().into_owned();
         let before = self.daemons.insert(key, made.clone());
         self.changed |= before != Some(made);
+    }
+
+    /// Adds devices to what the daemon with this subnet.env made. To be called, and saved, before
+    /// it makes one.
+    pub(crate) fn add_devices(&mut self, subnet_file: &Path, names: &[DeviceName]) {
+        let mut made = self.made(subnet_file);
+        made.devices
+            .extend(names.iter().map(|name| name.to_string()));
+        self.set_made(subnet_file, made);
     }
 
     /// Forgets the backends of earlier configurations.

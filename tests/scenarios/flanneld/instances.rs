@@ -1,6 +1,6 @@
 //! Two daemons on one host.
 
-use super::cluster::{Cluster, TIMEOUT, V4};
+use super::cluster::{Cluster, TIMEOUT, V4, delete, eventually_shows};
 use std::process::Command;
 use tests::{Process, binaries::program, process::eventually, scenario};
 
@@ -103,6 +103,43 @@ fn second_daemon_for_the_same_device_or_file_says_so_and_ends() {
     cluster.kill(1);
     cluster.start(1, &[]);
     cluster.wait_ready(1);
+}
+
+/// No subnet is free, so the daemon has its tunnel and no lease.
+#[scenario]
+fn tunnel_of_a_daemon_without_a_lease_goes_with_its_backend() {
+    let net_conf = |more: &str, backend: &str| {
+        format!(
+            r#"{{"Network":"10.244.0.0/16",{more}"EnableNFTables":true,"Backend":{{"Type":"{backend}"}}}}"#
+        )
+    };
+    let mut cluster = Cluster::new(2, &net_conf("", "host-gw"));
+    cluster.stop(2);
+    let [first, second] = [1, 2].map(|node| cluster.subnet(node));
+    let path = format!("/v1/_/leases/{}", second.replace('/', "-"));
+    delete(cluster.host(1), "172.31.0.1:8888", &path);
+    let only = first.trim_end_matches("/24");
+    let only = format!(r#""SubnetMin":"{only}","SubnetMax":"{only}","#);
+    let change = |cluster: &Cluster, net_conf: &str, backend: &str| {
+        cluster.host(1).write("/run/net-conf.json", net_conf);
+        eventually("node 1 has the backend", TIMEOUT, || {
+            let leases = cluster
+                .host(1)
+                .sh("curl -s http://172.31.0.1:8888/v1/_/leases");
+            leases.contains(&format!(r#""{backend}""#)).then_some(())
+        });
+    };
+    change(&cluster, &net_conf(&only, "vxlan"), "vxlan");
+    cluster.start(2, &[]);
+    eventually_shows(&cluster, 2, "ip -o link", " flannel.1:");
+    cluster.kill(2);
+    change(&cluster, &net_conf("", "host-gw"), "host-gw");
+    cluster.start(2, &[]);
+    cluster.wait_ready(2);
+    eventually("the tunnel is gone", TIMEOUT, || {
+        let links = cluster.host(2).sh("ip -o link");
+        (!links.contains("flannel")).then_some(())
+    });
 }
 
 /// The kernel would divide the datagrams of a port among two processes.
