@@ -1,6 +1,7 @@
 //! What this daemon made under an earlier configuration: it goes when the configuration changes,
 //! its backend once no other node uses it. What its commands did is taken back.
 
+use super::{InstanceError, InstanceLock, Resource};
 use crate::{
     backend::{self, Backend, Extension, NodeIdentity},
     best_effort::best_effort,
@@ -39,7 +40,7 @@ struct Kept {
     backend: Arc<dyn Backend>,
 }
 
-impl Start<'_> {
+impl<'a> Start<'a> {
     /// Finds what is left of earlier configurations, and records what this one makes. The second
     /// one is the backend whose commands are to be taken back.
     pub(super) fn record(mut self) -> (Earlier, Option<Arc<dyn Backend>>) {
@@ -56,11 +57,12 @@ impl Start<'_> {
         let has_commands = |kept: &Kept| kept.backend.commands().is_some();
         let (with_commands, others) = built.into_iter().partition(has_commands);
         let left = self.left(with_commands);
-        let kept = self.kept(others);
+        let links = self.links();
+        let kept = self.kept(others, &links);
         let in_use = kept.iter().map(|kept| &*kept.backend);
         let in_use = in_use.chain([self.backend]);
         let in_use: Vec<_> = in_use.flat_map(Backend::device_names).cloned().collect();
-        let earlier = earlier(&made, &in_use, self.previous, self.host);
+        let earlier = earlier(&made, &in_use, self.previous, self.host, &links);
         made.families.retain(|family| !families.contains(family));
         let earlier_families = made.families.clone();
         made.families.extend(families);
@@ -78,11 +80,25 @@ impl Start<'_> {
         (earlier, left.map(|left| left.backend))
     }
 
+    /// Those of the host, but not the devices that another daemon manages now.
+    fn links(&self) -> Vec<&'a Link> {
+        let is_anothers = |link: &Link| backend::owns_device(link) && self.is_anothers(&link.name);
+        let links = self.host.links.iter();
+        links.filter(|link| !is_anothers(link)).collect()
+    }
+
+    /// True if another daemon manages the device now.
+    fn is_anothers(&self, device: &str) -> bool {
+        let mut own = self.backend.device_names().iter();
+        let is_own = own.any(|name| **name == *device);
+        let held = || InstanceLock::acquire([Resource::Device(device.to_owned())]);
+        !is_own && matches!(held(), Err(InstanceError::Held { .. }))
+    }
+
     /// Those of these backends that this host still has. One whose devices are those of the current
     /// backend is that backend under other keys. Keys of IPsec are the current backend's only.
-    fn kept(&self, built: Vec<Kept>) -> Vec<Kept> {
+    fn kept(&self, built: Vec<Kept>, links: &[&Link]) -> Vec<Kept> {
         let mut kept: Vec<Kept> = Vec::new();
-        let links = &self.host.links;
         let is_there = |name: &DeviceName| links.iter().any(|link| *link.name == **name);
         for earlier in built {
             let backend = &*earlier.backend;
@@ -162,6 +178,7 @@ fn earlier(
     current: &[DeviceName],
     previous: &Previous,
     host: &HostNetwork,
+    links: &[&Link],
 ) -> Vec<DeviceName> {
     let subnets = Subnets::from(previous);
     let subnets: [Option<IpNetwork>; 2] = [subnets.v4.map(Into::into), subnets.v6.map(Into::into)];
@@ -171,13 +188,13 @@ fn earlier(
         host.addresses_of(link)
             .any(|address| firsts.contains(&address.net))
     };
-    let is_earlier = |link: &&Link| {
+    let is_earlier = |link: &&&Link| {
         backend::owns_device(link)
             && !current.iter().any(|name| **name == *link.name)
             && (made.devices.contains(&link.name) || has_our_address(link))
     };
-    let links = host.links.iter().filter(is_earlier);
-    links.map(|link| link.name.as_str().into()).collect()
+    let earlier = links.iter().filter(is_earlier);
+    earlier.map(|link| link.name.as_str().into()).collect()
 }
 
 #[cfg(test)]
@@ -219,7 +236,8 @@ mod tests {
             ..Previous::default()
         };
         let current: [DeviceName; 1] = ["flannel.1".into()];
-        let found = earlier(&made, &current, &previous, &host);
+        let links: Vec<_> = host.links.iter().collect();
+        let found = earlier(&made, &current, &previous, &host, &links);
         assert_eq!(found, ["flannel.2".into(), "flannel.3".into()]);
     }
 }

@@ -1,7 +1,7 @@
 //! Two daemons on one host.
 
 use super::cluster::{Cluster, TIMEOUT, V4, delete, eventually_shows};
-use std::process::Command;
+use std::{process::Command, time::Duration};
 use tests::{Process, binaries::program, process::eventually, scenario};
 
 /// A second daemon on the first host, which would keep leases of its own.
@@ -103,6 +103,37 @@ fn second_daemon_for_the_same_device_or_file_says_so_and_ends() {
     cluster.kill(1);
     cluster.start(1, &[]);
     cluster.wait_ready(1);
+}
+
+/// A device that another daemon manages now is not an earlier one of this daemon.
+#[scenario]
+fn daemon_leaves_a_device_to_the_one_that_has_it_now() {
+    let mut cluster = Cluster::new(2, V4);
+    cluster.stop(1);
+    let vni = |network: u8, vni: u8| {
+        format!(
+            r#"{{"Network":"10.{network}.0.0/16","EnableNFTables":true,"Backend":{{"Type":"vxlan","VNI":{vni}}}}}"#
+        )
+    };
+    let mut second = second(&cluster, &vni(245, 1), &OTHER_FILES);
+    let host = cluster.host(1);
+    eventually("the second has the first one's device", TIMEOUT, || {
+        let shown = host.sh("ip -4 -o addr show flannel.1");
+        assert!(second.is_running(), "{}", second.output());
+        shown.contains(" 10.245.").then_some(())
+    });
+    let device = |cluster: &Cluster| cluster.host(1).sh("ip -d -o link show flannel.1");
+    let before = device(&cluster);
+    host.write("/run/net-conf.json", &vni(244, 7));
+    cluster.start(1, &[]);
+    cluster.wait_ready(1);
+    // the earlier device would go with the first passes
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(device(&cluster), before);
+    cluster.host(1).sh("ip link show flannel.7");
+    let log = second.output();
+    assert!(second.is_running(), "{log}");
+    assert_eq!(log.matches("created device flannel.1").count(), 0, "{log}");
 }
 
 /// No subnet is free, so the daemon has its tunnel and no lease.
