@@ -1,7 +1,7 @@
 //! What this daemon made under an earlier configuration: it goes when the configuration changes,
 //! its backend once no other node uses it. What its commands did is taken back.
 
-use super::{InstanceError, InstanceLock, Resource};
+use super::{InstanceError, InstanceLock, Resource, rule_place};
 use crate::{
     backend::{self, Backend, Extension, NodeIdentity},
     best_effort::best_effort,
@@ -11,6 +11,7 @@ use crate::{
         node_record::NodeRecord,
     },
     reconcile::Earlier,
+    rules::RuleNames,
     underlay::HostNetwork,
 };
 use ipnetwork::IpNetwork;
@@ -54,6 +55,7 @@ impl<'a> Start<'a> {
         // the latest first: of two with the same devices it counts
         let latest_first = made.backends.iter().rev();
         let built: Vec<_> = latest_first.filter_map(|value| self.build(value)).collect();
+        let rules = self.rules(&built);
         let has_commands = |kept: &Kept| kept.backend.commands().is_some();
         let (with_commands, others) = built.into_iter().partition(has_commands);
         let left = self.left(with_commands);
@@ -76,6 +78,7 @@ impl<'a> Start<'a> {
             devices: earlier,
             families: earlier_families,
             backends: kept.into_iter().map(|kept| kept.backend).collect(),
+            rules,
         };
         (earlier, left.map(|left| left.backend))
     }
@@ -93,6 +96,17 @@ impl<'a> Start<'a> {
         let is_own = own.any(|name| **name == *device);
         let held = || InstanceLock::acquire([Resource::Device(device.to_owned())]);
         !is_own && matches!(held(), Err(InstanceError::Held { .. }))
+    }
+
+    /// What the rules may be called that this daemon made under these backends.
+    fn rules(&self, built: &[Kept]) -> Vec<RuleNames> {
+        let is_anothers = |backend: &dyn Backend| {
+            let mut names = backend.device_names().iter();
+            names.any(|name| self.is_anothers(name))
+        };
+        let backends = built.iter().map(|kept| &*kept.backend);
+        let own = backends.filter(|backend| !is_anothers(*backend));
+        own.map(rule_place::names_of_second).collect()
     }
 
     /// Those of these backends that this host still has. One whose devices are those of the current

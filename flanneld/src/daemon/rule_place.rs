@@ -66,6 +66,12 @@ impl ChosenPrograms {
     }
 }
 
+/// What the rules of a host's second daemon are called.
+pub(super) fn names_of_second(backend: &dyn Backend) -> RuleNames {
+    let device = backend.device_names().first();
+    RuleNames::of_device(device.map_or("flannel", |name| name))
+}
+
 /// Upstream's names, unless another daemon of this host has them. A second daemon keeps the names
 /// of the rules that it made while the first is away.
 fn names(
@@ -73,8 +79,7 @@ fn names(
     kernel: &mut Kernel,
     programs: Option<Programs>,
 ) -> Result<(RuleNames, Option<InstanceLock>), Error> {
-    let device = backend.device_names().first();
-    let own = RuleNames::of_device(device.map_or("flannel", |name| name));
+    let own = names_of_second(backend);
     if are_present(&own, kernel, programs) {
         return Ok((own, None));
     }

@@ -105,6 +105,56 @@ fn second_daemon_for_the_same_device_or_file_says_so_and_ends() {
     cluster.wait_ready(1);
 }
 
+/// The rules of a second daemon are called by its device: with another one they have another name.
+#[scenario]
+fn second_daemon_leaves_no_rule_under_the_name_of_an_earlier_device() {
+    let cluster = Cluster::new(2, V4);
+    let pods: Vec<_> = [1, 2].map(|node| (node, cluster.pod(node))).into();
+    let host = cluster.host(1);
+    let net_conf = |backend: &str, nftables: bool| {
+        format!(r#"{{"Network":"10.245.0.0/16","EnableNFTables":{nftables},"Backend":{backend}}}"#)
+    };
+    let (vni_7, host_gw) = (r#"{"Type":"vxlan","VNI":7}"#, r#"{"Type":"host-gw"}"#);
+    let more: Vec<_> = OTHER_FILES.iter().copied().chain(["-ip-masq"]).collect();
+    let mut second = second(&cluster, &net_conf(vni_7, true), &more);
+    let upstream = "table ip flannel-ipv4 {";
+    for (backend, nftables, present, others) in [
+        (
+            vni_7,
+            true,
+            "table ip flannel-ipv4-flannel.7",
+            ["flannel-ipv4-flannel ", "FLANNEL-MASQ"],
+        ),
+        (
+            host_gw,
+            true,
+            "table ip flannel-ipv4-flannel ",
+            ["flannel.7", "FLANNEL-MASQ"],
+        ),
+        (
+            vni_7,
+            false,
+            "chain FLANNEL-MASQ-flannel.7",
+            ["flannel-ipv4-", "FLANNEL-MASQ-flannel "],
+        ),
+        (
+            host_gw,
+            false,
+            "chain FLANNEL-MASQ-flannel ",
+            ["flannel-ipv4-", "flannel.7"],
+        ),
+    ] {
+        host.write("/run/second.json", &net_conf(backend, nftables));
+        eventually(&format!("{present} alone"), TIMEOUT, || {
+            let rules = host.sh("nft list ruleset");
+            let has = |text: &str| rules.contains(text);
+            (has(present) && has(upstream) && !others.into_iter().any(has)).then_some(())
+        });
+    }
+    assert!(second.is_running(), "{}", second.output());
+    cluster.ping_all(&pods);
+}
+
 /// A device that another daemon manages now is not an earlier one of this daemon.
 #[scenario]
 fn daemon_leaves_a_device_to_the_one_that_has_it_now() {

@@ -64,7 +64,8 @@ impl Reconciler {
     /// Go flanneld's, once the present ones are in place: no packet is without rules.
     pub(super) fn remove_stale_rules(&mut self) {
         let in_use = self.kernel.iptables_flavour();
+        let Settings { place, earlier, .. } = &self.settings;
         self.stale_rules
-            .remove(&self.settings.place, in_use, self.kernel.nft().ok());
+            .remove(place, &earlier.rules, in_use, self.kernel.nft().ok());
     }
 }

@@ -32,7 +32,7 @@ use crate::{
         node_record::NodeRecord,
         tx_checksum::TxChecksumOffload,
     },
-    rules::{RulePlace, RuleSettings, stale_rules::StaleRules},
+    rules::{RuleNames, RulePlace, RuleSettings, stale_rules::StaleRules},
     underlay::{Obstacle, RouteDependencies, Selector, Tracker, Underlay},
 };
 use ipnetwork::IpNetwork;
@@ -80,6 +80,8 @@ pub(crate) struct Earlier {
     pub(crate) families: Vec<Family>,
     /// Their backends: other nodes may use them still.
     pub(crate) backends: Vec<Arc<dyn Backend>>,
+    /// What their rules are called if this daemon was the second one of the host.
+    pub(crate) rules: Vec<RuleNames>,
 }
 
 /// The state between passes.
