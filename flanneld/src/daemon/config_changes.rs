@@ -57,7 +57,7 @@ impl ConfigChanges {
             }
             let own = self.own.borrow().subnets;
             let decision = decide(&self.current, &config, &own, &self.underlay);
-            let (waits_for, reason) = match (decision, self.check_devices(&config)) {
+            let (waits_for, reason) = match (decision, self.check_resources(&config)) {
                 (Decision::Same, _) => {
                     self.waiting.clear();
                     continue;
@@ -79,22 +79,22 @@ impl ConfigChanges {
         future::pending().await
     }
 
-    /// Fails if another daemon of this host manages a device that this one would take.
-    fn check_devices(&self, later: &NetworkConfig) -> Result<(), InstanceError> {
-        let devices = |config| {
+    /// Fails if another daemon of this host manages a device or a network that this one would take.
+    fn check_resources(&self, later: &NetworkConfig) -> Result<(), InstanceError> {
+        let resources = |config: &NetworkConfig| {
             let meaning = best_effort(backend::check(config), "another check refuses it");
-            meaning.map_or_else(Vec::new, |meaning| meaning.devices)
+            let devices = meaning.map_or_else(Vec::new, |meaning| meaning.devices);
+            let devices = devices.into_iter().map(Resource::Device);
+            let networks = config.pod_networks().map(Resource::Network);
+            devices.chain(networks).collect::<Vec<_>>()
         };
-        let own = devices(&self.current);
-        let mut further = devices(later)
-            .into_iter()
-            .filter(|name| !own.contains(name));
-        further.try_for_each(|name| {
-            match InstanceLock::acquire([Resource::Device(name)]) {
-                // by this process: one of an earlier backend, which the change takes up again
-                Err(InstanceError::Held { pid, .. }) if pid == Some(getpid().as_raw()) => Ok(()),
-                acquired => acquired.map(drop),
-            }
+        let own = resources(&self.current);
+        let further = resources(later).into_iter();
+        let mut further = further.filter(|resource| !own.contains(resource));
+        further.try_for_each(|resource| match InstanceLock::acquire([resource]) {
+            // by this process: one of an earlier backend, which the change takes up again
+            Err(InstanceError::Held { pid, .. }) if pid == Some(getpid().as_raw()) => Ok(()),
+            acquired => acquired.map(drop),
         })
     }
 }

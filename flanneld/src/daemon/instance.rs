@@ -1,11 +1,12 @@
-//! Notices another flanneld that manages the same device or file of this host.
+//! Notices another flanneld that manages the same device, network, rules or file of this host.
 //!
 //! A daemon binds a Unix socket with an abstract name for each of them (unix(7)). The kernel frees
 //! the name when the process ends, however it ends, and every network namespace has names of its
 //! own, as it has devices of its own. Any user may bind such a name: one that a user has who could
 //! not run flanneld does not count.
 
-use crate::best_effort::best_effort;
+use crate::{best_effort::best_effort, rules::RuleNames};
+use ipnetwork::IpNetwork;
 use linux_net::unix_sockets;
 use nix::{
     errno::Errno,
@@ -30,8 +31,10 @@ use tracing::warn;
 pub(crate) enum Resource {
     /// A network device, by name.
     Device(String),
-    /// The nftables tables and iptables chains with upstream's names.
-    Rules,
+    /// A network that pods have addresses of.
+    Network(IpNetwork),
+    /// Nftables tables and iptables chains, by the name of the table of IPv4.
+    Rules(String),
     /// A file, and the option that names it.
     File(PathBuf, &'static str),
 }
@@ -74,13 +77,23 @@ impl InstanceLock {
 }
 
 impl Resource {
+    /// The rules with these names.
+    pub(crate) fn rules(names: &RuleNames) -> Resource {
+        let [(_, name), _] = &names.tables;
+        Resource::Rules(name.clone())
+    }
+
     /// A name of at most 107 bytes that no other resource of the network namespace has. A file is
     /// named by its folder's device and inode: containers see one folder under several paths.
     fn name(&self) -> Vec<u8> {
         let name = match self {
             Resource::Device(name) => format!("flanneld/device/{name}"),
+            Resource::Network(network) => format!("flanneld/network/{network}"),
             // a daemon of an earlier version holds this name
-            Resource::Rules => "flanneld/tables".to_owned(),
+            Resource::Rules(_) if *self == Resource::rules(&RuleNames::upstream()) => {
+                "flanneld/tables".to_owned()
+            }
+            Resource::Rules(name) => format!("flanneld/tables/{name}"),
             Resource::File(path, _) => {
                 let folder = path.parent().filter(|folder| folder != &Path::new(""));
                 let folder = folder.unwrap_or(Path::new("."));
@@ -103,7 +116,8 @@ impl Resource {
                 true => "a network with another VNI".to_owned(),
                 false => "a network with another backend".to_owned(),
             },
-            Resource::Rules => "rules of its own".to_owned(),
+            Resource::Network(_) => "another network".to_owned(),
+            Resource::Rules(_) => "a backend that has a device".to_owned(),
             Resource::File(_, option) => format!("another file ({option})"),
         }
     }
@@ -116,7 +130,8 @@ impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Resource::Device(name) => f.write_str(name),
-            Resource::Rules => f.write_str("the packet-filter rules with flannel's names"),
+            Resource::Network(network) => write!(f, "the network {network}"),
+            Resource::Rules(name) => write!(f, "the packet-filter rules {name}"),
             Resource::File(path, _) => write!(f, "{}", path.display()),
         }
     }

@@ -24,7 +24,7 @@ pub(super) fn choose(
     kernel: &mut Kernel,
     settings: &mut RuleSettings,
     chosen: &mut ChosenPrograms,
-) -> Result<(RulePlace, Option<InstanceLock>), Error> {
+) -> Result<(RulePlace, InstanceLock), Error> {
     let programs = match config.enable_nftables {
         true => None,
         false => chosen.choose(kernel.nft().ok()),
@@ -68,8 +68,7 @@ impl ChosenPrograms {
 
 /// What the rules of a host's second daemon are called.
 pub(super) fn names_of_second(backend: &dyn Backend) -> RuleNames {
-    let device = backend.device_names().first();
-    RuleNames::of_device(device.map_or("flannel", |name| name))
+    RuleNames::of_second(backend.device_names().first())
 }
 
 /// Upstream's names, unless another daemon of this host has them. A second daemon keeps the names
@@ -78,16 +77,18 @@ fn names(
     backend: &dyn Backend,
     kernel: &mut Kernel,
     programs: Option<Programs>,
-) -> Result<(RuleNames, Option<InstanceLock>), Error> {
+) -> Result<(RuleNames, InstanceLock), Error> {
     let own = names_of_second(backend);
-    if are_present(&own, kernel, programs) {
-        return Ok((own, None));
+    if !are_present(&own, kernel, programs) {
+        let upstream = RuleNames::upstream();
+        match InstanceLock::acquire([Resource::rules(&upstream)]) {
+            Ok(lock) => return Ok((upstream, lock)),
+            Err(InstanceError::Held { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    match InstanceLock::acquire([Resource::Rules]) {
-        Ok(lock) => Ok((RuleNames::upstream(), Some(lock))),
-        Err(InstanceError::Held { .. }) => Ok((own, None)),
-        Err(error) => Err(error.into()),
-    }
+    let lock = InstanceLock::acquire([Resource::rules(&own)])?;
+    Ok((own, lock))
 }
 
 /// True if there are rules with these names in the packet filter that is in use, or in nftables.

@@ -128,7 +128,7 @@ async fn run_under(
         extension.prepare().await;
     }
     at_end.set(&backend);
-    let _devices = lock_devices(backend.device_names())?;
+    let _own = lock(&config, backend.device_names())?;
     let mut rules = options.rules.settings();
     let (place, _names) =
         rule_place::choose(&config, &*backend, &mut kernel, &mut rules, programs)?;
@@ -195,7 +195,14 @@ async fn run_under(
     tasks::run(manager, backend, reconciler, started, waiting, status).await
 }
 
-/// Another daemon of this host has other devices.
+/// Another daemon of this host has other networks and other devices.
+fn lock(config: &NetworkConfig, devices: &[DeviceName]) -> Result<InstanceLock, InstanceError> {
+    let devices = devices.iter();
+    let devices = devices.map(|name| Resource::Device(name.to_string()));
+    InstanceLock::acquire(config.pod_networks().map(Resource::Network).chain(devices))
+}
+
+/// Another daemon of this host has not taken these devices since.
 fn lock_devices<'n>(
     names: impl IntoIterator<Item = &'n DeviceName>,
 ) -> Result<InstanceLock, InstanceError> {

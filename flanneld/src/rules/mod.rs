@@ -8,7 +8,7 @@ pub(crate) mod plugin_tables;
 pub(crate) mod stale_chains;
 pub(crate) mod stale_rules;
 
-use crate::model::{lease::Lease, network_config::NetworkConfig};
+use crate::model::{host_state::DeviceName, lease::Lease, network_config::NetworkConfig};
 use ipnetwork::IpNetwork;
 use iptables::ChainNames;
 use nftables::TableNames;
@@ -54,8 +54,9 @@ impl RuleNames {
         }
     }
 
-    /// Those of a second daemon of a host, by its device.
-    pub(crate) fn of_device(device: &str) -> RuleNames {
+    /// Those of a second daemon of a host, by its device; None: its backend has none.
+    pub(crate) fn of_second(device: Option<&DeviceName>) -> RuleNames {
+        let device = device.map_or("flannel", |name| name);
         RuleNames {
             tables: nftables::names_for(device),
             chains: ChainNames::of_device(device),

@@ -1,6 +1,7 @@
 //! `flanneld cleanup`: what it removes, and what it leaves with a reason.
 
 use super::cluster::{Cluster, DUAL, V4};
+use std::process::Command;
 use tests::{Host, binaries::program, scenario};
 
 fn command() -> String {
@@ -90,6 +91,38 @@ fn cleanup_is_not_done_by_mistake() {
         !says.contains("Go on?") && says.contains("removed /var/lib/flannel/node.json"),
         "{says}"
     );
+}
+
+/// One without a device that would show it, beside the files of another.
+#[scenario]
+fn cleanup_leaves_the_routes_and_rules_of_a_second_daemon() {
+    let host_gw = V4.replace("vxlan", "host-gw");
+    let mut cluster = Cluster::idle(2, &host_gw);
+    let files = [
+        "-subnet-file=/run/second/subnet.env",
+        "-state-file=/run/second/node.json",
+        "-ip-masq",
+    ];
+    for node in [1, 2] {
+        cluster.start(node, &files);
+    }
+    for node in [1, 2] {
+        cluster.wait_ready(node);
+    }
+    super::cluster::eventually_shows(&cluster, 2, "ip route show proto 70", "10.244.");
+    let host = cluster.host(2);
+    let mut monitor = Command::new("sh");
+    monitor.args(["-c", "exec ip monitor route > /run/routes"]);
+    let monitor = host.spawn(monitor);
+    let shown = || host.sh("ip route show proto 70; nft -a list ruleset");
+    let before = shown();
+    let output = host.try_sh(&format!("{} 2>&1", command()));
+    let says = String::from_utf8_lossy(&output.stdout).into_owned();
+    let refusal = "runs and manages the packet-filter rules flannel-ipv4: stop it first";
+    assert!(!output.status.success() && says.contains(refusal), "{says}");
+    assert_eq!(shown(), before);
+    drop(monitor);
+    assert_eq!(host.sh("cat /run/routes"), "");
 }
 
 #[scenario]

@@ -35,7 +35,15 @@ fn second_daemon_for_the_same_device_or_file_says_so_and_ends() {
         .host(1)
         .sh("ip -br -4 addr; ip -d link show flannel.1; ip route; cat /run/flannel/subnet.env");
     let state = "-state-file=/run/second/node.json";
+    let same_network =
+        r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan","VNI":7}}"#;
     for (net_conf, more, resource, remedy) in [
+        (
+            same_network,
+            &OTHER_FILES[..],
+            "the network 10.244.0.0/16",
+            "another network",
+        ),
         (
             same_vni,
             &OTHER_FILES[..],

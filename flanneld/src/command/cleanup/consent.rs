@@ -4,6 +4,7 @@ use crate::{
     backend,
     cli::options::{CleanupOptions, NodeOptions},
     daemon::{InstanceError, InstanceLock, PrivilegeError, Resource, check_privilege, process},
+    rules::RuleNames,
 };
 use linux_net::Netlink;
 use std::io::{self, BufRead, IsTerminal, Write};
@@ -48,11 +49,14 @@ pub(super) fn obtain(node: &NodeOptions, cleanup: CleanupOptions) -> Result<Inst
         Resource::File(node.subnet_file.clone(), "-subnet-file"),
         Resource::File(node.state_file.clone(), "-state-file"),
     ];
-    let lock =
-        InstanceLock::acquire(files.into_iter().chain(devices)).map_err(|error| match error {
-            InstanceError::Held { resource, pid } => Refused::Running { resource, pid },
-            error => Refused::Instance(error),
-        })?;
+    // a daemon whose backend has no device holds rules
+    let rules = [RuleNames::upstream(), RuleNames::of_second(None)];
+    let rules = rules.iter().map(Resource::rules);
+    let resources = files.into_iter().chain(devices).chain(rules);
+    let lock = InstanceLock::acquire(resources).map_err(|error| match error {
+        InstanceError::Held { resource, pid } => Refused::Running { resource, pid },
+        error => Refused::Instance(error),
+    })?;
     let asks = !cleanup.yes && io::stdin().is_terminal();
     if asks && !is_yes(&answer()) {
         return Err(Refused::Declined);
