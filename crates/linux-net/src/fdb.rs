@@ -90,6 +90,14 @@ impl Entry {
             altered: self.altered,
         })
     }
+
+    /// The same of a notification. None, too, if it only repeats a request: older kernels send such
+    /// a one, without the entry's destination, besides that of the device, which has its times
+    /// (`rtnl_fdb_notify` of net/core/rtnetlink.c, `vxlan_fdb_info` of
+    /// drivers/net/vxlan/vxlan_core.c).
+    pub(crate) fn notified_fdb(&self) -> Option<FdbEntry> {
+        self.fdb().filter(|_| self.has_times)
+    }
 }
 
 impl Netlink {
@@ -108,5 +116,34 @@ impl Netlink {
             let entry = Entry::read(payload)?.fdb();
             Ok(entry.filter(|entry| entry.index == index))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of link 3 with NUD_PERMANENT and NTF_SELF, for 02:00:00:00:00:09.
+    const ENTRY: &[u8] = &[
+        7, 0, 0, 0, 3, 0, 0, 0, 0x80, 0, 2, 0, 10, 0, 2, 0, 2, 0, 0, 0, 0, 9, 0, 0,
+    ];
+    /// NDA_DST 192.0.2.9.
+    const DST: &[u8] = &[8, 0, 1, 0, 192, 0, 2, 9];
+    /// NDA_CACHEINFO.
+    const TIMES: &[u8] = &[20, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+    fn notified(parts: &[&[u8]]) -> Option<FdbEntry> {
+        Entry::read(&parts.concat()).unwrap().notified_fdb()
+    }
+
+    #[test]
+    fn notification_that_repeats_a_request_says_nothing_of_the_entry() {
+        let whole = notified(&[ENTRY, DST, TIMES]).unwrap();
+        let mac = Mac([2, 0, 0, 0, 0, 9]);
+        let entry = FdbEntry::permanent(3, mac, [192, 0, 2, 9].into());
+        assert_eq!(whole, entry);
+        let without_destination = notified(&[ENTRY, TIMES]).unwrap();
+        assert_eq!(without_destination, FdbEntry { dst: None, ..entry });
+        assert_eq!(notified(&[ENTRY]), None);
     }
 }

@@ -114,7 +114,7 @@ fn event(kind: u16, flags: u16, payload: &[u8]) -> Read<Option<Event>> {
         RTM_NEWNEIGH | RTM_DELNEIGH => {
             let entry = neighbour::Entry::read(payload)?;
             let added = kind == RTM_NEWNEIGH;
-            let fdb = entry.fdb().map(|entry| Event::Fdb(entry, added));
+            let fdb = entry.notified_fdb().map(|entry| Event::Fdb(entry, added));
             fdb.or_else(|| {
                 let neighbour = entry.neighbour()?;
                 Some(Event::Neighbour(neighbour, added))

@@ -9,7 +9,8 @@ use netlink_packet_route::{
     route::RouteType,
 };
 use nix::libc::{
-    NDA_DST, NDA_IFINDEX, NDA_LLADDR, NDA_PORT, NDA_VNI, RTM_DELNEIGH, RTM_GETNEIGH, RTM_NEWNEIGH,
+    NDA_CACHEINFO, NDA_DST, NDA_IFINDEX, NDA_LLADDR, NDA_PORT, NDA_VNI, RTM_DELNEIGH, RTM_GETNEIGH,
+    RTM_NEWNEIGH,
 };
 use std::net::IpAddr;
 
@@ -96,6 +97,8 @@ pub(crate) struct Entry {
     pub(crate) mac: Option<Mac>,
     /// [`crate::fdb::FdbEntry::altered`]
     pub(crate) altered: bool,
+    /// NDA_CACHEINFO is there.
+    pub(crate) has_times: bool,
 }
 
 impl Entry {
@@ -110,6 +113,7 @@ impl Entry {
             ip: None,
             mac: None,
             altered: false,
+            has_times: false,
         };
         for attribute in attributes(rest) {
             let attribute = attribute?;
@@ -119,6 +123,7 @@ impl Entry {
                 NDA_LLADDR => entry.mac = attribute.mac(),
                 // the kernel names them where they differ from the device's
                 NDA_PORT | NDA_VNI | NDA_IFINDEX | NDA_NH_ID => entry.altered = true,
+                NDA_CACHEINFO => entry.has_times = true,
                 _ => {}
             }
         }
