@@ -14,19 +14,50 @@ const INTERVAL_OF_MANY_IN_EMULATION: &str = "0.1";
 /// sent every [`INTERVAL`].
 const MORE: usize = 50;
 
+/// The last pings that count are older than so many answers: one may be overtaken by others.
+const LATE: usize = 25;
+
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Pings, one every [`INTERVAL`] to each address, that run until they are counted.
+/// [`Pings`] run once each address has answered so many.
+const FIRST: usize = 3;
+
+/// Pings, one every [`INTERVAL`] to each address, that run until they are counted. The first ones
+/// do not count: of two that pass a host's connection tracking on two processors before it knows
+/// the connection, the kernel drops one (`nf_ct_resolve_clash`: ICMP allows no clash).
 #[must_use]
-pub struct Pings(Vec<(String, Process)>);
+pub struct Pings(Vec<Running>);
+
+/// Pings to one address.
+struct Running {
+    path: String,
+    process: Process,
+    /// The number of the last one that does not count.
+    uncounted: usize,
+}
+
+/// Starts pings from the pod of a host to each address. Returns each path with its program.
+fn start(interval: &str, from: &Host, addresses: &[impl AsRef<str>]) -> Vec<(String, Process)> {
+    let start = |address: &str| {
+        let mut command = Command::new("ip");
+        command.args([
+            "netns", "exec", "pod", "ping", "-n", "-i", interval, address,
+        ]);
+        let path = format!("from the pod of {} to {address}", from.name);
+        (path, from.spawn(command))
+    };
+    addresses.iter().map(AsRef::as_ref).map(start).collect()
+}
 
 impl Pings {
     /// From the pod of a host to each address of that of another.
+    #[track_caller]
     pub fn start(from: &Host, to: &Host) -> Pings {
         Pings::to(from, &subnet_env::pod_addresses(to))
     }
 
     /// From the pod of each host to each address of those of the others.
+    #[track_caller]
     pub fn among(hosts: &[Host]) -> Pings {
         let interval = match env::var_os("IN_VIRTUAL_MACHINE") {
             Some(_) => INTERVAL_OF_MANY_IN_EMULATION,
@@ -34,27 +65,32 @@ impl Pings {
         };
         let pairs = hosts.iter().flat_map(|from| {
             let others = hosts.iter().filter(|to| to.name != from.name);
-            others.flat_map(|to| Pings::every(interval, from, &subnet_env::pod_addresses(to)).0)
+            others.flat_map(|to| start(interval, from, &subnet_env::pod_addresses(to)))
         });
-        Pings(pairs.collect())
+        Pings::running(pairs.collect())
     }
 
     /// From the pod of a host to each address.
+    #[track_caller]
     pub fn to(from: &Host, addresses: &[impl AsRef<str>]) -> Pings {
-        Pings::every(INTERVAL, from, addresses)
+        Pings::running(start(INTERVAL, from, addresses))
     }
 
-    fn every(interval: &str, from: &Host, addresses: &[impl AsRef<str>]) -> Pings {
-        let start = |address: &str| {
-            let mut command = Command::new("ip");
-            command.args([
-                "netns", "exec", "pod", "ping", "-n", "-i", interval, address,
-            ]);
-            let path = format!("from the pod of {} to {address}", from.name);
-            (path, from.spawn(command))
-        };
-        let addresses = addresses.iter().map(AsRef::as_ref);
-        Pings(addresses.map(start).collect())
+    /// Waits for the first answers.
+    #[track_caller]
+    fn running(pings: Vec<(String, Process)>) -> Pings {
+        let running = pings.into_iter().map(|(path, process)| {
+            let what = format!("pings {path} are answered");
+            let uncounted = eventually(&what, TIMEOUT, || {
+                answers(&process.output()).into_iter().nth(FIRST - 1)
+            });
+            Running {
+                path,
+                process,
+                uncounted,
+            }
+        });
+        Pings(running.collect())
     }
 
     /// Ends them once each address has answered for another second. Returns how many were sent, and
@@ -82,22 +118,32 @@ impl Pings {
 
     #[track_caller]
     fn counts(self) -> Vec<Count> {
-        let answered = |(_, ping): &(String, Process)| answers(&ping.output()).len();
+        self.wait_for(MORE);
+        let answers = |running: &Running| answers(&running.process.output());
+        let last = |running: &Running| answers(running).last().copied().unwrap_or_default();
+        let last: Vec<_> = self.0.iter().map(last).collect();
+        self.wait_for(LATE);
+        let pings = self.0.into_iter().zip(last);
+        pings
+            .map(|(running, last)| Count::new(running, last))
+            .collect()
+    }
+
+    /// Waits for so many more answers from each address.
+    #[track_caller]
+    fn wait_for(&self, more: usize) {
+        let answered = |running: &Running| answers(&running.process.output()).len();
         let before: Vec<_> = self.0.iter().map(answered).collect();
         for (running, before) in self.0.iter().zip(before) {
-            eventually(
-                &format!("pings {} are answered", running.0),
-                TIMEOUT,
-                || (answered(running) >= before + MORE).then_some(()),
-            );
+            let what = format!("pings {} are answered", running.path);
+            eventually(&what, TIMEOUT, || {
+                (answered(running) >= before + more).then_some(())
+            });
         }
-        let pings = self.0.into_iter();
-        pings.map(|(path, ping)| Count::new(path, ping)).collect()
     }
 }
 
-/// What became of the pings to an address. Those after the last answer do not count: an answer
-/// may be on its way.
+/// What became of the pings to an address.
 #[derive(Debug)]
 struct Count {
     #[expect(dead_code, reason = "shown by Debug")]
@@ -109,15 +155,19 @@ struct Count {
 
 impl Count {
     #[track_caller]
-    fn new(path: String, mut ping: Process) -> Count {
-        ping.signal(Signal::SIGINT);
-        ping.wait(TIMEOUT);
-        let answers = answers(&ping.output());
-        let sent = answers.last().copied().unwrap_or_default();
-        let missing = (1..=sent).filter(|number| !answers.contains(number));
+    fn new(running: Running, last: usize) -> Count {
+        let Running {
+            path,
+            mut process,
+            uncounted,
+        } = running;
+        process.signal(Signal::SIGINT);
+        process.wait(TIMEOUT);
+        let answers = answers(&process.output());
+        let missing = (uncounted + 1..=last).filter(|number| !answers.contains(number));
         Count {
             path,
-            sent,
+            sent: last.saturating_sub(uncounted),
             missing: missing.collect(),
         }
     }
