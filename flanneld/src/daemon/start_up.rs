@@ -122,7 +122,7 @@ async fn run_under(
         record: &record,
         run_folder,
     };
-    let backend = build_backend(&config, identity, &underlay, state_file)?;
+    let backend = build_backend(&config, identity, &underlay)?;
     if let Some(extension) = backend.commands() {
         announce_waiting(status, "for PreStartupCommand".to_owned());
         extension.prepare().await;
@@ -135,7 +135,7 @@ async fn run_under(
     announce_waiting(status, format!("for a lease from the {source}"));
     let attrs = backend.lease_attrs(&underlay);
     let previous = subnet_env::previous(subnet_file);
-    record_devices(&mut node, &*backend, &options.node);
+    record_devices(&mut node, &*backend, subnet_file);
     Tunnels {
         links: &host.links,
         backend: &*backend,
@@ -158,7 +158,7 @@ async fn run_under(
         host: &host,
     }
     .record();
-    save(&mut node, state_file);
+    node.keep();
     let earlier_backends = earlier.backends.iter();
     let _earlier = lock_devices(earlier_backends.flat_map(|other| other.device_names()))?;
     let data_path_changed = Arc::new(Notify::new());
@@ -178,8 +178,7 @@ async fn run_under(
         blackhole_routes: options.rules.ip_blackhole_route,
         tx_checksum: options.underlay.tx_checksum_offload,
         subnet_file: subnet_file.clone(),
-        state_file: state_file.clone(),
-        had_direct_routes: node.host_routes(),
+        node,
     };
     let reconciler = Reconciler::new(settings, &record, kernel, underlay.clone());
     let started = tasks::Started {
@@ -249,7 +248,6 @@ fn build_backend(
     config: &NetworkConfig,
     mut identity: NodeIdentity<'_>,
     underlay: &Underlay,
-    state_file: &Path,
 ) -> Result<Arc<dyn Backend>, Error> {
     let backend = backend::build(config, &mut identity)?;
     if let Some(refusal) = backend.refuses(underlay) {
@@ -259,23 +257,14 @@ fn build_backend(
     if backend.makes_direct_routes() {
         node.set_host_routes();
     }
-    save(node, state_file);
+    node.keep();
     Ok(backend)
 }
 
 /// Records the devices of the backend before one is made: the daemon may end before it has a lease.
-fn record_devices(node: &mut NodeState, backend: &dyn Backend, options: &NodeOptions) {
-    node.add_devices(&options.subnet_file, backend.device_names());
-    save(node, &options.state_file);
-}
-
-fn save(node: &mut NodeState, path: &Path) {
-    if let Err(error) = node.save() {
-        warn!(
-            "cannot write {}: {error}; after a reboot peers see new MAC addresses",
-            path.display()
-        );
-    }
+fn record_devices(node: &mut NodeState, backend: &dyn Backend, subnet_file: &Path) {
+    node.add_devices(subnet_file, backend.device_names());
+    node.keep();
 }
 
 fn announce_waiting(status: &watch::Sender<Status>, what: String) {

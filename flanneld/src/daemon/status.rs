@@ -39,12 +39,14 @@ pub(crate) struct Summary {
     pub(crate) conflicts: Arc<[RouteConflict]>,
     /// why packets to peers do not leave this host
     pub(crate) obstacles: Arc<[Obstacle]>,
+    /// why subnet.env is not written
+    pub(crate) file_fault: Option<Arc<str>>,
     /// why the backend's command that failed last did, or why peers get no keys
-    pub(crate) backend_fault: Option<String>,
+    pub(crate) backend_fault: Option<Arc<str>>,
     /// pods whose MTU exceeds what the path takes
     pub(crate) pod_mtu: Option<PodMtuExcess>,
     /// why packets of peers do not come here, by what the store has
-    pub(crate) lease_fault: Option<String>,
+    pub(crate) lease_fault: Option<Arc<str>>,
     /// what the subnet manager waits for; the text completes "waiting: "
     pub(crate) waiting: Option<Arc<str>>,
 }
@@ -68,6 +70,7 @@ impl Status {
             failing: outcome.failing.len(),
             conflicts: outcome.conflicts.clone(),
             obstacles: outcome.obstacles.clone(),
+            file_fault: outcome.subnet_env_error.clone(),
             backend_fault: None,
             pod_mtu: outcome.pod_mtu.clone(),
             lease_fault: None,
@@ -110,7 +113,7 @@ impl Summary {
     pub(crate) fn follow(&mut self, progress: &Progress) {
         self.ready &= progress.is_started && progress.is_settled;
         self.failing += progress.failing;
-        self.backend_fault.clone_from(&progress.fault);
+        self.backend_fault = progress.fault.as_deref().map(Arc::from);
     }
 }
 
@@ -141,7 +144,8 @@ impl fmt::Display for Summary {
         if let Some(excess) = &self.pod_mtu {
             write!(f, "; {excess}")?;
         }
-        for fault in self.backend_fault.iter().chain(&self.lease_fault) {
+        let faults = [&self.file_fault, &self.backend_fault, &self.lease_fault];
+        for fault in faults.into_iter().flatten() {
             write!(f, "; {fault}")?;
         }
         if let Some(waiting) = &self.waiting {

@@ -270,11 +270,12 @@ impl Report<'_> {
             summary.note = self.backend.note();
             if let Some(fault) = &*self.key_fault.borrow_and_update() {
                 summary.ready = false;
-                summary.backend_fault = Some(fault.clone());
+                summary.backend_fault = Some(fault.as_str().into());
             }
             let duplicate = duplicate.as_ref().map(Duplicate::to_string);
-            summary.lease_fault =
+            let fault =
                 duplicate.or_else(|| published::fault(&own, &leases, &self.manager.describe()));
+            summary.lease_fault = fault.map(Arc::from);
             summary.ready &= summary.lease_fault.is_none() && !self.manager.is_contended();
         }
         let before = self.status.borrow().clone();

@@ -17,6 +17,7 @@ use std::{
     fmt, io,
     path::{Path, PathBuf},
 };
+use tracing::{info, warn};
 
 pub(crate) const DEFAULT_PATH: &str = "/var/lib/flannel/node.json";
 
@@ -43,6 +44,8 @@ pub(crate) struct NodeState {
     changed: bool,
     /// Those of the devices, too, are replaced.
     renewed: bool,
+    /// Why the last write failed.
+    failure: Option<String>,
 }
 
 /// What a daemon made, by now or under an earlier configuration.
@@ -118,6 +121,7 @@ impl NodeState {
             host_routes: host_routes.unwrap_or(false),
             changed: false,
             renewed: false,
+            failure: None,
         }
     }
 
@@ -185,8 +189,23 @@ impl NodeState {
         self.set_made(subnet_file, made);
     }
 
+    /// Writes the file if anything changed. What fails is logged once, and tried again at the next
+    /// call.
+    pub(crate) fn keep(&mut self) {
+        let failure = self.save().err().map(|error| error.to_string());
+        let path = self.path.display();
+        match &failure {
+            Some(error) if failure != self.failure => warn!(
+                "cannot write {path}: {error}; trying again: a reboot before that gives this node new MAC addresses"
+            ),
+            None if self.failure.is_some() => info!("wrote {path}"),
+            Some(_) | None => {}
+        }
+        self.failure = failure;
+    }
+
     /// Writes the file if anything changed.
-    pub(crate) fn save(&mut self) -> io::Result<()> {
+    fn save(&mut self) -> io::Result<()> {
         if !self.changed {
             return Ok(());
         }

@@ -16,7 +16,8 @@ use tracing::{info, warn};
 pub(super) struct Logged {
     skipped: Arc<[SkippedLease]>,
     conflicts: Arc<[RouteConflict]>,
-    subnet_env_error: Option<String>,
+    /// Why subnet.env cannot be written.
+    pub(super) subnet_env_error: Option<Arc<str>>,
     pod_mtu: Option<PodMtuExcess>,
     nodes: Option<usize>,
 }
@@ -84,15 +85,20 @@ impl Logged {
                 }
                 None
             }
-            Err(error) => Some(format!("failed to write {}: {error}", path.display())),
+            Err(error) => {
+                let path = path.display();
+                Some(format!(
+                    "failed to write {path}, without which no pod starts: {error}"
+                ))
+            }
         };
         if let Some(error) = error
             .as_ref()
-            .filter(|error| self.subnet_env_error.as_ref() != Some(error))
+            .filter(|error| self.subnet_env_error.as_deref() != Some(error.as_str()))
         {
             warn!("{error}");
         }
-        self.subnet_env_error = error;
+        self.subnet_env_error = error.map(Arc::from);
     }
 }
 

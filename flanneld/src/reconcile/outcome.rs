@@ -46,6 +46,8 @@ pub(crate) struct Outcome {
     pub(crate) filter: EventFilter,
     /// The content of subnet.env, once it is written.
     pub(crate) subnet_env: Option<String>,
+    /// Why it cannot be.
+    pub(crate) subnet_env_error: Option<Arc<str>>,
 }
 
 impl Outcome {

@@ -1,7 +1,7 @@
 //! The machine with the lease store runs out of disk space.
 
 use super::cluster::{Cluster, TIMEOUT, V4, eventually_shows, get, post};
-use tests::{process::eventually, scenario};
+use tests::{Host, process::eventually, scenario};
 
 const SERVER: &str = "172.31.0.1:8888";
 const FULL: &str = "the disk of the lease store /var/lib/flannel/leases.redb is full";
@@ -32,7 +32,7 @@ fn lease_server_restarts_on_a_full_disk_and_serves_reads() {
             false => drop(cluster.stop(1)),
         }
         cluster.stop(2);
-        fill_disk(&cluster);
+        fill_disk(cluster.host(1), "/var/lib/flannel");
         for node in 1..=2 {
             cluster.start(node, &[]);
             cluster.wait_ready(node);
@@ -66,10 +66,63 @@ fn lease_server_restarts_on_a_full_disk_and_serves_reads() {
     cluster.ping_all(&pods);
 }
 
-fn fill_disk(cluster: &Cluster) {
-    let host = cluster.host(1);
-    host.sh("dd if=/dev/zero of=/var/lib/flannel/fill bs=4k 2>/dev/null; true");
-    let full = host.try_sh("echo x > /var/lib/flannel/more");
+fn fill_disk(host: &Host, folder: &str) {
+    host.sh(&format!(
+        "dd if=/dev/zero of={folder}/fill bs=4k 2>/dev/null; true"
+    ));
+    let full = host.try_sh(&format!("echo x > {folder}/more"));
     assert!(!full.status.success(), "the disk is full");
-    host.sh("rm -f /var/lib/flannel/more");
+    host.sh(&format!("rm -f {folder}/more"));
+}
+
+/// The key, the socket of the process and the node's state are on these disks.
+#[scenario]
+fn node_with_full_disks_keeps_its_network_and_recovers() {
+    const FOLDERS: [&str; 2] = ["/run/flannel", "/var/lib/flannel"];
+    const FAULT: &str = "failed to write /run/flannel/subnet.env, without which no pod starts: No space left on device";
+    let mut cluster = Cluster::idle(
+        2,
+        r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"wireguard","Userspace":true}}"#,
+    );
+    for folder in FOLDERS {
+        cluster.host(2).sh(&format!(
+            "mkdir -p {folder} && mount -t tmpfs -o size=1m tmpfs {folder}"
+        ));
+    }
+    for node in 1..=2 {
+        cluster.start(node, &[]);
+        cluster.wait_ready(node);
+        cluster.pod(node);
+    }
+    cluster.eventually_ping_all();
+    let files = "cat /run/flannel/subnet.env /run/flannel/wgkey /var/lib/flannel/wgkey";
+    let before = cluster.host(2).sh(files);
+    let pings = cluster.ping(1, 2);
+    cluster.host(2).sh("rm /run/flannel/subnet.env");
+    // the daemon may write the file in between
+    eventually("no room for subnet.env", TIMEOUT, || {
+        let host = cluster.host(2);
+        host.sh("rm -f /run/flannel/fill /run/flannel/subnet.env");
+        for folder in FOLDERS {
+            fill_disk(host, folder);
+        }
+        let missing = host.try_sh("cat /run/flannel/subnet.env");
+        (!missing.status.success()).then_some(())
+    });
+    for restart in [false, true] {
+        if restart {
+            cluster.stop(2);
+            cluster.start(2, &[]);
+        }
+        eventually("the node says what is wrong", TIMEOUT, || {
+            let answer = get(cluster.host(2), "/readyz?verbose");
+            answer.contains(FAULT).then_some(())
+        });
+    }
+    for folder in FOLDERS {
+        cluster.host(2).sh(&format!("rm {folder}/fill"));
+    }
+    cluster.wait_ready(2);
+    pings.lose_nothing();
+    assert_eq!(cluster.host(2).sh(files), before);
 }

@@ -1,6 +1,6 @@
 //! How the daemon starts or refuses to, what it adopts, and how it ends.
 
-use super::cluster::{Cluster, DUAL, V4, delete, eventually_shows};
+use super::cluster::{Cluster, DUAL, V4, delete, eventually_shows, get};
 use std::{
     process::{Command, Output},
     time::Duration,
@@ -438,6 +438,15 @@ fn unwritable_files_are_logged_and_delay_only_readiness() {
         !cluster.is_ready(1),
         "pods cannot be made without subnet.env"
     );
-    cluster.host(1).sh("rmdir /run/flannel/subnet.env/full");
+    let answer = get(cluster.host(1), "/readyz?verbose");
+    assert!(
+        answer.contains("failed to write /run/flannel/subnet.env, without which no pod starts: "),
+        "{answer}"
+    );
+    cluster
+        .host(1)
+        .sh("rmdir /run/flannel/subnet.env/full /var/lib/flannel/node.json");
     cluster.wait_ready(1);
+    let kept = cluster.host(1).sh("cat /var/lib/flannel/node.json");
+    assert!(kept.contains(&cluster.mac(1, "flannel.1")), "{kept}");
 }

@@ -1,7 +1,7 @@
 //! What earlier configurations left behind goes, once the present one has taken over.
 
 use super::{Reconciler, Settings};
-use crate::{backend, files::node_state::NodeState};
+use crate::backend;
 use linux_net::link;
 use std::time::Instant;
 use tracing::{info, warn};
@@ -24,17 +24,11 @@ impl Reconciler {
             }
         }
         self.last = None;
-        let Settings {
-            state_file,
-            subnet_file,
-            ..
-        } = &self.settings;
         if !self.transition.has_earlier() {
-            let mut node = NodeState::load(state_file);
+            let Settings {
+                node, subnet_file, ..
+            } = &mut self.settings;
             node.forget_backends(subnet_file);
-            if let Err(error) = node.save() {
-                warn!("cannot write {}: {error}", state_file.display());
-            }
         }
     }
 

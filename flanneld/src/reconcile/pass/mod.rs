@@ -23,7 +23,7 @@ use super::{
 use crate::{
     backend::{Backend, Plan},
     data_path::{Failure, Supervisor},
-    files::subnet_env,
+    files::{node_state::NodeState, subnet_env},
     model::{
         Family,
         host_state::{DeviceName, HostState},
@@ -62,10 +62,9 @@ pub(crate) struct Settings {
     pub(crate) blackhole_routes: bool,
     pub(crate) tx_checksum: TxChecksumOffload,
     pub(crate) subnet_file: PathBuf,
-    /// Has what earlier configurations made.
-    pub(crate) state_file: PathBuf,
-    /// This node has made direct routes, now or in an earlier run: stale ones are ours to remove.
-    pub(crate) had_direct_routes: bool,
+    /// Has what earlier configurations made, and whether this node has made direct routes, now or
+    /// in an earlier run: stale ones are ours to remove.
+    pub(crate) node: NodeState,
     pub(crate) earlier: Earlier,
     /// Of the processes that move packets, for backends whose packets the kernel does not move.
     pub(crate) data_path: BTreeMap<DeviceName, Supervisor>,
@@ -195,7 +194,7 @@ impl Reconciler {
             self.remove_stale_rules();
             self.remove_earlier_devices();
         }
-        let subnet_env = self.keep_subnet_env(own, setup_in_place);
+        let subnet_env = self.keep_files(own, setup_in_place);
         let data_path_works = data_path_failure.is_none();
         let obstacles = self.obstacles(&dependencies, data_path_failure);
         let mtu = self.settings.backend.pod_mtu(&self.underlay.current);
@@ -245,6 +244,7 @@ impl Reconciler {
                 dependencies,
             ),
             subnet_env,
+            subnet_env_error: self.logged.subnet_env_error.clone(),
         })
     }
 
@@ -259,9 +259,11 @@ impl Reconciler {
         told.collect::<Vec<_>>().into_iter().next()
     }
 
-    /// Writes subnet.env once the node is set up, and again if it is missing or altered. Returns
-    /// its content if the file is in place.
-    fn keep_subnet_env(&mut self, own: &Lease, setup_in_place: bool) -> Option<String> {
+    /// Writes subnet.env once the node is set up, and again if it is missing or altered, and the
+    /// node's state if the disk had no room for it. Returns the content of subnet.env if that is in
+    /// place.
+    fn keep_files(&mut self, own: &Lease, setup_in_place: bool) -> Option<String> {
+        self.settings.node.keep();
         let Settings {
             config,
             backend,

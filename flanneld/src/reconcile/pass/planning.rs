@@ -33,7 +33,7 @@ impl Reconciler {
     pub(super) fn ownership(&self, own: &Lease) -> Ownership {
         let Settings {
             config,
-            had_direct_routes,
+            node,
             earlier,
             ..
         } = &self.settings;
@@ -46,7 +46,7 @@ impl Reconciler {
                 families
             },
             earlier_devices: earlier.devices.clone(),
-            direct_routes_over: had_direct_routes.then(|| underlay.name.as_str().into()),
+            direct_routes_over: node.host_routes().then(|| underlay.name.as_str().into()),
         }
     }
 
