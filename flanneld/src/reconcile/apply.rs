@@ -3,6 +3,7 @@
 
 use super::{
     backoff::Backoff, diff::Change, kernel::Kernel, observe, ownership::own_scope, policies,
+    transition::Handshake,
 };
 use crate::{
     best_effort::best_effort,
@@ -248,6 +249,22 @@ fn change_peers(kernel: &mut Kernel, changes: Vec<(u32, Change)>, recorder: &mut
         }
         // the device's entry tells it
         Err(error) => debug!("peers wait: {error}"),
+    }
+}
+
+/// Begins handshakes with peers of WireGuard, each unless one is under way.
+pub(super) fn begin_handshakes(
+    kernel: &mut Kernel,
+    handshakes: Vec<Handshake>,
+    indexes: &IndexesByName,
+) {
+    for of_device in handshakes.chunk_by(|one, next| one.device == next.device) {
+        let index = of_device.first().and_then(|one| indexes.get(&one.device));
+        let Some(index) = index else { continue };
+        let begun = kernel
+            .wireguard()
+            .and_then(|socket| socket.begin_handshakes(*index, of_device));
+        best_effort(begun, "they begin with the first packet");
     }
 }
 

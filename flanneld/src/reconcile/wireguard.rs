@@ -1,6 +1,6 @@
 //! WireGuard devices of the kernel: reads them in the form of a plan, and makes changes of them.
 
-use super::diff::Change;
+use super::{diff::Change, transition::Handshake};
 use crate::model::{
     entry::Entry,
     wireguard::{Interface, Peer, Session, Wireguard},
@@ -94,6 +94,21 @@ impl WireguardSocket {
         answers
     }
 
+    /// Begins a handshake with each of these peers of the device with that ifindex.
+    pub(super) fn begin_handshakes(
+        &mut self,
+        index: u32,
+        handshakes: &[Handshake],
+    ) -> linux_net::Result<()> {
+        let begin = |handshake: &Handshake| PeerChange::BeginHandshake {
+            public_key: handshake.peer,
+            keepalive: handshake.keepalive,
+        };
+        let requests: Vec<_> = handshakes.iter().map(begin).collect();
+        let answers = self.socket.change_peers(index, &requests);
+        answers.into_iter().collect()
+    }
+
     fn remember(&mut self, index: u32, change: &PeerChange) {
         let id = (index, change.public_key());
         match change {
@@ -101,7 +116,7 @@ impl WireguardSocket {
                 endpoint: Some(endpoint),
                 ..
             }) => self.endpoints.insert(id, *endpoint),
-            PeerChange::Put(_) => None,
+            PeerChange::Put(_) | PeerChange::BeginHandshake { .. } => None,
             PeerChange::Remove(_) => self.endpoints.remove(&id),
         };
     }

@@ -6,7 +6,12 @@ use super::{
     data_path::{self, is_running},
 };
 use std::time::Duration;
-use tests::{Pings, kernel::without_ipip, process::eventually, scenario, subnet_env};
+use tests::{
+    Pings,
+    kernel::{without_ipip, without_wireguard},
+    process::eventually,
+    scenario, subnet_env,
+};
 
 const NODES: usize = 3;
 
@@ -51,8 +56,9 @@ const HOST_GW: &str = r#"{"Type":"host-gw"}"#;
 const UDP: &str = r#"{"Type":"udp"}"#;
 const IPIP: &str = r#"{"Type":"ipip"}"#;
 const IPIP_DEVICES: &[&str] = &["flannel.ipip", "flannel.ip6ip6"];
-/// In user space on every kernel.
-const WIREGUARD: &str = r#"{"Type":"wireguard","Userspace":true}"#;
+const WIREGUARD: &str = r#"{"Type":"wireguard"}"#;
+/// On every kernel.
+const WIREGUARD_IN_USER_SPACE: &str = r#"{"Type":"wireguard","Userspace":true}"#;
 const WIREGUARD_DEVICES: &[&str] = &["flannel-wg", "flannel-wg-v6"];
 
 /// The processes that move packets on the node.
@@ -180,7 +186,7 @@ fn change_from_udp_to_vxlan_loses_no_packet() {
 fn change_from_udp_to_wireguard_loses_no_packet() {
     change(&Change {
         from: UDP,
-        to: WIREGUARD,
+        to: WIREGUARD_IN_USER_SPACE,
         published: r#""wireguard""#,
         gone: &["flannel0"],
     });
@@ -190,7 +196,7 @@ fn change_from_udp_to_wireguard_loses_no_packet() {
 fn change_from_host_gw_to_wireguard_loses_no_packet() {
     change(&Change {
         from: HOST_GW,
-        to: WIREGUARD,
+        to: WIREGUARD_IN_USER_SPACE,
         published: r#""wireguard""#,
         gone: &[],
     });
@@ -199,7 +205,7 @@ fn change_from_host_gw_to_wireguard_loses_no_packet() {
 #[scenario]
 fn change_from_wireguard_to_host_gw_loses_no_packet() {
     change(&Change {
-        from: WIREGUARD,
+        from: WIREGUARD_IN_USER_SPACE,
         to: HOST_GW,
         published: r#""host-gw""#,
         gone: WIREGUARD_DEVICES,
@@ -223,6 +229,26 @@ fn change_from_ipip_to_vxlan_loses_no_packet() {
         to: VXLAN,
         published: r#""vxlan""#,
         gone: IPIP_DEVICES,
+    });
+}
+
+#[scenario(unless = without_wireguard)]
+fn change_from_vxlan_to_wireguard_loses_no_packet() {
+    change(&Change {
+        from: VXLAN,
+        to: WIREGUARD,
+        published: r#""wireguard""#,
+        gone: VXLAN_DEVICES,
+    });
+}
+
+#[scenario(unless = without_wireguard)]
+fn change_from_wireguard_to_vxlan_loses_no_packet() {
+    change(&Change {
+        from: WIREGUARD,
+        to: VXLAN,
+        published: r#""vxlan""#,
+        gone: WIREGUARD_DEVICES,
     });
 }
 

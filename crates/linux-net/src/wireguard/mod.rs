@@ -66,6 +66,15 @@ pub enum PeerChange {
     Put(PutPeer),
     /// Removes it, if it is there.
     Remove(PublicKey),
+    /// Begins a handshake with it, if it is there, unless it has a session or an attempt of the
+    /// last five seconds: the kernel sends a keepalive packet when they are switched on
+    /// (`set_peer` of drivers/net/wireguard/netlink.c).
+    BeginHandshake {
+        /// The peer.
+        public_key: PublicKey,
+        /// The interval that it has, as [`PutPeer::keepalive`]: it stays.
+        keepalive: u16,
+    },
 }
 
 /// A peer as it should be.
@@ -91,6 +100,7 @@ impl PeerChange {
         match self {
             PeerChange::Put(peer) => peer.public_key,
             PeerChange::Remove(key) => *key,
+            PeerChange::BeginHandshake { public_key, .. } => *public_key,
         }
     }
 }

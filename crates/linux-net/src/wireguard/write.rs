@@ -47,6 +47,17 @@ pub(super) fn peer(family: u16, index: u32, change: &PeerChange) -> Vec<Request>
             ];
             of_link(vec![remove], "remove")
         }
+        PeerChange::BeginHandshake { keepalive, .. } => {
+            let with = |keepalive: u16| {
+                vec![
+                    WireguardPeerAttribute::PublicKey(key.0),
+                    WireguardPeerAttribute::Flags(WireguardPeerFlags::UpdateOnly),
+                    WireguardPeerAttribute::PersistentKeepalive(keepalive),
+                ]
+            };
+            let off_on_and_as_it_was = [0, 1, *keepalive].map(with);
+            of_link(off_on_and_as_it_was.into(), "begin a handshake with")
+        }
     }
 }
 
@@ -204,5 +215,24 @@ mod tests {
         expected.extend([1; KEY_LEN]);
         expected.extend([8, 0, 3, 0, 1, 0, 0, 0]);
         assert_eq!(requests[0].body(), expected);
+    }
+
+    /// The kernel sends a packet where the interval was 0; it keeps the one that the peer has.
+    #[test]
+    fn handshake_begins_by_keepalive_packets_that_are_switched_on() {
+        let begin = PeerChange::BeginHandshake {
+            public_key: PublicKey([1; KEY_LEN]),
+            keepalive: 25,
+        };
+        let requests = peer(0x20, 7, &begin);
+        let intervals = requests.iter().map(|request| {
+            let (rest, interval) = request.body().split_at(request.body().len() - 8);
+            let mut flags = vec![8, 0, 3, 0];
+            flags.extend(UPDATE_ONLY.to_ne_bytes());
+            assert!(rest.ends_with(&flags), "no peer is made: {rest:?}");
+            interval.to_vec()
+        });
+        let wanted = [0, 1, 25].map(|interval| vec![6, 0, 5, 0, interval, 0, 0, 0]);
+        assert_eq!(intervals.collect::<Vec<_>>(), wanted);
     }
 }

@@ -163,10 +163,12 @@ impl Reconciler {
         let ownership = self.ownership(own);
         let routes = dump.underlay_routes(&ownership);
         let Planned {
+            at: planned_at,
             mut plan,
             conflicts,
             in_conflict,
             changes,
+            handshakes,
         } = self.plan_changes(own, snapshot, &dump, &ownership, &routes);
         // before routes lead to a peer
         let data_path_failure = snapshot.and_then(|_| self.tell_data_path(&plan));
@@ -180,6 +182,7 @@ impl Reconciler {
             &self.former_indexes,
             &mut self.backoff,
         );
+        apply::begin_handshakes(&mut self.kernel, handshakes, &indexes);
         let ours = indexes.iter();
         let ours = ours.filter(|(name, _)| ownership.device(name).is_some());
         let ours = ours.map(|(name, index)| (name.clone(), *index));
@@ -230,7 +233,8 @@ impl Reconciler {
             conflicts: self.logged.conflicts(conflicts),
             changed: !applied.done.is_empty(),
             retry_at: {
-                let transition = self.transition.next(Instant::now());
+                // what came due during the pass, too
+                let transition = self.transition.next(planned_at);
                 let due = [self.backoff.next(), underlay_retry, transition];
                 due.into_iter().flatten().min()
             },

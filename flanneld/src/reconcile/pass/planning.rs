@@ -12,7 +12,7 @@ use crate::{
         diff::{Change, diff},
         observe::Dump,
         ownership::Ownership,
-        transition,
+        transition::{self, Handshake},
     },
     rules::{PacketFilter, iptables, nftables},
     underlay::UnderlayRoutes,
@@ -22,11 +22,15 @@ use std::{collections::BTreeSet, time::Instant};
 
 /// What a pass is to do.
 pub(super) struct Planned {
+    /// When it was planned.
+    pub(super) at: Instant,
     pub(super) plan: Plan,
     pub(super) conflicts: Vec<RouteConflict>,
     /// The subnets that `conflicts` are about.
     pub(super) in_conflict: BTreeSet<IpNetwork>,
     pub(super) changes: Vec<Change>,
+    /// After the changes.
+    pub(super) handshakes: Vec<Handshake>,
 }
 
 impl Reconciler {
@@ -67,10 +71,12 @@ impl Reconciler {
         self.tx_checksum
             .add_to(&mut plan.state, &self.kernel, underlay);
         let mut observed = dump.interpret(ownership);
+        let mut handshakes = Vec::new();
         if snapshot.is_none() {
             plan.state.keep_peers_of(&observed);
         } else {
             self.transition.keep(&mut plan, &observed, now);
+            handshakes = self.transition.await_sessions(&mut plan, &observed, now);
         }
         if !self.underlay.is_present() || self.refusal().is_some() {
             let off_link = plan.skipped.iter();
@@ -88,10 +94,12 @@ impl Reconciler {
         let in_conflict = conflict::leave(&conflicts, &mut plan.state, &mut observed);
         let changes = diff(&plan.state, &observed);
         Planned {
+            at: now,
             plan,
             conflicts,
             in_conflict,
             changes,
+            handshakes,
         }
     }
 

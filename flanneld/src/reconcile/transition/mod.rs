@@ -8,7 +8,12 @@
 //!
 //! Packets must not take a way before both of its ends are there, nor one of which an end is gone.
 //! A node makes its tunnels, publishes its change, and sets up then what depends on peers; each
-//! node learns of the change at another moment: hence the delays below.
+//! node learns of the change at another moment: hence the delays below. Where packets need a
+//! session first, the earlier way stays until there is one (`sessions`).
+
+mod sessions;
+
+pub(super) use sessions::Handshake;
 
 use crate::{
     backend::{Backend, Input, PeerError, PeerLeases, Plan},
@@ -51,6 +56,10 @@ pub(super) struct Transition {
     known_since: Option<Instant>,
     /// Peers that an earlier backend and the current one both reach.
     both: BTreeMap<IpNetwork, Change>,
+    /// When a session was last missing.
+    awaited: Option<Instant>,
+    /// When to look for sessions again.
+    next_look: Option<Instant>,
 }
 
 /// A peer's change of its backend.
@@ -120,6 +129,8 @@ impl Transition {
             earlier: earlier.collect(),
             known_since: None,
             both: BTreeMap::new(),
+            awaited: None,
+            next_look: None,
         }
     }
 
@@ -240,31 +251,39 @@ impl Transition {
     /// The ends of both times.
     fn kept_until(&self) -> [Option<Instant>; 2] {
         let since = self.known_since.filter(|_| self.has_earlier());
-        [HOLD, LINGER].map(|time| since.map(|since| since + time))
+        let hold = since.map(|since| since + HOLD);
+        [hold, since.map(|since| self.lingers_until(since))]
+    }
+
+    /// [`LINGER`] after this, and after the last wait for a session.
+    fn lingers_until(&self, since: Instant) -> Instant {
+        self.awaited.map_or(since, |awaited| awaited.max(since)) + LINGER
     }
 
     pub(super) fn has_earlier(&self) -> bool {
         !self.earlier.is_empty()
     }
 
-    /// When the next peer is reached by another backend, or an earlier one goes.
+    /// When the next peer is reached by another backend, or an earlier one goes. `now` is that of
+    /// the last plan.
     pub(super) fn next(&self, now: Instant) -> Option<Instant> {
         let switches = self.both.values().map(|change| change.since + SWITCH_DELAY);
         let ends = self.earlier.iter();
-        let ends = ends.filter_map(|earlier| Some(earlier.unused_since? + LINGER));
+        let ends = ends.filter_map(|earlier| Some(self.lingers_until(earlier.unused_since?)));
         // a peer that changed is reached by both until the earlier one goes
         let kept = self.kept_until().into_iter().flatten();
-        let switches = switches.chain(kept).filter(|at| *at > now);
+        let switches = switches.chain(kept).chain(self.next_look);
+        let switches = switches.filter(|at| *at > now);
         switches.chain(ends).min()
     }
 
     /// Takes out the earlier backends that nobody has used for a while.
     pub(super) fn take_unused(&mut self, now: Instant) -> Vec<Arc<dyn Backend>> {
+        let all = mem::take(&mut self.earlier);
         let is_unused = |earlier: &EarlierPart| {
             let since = earlier.unused_since;
-            since.is_some_and(|since| now >= since + LINGER)
+            since.is_some_and(|since| now >= self.lingers_until(since))
         };
-        let all = mem::take(&mut self.earlier);
         let (unused, used) = all.into_iter().partition(is_unused);
         self.earlier = used;
         let unused: Vec<EarlierPart> = unused;

@@ -1,8 +1,13 @@
 use super::*;
 use crate::{
     backend::{PlannedPeer, fixtures},
-    model::{host_state::HostState, lease::LeaseAttrs},
+    model::{
+        host_state::{Device, DeviceKind, DeviceLink, HostState},
+        lease::LeaseAttrs,
+        wireguard::{Peer, Session, Wireguard},
+    },
 };
+use linux_net::wireguard::PublicKey;
 use serde_json::json;
 
 const OLD: &str = r#"{"Type":"vxlan"}"#;
@@ -156,4 +161,125 @@ fn whole_network_of_an_earlier_backend_becomes_a_route_to_each_peer() {
     let to_peer = HostRoute::on_link(peer(3).subnet, "flannel0".into());
     assert_eq!(current.state.routes, [whole("flannel-wg"), to_peer].into());
     assert_eq!(current.peers, [peer(2), peer(3)]);
+}
+
+const KEY: PublicKey = PublicKey([7; 32]);
+
+/// A WireGuard device with a peer that has 10.244.2.0/24, and the way to it.
+fn tunnel(own: u8, session: Session, way: &str) -> HostState {
+    let subnet: IpNetwork = "10.244.2.0/24".parse().unwrap();
+    let peer = Peer {
+        preshared_key: None,
+        endpoint: None,
+        keepalive: 25,
+        allowed_ips: vec![subnet],
+        session,
+    };
+    let mut device = Device::bare(DeviceLink {
+        kind: DeviceKind::Wireguard(Some(PublicKey([own; 32]))),
+        mtu: 1420,
+        mac: None,
+        up: true,
+        master: None,
+    });
+    device.wireguard = Some(Wireguard {
+        peers: [(KEY, Arc::new(peer))].into(),
+        ..Wireguard::default()
+    });
+    let whole = HostRoute::on_link("10.244.0.0/16".parse().unwrap(), "flannel-wg".into());
+    let routes = match way {
+        "flannel-wg" => [whole].into(),
+        way => [whole, HostRoute::on_link(subnet, way.into())].into(),
+    };
+    HostState {
+        devices: [("flannel-wg".into(), device)].into(),
+        routes,
+        ..HostState::default()
+    }
+}
+
+/// The way that is kept to the peer, and whether a handshake begins.
+fn awaited(
+    transition: &mut Transition,
+    own: u8,
+    observed: &HostState,
+    at: Instant,
+) -> (Option<String>, bool) {
+    let state = tunnel(own, Session::None, "flannel-wg");
+    let mut plan = Plan {
+        state,
+        ..Plan::default()
+    };
+    let handshakes = transition.await_sessions(&mut plan, observed, at);
+    let begins = handshakes
+        .iter()
+        .any(|begun| (&*begun.device, begun.peer, begun.keepalive) == ("flannel-wg", KEY, 25));
+    let way = plan.state.route_to("10.244.2.0/24".parse().unwrap());
+    (way.map(|way| way.device.to_string()), begins)
+}
+
+#[test]
+fn peer_without_a_session_is_reached_by_the_earlier_backend_for_a_while() {
+    let mut transition = transition(NEW, &[OLD]);
+    let start = Instant::now();
+    transition.update(&Arc::new(vec![lease(3, 1)]), start);
+    let earlier = Some("flannel.1".to_owned());
+    let before = tunnel(1, Session::None, "flannel.1");
+    let second = Duration::from_secs(1);
+    // the node with the smaller key begins at once, the other one later
+    let mut after = |own, seconds: u32| {
+        let awaited = awaited(&mut transition, own, &before, start + second * seconds);
+        let looks = transition.next(start + second * seconds);
+        (awaited, looks.unwrap() == start + second * (seconds + 1))
+    };
+    assert_eq!(after(1, 0), ((earlier.clone(), true), true));
+    assert_eq!(after(9, 0), ((earlier.clone(), false), true));
+    assert_eq!(after(9, 2), ((earlier.clone(), true), true));
+    assert_eq!(after(9, 29), ((earlier, true), true));
+    assert_eq!(after(9, 30).0, (None, false), "packets do not pass");
+}
+
+#[test]
+fn earlier_backend_goes_a_while_after_the_last_wait_for_a_session() {
+    let mut transition = transition(NEW, &[OLD]);
+    let start = Instant::now();
+    transition.update(&Arc::new(vec![lease(3, 7)]), start);
+    let later = start + LINGER / 2;
+    let before = tunnel(1, Session::None, "flannel.1");
+    awaited(&mut transition, 1, &before, later);
+    let there = tunnel(1, Session::Since(None), "flannel.1");
+    awaited(&mut transition, 1, &there, later);
+    assert_eq!(transition.next(later), Some(later + LINGER));
+    assert!(transition.take_unused(start + LINGER).is_empty());
+    assert_eq!(transition.take_unused(later + LINGER).len(), 1);
+}
+
+#[test]
+fn session_ends_the_earlier_way_and_no_way_is_led_back() {
+    let mut transition = transition(NEW, &[OLD]);
+    let start = Instant::now();
+    transition.update(&Arc::new(vec![lease(3, 1)]), start);
+    let there = tunnel(1, Session::Since(None), "flannel.1");
+    assert_eq!(awaited(&mut transition, 1, &there, start), (None, false));
+    let taken = tunnel(1, Session::None, "flannel-wg");
+    assert_eq!(awaited(&mut transition, 1, &taken, start), (None, false));
+    // the whole network's way is that of each peer
+    let mut whole = tunnel(1, Session::None, "flannel-wg");
+    whole.routes = [HostRoute::on_link(
+        "10.244.0.0/16".parse().unwrap(),
+        "flannel0".into(),
+    )]
+    .into();
+    let kept = Some("flannel0".to_owned());
+    assert_eq!(awaited(&mut transition, 1, &whole, start), (kept, true));
+}
+
+#[test]
+fn without_an_earlier_backend_nothing_waits_for_a_session() {
+    let mut transition = transition(NEW, &[]);
+    let start = Instant::now();
+    transition.update(&Arc::new(vec![lease(3, 7)]), start);
+    let before = tunnel(1, Session::None, "flannel.1");
+    assert_eq!(awaited(&mut transition, 1, &before, start), (None, false));
+    assert_eq!(transition.next(start), None);
 }
