@@ -4,6 +4,7 @@ mod bare;
 mod chain;
 mod datapath;
 mod footprint;
+mod healing;
 mod host_local;
 mod lease_server;
 mod managers;
@@ -32,6 +33,7 @@ pub(crate) const ALL: &[(&str, Run)] = &[
     ("datapath-ipip", datapath::ipip),
     ("datapath-wireguard", datapath::wireguard),
     ("datapath-udp", datapath::udp),
+    ("healing", healing::run),
 ];
 
 /// Measures that only `ONLY=NAME` runs, since they take minutes.

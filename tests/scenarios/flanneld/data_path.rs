@@ -1,18 +1,13 @@
 //! The process behind a TUN device, of the backend udp and of wireguard in user space.
 
-use super::cluster::{Cluster, TIMEOUT, best_restore, delete};
+use super::cluster::{Cluster, TIMEOUT, delete, is_restored_at_once};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::Value;
 use std::{fs, process::Command, thread, time::Duration};
-use tests::{
-    Host,
-    binaries::program,
-    process::{deadline, eventually},
-    subnet_env,
-};
+use tests::{Host, binaries::program, process::eventually, subnet_env};
 
 pub(super) fn socket(device: &str) -> String {
     format!("/run/flannel/data-path-{device}.sock")
@@ -172,12 +167,7 @@ fn is_back_at_once(host: &Host, device: &str, change: &str) {
     );
     let shown = || String::from_utf8_lossy(&host.try_sh(&show).stdout).into_owned();
     let before = shown();
-    let best = best_restore(host, change, || shown() == before);
-    println!("{best:?} after `{change}`");
-    assert!(
-        best < deadline(Duration::from_millis(300)),
-        "{best:?} after `{change}`"
-    );
+    is_restored_at_once(host, change, || shown() == before);
 }
 
 /// A keeper takes the process over, which then stays when flanneld is of another build. When the

@@ -1,8 +1,8 @@
 //! The backend wireguard in the kernel: tunnels that `wg` shows.
 
-use super::cluster::{Cluster, TIMEOUT, best_restore, eventually_shows};
+use super::cluster::{Cluster, TIMEOUT, eventually_shows, is_restored_at_once};
 use std::time::Duration;
-use tests::{Host, kernel::without_wireguard, process::deadline, process::eventually, scenario};
+use tests::{Host, kernel::without_wireguard, process::eventually, scenario};
 
 const PSK: &str = "KBkaGxwdHh8gISIjJCUmJygpKissLS4vMDEyMzQ1Nnc=";
 /// Longer than the time between two looks at the peers.
@@ -225,12 +225,7 @@ fn wireguard_device_that_is_deleted_is_back_at_once() {
         "until printf 'link set flannel-wg down\nlink set flannel-wg name other0\n' | ip -batch -; do :; done",
         "ip link set flannel-wg mtu 1300",
     ] {
-        let best = best_restore(host, change, || shown() == before);
-        println!("{best:?} after `{change}`");
-        assert!(
-            best < deadline(Duration::from_millis(300)),
-            "{best:?} after `{change}`"
-        );
+        is_restored_at_once(host, change, || shown() == before);
         assert!(!host.sh("ip -o link").contains("other0"));
     }
     ping_all(&cluster, 2);

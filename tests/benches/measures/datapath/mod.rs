@@ -11,7 +11,8 @@ use crate::{
     contender::{Contender, OURS, rotation},
     measure::{Measure, Unit},
 };
-use pair::{ByHand, Pair, Place};
+pub(super) use pair::Pair;
+use pair::{ByHand, Place};
 use tests::{
     go_flanneld::without_etcd_and_go_flanneld,
     kernel::{without_ipip, without_wireguard},

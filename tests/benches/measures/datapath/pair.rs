@@ -11,8 +11,8 @@ const SUBNET_ENV: &str = "/run/flannel/subnet.env";
 pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Two hosts of one underlay, and what moves packets between their pods.
-pub(super) struct Pair {
-    pub(super) underlay: Underlay,
+pub(in crate::measures) struct Pair {
+    pub(in crate::measures) underlay: Underlay,
     // they run while it exists
     _daemons: Vec<Process>,
     _go: Vec<GoFlanneld>,
@@ -74,7 +74,7 @@ fn net_conf(backend: &str) -> String {
 impl Pair {
     /// Our flanneld on both hosts, with the lease store on the first. The error is the last line of
     /// one that ended.
-    pub(super) fn ours(backend: &str) -> Result<Pair, String> {
+    pub(in crate::measures) fn ours(backend: &str) -> Result<Pair, String> {
         let underlay = Underlay::new(2);
         let [server, client] = &underlay.hosts[..] else {
             panic!("two hosts");
