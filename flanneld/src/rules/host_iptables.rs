@@ -2,9 +2,9 @@
 //! `iptables-save` a look at a family, one `iptables-restore` a change of it.
 
 use super::iptables::{self, ChainNames, Lines};
-use crate::model::rule_set::RuleSet;
+use crate::{best_effort::best_effort, model::rule_set::RuleSet};
 use packet_filter::{Family, Flavour, Iptables, Nft, Programs};
-use tracing::debug;
+use tracing::{debug, info};
 
 /// Seconds that a change waits for the lock of the legacy flavour. The pass that makes it heals
 /// nothing else meanwhile; a change that fails is tried again.
@@ -61,6 +61,15 @@ impl HostIptables {
         let generation = generation.and_then(|nft| nft.generation().ok());
         if let Some((of, sets)) = self.seen.take_if(|(of, _)| Some(*of) == generation) {
             return self.seen.insert((of, sets)).1.clone();
+        }
+        let changed = best_effort(self.programs.changed(), "reading the rules fails, too");
+        if let Some(programs) = changed.flatten() {
+            info!(
+                "the rules are in {programs} from now on: it replaces {}",
+                self.programs
+            );
+            self.programs = programs;
+            return self.read(nft);
         }
         let mut sets = Vec::new();
         for ipv6 in [false, true] {

@@ -11,8 +11,8 @@ use tracing::{info, warn};
 /// What is known of them.
 #[derive(Debug, Default)]
 pub(crate) struct StaleRules {
-    /// there are none, or none that this daemon has not removed
-    gone: bool,
+    /// While the rules are in this flavour of iptables, or in none, there are no others.
+    gone_beside: Option<Option<Flavour>>,
     /// why the last attempt failed
     logged: Option<String>,
 }
@@ -27,7 +27,7 @@ impl StaleRules {
         in_use: Option<Flavour>,
         mut nft: Option<&mut Nft>,
     ) {
-        if self.gone {
+        if self.gone_beside == Some(in_use) {
             return;
         }
         let in_iptables = place.filter == PacketFilter::Iptables;
@@ -36,7 +36,7 @@ impl StaleRules {
             let removed = remove_rules(names, None, true, nft.as_deref_mut());
             failed = removed.err().or(failed);
         }
-        self.gone = failed.is_none();
+        self.gone_beside = failed.is_none().then_some(in_use);
         if let Some(error) = failed.as_ref().filter(|_| failed != self.logged) {
             warn!("{error}; trying again");
         }

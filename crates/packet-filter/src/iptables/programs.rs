@@ -101,6 +101,16 @@ impl Programs {
         }))
     }
 
+    /// Those that have these names now, if they are of another flavour: `update-alternatives` may
+    /// change what `iptables` is. Names with a flavour keep it, and start no process.
+    pub fn changed(self) -> Result<Option<Programs>, Error> {
+        if !self.infix.is_empty() {
+            return Ok(None);
+        }
+        let now = Programs::named(self.infix)?;
+        Ok(now.filter(|now| now.flavour != self.flavour))
+    }
+
     /// The flavour.
     pub fn flavour(self) -> Flavour {
         self.flavour

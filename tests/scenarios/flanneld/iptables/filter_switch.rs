@@ -96,3 +96,44 @@ fn restart_under_the_other_packet_filter_leaves_no_stale_rule() {
         }
     }
 }
+
+/// As by `update-alternatives` on a host whose programs have no names with a flavour.
+#[scenario]
+fn rules_follow_iptables_to_the_other_flavour() {
+    let mut cluster = super::Cluster::idle(1, V4);
+    let host = cluster.host(1);
+    let link = |flavour: &str| {
+        format!(
+            "for f in iptables ip6tables; do for p in '' -save -restore; do \
+             ln -sf xtables-{flavour}-multi /run/sbin/$f$p; done; done"
+        )
+    };
+    host.sh(&format!(
+        "mkdir /run/sbin && cp -L $(command -v nft) /usr/sbin/xtables-*-multi /run/sbin && {} \
+         && mount --bind /run/sbin /usr/sbin",
+        link(NFT)
+    ));
+    cluster.start(1, &[super::RESYNC]);
+    cluster.wait_ready(1);
+    let host = cluster.host(1);
+    let count = |flavour: &str| {
+        let save = format!("xtables-{flavour}-multi iptables-save | grep -c FLANNEL || true");
+        host.sh(&save).trim().parse::<usize>().expect("a number")
+    };
+    let of_nft = count(NFT);
+    assert_eq!((of_nft > 0, count(LEGACY)), (true, 0));
+    // chains of the legacy flavour stay where no name leads to its programs
+    for (flavour, other, are_alone) in [(LEGACY, NFT, true), (NFT, LEGACY, false)] {
+        host.sh(&link(flavour));
+        // what is deleted there comes back here
+        host.sh(&format!("xtables-{other}-multi iptables -t nat -F"));
+        for change in ["true", "iptables -F; iptables -t nat -F"] {
+            host.sh(change);
+            let what = format!("the rules are in {flavour} after `{change}`");
+            eventually(&what, TIMEOUT, || {
+                let gone = !are_alone || count(other) == 0;
+                (count(flavour) == of_nft && gone).then_some(())
+            });
+        }
+    }
+}
