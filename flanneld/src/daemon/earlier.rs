@@ -110,7 +110,7 @@ impl<'a> Start<'a> {
     }
 
     /// Those of these backends that this host still has. One whose devices are those of the current
-    /// backend is that backend under other keys. Keys of IPsec are the current backend's only.
+    /// backend is that backend under other keys.
     fn kept(&self, built: Vec<Kept>, links: &[&Link]) -> Vec<Kept> {
         let mut kept: Vec<Kept> = Vec::new();
         let is_there = |name: &DeviceName| links.iter().any(|link| *link.name == **name);
@@ -119,8 +119,7 @@ impl<'a> Start<'a> {
             let names = backend.device_names();
             let is_known = is_same(self.backend, backend)
                 || kept.iter().any(|other| is_same(&*other.backend, backend));
-            let stays = !backend.negotiates_keys() && !is_known;
-            if stays && (names.is_empty() || names.iter().any(is_there)) {
+            if !is_known && (names.is_empty() || names.iter().any(is_there)) {
                 info!(
                     "keeping the backend {} of an earlier configuration as long as other nodes use it",
                     backend.name()

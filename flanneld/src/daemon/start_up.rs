@@ -123,10 +123,7 @@ async fn run_under(
         run_folder,
     };
     let backend = build_backend(&config, identity, &underlay)?;
-    if let Some(extension) = backend.commands() {
-        announce_waiting(status, "for PreStartupCommand".to_owned());
-        extension.prepare().await;
-    }
+    prepare_commands(&*backend, status).await;
     at_end.set(&backend);
     let _own = lock(&config, backend.device_names())?;
     let mut rules = options.rules.settings();
@@ -163,6 +160,7 @@ async fn run_under(
     let _earlier = lock_devices(earlier_backends.flat_map(|other| other.device_names()))?;
     let data_path_changed = Arc::new(Notify::new());
     let data_path = data_paths(&*backend, &earlier, subnet_file, &data_path_changed)?;
+    let negotiator = earlier.negotiator();
     let settings = Settings {
         earlier,
         data_path,
@@ -189,6 +187,7 @@ async fn run_under(
         config,
         run_folder: run_folder.to_owned(),
         left,
+        negotiator,
         data_path_changed,
     };
     tasks::run(manager, backend, reconciler, started, waiting, status).await
@@ -207,6 +206,14 @@ fn lock_devices<'n>(
 ) -> Result<InstanceLock, InstanceError> {
     let names = names.into_iter();
     InstanceLock::acquire(names.map(|name| Resource::Device(name.to_string())))
+}
+
+/// Runs what the backend's lease depends on, for one that runs commands.
+async fn prepare_commands(backend: &dyn Backend, status: &watch::Sender<Status>) {
+    if let Some(extension) = backend.commands() {
+        announce_waiting(status, "for PreStartupCommand".to_owned());
+        extension.prepare().await;
+    }
 }
 
 /// Supervises the processes that move packets for the backends of this node.

@@ -51,6 +51,8 @@ pub(super) struct Started {
     pub(super) run_folder: PathBuf,
     /// An earlier backend whose commands are to be taken back.
     pub(super) left: Option<Arc<dyn Backend>>,
+    /// An earlier backend that negotiates keys.
+    pub(super) negotiator: Option<Arc<dyn Backend>>,
     /// Told when a process that moves packets works, or does not any more.
     pub(super) data_path_changed: Arc<Notify>,
 }
@@ -72,6 +74,7 @@ pub(super) async fn run(
         config,
         run_folder,
         left,
+        negotiator,
         data_path_changed,
     } = started;
     let taken_back = take_back(left, config.clone(), own.clone());
@@ -148,8 +151,7 @@ pub(super) async fn run(
         ended = keeper.run(session) => ended,
         never = run_commands(&*backend, wanted_commands) => match never {},
         never = taken_back => match never {},
-        ended = backend.key_exchange(exchange) => ended.map_err(Error::from),
-        never = retire_charon(&*backend, tunnels.subscribe(), &run_folder) => match never {},
+        ended = exchange_keys(&*backend, negotiator, exchange, &run_folder) => ended,
         ended = report.run() => ended,
     };
     ended.map(|never| match never {})
@@ -177,18 +179,49 @@ async fn take_back(
     future::pending().await
 }
 
-/// Ends the charon that the backend ipsec left behind, once the pass is done that takes its
-/// policies away.
-async fn retire_charon(
+/// Negotiates keys for the present backend, or for an earlier one while tunnels need them. Then, or
+/// where no backend does, ends the charon that is left.
+async fn exchange_keys(
     backend: &dyn Backend,
-    mut tunnels: watch::Receiver<Option<Arc<[Tunnel]>>>,
+    earlier: Option<Arc<dyn Backend>>,
+    exchange: KeyExchange,
     run_folder: &Path,
-) -> Infallible {
-    let known = tunnels.wait_for(Option::is_some).await.is_ok();
-    if known && !backend.negotiates_keys() {
+) -> Result<Infallible, Error> {
+    if backend.negotiates_keys() {
+        return Ok(backend.key_exchange(exchange).await?);
+    }
+    let are_needed = |tunnels: &Option<Arc<[Tunnel]>>| {
+        let tunnels = tunnels.as_ref();
+        tunnels.is_some_and(|tunnels| !tunnels.is_empty())
+    };
+    let mut tunnels = exchange.tunnels.clone();
+    // once the pass is done that takes policies away
+    let mut known = tunnels.wait_for(Option::is_some).await.is_ok();
+    while known {
+        if let Some(earlier) = &earlier {
+            tokio::select! {
+                biased;
+                _ = tunnels.wait_for(|tunnels| !are_needed(tunnels)) => {}
+                never = keep_keys(&**earlier, exchange.clone()) => match never {},
+            }
+        }
         backend::retire_charon(run_folder).await;
+        exchange.fault.send_replace(None);
+        known = earlier.is_some() && tunnels.wait_for(are_needed).await.is_ok();
     }
     future::pending().await
+}
+
+/// Negotiates keys for an earlier backend. What it lacks ends no daemon.
+async fn keep_keys(earlier: &dyn Backend, exchange: KeyExchange) -> Infallible {
+    let fault = exchange.fault.clone();
+    match earlier.key_exchange(exchange).await {
+        Ok(never) => match never {},
+        Err(error) => {
+            fault.send_replace(Some(error.to_string()));
+            future::pending().await
+        }
+    }
 }
 
 /// Passes the outcome of each pass on: to the status, to the subnet manager whether the node's own

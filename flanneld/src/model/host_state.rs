@@ -10,7 +10,7 @@ use linux_net::{
     link::{IpTunnel, Vxlan},
     route::{Ip6Encap, RouteProtocol},
     wireguard::PublicKey,
-    xfrm::Policy,
+    xfrm::{Direction, Policy},
 };
 use packet_filter::Table;
 use std::{
@@ -245,10 +245,10 @@ impl HostState {
     pub(crate) fn keep_peers_of(&mut self, observed: &HostState) {
         self.keep_ways_of(observed);
         self.keep_entries_of(observed, |_| true);
-        self.policies.extend(observed.policies.iter().cloned());
     }
 
-    /// Leaves the way to each peer as `observed` has it.
+    /// Leaves the way to each peer as `observed` has it: its route, and the policy about what is
+    /// sent to it.
     pub(crate) fn keep_ways_of(&mut self, observed: &HostState) {
         self.routes.retain(|route| {
             let present = observed.route_to(route.dst);
@@ -256,14 +256,16 @@ impl HostState {
             present.is_none_or(|present| present == route)
         });
         self.routes.extend(observed.routes.iter().cloned());
+        self.keep_policies_of(observed, |direction| direction == Direction::Out);
     }
 
-    /// Adds what these devices have for peers.
+    /// Adds what these devices have for peers, and the policies about what comes from them.
     pub(crate) fn keep_entries_of(
         &mut self,
         observed: &HostState,
         is_kept: impl Fn(&DeviceName) -> bool,
     ) {
+        self.keep_policies_of(observed, |direction| direction != Direction::Out);
         for (name, device) in self.devices.iter_mut().filter(|(name, _)| is_kept(name)) {
             let Device {
                 link: _,
@@ -284,6 +286,16 @@ impl HostState {
                 }
             }
         }
+    }
+
+    /// Adds those of these directions in the place of which no other one is planned.
+    fn keep_policies_of(&mut self, observed: &HostState, is_kept: impl Fn(Direction) -> bool) {
+        let planned: BTreeSet<_> = self.policies.iter().map(Policy::place).collect();
+        let kept = observed
+            .policies
+            .iter()
+            .filter(|policy| is_kept(policy.direction) && !planned.contains(&policy.place()));
+        self.policies.extend(kept.cloned());
     }
 }
 

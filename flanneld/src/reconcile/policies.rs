@@ -3,7 +3,7 @@
 
 use super::{apply::Error, diff::Change, kernel::Kernel, ownership::Ownership};
 use crate::model::{Family, entry::Entry};
-use linux_net::xfrm::{self, Event, Policy, Xfrm};
+use linux_net::xfrm::{self, Event, Policy, SecurityAssociation, Xfrm};
 use nix::errno::Errno;
 use std::collections::BTreeSet;
 
@@ -13,6 +13,14 @@ pub(crate) const REQID: u32 = 11;
 /// Every policy of the host. None on a kernel without IPsec.
 pub(super) fn read(kernel: &mut Kernel) -> linux_net::Result<Vec<Policy>> {
     match kernel.xfrm().and_then(Xfrm::policies) {
+        Err(error) if is_unsupported(&error) => Ok(Vec::new()),
+        read => read,
+    }
+}
+
+/// Every security association of the host. None on a kernel without IPsec.
+pub(super) fn associations(kernel: &mut Kernel) -> linux_net::Result<Vec<SecurityAssociation>> {
+    match kernel.xfrm().and_then(Xfrm::associations) {
         Err(error) if is_unsupported(&error) => Ok(Vec::new()),
         read => read,
     }
@@ -57,8 +65,8 @@ pub(super) fn contradicts(event: &Event, wanted: &BTreeSet<Policy>, ownership: &
         }
         // another one in the place of ours comes or goes
         Event::Policy(policy, _) => {
-            let key = |policy: &Policy| (policy.src, policy.dst, policy.direction);
-            !policy.narrowed && wanted.iter().any(|wanted| key(wanted) == key(policy))
+            let place = policy.place();
+            !policy.narrowed && wanted.iter().any(|wanted| wanted.place() == place)
         }
         Event::PoliciesFlushed => !wanted.is_empty(),
         Event::Association(..) | Event::AssociationsGone => false,

@@ -1,21 +1,28 @@
-//! Makes tunnels before this node publishes that peers may send to them.
+//! Makes tunnels before this node publishes that peers may send to them, and opens those that take
+//! encrypted packets alone.
 
 use super::{
     Kernel,
     apply::{self, IndexesByName},
+    diff::Change,
+    policies,
 };
 use crate::{
-    backend::{Backend, Input, PeerLeases},
+    backend::{self, Backend, Input, PeerLeases},
     best_effort::best_effort,
     model::{
         Subnets,
+        entry::Entry,
         host_state::{Device, DeviceKind, DeviceName},
         lease::{Lease, LeaseAttrs},
         network_config::NetworkConfig,
     },
     underlay::{Underlay, UnderlayRoutes},
 };
-use linux_net::link::Link;
+use linux_net::{
+    link::Link,
+    xfrm::{Direction, Policy},
+};
 use subnet_env::Previous;
 use tracing::info;
 
@@ -37,11 +44,10 @@ impl Tunnels<'_> {
     /// process takes none before its peers are known. The first pass sets the rest up, and says
     /// what fails.
     pub(crate) fn make(&self, kernel: &mut Kernel) {
-        let own = Lease {
-            subnets: Subnets::from(self.previous),
-            attrs: self.attrs.clone(),
-            expiration: None,
-        };
+        if !self.backend.negotiates_keys() {
+            self.accept_clear_text(kernel);
+        }
+        let own = self.own();
         let plan = self.backend.plan(&Input {
             config: self.config,
             underlay: self.underlay,
@@ -60,6 +66,39 @@ impl Tunnels<'_> {
             if best_effort(made, "the first pass makes it").is_some() {
                 info!("created device {name}");
             }
+        }
+    }
+
+    /// Where an earlier backend demands that what comes from peers is encrypted: lets it be in
+    /// clear text. The first pass that knows the peers demands it again of those that still
+    /// encrypt.
+    fn accept_clear_text(&self, kernel: &mut Kernel) {
+        const OPTIONAL: &str = "the first pass changes them";
+        let families = backend::families(self.config, &self.own());
+        let present = best_effort(policies::read(kernel), OPTIONAL).unwrap_or_default();
+        let inward = present.into_iter().filter(|policy| {
+            policy.direction != Direction::Out && policies::is_ours(policy, &families)
+        });
+        let changes = inward.map(|mut policy: Policy| {
+            policy.accept_clear_text();
+            Change::Put(Entry::Policy(policy))
+        });
+        let changed = policies::change(kernel, changes.collect()).into_iter();
+        let done = changed.filter_map(|(_, changed)| best_effort(changed, OPTIONAL));
+        match done.count() {
+            0 => {}
+            count => info!(
+                "{count} IPsec policies let packets in clear text pass: other nodes may send them from now on"
+            ),
+        }
+    }
+
+    /// The lease that the node is about to have.
+    fn own(&self) -> Lease {
+        Lease {
+            subnets: Subnets::from(self.previous),
+            attrs: self.attrs.clone(),
+            expiration: None,
         }
     }
 }

@@ -13,13 +13,13 @@ use tests::{
     scenario, subnet_env,
 };
 
-const NODES: usize = 3;
+pub(super) const NODES: usize = 3;
 
 /// The limit for what goes 15 seconds after the last node that uses it.
 const GONE: Duration = Duration::from_secs(30);
 
 /// The network with this value of `Backend`.
-fn net_conf(backend: &str) -> String {
+pub(super) fn net_conf(backend: &str) -> String {
     format!(
         r#"{{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{backend}}}"#
     )
@@ -43,15 +43,15 @@ fn wait_for_leases(cluster: &Cluster, text: &str, nodes: usize) {
 
 /// A change: the earlier backend, the later one with a text that its leases have, and devices of
 /// the earlier one.
-struct Change {
-    from: &'static str,
-    to: &'static str,
-    published: &'static str,
-    gone: &'static [&'static str],
+pub(super) struct Change {
+    pub(super) from: &'static str,
+    pub(super) to: &'static str,
+    pub(super) published: &'static str,
+    pub(super) gone: &'static [&'static str],
 }
 
-const VXLAN: &str = r#"{"Type":"vxlan"}"#;
-const VXLAN_DEVICES: &[&str] = &["flannel.1", "flannel-v6.1"];
+pub(super) const VXLAN: &str = r#"{"Type":"vxlan"}"#;
+pub(super) const VXLAN_DEVICES: &[&str] = &["flannel.1", "flannel-v6.1"];
 const HOST_GW: &str = r#"{"Type":"host-gw"}"#;
 const UDP: &str = r#"{"Type":"udp"}"#;
 const IPIP: &str = r#"{"Type":"ipip"}"#;
@@ -77,7 +77,11 @@ fn data_paths(cluster: &Cluster, node: usize) -> Vec<i32> {
 /// Changes the backend while the last node's daemon is away, as at an update of the nodes one by
 /// one, and starts that one later. Returns the log of its later daemon.
 fn change(change: &Change) -> String {
-    let mut cluster = Cluster::idle(NODES, &net_conf(change.from));
+    change_of(&mut Cluster::idle(NODES, &net_conf(change.from)), change)
+}
+
+/// The same with nodes that do not run yet and have the earlier configuration.
+pub(super) fn change_of(cluster: &mut Cluster, change: &Change) -> String {
     for node in 1..=NODES {
         cluster.start(node, &[]);
     }
@@ -94,7 +98,7 @@ fn change(change: &Change) -> String {
     drop(pods);
     let mut earlier_processes = Vec::new();
     for node in 1..=NODES {
-        for pid in data_paths(&cluster, node) {
+        for pid in data_paths(cluster, node) {
             earlier_processes.push((node, pid));
         }
     }
@@ -103,14 +107,14 @@ fn change(change: &Change) -> String {
     cluster
         .host(1)
         .write("/run/net-conf.json", &net_conf(change.to));
-    wait_for_leases(&cluster, change.published, NODES - 1);
+    wait_for_leases(cluster, change.published, NODES - 1);
     for node in 1..NODES {
         cluster.wait_ready(node);
     }
     // both kinds are in use
     std::thread::sleep(Duration::from_secs(2));
     cluster.start(NODES, &[]);
-    wait_for_leases(&cluster, change.published, NODES);
+    wait_for_leases(cluster, change.published, NODES);
     cluster.wait_ready(NODES);
     for node in 1..=NODES {
         eventually("nothing of the earlier backend is left", GONE, || {
@@ -133,6 +137,16 @@ fn change(change: &Change) -> String {
     cluster.daemon(NODES).output()
 }
 
+/// Fails unless the log has both texts in this order.
+#[track_caller]
+pub(super) fn precede(log: &str, first: &str, second: &str) {
+    let at = |text: &str| {
+        log.find(text)
+            .unwrap_or_else(|| panic!("no {text}:\n{log}"))
+    };
+    assert!(at(first) < at(second), "{log}");
+}
+
 #[scenario]
 fn change_from_vxlan_to_host_gw_loses_no_packet() {
     change(&Change {
@@ -152,14 +166,7 @@ fn change_from_host_gw_to_vxlan_loses_no_packet() {
         gone: &[],
     });
     // others send to the device as soon as they see that this node has it
-    let at = |text: &str| {
-        log.find(text)
-            .unwrap_or_else(|| panic!("no {text}:\n{log}"))
-    };
-    assert!(
-        at("created device flannel.1") < at("this node has"),
-        "{log}"
-    );
+    precede(&log, "created device flannel.1", "this node has");
 }
 
 #[scenario]

@@ -6,6 +6,7 @@ mod blackhole;
 mod boot;
 mod bounds;
 mod change_of_backend;
+mod change_of_ipsec;
 mod cleanup;
 pub(crate) mod cluster;
 mod configuration;

@@ -74,6 +74,18 @@ impl Policy {
             altered: false,
         }
     }
+
+    /// Lets packets without encryption pass too, if it has a template.
+    pub fn accept_clear_text(&mut self) {
+        if let Some(template) = &mut self.template {
+            template.optional = true;
+        }
+    }
+
+    /// Its place: unless they are narrowed, the kernel holds one policy there.
+    pub fn place(&self) -> (IpNetwork, IpNetwork, Direction) {
+        (self.src, self.dst, self.direction)
+    }
 }
 
 impl Direction {

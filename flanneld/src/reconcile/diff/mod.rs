@@ -104,11 +104,10 @@ pub(crate) fn diff(wanted: &HostState, observed: &HostState) -> Vec<Change> {
     let mut delete_policies = Vec::new();
     let present = &observed.policies;
     let entry = |policy: &Policy| Entry::Policy(policy.clone());
-    let key = |policy: &Policy| (policy.src, policy.dst, policy.direction);
     diff_by_key(
         policies,
         present,
-        key,
+        Policy::place,
         entry,
         &mut changes,
         &mut delete_policies,

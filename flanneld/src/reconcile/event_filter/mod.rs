@@ -42,6 +42,8 @@ pub(crate) struct EventFilter {
     pub(crate) addresses: Arc<[Address]>,
     /// The routes that are not ours and that the plan or the readiness depends on.
     pub(crate) routes: Arc<RouteDependencies>,
+    /// The way to a peer depends on whether there are keys.
+    pub(crate) awaits_keys: bool,
 }
 
 /// What an event means for the state that the last pass left.
@@ -163,9 +165,12 @@ impl EventFilter {
         })
     }
 
-    /// True if the event contradicts the wanted policies of IPsec.
+    /// True if the event contradicts the wanted policies of IPsec, or tells of keys that they wait
+    /// for.
     pub(crate) fn concerns_policies(&self, event: &xfrm::Event) -> bool {
-        policies::contradicts(event, &self.wanted.policies, &self.ownership)
+        let are_keys = matches!(event, xfrm::Event::Association(_, true));
+        (are_keys && self.awaits_keys)
+            || policies::contradicts(event, &self.wanted.policies, &self.ownership)
     }
 
     fn is_wanted_table(&self, changed: &Changed) -> bool {

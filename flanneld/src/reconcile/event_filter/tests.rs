@@ -13,6 +13,7 @@ use linux_net::{
     link::{Kind, Vxlan},
     neighbour::NeighbourState,
     route::RouteType,
+    xfrm::SecurityAssociation,
 };
 use packet_filter::Table;
 use std::{collections::BTreeMap, net::IpAddr};
@@ -103,6 +104,7 @@ fn filter() -> EventFilter {
             without_route: [].into(),
             on_link: true,
         }),
+        awaits_keys: false,
     }
 }
 
@@ -465,4 +467,21 @@ fn only_our_chains_and_those_that_lead_to_them_need_a_pass() {
     }
     assert!(!concerns(changed(Family::Ip, "nat", Some("KUBE-SERVICES"))));
     assert!(!concerns(changed(Family::Ip, "flannel-ipv4", None)));
+}
+
+#[test]
+fn keys_need_a_pass_while_they_are_awaited() {
+    let association = SecurityAssociation {
+        src: ip("172.31.0.1"),
+        dst: ip("172.31.0.2"),
+        spi: 1,
+        reqid: 11,
+        is_esp_tunnel: true,
+    };
+    let keys = |added| xfrm::Event::Association(association, added);
+    let mut filter = filter();
+    assert!(!filter.concerns_policies(&keys(true)));
+    filter.awaits_keys = true;
+    assert!(filter.concerns_policies(&keys(true)));
+    assert!(!filter.concerns_policies(&keys(false)));
 }

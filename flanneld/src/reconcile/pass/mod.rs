@@ -83,6 +83,14 @@ pub(crate) struct Earlier {
     pub(crate) rules: Vec<RuleNames>,
 }
 
+impl Earlier {
+    /// The latest backend that negotiates keys.
+    pub(crate) fn negotiator(&self) -> Option<Arc<dyn Backend>> {
+        let mut backends = self.backends.iter();
+        backends.rfind(|other| other.negotiates_keys()).cloned()
+    }
+}
+
 /// The state between passes.
 pub(crate) struct Reconciler {
     settings: Settings,
@@ -169,7 +177,7 @@ impl Reconciler {
             in_conflict,
             changes,
             handshakes,
-        } = self.plan_changes(own, snapshot, &dump, &ownership, &routes);
+        } = self.plan_changes(own, snapshot, &dump, &ownership, &routes)?;
         // before routes lead to a peer
         let data_path_failure = snapshot.and_then(|_| self.tell_data_path(&plan));
         let dependencies = self.route_dependencies(&plan, &routes);
@@ -309,6 +317,7 @@ impl Reconciler {
             awaits_better_underlay: underlay.awaits_better(),
             addresses,
             routes: Arc::new(dependencies),
+            awaits_keys: self.transition.awaits_keys(),
         }
     }
 }

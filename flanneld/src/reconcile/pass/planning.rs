@@ -12,6 +12,7 @@ use crate::{
         diff::{Change, diff},
         observe::Dump,
         ownership::Ownership,
+        policies,
         transition::{self, Handshake},
     },
     rules::{PacketFilter, iptables, nftables},
@@ -54,6 +55,7 @@ impl Reconciler {
         }
     }
 
+    /// Fails if the kernel does not tell which keys there are.
     pub(super) fn plan_changes(
         &mut self,
         own: &Lease,
@@ -61,7 +63,7 @@ impl Reconciler {
         dump: &Dump,
         ownership: &Ownership,
         routes: &UnderlayRoutes,
-    ) -> Planned {
+    ) -> linux_net::Result<Planned> {
         let now = Instant::now();
         if let Some(snapshot) = snapshot {
             self.transition.update(snapshot, now);
@@ -75,7 +77,12 @@ impl Reconciler {
         if snapshot.is_none() {
             plan.state.keep_peers_of(&observed);
         } else {
-            self.transition.keep(&mut plan, &observed, now);
+            let associations = match self.transition.needs_associations() {
+                true => policies::associations(&mut self.kernel)?,
+                false => Vec::new(),
+            };
+            self.transition
+                .keep(&mut plan, &observed, &associations, now);
             handshakes = self.transition.await_sessions(&mut plan, &observed, now);
         }
         if !self.underlay.is_present() || self.refusal().is_some() {
@@ -93,14 +100,14 @@ impl Reconciler {
         let conflicts = conflict::find(&plan, &dump.host.routes, ownership, name_of);
         let in_conflict = conflict::leave(&conflicts, &mut plan.state, &mut observed);
         let changes = diff(&plan.state, &observed);
-        Planned {
+        Ok(Planned {
             at: now,
             plan,
             conflicts,
             in_conflict,
             changes,
             handshakes,
-        }
+        })
     }
 
     fn plan(&mut self, own: &Lease, routes: &UnderlayRoutes, now: Instant) -> Plan {

@@ -9,8 +9,9 @@
 //! Packets must not take a way before both of its ends are there, nor one of which an end is gone.
 //! A node makes its tunnels, publishes its change, and sets up then what depends on peers; each
 //! node learns of the change at another moment: hence the delays below. Where packets need a
-//! session first, the earlier way stays until there is one (`sessions`).
+//! session first (`sessions`), or keys (`keys`), the earlier way stays until they are there.
 
+mod keys;
 mod sessions;
 
 pub(super) use sessions::Handshake;
@@ -25,6 +26,8 @@ use crate::{
     underlay::{Underlay, UnderlayRoutes},
 };
 use ipnetwork::IpNetwork;
+use keys::AwaitedKeys;
+use linux_net::xfrm::{Direction, Policy, SecurityAssociation};
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
@@ -60,6 +63,7 @@ pub(super) struct Transition {
     awaited: Option<Instant>,
     /// When to look for sessions again.
     next_look: Option<Instant>,
+    awaited_keys: AwaitedKeys,
 }
 
 /// A peer's change of its backend.
@@ -131,6 +135,7 @@ impl Transition {
             both: BTreeMap::new(),
             awaited: None,
             next_look: None,
+            awaited_keys: AwaitedKeys::default(),
         }
     }
 
@@ -140,7 +145,7 @@ impl Transition {
         self.current.leases.update(&*self.current.backend, snapshot);
         for EarlierPart { part, unused_since } in &mut self.earlier {
             part.leases.update(&*part.backend, snapshot);
-            if part.leases.is_used() {
+            if part.leases.is_used() || self.awaited_keys.are_awaited() {
                 *unused_since = None;
             } else if unused_since.is_none() {
                 *unused_since = Some(now);
@@ -226,14 +231,29 @@ impl Transition {
     }
 
     /// For [`HOLD`] the ways to the peers stay as they are, and for [`LINGER`] what the earlier
-    /// backends have for them.
-    pub(super) fn keep(&self, plan: &mut Plan, observed: &HostState, now: Instant) {
+    /// backends have for them; both for longer where keys are missing among these security
+    /// associations.
+    pub(super) fn keep(
+        &mut self,
+        plan: &mut Plan,
+        observed: &HostState,
+        associations: &[SecurityAssociation],
+        now: Instant,
+    ) {
+        if !self.has_earlier() {
+            self.awaited_keys = AwaitedKeys::default();
+            return;
+        }
         let [hold, linger] = self.kept_until();
         let is_before = |until: Option<Instant>| until.is_some_and(|until| now < until);
         if is_before(hold) {
             plan.state.keep_ways_of(observed);
         }
-        if is_before(linger) {
+        if self.needs_associations() {
+            self.awaited_keys
+                .keep_ways(&mut plan.state, observed, associations, now);
+        }
+        if is_before(linger) || self.awaited_keys.are_awaited() {
             let earlier = self.earlier.iter();
             let names = earlier.flat_map(|earlier| earlier.part.backend.device_names());
             let names: Vec<_> = names.collect();
@@ -246,6 +266,17 @@ impl Transition {
                 }
             }
         }
+        self.awaited_keys.accept_clear_text(&mut plan.state);
+    }
+
+    /// True if the security associations count: the current backend takes the place of another one.
+    pub(super) fn needs_associations(&self) -> bool {
+        self.has_earlier() && self.current.backend.negotiates_keys()
+    }
+
+    /// True while news of keys are news.
+    pub(super) fn awaits_keys(&self) -> bool {
+        self.awaited_keys.are_awaited()
     }
 
     /// The ends of both times.
@@ -274,7 +305,7 @@ impl Transition {
         let kept = self.kept_until().into_iter().flatten();
         let switches = switches.chain(kept).chain(self.next_look);
         let switches = switches.filter(|at| *at > now);
-        switches.chain(ends).min()
+        switches.chain(ends).chain(self.awaited_keys.next()).min()
     }
 
     /// Takes out the earlier backends that nobody has used for a while.
@@ -307,11 +338,18 @@ fn add(
     led: &BTreeSet<IpNetwork>,
 ) {
     route_each_peer(&mut addition, led);
-    plan.state.routes.retain(|route| !led.contains(&route.dst));
     let routes = addition.state.routes.into_iter();
-    plan.state
-        .routes
-        .extend(routes.filter(|route| led.contains(&route.dst)));
+    let routes: Vec<_> = routes.filter(|route| led.contains(&route.dst)).collect();
+    // a policy leads packets whatever route there is: the one that follows it is there already
+    let replaced: BTreeSet<_> = routes.iter().map(|route| route.dst).collect();
+    let planned = &mut plan.state.routes;
+    planned.retain(|route| !replaced.contains(&route.dst));
+    planned.extend(routes);
+    let is_out = |policy: &Policy| policy.direction == Direction::Out;
+    let planned = &mut plan.state.policies;
+    planned.retain(|policy| !is_out(policy) || !led.contains(&policy.dst));
+    let policies = addition.state.policies.into_iter();
+    planned.extend(policies.filter(|policy| !is_out(policy) || led.contains(&policy.dst)));
     for (name, device) in addition.state.devices {
         plan.state.devices.entry(name).or_insert(device);
     }

@@ -34,8 +34,7 @@ fn transition(current: &str, earlier: &[&str]) -> Transition {
     Transition::new(build(current), &earlier)
 }
 
-/// The device by which each peer is reached, and all devices.
-fn routed(transition: &mut Transition, now: Instant) -> (Vec<(String, String)>, usize) {
+fn plan(transition: &mut Transition, now: Instant) -> Plan {
     let plan = transition.plan(
         Host {
             config: &fixtures::config(NEW),
@@ -54,6 +53,12 @@ fn routed(transition: &mut Transition, now: Instant) -> (Vec<(String, String)>, 
         now,
     );
     assert_eq!(plan.skipped, [], "each peer is reached");
+    plan
+}
+
+/// The device by which each peer is reached, and all devices.
+fn routed(transition: &mut Transition, now: Instant) -> (Vec<(String, String)>, usize) {
+    let plan = plan(transition, now);
     let routes = plan.state.routes.iter();
     let routes: Vec<_> = routes
         .map(|route| (route.dst.to_string(), route.device.to_string()))
@@ -282,4 +287,98 @@ fn without_an_earlier_backend_nothing_waits_for_a_session() {
     let before = tunnel(1, Session::None, "flannel.1");
     assert_eq!(awaited(&mut transition, 1, &before, start), (None, false));
     assert_eq!(transition.next(start), None);
+}
+
+const IPSEC: &str = r#"{"Type":"ipsec","PSK":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}"#;
+
+fn ipsec_lease(number: u8) -> Arc<Lease> {
+    let mut lease = Lease::clone(&lease(number, 0));
+    lease.attrs.backend_type = "ipsec".to_owned();
+    lease.attrs.backend_data = None;
+    Arc::new(lease)
+}
+
+/// The numbers of routes and of policies outward, and whether clear text is taken.
+fn ways(state: &HostState) -> (usize, usize, Option<bool>) {
+    let policies = state.policies.iter();
+    let (out, inward): (Vec<_>, Vec<_>) =
+        policies.partition(|policy| policy.direction == Direction::Out);
+    let mut inward = inward
+        .iter()
+        .map(|policy| policy.template.as_ref().unwrap());
+    let optional = inward.next().map(|template| template.optional);
+    assert!(inward.all(|template| Some(template.optional) == optional));
+    (state.routes.len(), out.len(), optional)
+}
+
+#[test]
+fn peer_that_leaves_ipsec_gets_encrypted_packets_until_it_is_ready() {
+    let mut transition = transition(NEW, &[IPSEC]);
+    let start = Instant::now();
+    let mut kept = |lease: Arc<Lease>, observed: &HostState, at| {
+        transition.update(&Arc::new(vec![lease]), start);
+        let mut plan = plan(&mut transition, at);
+        transition.keep(&mut plan, observed, &[], at);
+        plan.state
+    };
+    let nothing = HostState::default();
+    let encrypted = kept(ipsec_lease(2), &nothing, start + HOLD);
+    assert_eq!(ways(&encrypted), (0, 1, Some(false)));
+    // it may send in clear text from now on
+    let both = kept(lease(2, 7), &encrypted, start + HOLD);
+    assert_eq!(ways(&both), (1, 1, Some(true)));
+    let after = kept(lease(2, 7), &both, start + HOLD + SWITCH_DELAY);
+    assert_eq!(ways(&after), (1, 0, Some(true)));
+}
+
+#[test]
+fn node_that_leaves_ipsec_last_goes_on_to_encrypt_for_a_while() {
+    let start = Instant::now();
+    let mut earlier = transition(IPSEC, &[]);
+    earlier.update(&Arc::new(vec![ipsec_lease(2)]), start);
+    let observed = plan(&mut earlier, start).state;
+    let mut transition = transition(NEW, &[IPSEC]);
+    transition.update(&Arc::new(vec![lease(2, 7)]), start);
+    let mut kept = |at| {
+        let mut plan = plan(&mut transition, at);
+        transition.keep(&mut plan, &observed, &[], at);
+        ways(&plan.state)
+    };
+    assert_eq!(kept(start), (1, 1, Some(true)));
+    assert_eq!(kept(start + HOLD), (1, 0, Some(true)));
+    assert_eq!(kept(start + LINGER), (1, 0, None));
+}
+
+#[test]
+fn earlier_backend_stays_while_keys_are_awaited() {
+    let start = Instant::now();
+    let mut transition = transition(IPSEC, &[NEW]);
+    let route = HostRoute::on_link("10.244.2.0/24".parse().unwrap(), "flannel.7".into());
+    let observed = HostState {
+        routes: [route].into(),
+        ..HostState::default()
+    };
+    let leases = Arc::new(vec![ipsec_lease(2)]);
+    let mut pass = |at| {
+        transition.update(&leases, at);
+        let mut plan = plan(&mut transition, at);
+        transition.keep(&mut plan, &observed, &[], at);
+        (
+            ways(&plan.state),
+            transition.take_unused(at).len(),
+            transition.next(at),
+        )
+    };
+    let (ways, _, _) = pass(start);
+    assert_eq!(ways, (1, 0, Some(true)));
+    // without keys, for as long as they are waited for
+    let (ways, unused, next) = pass(start + LINGER);
+    assert_eq!((ways, unused), ((1, 0, Some(true)), 0));
+    let end = next.unwrap();
+    let (ways, unused, next) = pass(end);
+    assert_eq!((ways, unused), ((0, 1, Some(true)), 0));
+    assert_eq!(next, Some(end + LINGER));
+    pass(end);
+    let (ways, unused, _) = pass(end + LINGER);
+    assert_eq!((ways, unused), ((0, 1, Some(false)), 1));
 }

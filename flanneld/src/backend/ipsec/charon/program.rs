@@ -317,7 +317,15 @@ fn is_running_charon(stat: &str) -> bool {
 fn configuration(socket: &Path) -> String {
     let plugins = PLUGINS.split_whitespace().filter(|name| *name != "vici");
     let plugins: String = plugins
-        .map(|name| format!("    {name} {{\n      load = yes\n    }}\n"))
+        .map(|name| {
+            // flanneld tells which addresses tunnels have: those of devices and pods, which come
+            // and go, are none of them, and no news for every peer (MOBIKE)
+            let roam = match name {
+                "kernel-netlink" => "      roam_events = no\n",
+                _ => "",
+            };
+            format!("    {name} {{\n      load = yes\n{roam}    }}\n")
+        })
         .collect();
     format!(
         "# written by flanneld at each start of charon\n\
