@@ -1,13 +1,16 @@
-//! The host as a pass finds it: read anew, or as the last pass left it with what changed since.
+//! The host as a pass finds it, read anew or as the last pass left it with what changed since, and
+//! how the pass changes it.
 
 use super::Reconciler;
 use crate::{
     model::{entry::Entry, host_state::HostState, lease::Lease},
     reconcile::{
-        apply::{Applied, IndexesByName},
+        apply::{self, Applied, IndexesByName},
+        diff::Change,
         host_changes::HostChanges,
         observe::Dump,
         ownership::Ownership,
+        transition::Handshake,
     },
     underlay::UnderlayRoutes,
 };
@@ -15,7 +18,44 @@ use std::sync::Arc;
 use tracing::debug;
 
 impl Reconciler {
-    pub(super) fn read_host(&mut self) -> linux_net::Result<Dump> {
+    /// The host as it was after the last pass, with what changed since; else it is read anew.
+    pub(super) fn current_host(
+        &mut self,
+        changes: &HostChanges,
+        own: &Lease,
+    ) -> linux_net::Result<Dump> {
+        let last = self.last.take().filter(|_| !changes.is_everything());
+        match last.and_then(|dump| self.with_changes(dump, changes, own)) {
+            Some(dump) => Ok(dump),
+            None => self.read_host(),
+        }
+    }
+
+    /// What came of it, and the ifindexes of the host's devices afterwards.
+    pub(super) fn change_host(
+        &mut self,
+        changes: Vec<Change>,
+        handshakes: Vec<Handshake>,
+        dump: &Dump,
+        ownership: &Ownership,
+    ) -> (Applied, IndexesByName) {
+        let mut indexes = self.indexes_by_name(dump);
+        let applied = apply::apply(
+            &mut self.kernel,
+            changes,
+            &mut indexes,
+            &self.former_indexes,
+            &mut self.backoff,
+        );
+        apply::begin_handshakes(&mut self.kernel, handshakes, &indexes);
+        let ours = indexes.iter();
+        let ours = ours.filter(|(name, _)| ownership.device(name).is_some());
+        let ours = ours.map(|(name, index)| (name.clone(), *index));
+        self.former_indexes.extend(ours);
+        (applied, indexes)
+    }
+
+    fn read_host(&mut self) -> linux_net::Result<Dump> {
         let device_names = self.transition.device_names();
         let can_reach = self.selector.can_reach;
         Dump::read(
@@ -28,12 +68,7 @@ impl Reconciler {
 
     /// The host after the last pass, with what changed since. None if the whole of it has to be
     /// read.
-    pub(super) fn with_changes(
-        &mut self,
-        mut dump: Dump,
-        changes: &HostChanges,
-        own: &Lease,
-    ) -> Option<Dump> {
+    fn with_changes(&mut self, mut dump: Dump, changes: &HostChanges, own: &Lease) -> Option<Dump> {
         let ownership = self.ownership(own);
         for (route, change) in changes.routes() {
             if !dump.follow_other(route, *change) {
@@ -75,7 +110,7 @@ impl Reconciler {
         });
     }
 
-    pub(super) fn indexes_by_name(&self, dump: &Dump) -> IndexesByName {
+    fn indexes_by_name(&self, dump: &Dump) -> IndexesByName {
         let underlay = &self.underlay.current;
         let mut indexes = dump.indexes_by_name();
         indexes.insert(underlay.name.as_str().into(), underlay.index);

@@ -7,21 +7,12 @@ mod planning;
 mod underlay;
 
 use super::{
-    apply::{self, IndexesByName},
-    backoff::Backoff,
-    event_filter::EventFilter,
-    host_changes::HostChanges,
-    kernel::Kernel,
-    log,
-    observe::Dump,
-    outcome::Outcome,
-    ownership::Ownership,
-    pod_mtu,
-    transition::Transition,
-    tx_checksum::TxChecksum,
+    apply::IndexesByName, backoff::Backoff, event_filter::EventFilter, host_changes::HostChanges,
+    kernel::Kernel, log, observe::Dump, outcome::Outcome, ownership::Ownership, pod_mtu,
+    transition::Transition, tx_checksum::TxChecksum,
 };
 use crate::{
-    backend::{Backend, Plan},
+    backend::{Backend, Plan, PlannedPeer, SkippedLease},
     data_path::{Failure, Supervisor},
     files::{node_state::NodeState, subnet_env},
     model::{
@@ -162,11 +153,7 @@ impl Reconciler {
     ) -> linux_net::Result<Outcome> {
         let start = Instant::now();
         self.leave_unused_backends();
-        let last = self.last.take().filter(|_| !changes.is_everything());
-        let dump = match last.and_then(|dump| self.with_changes(dump, changes, own)) {
-            Some(dump) => dump,
-            None => self.read_host()?,
-        };
+        let dump = self.current_host(changes, own)?;
         let underlay_retry = self.track_underlay(&dump);
         let ownership = self.ownership(own);
         let routes = dump.underlay_routes(&ownership);
@@ -181,22 +168,10 @@ impl Reconciler {
         // before routes lead to a peer
         let data_path_failure = snapshot.and_then(|_| self.tell_data_path(&plan));
         let dependencies = self.route_dependencies(&plan, &routes);
-        let mut indexes = self.indexes_by_name(&dump);
-        let (read_and_planned, count) = (start.elapsed(), changes.len());
-        let applied = apply::apply(
-            &mut self.kernel,
-            changes,
-            &mut indexes,
-            &self.former_indexes,
-            &mut self.backoff,
-        );
-        apply::begin_handshakes(&mut self.kernel, handshakes, &indexes);
-        let ours = indexes.iter();
-        let ours = ours.filter(|(name, _)| ownership.device(name).is_some());
-        let ours = ours.map(|(name, index)| (name.clone(), *index));
-        self.former_indexes.extend(ours);
+        let read_and_planned = start.elapsed();
+        let (applied, indexes) = self.change_host(changes, handshakes, &dump, &ownership);
         debug!(
-            "pass: {read_and_planned:?} to read and plan, {:?} for {count} changes",
+            "pass: {read_and_planned:?} to read and plan, {:?} to change the host",
             start.elapsed() - read_and_planned
         );
         log::changes(&applied, &self.backoff, &plan.peers);
@@ -210,20 +185,11 @@ impl Reconciler {
         let obstacles = self.obstacles(&dependencies, data_path_failure);
         let mtu = self.settings.backend.pod_mtu(&self.underlay.current);
         let pod_mtu = pod_mtu::excess(&dump.host, &ownership.families, mtu);
-        let families = plan.peers.iter();
-        let nodes = self
-            .transition
-            .count(families.map(|peer| (peer.subnet, Some(peer.public_ip))));
         let commands = plan.commands.take().map(|mut commands| {
             commands.peers.take_if(|_| snapshot.is_none());
             Arc::new(commands)
         });
-        if snapshot.is_some() {
-            self.logged.leases(plan.skipped, nodes);
-        }
-        let skipped = self.logged.skipped();
-        let skipped = skipped.iter().map(|lease| (lease.subnet, lease.node));
-        let skipped = self.transition.count(skipped);
+        let (nodes, skipped) = self.count_leases(&plan.peers, snapshot.map(|_| plan.skipped));
         let wanted = Arc::new(plan.state);
         let addresses = dump.host.addresses.as_slice().into();
         self.keep_dump(dump, routes, &wanted, &ownership, &applied);
@@ -258,6 +224,24 @@ impl Reconciler {
             subnet_env,
             subnet_env_error: self.logged.subnet_env_error.clone(),
         })
+    }
+
+    /// The numbers of leases that are reached, and of those that are left out. `skipped` is None
+    /// without a snapshot: those of the last one still are.
+    fn count_leases(
+        &mut self,
+        peers: &[PlannedPeer],
+        skipped: Option<Vec<SkippedLease>>,
+    ) -> (usize, usize) {
+        let families = peers.iter();
+        let families = families.map(|peer| (peer.subnet, Some(peer.public_ip)));
+        let nodes = self.transition.count(families);
+        if let Some(skipped) = skipped {
+            self.logged.leases(skipped, nodes);
+        }
+        let skipped = self.logged.skipped();
+        let skipped = skipped.iter().map(|lease| (lease.subnet, lease.node));
+        (nodes, self.transition.count(skipped))
     }
 
     /// Tells the processes that move packets the plan. Another pass follows when one of them works,
