@@ -18,18 +18,13 @@ const AREAS: &[Area] = &[
     },
     Area {
         name: "ipip",
-        filters: &["ipip", "!netem/"],
+        filters: &["ipip", "!netem/", "!change_from"],
         seconds: 900,
     },
     Area {
         name: "wireguard",
         // what runs in user space says nothing about the machine's kernel
-        filters: &[
-            "flanneld/wireguard",
-            "linux_net/wireguard",
-            "vxlan_to_wireguard",
-            "wireguard_to_vxlan",
-        ],
+        filters: &["flanneld/wireguard", "linux_net/wireguard"],
         seconds: 900,
     },
     Area {
@@ -45,8 +40,20 @@ const AREAS: &[Area] = &[
     },
     Area {
         name: "ipsec",
-        filters: &["ipsec", "!netem/"],
+        filters: &["ipsec", "!netem/", "!change_from"],
         seconds: 1500,
+    },
+    Area {
+        name: "changes",
+        filters: &[
+            "change_from_ipip",
+            "change_from_wireguard",
+            "change_from_ipsec",
+            "_to_ipip_",
+            "_to_wireguard_",
+            "_to_ipsec_",
+        ],
+        seconds: 1800,
     },
     Area {
         name: "netem",

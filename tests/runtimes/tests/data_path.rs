@@ -76,7 +76,7 @@ fn data_path_container_moves_packets_while_flanneld_is_replaced() {
     });
     let path = start(&mut cri, &keeper);
     eventually("the container has the process", LIMIT, || {
-        (count_running("flanneld data-path -kept") == 1).then_some(())
+        (count_running("flanneld data-path .* -kept") == 1).then_some(())
     });
     let ping = format!("ping -n -i 0.005 -W 1 -c 1000 -I {own} {other}");
     eventually("packets arrive", LIMIT, || {

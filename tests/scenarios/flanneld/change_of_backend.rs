@@ -7,10 +7,11 @@ use super::{
 };
 use std::time::Duration;
 use tests::{
-    Pings,
-    kernel::{without_ipip, without_wireguard},
+    Case, Pings, case,
+    charon::{EndCharon, without_charon},
+    kernel::{without_esp, without_ipip, without_wireguard},
     process::eventually,
-    scenario, subnet_env,
+    scenario, scenarios, subnet_env,
 };
 
 pub(super) const NODES: usize = 3;
@@ -41,25 +42,59 @@ fn wait_for_leases(cluster: &Cluster, text: &str, nodes: usize) {
     });
 }
 
-/// A change: the earlier backend, the later one with a text that its leases have, and devices of
-/// the earlier one.
-pub(super) struct Change {
-    pub(super) from: &'static str,
-    pub(super) to: &'static str,
-    pub(super) published: &'static str,
-    pub(super) gone: &'static [&'static str],
+/// A backend of the cluster before or after a change.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Kind {
+    /// In the names of scenarios.
+    name: &'static str,
+    /// The value of `Backend`.
+    backend: &'static str,
+    /// A text in the leases of its nodes.
+    published: &'static str,
+    devices: &'static [&'static str],
 }
 
-pub(super) const VXLAN: &str = r#"{"Type":"vxlan"}"#;
-pub(super) const VXLAN_DEVICES: &[&str] = &["flannel.1", "flannel-v6.1"];
-const HOST_GW: &str = r#"{"Type":"host-gw"}"#;
-const UDP: &str = r#"{"Type":"udp"}"#;
-const IPIP: &str = r#"{"Type":"ipip"}"#;
-const IPIP_DEVICES: &[&str] = &["flannel.ipip", "flannel.ip6ip6"];
-const WIREGUARD: &str = r#"{"Type":"wireguard"}"#;
-/// On every kernel.
-const WIREGUARD_IN_USER_SPACE: &str = r#"{"Type":"wireguard","Userspace":true}"#;
-const WIREGUARD_DEVICES: &[&str] = &["flannel-wg", "flannel-wg-v6"];
+pub(super) const VXLAN: Kind = Kind {
+    name: "vxlan",
+    backend: r#"{"Type":"vxlan"}"#,
+    published: r#""vxlan""#,
+    devices: &["flannel.1", "flannel-v6.1"],
+};
+const HOST_GW: Kind = Kind {
+    name: "host_gw",
+    backend: r#"{"Type":"host-gw"}"#,
+    published: r#""host-gw""#,
+    devices: &[],
+};
+const UDP: Kind = Kind {
+    name: "udp",
+    backend: r#"{"Type":"udp"}"#,
+    published: "",
+    devices: &["flannel0"],
+};
+const IPIP: Kind = Kind {
+    name: "ipip",
+    backend: r#"{"Type":"ipip"}"#,
+    published: r#""ipip""#,
+    devices: &["flannel.ipip", "flannel.ip6ip6"],
+};
+const WIREGUARD: Kind = Kind {
+    name: "wireguard",
+    backend: r#"{"Type":"wireguard"}"#,
+    published: r#""wireguard""#,
+    devices: &["flannel-wg", "flannel-wg-v6"],
+};
+const USER_SPACE_WIREGUARD: Kind = Kind {
+    name: "user_space_wireguard",
+    backend: r#"{"Type":"wireguard","Userspace":true}"#,
+    ..WIREGUARD
+};
+pub(super) const IPSEC: Kind = Kind {
+    name: "ipsec",
+    backend: r#"{"Type":"ipsec","PSK":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}"#,
+    published: r#""ipsec""#,
+    devices: &[],
+};
 
 /// The processes that move packets on the node.
 fn data_paths(cluster: &Cluster, node: usize) -> Vec<i32> {
@@ -74,14 +109,30 @@ fn data_paths(cluster: &Cluster, node: usize) -> Vec<i32> {
         .collect()
 }
 
-/// Changes the backend while the last node's daemon is away, as at an update of the nodes one by
-/// one, and starts that one later. Returns the log of its later daemon.
-fn change(change: &Change) -> String {
-    change_of(&mut Cluster::idle(NODES, &net_conf(change.from)), change)
+/// The cluster after a change.
+pub(super) struct Changed {
+    pub(super) cluster: Cluster,
+    /// Of the last node's later daemon.
+    pub(super) log: String,
+    // after the daemons
+    _end: EndCharon,
 }
 
-/// The same with nodes that do not run yet and have the earlier configuration.
-pub(super) fn change_of(cluster: &mut Cluster, change: &Change) -> String {
+/// Nodes that do not run yet, and what ends their charon after them. The kernel looks for a route
+/// before it looks for a policy, as on any host with a default route.
+fn idle(kind: Kind) -> (EndCharon, Cluster) {
+    let cluster = Cluster::idle(NODES, &net_conf(kind.backend));
+    for host in &cluster.underlay.hosts {
+        host.sh("ip route replace default dev eth0; ip -6 route replace default dev eth0");
+    }
+    let end = EndCharon::of(&cluster.underlay.hosts);
+    (end, cluster)
+}
+
+/// Changes the backend while the last node's daemon is away, as at an update of the nodes one by
+/// one, and starts that one later.
+pub(super) fn change(from: Kind, to: Kind) -> Changed {
+    let (end, mut cluster) = idle(from);
     for node in 1..=NODES {
         cluster.start(node, &[]);
     }
@@ -98,7 +149,7 @@ pub(super) fn change_of(cluster: &mut Cluster, change: &Change) -> String {
     drop(pods);
     let mut earlier_processes = Vec::new();
     for node in 1..=NODES {
-        for pid in data_paths(cluster, node) {
+        for pid in data_paths(&cluster, node) {
             earlier_processes.push((node, pid));
         }
     }
@@ -106,24 +157,28 @@ pub(super) fn change_of(cluster: &mut Cluster, change: &Change) -> String {
     cluster.stop(NODES);
     cluster
         .host(1)
-        .write("/run/net-conf.json", &net_conf(change.to));
-    wait_for_leases(cluster, change.published, NODES - 1);
+        .write("/run/net-conf.json", &net_conf(to.backend));
+    wait_for_leases(&cluster, to.published, NODES - 1);
     for node in 1..NODES {
         cluster.wait_ready(node);
     }
     // both kinds are in use
     std::thread::sleep(Duration::from_secs(2));
     cluster.start(NODES, &[]);
-    wait_for_leases(cluster, change.published, NODES);
+    wait_for_leases(&cluster, to.published, NODES);
     cluster.wait_ready(NODES);
     for node in 1..=NODES {
         eventually("nothing of the earlier backend is left", GONE, || {
             let host = cluster.host(node);
             let links = host.sh("ip -o link");
             let has_device = |device: &&str| links.contains(&format!(" {device}:"));
+            let mut devices = from
+                .devices
+                .iter()
+                .filter(|device| !to.devices.contains(device));
             let mut processes = earlier_processes.iter();
             let has_process = processes.any(|(on, pid)| *on == node && is_running(host, *pid));
-            let left = has_process || change.gone.iter().any(has_device);
+            let left = has_process || devices.any(has_device);
             (!left).then_some(())
         });
     }
@@ -134,7 +189,11 @@ pub(super) fn change_of(cluster: &mut Cluster, change: &Change) -> String {
         let status = get(cluster.host(node), "/readyz?verbose");
         assert!(!status.contains("skipped"), "{status}");
     }
-    cluster.daemon(NODES).output()
+    Changed {
+        log: cluster.daemon(NODES).output(),
+        cluster,
+        _end: end,
+    }
 }
 
 /// Fails unless the log has both texts in this order.
@@ -147,147 +206,72 @@ pub(super) fn precede(log: &str, first: &str, second: &str) {
     assert!(at(first) < at(second), "{log}");
 }
 
-#[scenario]
-fn change_from_vxlan_to_host_gw_loses_no_packet() {
-    change(&Change {
-        from: VXLAN,
-        to: HOST_GW,
-        published: r#""host-gw""#,
-        gone: VXLAN_DEVICES,
+/// A change from each of these to each other one, but for those that `is_left_out` names.
+fn changes(kinds: &[Kind], is_left_out: fn([Kind; 2]) -> bool) -> Vec<Case> {
+    let pairs = kinds
+        .iter()
+        .flat_map(|from| kinds.iter().map(|to| [*from, *to]));
+    let pairs = pairs.filter(|[from, to]| from != to && !is_left_out([*from, *to]));
+    let cases = pairs.map(|[from, to]| {
+        let name = format!("change_from_{}_to_{}_loses_no_packet", from.name, to.name);
+        case(&name, move || {
+            let changed = change(from, to);
+            if [VXLAN, IPIP].contains(&to) {
+                // others send to the device as soon as they see that this node has it
+                let created = format!("created device {}", to.devices[0]);
+                precede(&changed.log, &created, "this node has");
+            }
+        })
     });
+    cases.collect()
 }
 
-#[scenario]
-fn change_from_host_gw_to_vxlan_loses_no_packet() {
-    let log = change(&Change {
-        from: HOST_GW,
-        to: VXLAN,
-        published: r#""vxlan""#,
-        gone: &[],
-    });
-    // others send to the device as soon as they see that this node has it
-    precede(&log, "created device flannel.1", "this node has");
+const EVERYWHERE: &[Kind] = &[VXLAN, HOST_GW, UDP, USER_SPACE_WIREGUARD];
+
+#[scenarios]
+fn changes_on_every_kernel() -> Vec<Case> {
+    changes(EVERYWHERE, |_| false)
 }
 
-#[scenario]
-fn change_from_vxlan_to_udp_loses_no_packet() {
-    change(&Change {
-        from: VXLAN,
-        to: UDP,
-        published: "",
-        gone: VXLAN_DEVICES,
-    });
+fn kernel_lacks_a_backend() -> Option<String> {
+    let lacking = without_ipip().or_else(without_wireguard);
+    lacking.or_else(without_esp).or_else(without_charon)
 }
 
-#[scenario]
-fn change_from_udp_to_vxlan_loses_no_packet() {
-    change(&Change {
-        from: UDP,
-        to: VXLAN,
-        published: r#""vxlan""#,
-        gone: &["flannel0"],
-    });
-}
-
-#[scenario]
-fn change_from_udp_to_wireguard_loses_no_packet() {
-    change(&Change {
-        from: UDP,
-        to: WIREGUARD_IN_USER_SPACE,
-        published: r#""wireguard""#,
-        gone: &["flannel0"],
-    });
-}
-
-#[scenario]
-fn change_from_host_gw_to_wireguard_loses_no_packet() {
-    change(&Change {
-        from: HOST_GW,
-        to: WIREGUARD_IN_USER_SPACE,
-        published: r#""wireguard""#,
-        gone: &[],
-    });
-}
-
-#[scenario]
-fn change_from_wireguard_to_host_gw_loses_no_packet() {
-    change(&Change {
-        from: WIREGUARD_IN_USER_SPACE,
-        to: HOST_GW,
-        published: r#""host-gw""#,
-        gone: WIREGUARD_DEVICES,
-    });
-}
-
-#[scenario(unless = without_ipip)]
-fn change_from_vxlan_to_ipip_loses_no_packet() {
-    change(&Change {
-        from: VXLAN,
-        to: IPIP,
-        published: r#""ipip""#,
-        gone: VXLAN_DEVICES,
-    });
-}
-
-#[scenario(unless = without_ipip)]
-fn change_from_ipip_to_vxlan_loses_no_packet() {
-    change(&Change {
-        from: IPIP,
-        to: VXLAN,
-        published: r#""vxlan""#,
-        gone: IPIP_DEVICES,
-    });
-}
-
-#[scenario(unless = without_wireguard)]
-fn change_from_vxlan_to_wireguard_loses_no_packet() {
-    change(&Change {
-        from: VXLAN,
-        to: WIREGUARD,
-        published: r#""wireguard""#,
-        gone: VXLAN_DEVICES,
-    });
-}
-
-#[scenario(unless = without_wireguard)]
-fn change_from_wireguard_to_vxlan_loses_no_packet() {
-    change(&Change {
-        from: WIREGUARD,
-        to: VXLAN,
-        published: r#""vxlan""#,
-        gone: WIREGUARD_DEVICES,
-    });
+/// `change_of_ipsec` has those between vxlan and ipsec.
+#[scenarios(unless = kernel_lacks_a_backend)]
+fn changes_of_further_backends() -> Vec<Case> {
+    changes(&[VXLAN, HOST_GW, UDP, IPIP, WIREGUARD, IPSEC], |pair| {
+        pair.iter().all(|kind| EVERYWHERE.contains(kind))
+            || pair.iter().all(|kind| [VXLAN, IPSEC].contains(kind))
+    })
 }
 
 #[scenario]
 fn change_of_the_vni_loses_no_packet() {
-    change(&Change {
-        from: VXLAN,
-        to: r#"{"Type":"vxlan","VNI":7}"#,
-        published: r#""VNI":7"#,
-        gone: VXLAN_DEVICES,
-    });
+    change(
+        VXLAN,
+        Kind {
+            backend: r#"{"Type":"vxlan","VNI":7}"#,
+            published: r#""VNI":7"#,
+            devices: &["flannel.7", "flannel-v6.7"],
+            ..VXLAN
+        },
+    );
 }
 
 /// Each change comes while the nodes still have what they made before the one before it.
 #[scenario]
 fn last_of_several_quick_changes_counts() {
-    let mut cluster = Cluster::new(NODES, &net_conf(VXLAN));
+    let mut cluster = Cluster::new(NODES, &net_conf(VXLAN.backend));
     let pods: Vec<_> = (1..=NODES).map(|node| (node, cluster.pod(node))).collect();
     cluster.ping_all(&pods);
     drop(pods);
-    for (backend, published) in [
-        (HOST_GW, r#""host-gw""#),
-        (VXLAN, r#""vxlan""#),
-        (UDP, ""),
-        (HOST_GW, r#""host-gw""#),
-        (UDP, ""),
-        (VXLAN, r#""vxlan""#),
-    ] {
+    for kind in [HOST_GW, VXLAN, UDP, HOST_GW, UDP, VXLAN] {
         cluster
             .host(1)
-            .write("/run/net-conf.json", &net_conf(backend));
-        wait_for_leases(&cluster, published, NODES);
+            .write("/run/net-conf.json", &net_conf(kind.backend));
+        wait_for_leases(&cluster, kind.published, NODES);
     }
     for node in 1..=NODES {
         cluster.wait_ready(node);

@@ -2,43 +2,23 @@
 //! time, and once it is ipsec, encrypted only.
 
 use super::{
-    change_of_backend::{Change, NODES, VXLAN, VXLAN_DEVICES, change_of, net_conf, precede},
-    cluster::{Cluster, TIMEOUT},
+    change_of_backend::{Changed, IPSEC, VXLAN, change, precede},
+    cluster::TIMEOUT,
 };
 use tests::{
-    charon::{self, EndCharon, Wire, without_charon},
+    charon::{self, Wire, without_charon},
     kernel::without_esp,
     process::eventually,
     scenario,
 };
 
-const IPSEC: &str = r#"{"Type":"ipsec","PSK":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"}"#;
-
 fn no_esp() -> Option<String> {
     without_charon().or_else(without_esp)
 }
 
-/// Nodes that do not run yet, and what ends their charon after them. The kernel looks for a route
-/// before it looks for a policy, as on any host with a default route.
-fn idle(backend: &str) -> (EndCharon, Cluster) {
-    let cluster = Cluster::idle(NODES, &net_conf(backend));
-    for host in &cluster.underlay.hosts {
-        host.sh("ip route replace default dev eth0; ip -6 route replace default dev eth0");
-    }
-    let end = EndCharon::of(&cluster.underlay.hosts);
-    (end, cluster)
-}
-
 #[scenario(unless = no_esp)]
 fn change_from_vxlan_to_ipsec_loses_no_packet() {
-    let (_end, mut cluster) = idle(VXLAN);
-    let change = Change {
-        from: VXLAN,
-        to: IPSEC,
-        published: r#""ipsec""#,
-        gone: VXLAN_DEVICES,
-    };
-    change_of(&mut cluster, &change);
+    let Changed { cluster, .. } = &change(VXLAN, IPSEC);
     for host in &cluster.underlay.hosts {
         eventually("every policy demands encryption", TIMEOUT, || {
             let policies = host.sh("ip xfrm policy list nosock");
@@ -58,16 +38,9 @@ fn change_from_vxlan_to_ipsec_loses_no_packet() {
 
 #[scenario(unless = no_esp)]
 fn change_from_ipsec_to_vxlan_loses_no_packet() {
-    let (_end, mut cluster) = idle(IPSEC);
-    let change = Change {
-        from: IPSEC,
-        to: VXLAN,
-        published: r#""vxlan""#,
-        gone: &[],
-    };
-    let log = change_of(&mut cluster, &change);
+    let Changed { cluster, log, .. } = &change(IPSEC, VXLAN);
     // others send in clear text once they see the change
-    precede(&log, "let packets in clear text pass", "this node has");
+    precede(log, "let packets in clear text pass", "this node has");
     for host in &cluster.underlay.hosts {
         eventually("nothing of IPsec is left", TIMEOUT, || {
             let left = host.sh("ip xfrm policy list nosock; ip xfrm state");

@@ -14,7 +14,8 @@ const FORWARD: &str = "-m comment --comment 'flanneld forward' -j FLANNEL-FWD";
 /// What people and programs do; `IPT` and `IP6T` stand for the programs.
 const CHANGES: [&str; 15] = [
     "IPT -F; IPT -t nat -F",
-    "IPT -F; IPT -X; IPT -t nat -F; IPT -t nat -X; IP6T -F; IP6T -X; IP6T -t nat -F; IP6T -t nat -X",
+    // -X fails where flanneld has been quicker
+    "IPT -F; IPT -X; IPT -t nat -F; IPT -t nat -X; IP6T -F; IP6T -X; IP6T -t nat -F; IP6T -t nat -X; true",
     "IP6T -t nat -F FLANNEL-POSTRTG",
     "IPT -F FLANNEL-FWD",
     "IPT -t nat -D POSTROUTING JUMP",
