@@ -14,17 +14,20 @@ const AREAS: &[Area] = &[
         name: "vlan",
         // besides, what this machine's kernel notifies otherwise
         filters: &["vlan", "linux_net/monitor_sees"],
+        threads: 4,
         seconds: 600,
     },
     Area {
         name: "ipip",
         filters: &["ipip", "!netem/", "!change_from"],
+        threads: 4,
         seconds: 900,
     },
     Area {
         name: "wireguard",
         // what runs in user space says nothing about the machine's kernel
         filters: &["flanneld/wireguard", "linux_net/wireguard"],
+        threads: 4,
         seconds: 900,
     },
     Area {
@@ -36,11 +39,13 @@ const AREAS: &[Area] = &[
             "user_space_wireguard_and_the_kernels",
             "engine/the_kernel",
         ],
+        threads: 4,
         seconds: 900,
     },
     Area {
         name: "ipsec",
         filters: &["ipsec", "!netem/", "!change_from"],
+        threads: 4,
         seconds: 1500,
     },
     Area {
@@ -53,11 +58,14 @@ const AREAS: &[Area] = &[
             "_to_wireguard_",
             "_to_ipsec_",
         ],
+        // a machine that has too much to do loses packets
+        threads: 2,
         seconds: 1800,
     },
     Area {
         name: "netem",
         filters: &["netem/"],
+        threads: 4,
         seconds: 1800,
     },
 ];
@@ -74,6 +82,8 @@ struct Area {
     name: &'static str,
     /// Scenarios run whose name contains one of them, and none of those that begin with `!`.
     filters: &'static [&'static str],
+    /// How many scenarios run at once.
+    threads: usize,
     /// After this time the machine is stopped, in seconds.
     seconds: u32,
 }
@@ -87,7 +97,11 @@ impl Area {
             Err(_) => 1,
         };
         let start = Instant::now();
-        let console = machine::run(self.name, self.seconds, &script(&filters, repeat));
+        let console = machine::run(
+            self.name,
+            self.seconds,
+            &script(&filters, self.threads, repeat),
+        );
         let elapsed = start.elapsed().as_secs();
         let results = console.results();
         println!(
@@ -121,11 +135,11 @@ impl Area {
 }
 
 /// What /init runs once the modules are loaded: it ends with the first failure's exit code.
-fn script(filters: &str, repeat: u32) -> String {
+fn script(filters: &str, threads: usize, repeat: u32) -> String {
     format!(
         "export DEADLINE_FACTOR={DEADLINE_FACTOR} IN_VIRTUAL_MACHINE=1\n\
          for round in $(seq {repeat}); do\n\
-         /bin/scenarios --color never --test-threads 4 '{filters}' || {{ failed=1; break; }}\n\
+         /bin/scenarios --color never --test-threads {threads} '{filters}' || {{ failed=1; break; }}\n\
          done\n\
          [ -z \"$failed\" ]\n"
     )
