@@ -2,7 +2,7 @@
 
 use super::{STORE, SUITE, UPSTREAM, add, address, config, host, range, taken};
 use std::{fs, os::unix::fs::MetadataExt, process::Command, thread, time::Duration};
-use tests::{Cni, Host, process::eventually, scenario};
+use tests::{Cni, Host, Pod, process::eventually, scenario};
 
 /// ADD for a pod with a namespace.
 fn add_in(host: &Host, id: &str, netns: &str, config: &str) -> tests::Outcome {
@@ -94,6 +94,12 @@ fn reservation_is_reclaimed_when_its_namespace_is_gone() {
 /// Where the records of the reservations are.
 const INDEX: &str = "/var/lib/cni/networks/.host-local/n/[0-9a-f][0-9a-f]";
 
+/// The number of the pod's network namespace.
+fn inode(pod: &Pod<'_>) -> u64 {
+    let namespace = pod.run(|| fs::metadata("/proc/thread-self/ns/net"));
+    namespace.expect("stat").ino()
+}
+
 /// The kernel gives the inode of a namespace that has ended to a later one. Which one gets it
 /// depends on what else runs on the machine, so the record is changed instead.
 #[scenario]
@@ -101,10 +107,7 @@ fn reservation_is_reclaimed_when_a_later_namespace_has_the_inode() {
     let host = host();
     let config = config("1.1.0", range("10.77.0.2", "10.77.0.3"));
     let pods = ["gone", "later"].map(|name| host.pod(name));
-    let inodes = pods.each_ref().map(|pod| {
-        pod.run(|| fs::metadata("/proc/thread-self/ns/net").expect("stat"))
-            .ino()
-    });
+    let inodes = pods.each_ref().map(inode);
     for pod in &pods {
         add_in(&host, &pod.name, &pod.path(), &config).ok();
     }
@@ -125,11 +128,7 @@ fn reservation_is_reclaimed_when_a_later_namespace_has_the_inode() {
     super::del(&host, SUITE, "new", &config).ok();
     let again = host.pod("again");
     add_in(&host, "again", &again.path(), &config).ok();
-    let ended = again.run(|| {
-        fs::metadata("/proc/thread-self/ns/net")
-            .expect("stat")
-            .ino()
-    });
+    let ended = inode(&again);
     again.delete();
     host.sh(&format!("sed -i 's/ {ended} / {later} /' {INDEX}"));
     let other = host.pod("other");
@@ -211,7 +210,10 @@ fn with_an_unreadable_proc_only_what_is_surely_gone_is_reclaimed() {
     // its path has another file, which may be a mount elsewhere
     pods[1].delete();
     host.write("/run/netns/hidden", "");
+    let gone = inode(&pods[2]);
     pods[2].delete();
+    // no namespace has this number; the freed one may be that of a namespace elsewhere by now
+    host.sh(&format!("sed -i 's/ {gone} / 1 /' {INDEX}"));
     let new = Cni::new("/opt/limited", "new", "/none").call(&host, "ADD", "host-local", &config);
     let outcome = new.ok();
     assert_eq!(
