@@ -5,6 +5,14 @@ use super::{CandidateRoute, Input, PlannedPeer};
 use crate::model::host_state::HostRoute;
 use std::net::IpAddr;
 
+/// What `DirectRouting` adds to the text about a backend with a device.
+pub(super) fn description(direct_routing: bool) -> &'static str {
+    match direct_routing {
+        true => ", routes without it to nodes on the link",
+        false => "",
+    }
+}
+
 /// The route to a peer that has no gateway between it and this node.
 pub(super) fn to(peer: &PlannedPeer, interface: &str) -> HostRoute {
     HostRoute::new(peer.subnet, peer.public_ip, interface.into())

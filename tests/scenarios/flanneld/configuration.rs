@@ -424,6 +424,15 @@ fn check_config_says_what_a_file_means() {
          Network: 10.244.0.0/16, a /24 for each node from 10.244.1.0 to 10.244.255.0\n\
          Backend: vxlan, VNI 1, UDP port 8472, device flannel.1\n"
     );
+    for (backend, about) in [
+        ("vxlan", "vxlan, VNI 1, UDP port 8472, device flannel.1"),
+        ("ipip", "ipip, device flannel.ipip"),
+    ] {
+        let backend = format!(r#"{{"Type":"{backend}","DirectRouting":true}}"#);
+        let (_, stdout, _) = check(&with_backend(&backend));
+        let line = format!("Backend: {about}, routes without it to nodes on the link\n");
+        assert!(stdout.contains(&line), "{stdout}");
+    }
     let (code, _, stderr) = check(&with_backend(r#"{"Type":"vxlan","Prot":4789}"#));
     assert_eq!(code, Some(0));
     assert!(

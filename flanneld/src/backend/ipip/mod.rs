@@ -193,10 +193,7 @@ fn describe(keys: &Keys, config: &NetworkConfig) -> Meaning {
     let names = NAMES.into_iter().zip(enabled);
     let names = names.filter(|(_, enabled)| *enabled);
     let devices: Vec<_> = names.map(|(name, _)| name.to_owned()).collect();
-    let direct = match keys.direct_routing {
-        true => ", routes without it to nodes on the link",
-        false => "",
-    };
+    let direct = direct_route::description(keys.direct_routing);
     let text = format!("ipip, device {}{direct}", devices.join(" and "));
     Meaning { text, devices }
 }

@@ -214,10 +214,11 @@ impl Keys {
         let names = names.filter_map(|(name, enabled)| enabled.then_some(name));
         let devices: Vec<_> = names.collect();
         let text = format!(
-            "vxlan, VNI {}, UDP port {}, device {}",
+            "vxlan, VNI {}, UDP port {}, device {}{}",
             self.vni,
             self.port,
-            devices.join(" and ")
+            devices.join(" and "),
+            direct_route::description(self.direct_routing),
         );
         Meaning { text, devices }
     }
