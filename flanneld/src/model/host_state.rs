@@ -240,6 +240,11 @@ impl HostState {
         })
     }
 
+    /// The route that packets to the subnet take: to it, or the narrowest to a wider network.
+    pub(crate) fn way_to(&self, subnet: IpNetwork) -> Option<&HostRoute> {
+        self.route_to(subnet).or_else(|| self.route_around(subnet))
+    }
+
     /// Adds every peer's entry of `observed`. As long as the peers are unknown, those of an earlier
     /// run stay.
     pub(crate) fn keep_peers_of(&mut self, observed: &HostState) {
@@ -251,8 +256,7 @@ impl HostState {
     /// sent to it.
     pub(crate) fn keep_ways_of(&mut self, observed: &HostState) {
         self.routes.retain(|route| {
-            let present = observed.route_to(route.dst);
-            let present = present.or_else(|| observed.route_around(route.dst));
+            let present = observed.way_to(route.dst);
             present.is_none_or(|present| present == route)
         });
         self.routes.extend(observed.routes.iter().cloned());

@@ -96,12 +96,8 @@ impl AwaitedKeys {
         let policies = mem::take(&mut wanted.policies).into_iter();
         let policies = policies.map(|mut policy| {
             let peer = policy.src;
-            let is_led = || {
-                let route = wanted.route_to(peer);
-                route.or_else(|| wanted.route_around(peer)).is_some()
-            };
             let is_inward = policy.direction != Direction::Out;
-            if is_inward && (self.0.contains_key(&peer) || is_led()) {
+            if is_inward && (self.0.contains_key(&peer) || wanted.way_to(peer).is_some()) {
                 policy.accept_clear_text();
             }
             policy
@@ -217,8 +213,7 @@ impl<'a> Present<'a> {
 
     /// The earlier backend's route to a peer; out of one to the whole network, one to that peer.
     fn earlier_route(&self, subnet: IpNetwork) -> Option<HostRoute> {
-        let route = self.observed.route_to(subnet);
-        let route = route.or_else(|| self.observed.route_around(subnet))?;
+        let route = self.observed.way_to(subnet)?;
         Some(HostRoute {
             dst: subnet,
             ..route.clone()

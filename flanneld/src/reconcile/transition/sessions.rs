@@ -68,8 +68,7 @@ impl Transition {
                     let Some(since) = self.waits_since(*subnet, now) else {
                         continue;
                     };
-                    let way = observed.route_to(*subnet);
-                    let way = way.or_else(|| observed.route_around(*subnet));
+                    let way = observed.way_to(*subnet);
                     if let Some(way) = way.filter(|way| way.device != *name) {
                         let dst = *subnet;
                         ways.insert(dst, HostRoute { dst, ..way.clone() });
