@@ -217,7 +217,7 @@ fn host_gw_routes_of_go_flannel_are_taken_over() {
     cluster.host(1).sh(&format!(
         "ip route replace {peer} via {} dev eth0 && ip -6 route del {peer6} \
          && ip -6 route add {peer6} via {} dev eth0 \
-         && ip route add 10.244.99.0/24 via {gone} dev eth0 \
+         && ip route add 10.244.199.0/24 via {gone} dev eth0 \
          && ip -6 route add fd00:10:244:99::/64 via fd31::63 dev eth0 \
          && rm /var/lib/flannel/node.json",
         underlay::ip(2),

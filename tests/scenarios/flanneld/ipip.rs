@@ -222,7 +222,7 @@ fn ipip_device_and_routes_of_go_flannel_are_taken_over() {
              && ip link add flannel.ipip type ipip local 172.31.0.1 remote any ttl inherit nopmtudisc \
              && ip link set flannel.ipip mtu 1480 up && ip addr add {own} dev flannel.ipip \
              && ip route add {subnet} via {peer} dev flannel.ipip onlink \
-             && ip route add 10.244.99.0/24 via 172.31.0.99 dev flannel.ipip onlink"
+             && ip route add 10.244.199.0/24 via 172.31.0.99 dev flannel.ipip onlink"
         ));
         cluster.host(1).sh(index)
     };
@@ -233,7 +233,7 @@ fn ipip_device_and_routes_of_go_flannel_are_taken_over() {
     assert_eq!(snapshot(&cluster, 1), before);
     assert_eq!(cluster.host(1).sh(index), made, "the device is adopted");
     let routes = cluster.host(1).sh("ip route");
-    assert!(!routes.contains("10.244.99.0/24"), "{routes}");
+    assert!(!routes.contains("10.244.199.0/24"), "{routes}");
     pings.lose_nothing();
 }
 

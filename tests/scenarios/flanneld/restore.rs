@@ -70,7 +70,7 @@ fn deleted_or_changed_entries_are_restored() {
             "ip addr del {}/128 dev flannel-v6.1",
             cluster.subnet6(1).replace("/64", "")
         ),
-        "ip addr add 10.244.99.9/32 dev flannel.1".to_owned(),
+        "ip addr add 10.244.199.9/32 dev flannel.1".to_owned(),
         // attributes that are not flanneld's
         format!(
             "bridge fdb replace {mac} dev flannel.1 dst {} port 9999 self permanent",
@@ -210,7 +210,7 @@ fn objects_that_are_not_ours_are_left_alone() {
     let host = cluster.host(1);
     host.sh("ip route add 192.168.77.0/24 via 172.31.0.254");
     host.sh("ip route add 10.244.222.0/24 via 172.31.0.254");
-    host.sh("ip route add 192.168.78.0/24 via 10.244.9.9 dev flannel.1 onlink");
+    host.sh("ip route add 192.168.78.0/24 via 10.244.209.9 dev flannel.1 onlink");
     host.sh("ip addr add 192.168.79.1/32 dev flannel.1");
     host.sh("nft add table ip mine && nft add chain ip mine c");
     host.sh("ip link add flannel.9 type vxlan id 9 dstport 4790 dev eth0");

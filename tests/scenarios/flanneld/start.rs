@@ -261,7 +261,7 @@ fn existing_device_is_adopted_with_its_mac() {
     let host = cluster.host(1);
     host.sh(
         "ip link add flannel.1 address 02:00:00:00:ab:cd mtu 1450 type vxlan id 1 local 172.31.0.1 dev eth0 dstport 8472 nolearning \
-         && ip addr add 10.244.77.0/32 dev flannel.1 && ip link set flannel.1 up \
+         && ip addr add 10.244.177.0/32 dev flannel.1 && ip link set flannel.1 up \
          && ip route add 10.244.200.0/24 via 10.244.200.0 dev flannel.1 onlink",
     );
     let index = host.sh("ip -o link show flannel.1 | cut -d: -f1");

@@ -145,7 +145,7 @@ fn underlay_that_moves_into_the_network_is_reported_and_heals() {
     let before = leases(&cluster);
     assert!(before.contains(&own_ip), "{before}");
     cluster.host(2).sh(&format!(
-        "ip addr del {own_ip}/24 dev eth0 && ip addr add 10.244.77.2/24 dev eth0 && ip route add default dev eth0"
+        "ip addr del {own_ip}/24 dev eth0 && ip addr add 10.244.177.2/24 dev eth0 && ip route add default dev eth0"
     ));
     // longer than it takes until another address is used
     let start = Instant::now();
@@ -156,11 +156,11 @@ fn underlay_that_moves_into_the_network_is_reported_and_heals() {
     let answer = get(cluster.host(2), "/readyz?verbose");
     assert!(
         answer.contains("503 Service Unavailable")
-            && answer.contains("10.244.77.2 is inside of the pod network 10.244.0.0/16"),
+            && answer.contains("10.244.177.2 is inside of the pod network 10.244.0.0/16"),
         "{answer}"
     );
     cluster.host(2).sh(&format!(
-        "ip addr del 10.244.77.2/24 dev eth0 && ip addr add {own_ip}/24 dev eth0 && ip route replace default via 172.31.0.254"
+        "ip addr del 10.244.177.2/24 dev eth0 && ip addr add {own_ip}/24 dev eth0 && ip route replace default via 172.31.0.254"
     ));
     cluster.wait_ready(2);
     assert_eq!(leases(&cluster), before);

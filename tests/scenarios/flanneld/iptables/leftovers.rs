@@ -64,11 +64,11 @@ fn rules_of_an_earlier_network_or_subnet_go() {
     for flavour in [NFT, LEGACY] {
         let mut cluster = super::Cluster::idle(1, V4);
         use_flavour(cluster.host(1), flavour);
-        as_go_flanneld(cluster.host(1), flavour, "10.244.77.0/24");
+        as_go_flanneld(cluster.host(1), flavour, "10.244.177.0/24");
         cluster.start(1, &[RESYNC]);
         cluster.wait_ready(1);
         let rules = saved(cluster.host(1), flavour);
-        assert!(!rules.contains("10.244.77."), "{rules}");
+        assert!(!rules.contains("10.244.177."), "{rules}");
         assert!(rules.contains(&cluster.subnet(1)), "{rules}");
         let jumps = rules.matches("-j FLANNEL-POSTRTG").count();
         assert_eq!(jumps, 1, "{rules}");
@@ -91,7 +91,7 @@ fn cleanup_removes_iptables_rules_of_both_flavours() {
     let mut cluster = cluster(1, super::DUAL, NFT);
     cluster.stop(1);
     let host = cluster.host(1);
-    as_go_flanneld(host, LEGACY, "10.244.77.0/24");
+    as_go_flanneld(host, LEGACY, "10.244.177.0/24");
     host.sh("iptables-legacy -A FORWARD -s 192.0.2.7 -j DROP");
     let report = clean_up(host);
     for line in [
