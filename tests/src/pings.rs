@@ -1,6 +1,7 @@
 //! Pings between pods that run while something else happens.
 
 use crate::{Host, Process, process::eventually, subnet_env};
+use jiff::Timestamp;
 use nix::sys::signal::Signal;
 use std::{collections::BTreeSet, env, process::Command, time::Duration};
 
@@ -41,7 +42,7 @@ fn start(interval: &str, from: &Host, addresses: &[impl AsRef<str>]) -> Vec<(Str
     let start = |address: &str| {
         let mut command = Command::new("ip");
         command.args([
-            "netns", "exec", "pod", "ping", "-n", "-i", interval, address,
+            "netns", "exec", "pod", "ping", "-n", "-D", "-i", interval, address,
         ]);
         let path = format!("from the pod of {} to {address}", from.name);
         (path, from.spawn(command))
@@ -151,6 +152,8 @@ struct Count {
     sent: usize,
     /// Their numbers.
     missing: Vec<usize>,
+    #[expect(dead_code, reason = "shown by Debug")]
+    last_answer_before: Option<Timestamp>,
 }
 
 impl Count {
@@ -163,22 +166,37 @@ impl Count {
         } = running;
         process.signal(Signal::SIGINT);
         process.wait(TIMEOUT);
-        let answers = answers(&process.output());
+        let log = process.output();
+        let answers = answers(&log);
         let missing = (uncounted + 1..=last).filter(|number| !answers.contains(number));
+        let missing: Vec<_> = missing.collect();
+        let first = missing.first();
         Count {
             path,
             sent: last.saturating_sub(uncounted),
-            missing: missing.collect(),
+            last_answer_before: first.and_then(|first| last_answer_before(&log, *first)),
+            missing,
         }
     }
 }
 
 /// The numbers of the answered pings.
 fn answers(log: &str) -> BTreeSet<usize> {
-    let lines = log.lines().filter(|line| line.contains(" bytes from "));
-    let number = |line: &str| {
-        let (_, rest) = line.split_once("icmp_seq=")?;
-        rest.split(' ').next()?.parse().ok()
-    };
-    lines.filter_map(number).collect()
+    log.lines().filter_map(answer).collect()
+}
+
+/// The number of the ping that a line of `ping -D` shows the answer to.
+fn answer(line: &str) -> Option<usize> {
+    let (_, rest) = line.split_once(" bytes from ")?;
+    let (_, rest) = rest.split_once("icmp_seq=")?;
+    rest.split(' ').next()?.parse().ok()
+}
+
+/// When the last answer came to a ping that was sent before the one of this number.
+fn last_answer_before(log: &str, number: usize) -> Option<Timestamp> {
+    let is_before = |line: &&str| answer(line).is_some_and(|answered| answered < number);
+    let line = log.lines().rfind(is_before)?;
+    let (time, _) = line.strip_prefix('[')?.split_once(']')?;
+    let time = Duration::try_from_secs_f64(time.parse().ok()?).ok()?;
+    Timestamp::UNIX_EPOCH.checked_add(time).ok()
 }

@@ -6,8 +6,8 @@ use nix::{
 };
 use std::{
     env,
-    fs::File,
-    io::Read,
+    fs::{self, File},
+    io,
     process::{Child, Command, ExitStatus, Stdio},
     sync::LazyLock,
     thread,
@@ -33,9 +33,14 @@ pub fn slowness() -> u32 {
     *FACTOR
 }
 
-/// A running program; dropping it kills it. stdout and stderr go to a file that
-/// [`Process::output`] reads.
+/// So many of the last lines of each program are printed when a test fails.
+const LINES_ON_FAILURE: usize = 40;
+
+/// A running program; dropping it kills it, and prints the end of its output if the test fails.
+/// stdout and stderr go to a file that [`Process::output`] reads.
 pub struct Process {
+    /// The program and its arguments.
+    command: String,
     child: Child,
     log: tempfile::NamedTempFile,
 }
@@ -61,8 +66,19 @@ impl Process {
             .spawn();
         Process {
             child: child.unwrap_or_else(|error| panic!("start {command:?}: {error}")),
+            command: format!("{command:?}"),
             log,
         }
+    }
+
+    /// Without the answers to pings: [`crate::Pings`] counts these.
+    fn print_end_of_output(&self) {
+        // a second panic would end the test program
+        let output = self.log().unwrap_or_else(|error| error.to_string());
+        let lines = output.lines().filter(|line| !line.contains(" bytes from "));
+        let lines: Vec<_> = lines.collect();
+        let (_, end) = lines.split_at(lines.len().saturating_sub(LINES_ON_FAILURE));
+        eprintln!("the last lines of {}:\n{}", self.command, end.join("\n"));
     }
 
     /// The process id in the sandbox's pid namespace.
@@ -72,11 +88,12 @@ impl Process {
 
     /// stdout and stderr so far.
     pub fn output(&self) -> String {
-        let mut text = Vec::new();
-        File::open(self.log.path())
-            .and_then(|mut file| file.read_to_end(&mut text))
-            .expect("log file");
-        String::from_utf8_lossy(&text).into_owned()
+        self.log().expect("log file")
+    }
+
+    fn log(&self) -> io::Result<String> {
+        let text = fs::read(self.log.path())?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// Sends a signal to the program.
@@ -110,6 +127,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.print_end_of_output();
+        }
         // both fail when the program has exited by itself
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -17,7 +17,7 @@ use crate::{
     files::{last_leases, node_state::NodeState, subnet_env},
     model::{Subnets, host_state::DeviceName, network_config::NetworkConfig},
     reconcile::{Earlier, Kernel, Reconciler, Settings, Tunnels},
-    subnet::{LastKnown, SubnetManager, Waiting},
+    subnet::{self, LastKnown, SubnetManager, Waiting},
     underlay::{self, Underlay},
 };
 use std::{collections::BTreeMap, convert::Infallible, fs, future, path::Path, sync::Arc};
@@ -79,6 +79,11 @@ async fn start(
             Err(Error::KeyInUse(duplicate)) => {
                 warn!("{duplicate}: this node takes new MAC addresses or keys");
                 new_keys = true;
+            }
+            Err(Error::Subnet(changed @ subnet::Error::ConfigChanged(_))) => {
+                warn!("{changed}: starting again with the new one");
+                manager.start_again();
+                config = network_config(&manager, status).await?;
             }
             Err(error) => return Err(error),
         }

@@ -84,6 +84,12 @@ impl<'a> LastKnown<'a> {
         self.state().config.clone_from(&config.raw);
     }
 
+    /// Forgets the start: the next one asks the store first.
+    pub(crate) fn start_again(&self) {
+        *self.state() = State::default();
+        self.waiting.clear();
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

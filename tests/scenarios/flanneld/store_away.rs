@@ -104,6 +104,41 @@ fn unusable_file_of_leases_is_not_used() {
     cluster.wait_ready(2);
 }
 
+/// The pods of a node that starts with old leases keep their connections when the store comes back
+/// with another backend.
+#[scenario]
+fn configuration_that_changed_while_the_store_was_away_is_taken() {
+    let mut cluster = Cluster::new(3, DUAL);
+    kept(cluster.host(2), 3);
+    let pods: Vec<_> = (1..=3).map(|node| (node, cluster.pod(node))).collect();
+    cluster.ping_all(&pods);
+    drop(pods);
+    let pings = cluster.ping(2, 3);
+    cluster.kill(1);
+    cluster.stop(2);
+    cluster
+        .host(1)
+        .write("/run/net-conf.json", &DUAL.replace("vxlan", "host-gw"));
+    cluster.start(2, &[]);
+    cluster.wait_ready(2);
+    let status = get(cluster.host(2), "/readyz?verbose");
+    assert!(status.contains("the leases are old"), "{status}");
+    cluster.start(1, &[]);
+    for node in 2..=3 {
+        let to_peer = format!(
+            "{} via 172.31.0.{} dev eth0",
+            cluster.subnet(5 - node),
+            5 - node
+        );
+        eventually_shows(&cluster, node, "ip route", &to_peer);
+        cluster.wait_ready(node);
+    }
+    pings.lose_nothing();
+    let log = cluster.stop(2);
+    let again = "since the last contact with the lease server http://172.31.0.1:8888: starting again with the new one";
+    assert!(log.contains(again), "{log}");
+}
+
 /// The node's address changes, and the store cannot be told. Also its daemon restarts before the
 /// store is back.
 #[scenario]
