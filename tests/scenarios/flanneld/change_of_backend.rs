@@ -60,7 +60,7 @@ pub(super) const VXLAN: Kind = Kind {
     published: r#""vxlan""#,
     devices: &["flannel.1", "flannel-v6.1"],
 };
-const HOST_GW: Kind = Kind {
+pub(super) const HOST_GW: Kind = Kind {
     name: "host_gw",
     backend: r#"{"Type":"host-gw"}"#,
     published: r#""host-gw""#,
@@ -132,7 +132,13 @@ fn idle(kind: Kind) -> (EndCharon, Cluster) {
 /// Changes the backend while the last node's daemon is away, as at an update of the nodes one by
 /// one, and starts that one later.
 pub(super) fn change(from: Kind, to: Kind) -> Changed {
+    prepared_change(|_| (), from, to)
+}
+
+/// The same once something was done to the hosts.
+pub(super) fn prepared_change(prepare: fn(&Cluster), from: Kind, to: Kind) -> Changed {
     let (end, mut cluster) = idle(from);
+    prepare(&cluster);
     for node in 1..=NODES {
         cluster.start(node, &[]);
     }

@@ -23,9 +23,11 @@ use std::{
 };
 use tracing::{info, warn};
 
-/// How long a peer is still reached the earlier way after its last new keys: it may have them
-/// later, and where both ends begin to negotiate there are two pairs of them.
-const KEYS_DELAY: Duration = Duration::from_secs(2);
+/// How long a peer is still reached the earlier way after its last new keys. The one that answers
+/// has keys first: if its answer is lost, the other one asks again after 4 seconds, and once more
+/// after 7.2 (charon's `retransmit_timeout` and `retransmit_base`). Where both ends begin to
+/// negotiate there are two pairs of keys.
+const KEYS_DELAY: Duration = Duration::from_secs(12);
 
 /// How long keys are waited for. After it packets are dropped until there are some: the network is
 /// configured to be encrypted.
@@ -312,7 +314,7 @@ mod tests {
         assert_eq!(routes(&wanted), [route(2), route(3)]);
         assert!(awaited.are_awaited());
         // one direction is not enough
-        let later = start + KEYS_TIMEOUT / 2;
+        let later = start + KEYS_TIMEOUT / 4;
         let half = &associations(2)[..1];
         assert_eq!(demanded(&adapt(&mut awaited, &host, half, later))[0], []);
         assert_eq!(awaited.next(), Some(start + KEYS_TIMEOUT));
