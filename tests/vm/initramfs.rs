@@ -71,6 +71,25 @@ ip link set lo up
 echo 2 > /proc/sys/net/core/fb_tunnels_only_for_init_net
 ";
 
+/// What runs once the modules are loaded: it switches on for good what the kernel switches on with
+/// its first user and off with its last one, by a change of its code (static keys). QEMU 7.2 may go on
+/// to run the code as it was in the middle of such a change, for ever (seen with LOCAL_IN of IPv4).
+const STATIC_KEYS: &str = "\
+for family in inet arp bridge; do
+nft add table $family keep
+for hook in prerouting input forward output postrouting; do
+case $family-$hook in arp-prerouting|arp-forward|arp-postrouting) continue;; esac
+nft \"add chain $family keep $hook { type filter hook $hook priority 0; }\"
+done
+done
+tc qdisc add dev lo clsact
+ip link add keep4 type vxlan id 1 local 127.0.0.1 dev lo dstport 4790
+ip link add keep6 type vxlan id 1 local ::1 dev lo dstport 4791
+ip link set keep4 up
+ip link set keep6 up
+ping -q -i 3600 127.0.0.1 > /dev/null &
+";
+
 /// Builds an initramfs that runs a script; the path of the file. The output of the script and
 /// `EXIT:` with the exit code of its last command go to the console.
 pub(crate) fn build(folder: &Path, kernel: &Kernel, script: &str) -> PathBuf {
@@ -89,7 +108,8 @@ pub(crate) fn build(folder: &Path, kernel: &Kernel, script: &str) -> PathBuf {
         "strip bin/scenarios bin/cni-suite bin/cnitool bin/flanneld",
     );
     let load_modules = add_modules(&root, kernel);
-    let init = format!("{INIT}{load_modules}{script}\necho \"EXIT:$?\"\npoweroff -f\n");
+    let init =
+        format!("{INIT}{load_modules}{STATIC_KEYS}{script}\necho \"EXIT:$?\"\npoweroff -f\n");
     fs::write(root.join("init"), init).expect("init");
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755)).expect("init");
     shell(
