@@ -72,8 +72,9 @@ echo 2 > /proc/sys/net/core/fb_tunnels_only_for_init_net
 ";
 
 /// What runs once the modules are loaded: it switches on for good what the kernel switches on with
-/// its first user and off with its last one, by a change of its code (static keys). QEMU 7.2 may go on
-/// to run the code as it was in the middle of such a change, for ever (seen with LOCAL_IN of IPv4).
+/// its first user and off with its last one, by a change of its code (static keys). QEMU 7.2 may go
+/// on to run the code as it was in the middle of such a change, for ever (seen with LOCAL_IN of
+/// IPv4).
 const STATIC_KEYS: &str = "\
 for family in inet arp bridge; do
 nft add table $family keep

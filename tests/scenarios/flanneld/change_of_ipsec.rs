@@ -36,8 +36,9 @@ fn change_from_vxlan_to_ipsec_loses_no_packet() {
     assert_eq!(wire.packets("clear_text"), 0);
 }
 
-/// In each family a host's first answer that completes a negotiation (IKE_AUTH, RFC 7296 section 3.1)
-/// is lost: the host has keys, and the one that asked has none before it asks again 4 seconds later.
+/// In each family a host's first answer that completes a negotiation (IKE_AUTH, RFC 7296 section
+/// 3.1) is lost: the host has keys, and the one that asked has none before it asks again 4 seconds
+/// later.
 #[scenario(unless = no_esp)]
 fn change_from_host_gw_to_ipsec_with_lost_answers_of_charon_loses_no_packet() {
     let lose_answers = |cluster: &Cluster| {

@@ -20,8 +20,8 @@ use tests::{
     subnet_env, underlay,
 };
 
-/// Nodes lease one of the first hundred free subnets: a scenario that needs one of no node takes one
-/// above 10.244.102.0/24 for it.
+/// Nodes lease one of the first hundred free subnets: a scenario that needs one of no node takes
+/// one above 10.244.102.0/24 for it.
 pub(super) const V4: &str =
     r#"{"Network":"10.244.0.0/16","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
 pub(super) const V6: &str = r#"{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"vxlan"}}"#;
