@@ -63,6 +63,13 @@ const AREAS: &[Area] = &[
         seconds: 1800,
     },
     Area {
+        name: "clock",
+        filters: &["flanneld/clock"],
+        // they set the clock of the machine
+        threads: 1,
+        seconds: 600,
+    },
+    Area {
         name: "netem",
         filters: &["netem/"],
         threads: 4,

@@ -8,6 +8,7 @@ mod bounds;
 mod change_of_backend;
 mod change_of_ipsec;
 mod cleanup;
+mod clock;
 pub(crate) mod cluster;
 mod configuration;
 mod data_path;

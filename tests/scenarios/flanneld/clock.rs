@@ -1,0 +1,74 @@
+//! The clock is set while nodes run, as on a board without a battery, or after a suspension. It is
+//! that of the whole machine, which other scenarios measure with: these have a virtual machine of
+//! their own.
+
+use super::{
+    cluster::{Cluster, DUAL},
+    data_path::process,
+};
+use std::{env, thread, time::Duration};
+use tests::{Case, case, scenario, scenarios};
+
+const WIREGUARD: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"wireguard","Userspace":true}}"#;
+
+fn shared_clock() -> Option<String> {
+    let elsewhere = env::var_os("IN_VIRTUAL_MACHINE").is_none();
+    elsewhere.then(|| "sets the clock: runs in the virtual machine (area clock)".to_owned())
+}
+
+/// Sets the clock by so many hours.
+fn jump(cluster: &Cluster, hours: i64) {
+    let seconds = hours * 60 * 60;
+    let now = format!("date -s @$(($(date +%s) + {seconds}))");
+    cluster.host(1).sh(&now);
+}
+
+/// Leases last 24 hours.
+#[scenarios(unless = shared_clock)]
+fn jumps_of_the_clock() -> Vec<Case> {
+    let backends = [("vxlan", DUAL), ("wireguard", WIREGUARD)];
+    let cases = backends.map(|(name, net_conf)| {
+        case(
+            &format!("clock_that_is_set_costs_no_lease_and_no_packet_by_{name}"),
+            || {
+                let mut cluster = Cluster::new(2, net_conf);
+                let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
+                cluster.ping_all(&pods);
+                let subnets = [cluster.subnet(1), cluster.subnet(2)];
+                let pings = cluster.ping(1, 2);
+                for hours in [48, -96, 48] {
+                    jump(&cluster, hours);
+                    // renewals, resyncs and timers of sessions
+                    thread::sleep(Duration::from_secs(10));
+                    for node in [2, 1] {
+                        cluster.stop(node);
+                        cluster.start(node, &[]);
+                        cluster.wait_ready(node);
+                    }
+                }
+                pings.lose_nothing();
+                assert_eq!([cluster.subnet(1), cluster.subnet(2)], subnets);
+            },
+        )
+    });
+    cases.into()
+}
+
+/// Its peers refuse what it begins, since its clock is behind: they begin.
+#[scenario(unless = shared_clock)]
+fn clock_that_is_set_back_cuts_no_process_of_wireguard_off_for_long() {
+    let mut cluster = Cluster::new(2, WIREGUARD);
+    let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
+    cluster.ping_all(&pods);
+    drop(pods);
+    let pings = cluster.ping(2, 1);
+    jump(&cluster, -1);
+    let host = cluster.host(1);
+    for device in ["flannel-wg", "flannel-wg-v6"] {
+        host.sh(&format!("kill -9 {}", process(host, device)));
+    }
+    cluster.wait_ready(1);
+    cluster.eventually_ping_all();
+    // the others find out after 15 seconds without an answer (Rekey-Timeout and Keepalive-Timeout)
+    pings.lose_at_most(50 * 25);
+}
