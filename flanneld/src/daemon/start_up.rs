@@ -80,10 +80,15 @@ async fn start(
                 warn!("{duplicate}: this node takes new MAC addresses or keys");
                 new_keys = true;
             }
-            Err(Error::Subnet(changed @ subnet::Error::ConfigChanged(_))) => {
-                warn!("{changed}: starting again with the new one");
-                manager.start_again();
-                config = network_config(&manager, status).await?;
+            Err(Error::Subnet(subnet::Error::ConfigChanged {
+                store,
+                config: changed,
+            })) => {
+                warn!(
+                    "the network configuration has changed since the last contact with the {store}: starting again with the new one"
+                );
+                manager.start_again(&changed);
+                config = with_a_family(*changed)?;
             }
             Err(error) => return Err(error),
         }
@@ -247,7 +252,10 @@ async fn network_config(
         status,
         format!("for the network configuration from the {source}"),
     );
-    let config = manager.network_config().await?;
+    with_a_family(manager.network_config().await?)
+}
+
+fn with_a_family(config: NetworkConfig) -> Result<NetworkConfig, Error> {
     if config.enable_ipv4 || config.enable_ipv6 {
         Ok(config)
     } else {

@@ -84,9 +84,13 @@ impl<'a> LastKnown<'a> {
         self.state().config.clone_from(&config.raw);
     }
 
-    /// Forgets the start: the next one asks the store first.
-    pub(crate) fn start_again(&self) {
-        *self.state() = State::default();
+    /// Forgets a start with old leases. The next one has this configuration of the store's, and
+    /// waits for the store: the file does not go with it.
+    pub(crate) fn start_again(&self, config: &NetworkConfig) {
+        *self.state() = State {
+            config: config.raw.clone(),
+            ..State::default()
+        };
         self.waiting.clear();
     }
 
@@ -200,7 +204,10 @@ impl<'a> LastKnown<'a> {
         session.leases.send_replace(Some(last.leases.clone()));
         let config = self.inner.network_config().await?;
         if config.raw != last.config {
-            return Err(Error::ConfigChanged(self.inner.describe()));
+            return Err(Error::ConfigChanged {
+                store: self.inner.describe(),
+                config: Box::new(config),
+            });
         }
         let record = self.inner.node_record().await?;
         self.state().record = record;
@@ -386,5 +393,73 @@ impl SubnetManager for LastKnown<'_> {
 
     fn serves_others(&self) -> bool {
         self.inner.serves_others()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A store that does not answer.
+    struct Away;
+
+    impl SubnetManager for Away {
+        fn describe(&self) -> String {
+            "a store".to_owned()
+        }
+
+        fn network_config(&self) -> BoxFuture<'_, Result<NetworkConfig, Error>> {
+            Box::pin(future::pending())
+        }
+
+        fn node_record(&self) -> BoxFuture<'_, Result<NodeRecord, Error>> {
+            Box::pin(future::pending())
+        }
+
+        fn acquire<'a>(
+            &'a self,
+            _: &'a LeaseAttrs,
+            _: Subnets,
+        ) -> BoxFuture<'a, Result<Lease, Error>> {
+            Box::pin(future::pending())
+        }
+
+        fn run(&self, _: Session) -> BoxFuture<'_, Error> {
+            Box::pin(future::pending())
+        }
+    }
+
+    fn config(network: &str) -> String {
+        format!(r#"{{"Network":"{network}","Backend":{{"Type":"vxlan"}}}}"#)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn file_with_an_earlier_configuration_is_not_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.leases.json");
+        let last = LastLeases {
+            store: Away.describe(),
+            written: None,
+            config: config("10.244.0.0/16"),
+            record: NodeRecord::default(),
+            asked: LeaseAttrs::default(),
+            own: Lease {
+                subnets: "10.244.1.0-24".parse().unwrap(),
+                attrs: LeaseAttrs::default(),
+                expiration: None,
+            },
+            leases: Leases::default(),
+        };
+        last.save(&path).unwrap();
+        let manager = LastKnown::new(&Away, path, Waiting::default());
+        let old = manager.network_config().await.unwrap();
+        assert_eq!(old.raw, last.config);
+        assert!(manager.node_record().await.is_ok());
+        assert!(manager.is_away());
+        let changed = parse(&config("10.0.0.0/8")).unwrap();
+        manager.start_again(&changed);
+        assert!(!manager.is_away());
+        let record = timeout(100 * STORE_TIMEOUT, manager.node_record());
+        assert!(record.await.is_err(), "the store is waited for");
     }
 }

@@ -117,8 +117,11 @@ pub(crate) enum Error {
     )]
     Taken { subnets: Subnets, by: String },
     /// The store came back with another network configuration than this run uses.
-    #[error("the network configuration has changed since the last contact with the {0}")]
-    ConfigChanged(String),
+    #[error("the network configuration has changed since the last contact with the {store}")]
+    ConfigChanged {
+        store: String,
+        config: Box<NetworkConfig>,
+    },
     /// The store does not know the lease: it ended, or the store was lost.
     #[error("{0} is not leased or reserved here")]
     Unknown(Subnets),

@@ -59,7 +59,7 @@ pub(super) struct Transition {
     known_since: Option<Instant>,
     /// Peers that an earlier backend and the current one both reach.
     both: BTreeMap<IpNetwork, Change>,
-    /// When a session was last missing.
+    /// When a session or keys were last missing.
     awaited: Option<Instant>,
     /// When to look for sessions again.
     next_look: Option<Instant>,
@@ -244,16 +244,22 @@ impl Transition {
             self.awaited_keys = AwaitedKeys::default();
             return;
         }
-        let [hold, linger] = self.kept_until();
         let is_before = |until: Option<Instant>| until.is_some_and(|until| now < until);
+        let [hold, _] = self.kept_until();
         if is_before(hold) {
             plan.state.keep_ways_of(observed);
         }
         if self.needs_associations() {
+            // until now, if this is when the last ones come
+            let awaited = self.awaited_keys.are_awaited();
             self.awaited_keys
                 .keep_ways(&mut plan.state, observed, associations, now);
+            if awaited || self.awaited_keys.are_awaited() {
+                self.awaited = Some(now);
+            }
         }
-        if is_before(linger) || self.awaited_keys.are_awaited() {
+        let [_, linger] = self.kept_until();
+        if is_before(linger) {
             let earlier = self.earlier.iter();
             let names = earlier.flat_map(|earlier| earlier.part.backend.device_names());
             let names: Vec<_> = names.collect();
@@ -286,7 +292,7 @@ impl Transition {
         [hold, since.map(|since| self.lingers_until(since))]
     }
 
-    /// [`LINGER`] after this, and after the last wait for a session.
+    /// [`LINGER`] after this, and after the last wait for a session or for keys.
     fn lingers_until(&self, since: Instant) -> Instant {
         self.awaited.map_or(since, |awaited| awaited.max(since)) + LINGER
     }
