@@ -38,12 +38,12 @@ use std::{
 
 /// How long a peer that changed its backend is still reached by the earlier one: it publishes the
 /// change before its new device knows the peers, and a loaded node needs seconds for that.
-const SWITCH_DELAY: Duration = Duration::from_secs(3);
+const SWITCH_DELAY: Duration = Duration::from_secs(6);
 
 /// How long a node that starts under another backend leaves the ways to its peers as it finds them:
 /// they still send by the earlier backend for [`SWITCH_DELAY`] after they see the change, which
 /// they see as late as a second after this node.
-const HOLD: Duration = Duration::from_secs(4);
+const HOLD: Duration = Duration::from_secs(7);
 
 /// How long an earlier backend stays after its last peer, and how long a node that starts under
 /// another backend keeps what the earlier one has for peers: for as long as a peer may hold, and a
