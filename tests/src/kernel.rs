@@ -4,10 +4,15 @@
 use crate::Host;
 use std::env;
 
+/// True in the virtual machine of `tests/vm`.
+pub fn is_virtual_machine() -> bool {
+    env::var_os("IN_VIRTUAL_MACHINE").is_some()
+}
+
 /// The reason to skip where the kernel lacks `feature`, which `probe` uses on a host of its own.
 /// `area` is the test of `tests/vm` that runs the scenario.
 pub fn without(feature: &str, area: &str, probe: &str) -> Option<String> {
-    if env::var_os("IN_VIRTUAL_MACHINE").is_some() {
+    if is_virtual_machine() {
         return None;
     }
     let lacks = !Host::new("probe").try_sh(probe).status.success();

@@ -1,9 +1,9 @@
 //! Pings between pods that run while something else happens.
 
-use crate::{Host, Process, process::eventually, subnet_env};
+use crate::{Host, Process, kernel::is_virtual_machine, process::eventually, subnet_env};
 use jiff::Timestamp;
 use nix::sys::signal::Signal;
-use std::{collections::BTreeSet, env, process::Command, time::Duration};
+use std::{collections::BTreeSet, process::Command, time::Duration};
 
 /// Seconds between two pings.
 const INTERVAL: &str = "0.02";
@@ -60,9 +60,9 @@ impl Pings {
     /// From the pod of each host to each address of those of the others.
     #[track_caller]
     pub fn among(hosts: &[Host]) -> Pings {
-        let interval = match env::var_os("IN_VIRTUAL_MACHINE") {
-            Some(_) => INTERVAL_OF_MANY_IN_EMULATION,
-            None => INTERVAL,
+        let interval = match is_virtual_machine() {
+            true => INTERVAL_OF_MANY_IN_EMULATION,
+            false => INTERVAL,
         };
         let pairs = hosts.iter().flat_map(|from| {
             let others = hosts.iter().filter(|to| to.name != from.name);

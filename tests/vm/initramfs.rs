@@ -76,13 +76,14 @@ echo 2 > /proc/sys/net/core/fb_tunnels_only_for_init_net
 /// on to run the code as it was in the middle of such a change, for ever (seen with LOCAL_IN of
 /// IPv4).
 const STATIC_KEYS: &str = "\
-for family in inet arp bridge; do
+hook() {
+family=$1; shift
 nft add table $family keep
-for hook in prerouting input forward output postrouting; do
-case $family-$hook in arp-prerouting|arp-forward|arp-postrouting) continue;; esac
-nft \"add chain $family keep $hook { type filter hook $hook priority 0; }\"
-done
-done
+for hook; do nft \"add chain $family keep $hook { type filter hook $hook priority 0; }\"; done
+}
+hook inet prerouting input forward output postrouting
+hook bridge prerouting input forward output postrouting
+hook arp input output
 tc qdisc add dev lo clsact
 ip link add keep4 type vxlan id 1 local 127.0.0.1 dev lo dstport 4790
 ip link add keep6 type vxlan id 1 local ::1 dev lo dstport 4791

@@ -80,15 +80,15 @@ async fn start(
                 warn!("{duplicate}: this node takes new MAC addresses or keys");
                 new_keys = true;
             }
-            Err(Error::Subnet(subnet::Error::ConfigChanged {
-                store,
-                config: changed,
-            })) => {
-                warn!(
-                    "the network configuration has changed since the last contact with the {store}: starting again with the new one"
-                );
-                manager.start_again(&changed);
-                config = with_a_family(*changed)?;
+            Err(Error::Subnet(
+                ref error @ subnet::Error::ConfigChanged {
+                    config: ref changed,
+                    ..
+                },
+            )) => {
+                warn!("{error}: starting again with the new one");
+                manager.start_again(changed);
+                config = with_a_family(NetworkConfig::clone(changed))?;
             }
             Err(error) => return Err(error),
         }

@@ -3,35 +3,41 @@
 //! their own.
 
 use super::{
+    change_of_backend::net_conf,
     cluster::{Cluster, DUAL},
     data_path::process,
 };
-use std::{env, thread, time::Duration};
-use tests::{Case, case, scenario, scenarios};
+use std::{thread, time::Duration};
+use tests::{Case, case, kernel::is_virtual_machine, scenario, scenarios};
 
-const WIREGUARD: &str = r#"{"Network":"10.244.0.0/16","EnableIPv6":true,"IPv6Network":"fd00:10:244::/48","EnableNFTables":true,"Backend":{"Type":"wireguard","Userspace":true}}"#;
+fn user_space_wireguard() -> String {
+    net_conf(r#"{"Type":"wireguard","Userspace":true}"#)
+}
 
 fn shared_clock() -> Option<String> {
-    let elsewhere = env::var_os("IN_VIRTUAL_MACHINE").is_none();
-    elsewhere.then(|| "sets the clock: runs in the virtual machine (area clock)".to_owned())
+    (!is_virtual_machine())
+        .then(|| "sets the clock: runs in the virtual machine (area clock)".to_owned())
 }
 
 /// Sets the clock by so many hours.
 fn jump(cluster: &Cluster, hours: i64) {
     let seconds = hours * 60 * 60;
-    let now = format!("date -s @$(($(date +%s) + {seconds}))");
-    cluster.host(1).sh(&now);
+    let set = format!("date -s @$(($(date +%s) + {seconds}))");
+    cluster.host(1).sh(&set);
 }
 
 /// Leases last 24 hours.
 #[scenarios(unless = shared_clock)]
 fn jumps_of_the_clock() -> Vec<Case> {
-    let backends = [("vxlan", DUAL), ("wireguard", WIREGUARD)];
+    let backends = [
+        ("vxlan", DUAL.to_owned()),
+        ("wireguard", user_space_wireguard()),
+    ];
     let cases = backends.map(|(name, net_conf)| {
         case(
             &format!("clock_that_is_set_costs_no_lease_and_no_packet_by_{name}"),
-            || {
-                let mut cluster = Cluster::new(2, net_conf);
+            move || {
+                let mut cluster = Cluster::new(2, &net_conf);
                 let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
                 cluster.ping_all(&pods);
                 let subnets = [cluster.subnet(1), cluster.subnet(2)];
@@ -57,7 +63,7 @@ fn jumps_of_the_clock() -> Vec<Case> {
 /// Its peers refuse what it begins, since its clock is behind: they begin.
 #[scenario(unless = shared_clock)]
 fn clock_that_is_set_back_cuts_no_process_of_wireguard_off_for_long() {
-    let mut cluster = Cluster::new(2, WIREGUARD);
+    let mut cluster = Cluster::new(2, &user_space_wireguard());
     let pods = [(1, cluster.pod(1)), (2, cluster.pod(2))];
     cluster.ping_all(&pods);
     drop(pods);

@@ -63,14 +63,14 @@ struct Present<'a> {
 
 impl AwaitedKeys {
     /// Takes the policies about packets to peers without keys out of what is wanted, and adds the
-    /// earlier routes to these peers.
+    /// earlier routes to these peers. True if keys were missing until now.
     pub(super) fn keep_ways(
         &mut self,
         wanted: &mut HostState,
         observed: &HostState,
         associations: &[SecurityAssociation],
         now: Instant,
-    ) {
+    ) -> bool {
         let present = Present::new(observed, associations);
         let before = mem::take(&mut self.0);
         let policies = mem::take(&mut wanted.policies);
@@ -90,6 +90,7 @@ impl AwaitedKeys {
             }
         }
         self.log(&before);
+        count(&before) > 0 || self.are_awaited()
     }
 
     /// Lets what comes from these peers be in clear text, and from those that an earlier or a later

@@ -250,11 +250,8 @@ impl Transition {
             plan.state.keep_ways_of(observed);
         }
         if self.needs_associations() {
-            // until now, if this is when the last ones come
-            let awaited = self.awaited_keys.are_awaited();
-            self.awaited_keys
-                .keep_ways(&mut plan.state, observed, associations, now);
-            if awaited || self.awaited_keys.are_awaited() {
+            let keys = &mut self.awaited_keys;
+            if keys.keep_ways(&mut plan.state, observed, associations, now) {
                 self.awaited = Some(now);
             }
         }
